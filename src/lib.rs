@@ -1,0 +1,2 @@
+//! rseq-rt.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The runtime of the freestanding guests.
+#![no_std]
