@@ -26,9 +26,10 @@ const SUITES: [&str; 10] = [
 ];
 
 /// The suites looked at for kernels, and the architectures worth asking for.
-const WANTED: [(&str, &[&str]); 6] = [
+const WANTED: [(&str, &[&str]); 7] = [
     ("forky", &["amd64", "arm64", "riscv64"]),
     ("trixie", &["amd64", "arm64", "riscv64"]),
+    ("trixie-security", &["amd64", "arm64", "riscv64"]),
     ("sid", &["amd64", "arm64", "riscv64"]),
     ("bookworm-backports", &["amd64", "arm64"]),
     ("bookworm", &["amd64", "arm64"]),
@@ -38,6 +39,7 @@ const WANTED: [(&str, &[&str]); 6] = [
 /// The folder, its lists fetched.
 pub struct Apt {
     folder: PathBuf,
+    updates_left: u32,
 }
 
 /// A package as one suite has it.
@@ -50,8 +52,7 @@ pub struct Candidate {
 }
 
 impl Apt {
-    /// Makes the folder and fetches the lists. A suite whose index fails (a
-    /// mirror in the middle of a sync) is tried again and then done without.
+    /// Makes the folder and fetches the lists.
     pub fn open(folder: &Path, progress: &Progress) -> Result<Apt> {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
             which::which(program).with_context(|| format!("this machine has no {program}"))?;
@@ -71,21 +72,33 @@ impl Apt {
             sources(&targets.output).context("this machine's apt names no Debian mirror")?;
         std::fs::write(folder.join("sources.list"), sources)?;
 
-        let apt = Apt {
+        let mut apt = Apt {
             folder: folder.to_owned(),
+            updates_left: 3,
         };
+        apt.update(progress)?;
+        Ok(apt)
+    }
+
+    /// Fetches the lists; `false` once it was tried often enough. A suite whose
+    /// index fails (a mirror in the middle of a sync) is done without, so ask
+    /// again only if what was wanted is not there.
+    pub fn update(&mut self, progress: &Progress) -> Result<bool> {
+        let Some(left) = self.updates_left.checked_sub(1) else {
+            return Ok(false);
+        };
+        self.updates_left = left;
         let _step =
             progress.step("fetching the lists of kernels (apt-get update in a folder of its own)");
-        for attempt in 0..3 {
-            std::thread::sleep(Duration::from_secs(15 * attempt));
-            let updated = apt.run("apt-get", &["-qq", "update"], Duration::from_secs(300))?;
-            // apt-get update ends with 0 though an index failed; it says so in W: and E: lines.
-            if updated.ok() && !updated.output.contains("Failed to fetch") {
-                break;
-            }
-            progress.say(format!("a part of the lists failed: {}", updated.tail(2)));
+        let updated = self.run("apt-get", &["-qq", "update"], Duration::from_secs(300))?;
+        for line in updated
+            .output
+            .lines()
+            .filter(|line| line.contains("Failed to fetch"))
+        {
+            progress.say(format!("a mirror in mid-sync? {line}"));
         }
-        Ok(apt)
+        Ok(true)
     }
 
     /// Runs `program` on this folder alone.

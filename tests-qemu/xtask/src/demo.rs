@@ -78,7 +78,12 @@ fn place(args: &DemoArgs) -> Result<Place> {
 }
 
 fn print_table(cell: &str, kernel: &str, console: &str, demo: &DemoTable) {
-    println!("rseq-rt demo on {cell} ({kernel})");
+    let kernel = if kernel.is_empty() {
+        String::new()
+    } else {
+        format!(", {kernel}")
+    };
+    println!("rseq-rt demo on {cell}{kernel}");
     for line in &demo.banner {
         println!("{line}");
     }

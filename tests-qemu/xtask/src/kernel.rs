@@ -1,6 +1,7 @@
 //! Real kernels: which ones, and where their images come from.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,7 @@ impl Line {
     fn suites(&self) -> &'static [&'static str] {
         match self {
             Line::Newest => &["forky", "sid"],
-            Line::V6_12 => &["bookworm-backports", "trixie"],
+            Line::V6_12 => &["bookworm-backports", "trixie-security", "trixie"],
             Line::V6_1 => &["bookworm-security", "bookworm"],
             Line::Image(_) => &[],
         }
@@ -146,7 +147,30 @@ fn folder(store: &Path, line: &Line, arch: Arch) -> PathBuf {
 }
 
 /// Fetches the kernel of `line` for `arch` into `store`.
+///
+/// Where a suite does not have it, its list may have been in mid-sync: the
+/// lists are fetched again, a few times in all.
 pub fn fetch(
+    apt: &mut Apt,
+    store: &Path,
+    line: &Line,
+    arch: Arch,
+    progress: &Progress,
+) -> Result<Kernel> {
+    loop {
+        let error = match fetch_listed(apt, store, line, arch, progress) {
+            Err(error) => error,
+            fetched => return fetched,
+        };
+        progress.say(format!("{error:#}"));
+        std::thread::sleep(Duration::from_secs(15));
+        if !apt.update(progress)? {
+            return Err(error);
+        }
+    }
+}
+
+fn fetch_listed(
     apt: &Apt,
     store: &Path,
     line: &Line,

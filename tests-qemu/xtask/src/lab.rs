@@ -15,7 +15,7 @@ use crate::compiler;
 use crate::guests::{self, Guest};
 use crate::initramfs;
 use crate::kernel::{self, Kernel, Line};
-use crate::outcome::Trouble;
+use crate::outcome::{Cell, Trouble};
 use crate::place::{Machine, Place, system_emulator, user_emulator};
 use crate::process::{self, Finished, command};
 use crate::progress::Progress;
@@ -127,6 +127,20 @@ impl Lab {
         };
         known.insert(key, fetched.clone());
         fetched
+    }
+
+    /// Fetches the kernel of `place` now. What goes wrong is told to whoever needs it.
+    pub fn prefetch(&self, place: &Place) {
+        if let Machine::Kernel(line) = &place.machine {
+            let _ = self.kernel(line, place.arch);
+        }
+    }
+
+    /// Keeps a whole console, for those who look closer than a tail.
+    pub fn keep_console(&self, family: &str, cell: &Cell, console: &str) {
+        let folder = self.store().join("consoles");
+        let file = folder.join(format!("{family}-{}.txt", cell.label.replace('/', "-")));
+        let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(file, console));
     }
 
     /// The version of the kernel at `place` if it is there already.

@@ -113,6 +113,8 @@ pub fn run(command: &mut Command, timeout: Duration) -> io::Result<Finished> {
     let bytes = collector.join().unwrap_or_default();
     // A serial console ends its lines with a carriage return as well.
     let output = String::from_utf8_lossy(&bytes).replace('\r', "");
+    // Firmware clears the screen, which glues its codes to our first line.
+    let output = console::strip_ansi_codes(&output).into_owned();
     Ok(Finished {
         output,
         end,

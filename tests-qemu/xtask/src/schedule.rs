@@ -10,6 +10,7 @@ use crate::families::{Job, Lane};
 use crate::lab::Lab;
 use crate::matrix::Counts;
 use crate::outcome::Outcome;
+use crate::place::Place;
 
 /// Emulated machines at a time.
 const BOOTS: usize = 2;
@@ -41,9 +42,7 @@ pub fn run(lab: &Lab, jobs: Vec<Job<'_>>) -> Vec<Outcome> {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .extend(yielded);
     };
-    for job in alone {
-        one(job);
-    }
+    let places: Vec<Place> = boots.iter().filter_map(|job| job.boots.clone()).collect();
     let queue = Mutex::new(VecDeque::from(boots));
     let next = || {
         queue
@@ -52,6 +51,11 @@ pub fn run(lab: &Lab, jobs: Vec<Job<'_>>) -> Vec<Outcome> {
             .pop_front()
     };
     thread::scope(|scope| {
+        // The network beside the compilers. Whoever needs one earlier waits for it.
+        scope.spawn(|| places.iter().for_each(|place| lab.prefetch(place)));
+        for job in alone {
+            one(job);
+        }
         for _ in 0..BOOTS {
             scope.spawn(|| {
                 while let Some(job) = next() {

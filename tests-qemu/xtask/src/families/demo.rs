@@ -58,6 +58,7 @@ impl Family for Demo {
                 } else {
                     Lane::Alone
                 },
+                boots: place.boots().then(|| place.clone()),
                 work: Box::new(move || vec![run(lab, &place)]),
             })
             .collect()
@@ -70,6 +71,7 @@ fn run(lab: &Lab, place: &Place) -> Outcome {
     match ran {
         Err(why) => Outcome::new(&cell, NAME, TEST, why.verdict(place.required())),
         Ok(run) => {
+            lab.keep_console(NAME, &cell, &run.finished.output);
             let table = table::parse(&run.finished.output, run.finished.end, !place.boots());
             let verdict = match &table.failure {
                 None => Verdict::Passed(table.summary()),

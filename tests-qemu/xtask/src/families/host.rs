@@ -57,6 +57,7 @@ impl Family for Host {
         wanted
             .map(|(check, run)| Job {
                 title: format!("host {check}"),
+                boots: None,
                 lane: Lane::Alone,
                 work: Box::new(move || run(lab)),
             })
@@ -132,7 +133,11 @@ fn fmt(lab: &Lab) -> Vec<Outcome> {
     one(
         "fmt",
         cargo(lab, None, &["fmt", "--version"]),
-        cargo(lab, None, &["fmt", "--all", "--check"]),
+        cargo(
+            lab,
+            None,
+            &["fmt", "--all", "--check", "--", "--color=never"],
+        ),
     )
 }
 

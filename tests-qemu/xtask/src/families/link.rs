@@ -86,6 +86,7 @@ impl Family for Link {
                 let title = format!("link proofs for {arch}");
                 jobs.push(Job {
                     title,
+                    boots: None,
                     lane: Lane::Alone,
                     work: Box::new(move || run(lab, arch, &tests)),
                 });

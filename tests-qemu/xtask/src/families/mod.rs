@@ -62,6 +62,8 @@ pub struct Job<'lab> {
     pub title: String,
     /// What may run beside it.
     pub lane: Lane,
+    /// The place it boots at, whose kernel is fetched beforehand.
+    pub boots: Option<Place>,
     /// The work.
     pub work: Box<dyn FnOnce() -> Vec<Outcome> + Send + 'lab>,
 }

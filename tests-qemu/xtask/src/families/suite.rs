@@ -57,6 +57,7 @@ impl Family for Suite {
             jobs.push(Job {
                 title,
                 lane,
+                boots: place.boots().then(|| place.clone()),
                 work: Box::new(move || run(lab, &place, &only)),
             });
         }
@@ -158,7 +159,7 @@ fn run(lab: &Lab, place: &Place, only: &[String]) -> Vec<Outcome> {
                 outcomes.push(Outcome::new(&cell(), NAME, test, verdict).with_console(console));
             }
         }
-        save_console(lab, &cell(), &run.finished.output);
+        lab.keep_console(NAME, &cell(), &run.finished.output);
         let facts: Vec<String> = judged
             .facts
             .iter()
@@ -187,13 +188,6 @@ fn console_of<'a>(console: &'a str, test: &str, verdict: &Verdict) -> &'a str {
         Some(at) => &console[..at + console[at..].find('\n').unwrap_or(console.len() - at)],
         None => console,
     }
-}
-
-/// Keeps the whole console, for those who look closer.
-fn save_console(lab: &Lab, cell: &Cell, console: &str) {
-    let folder = lab.store().join("consoles");
-    let file = folder.join(format!("suite-{}.txt", cell.label.replace('/', "-")));
-    let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(file, console));
 }
 
 #[cfg(test)]
