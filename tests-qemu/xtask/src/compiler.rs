@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -82,11 +83,14 @@ pub fn find(arch: Arch, install: bool, progress: &Progress) -> Result<Compiler> 
     }
 }
 
-/// `rustup target add`, which fails fast where rustup can reach nothing.
+/// `rustup target add`, which fails fast where rustup can reach nothing; it is
+/// asked once.
 fn add_target(arch: Arch, progress: &Progress) -> bool {
-    if which::which("rustup").is_err() {
-        return false;
-    }
+    static ADDED: [OnceLock<bool>; 3] = [const { OnceLock::new() }; 3];
+    *ADDED[arch as usize].get_or_init(|| which::which("rustup").is_ok() && try_add(arch, progress))
+}
+
+fn try_add(arch: Arch, progress: &Progress) -> bool {
     let _step = progress.step(format!(
         "rustup target add {}, to build the guests",
         arch.target()
