@@ -1,2 +1,52 @@
-//! rseq-rt.
+#![doc = include_str!("../README.md")]
 #![no_std]
+#![deny(missing_docs, unsafe_op_in_unsafe_fn)]
+#![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+
+pub mod abi;
+mod area;
+mod at_exit;
+mod config;
+mod current;
+mod error;
+mod exit;
+mod foreign;
+mod fork;
+mod kernel;
+mod mask;
+mod process;
+mod reclaim;
+mod register;
+mod scoped;
+mod slice;
+mod state;
+mod syscall;
+mod thread;
+
+#[cfg_attr(target_arch = "x86_64", path = "../arch/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "../arch/aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "../arch/riscv64.rs")]
+pub mod arch;
+
+pub use area::Area;
+pub use at_exit::{AtExit, Callback};
+pub use config::{Claim, Config};
+pub use error::{Errno, Error};
+pub use exit::{ClearTidPlace, Gone, Kept, NotReleased};
+pub use foreign::{Trio, TrioAddresses};
+pub use fork::Lent;
+pub use kernel::{Kernel, Linux};
+pub use mask::SignalMask;
+pub use process::Process;
+pub use reclaim::{ClearTid, Reclaimed};
+pub use scoped::Scoped;
+pub use slice::SliceEnd;
+pub use state::{Owner, Reason, State};
+pub use thread::Thread;
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little"
+)))]
+compile_error!("rseq-rt needs Linux on x86_64, aarch64 or riscv64, 64-bit and little-endian");

@@ -1,8 +1,7 @@
-//! To be written.
+//! The demo: a minimal init that registers every thread and tears it down with proof.
 #![no_std]
 #![no_main]
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+use guests::{demo, entry};
+
+entry!(demo::run);

@@ -1,0 +1,113 @@
+//! x86_64.
+//!
+//! * Thread pointer: `mov r, fs:0`. The psABI (variant II) puts a pointer to itself there; `rdfsbase`
+//!   would need a CPU and a kernel that allow it.
+//! * Weak symbols: a load from the GOT. A `lea` of an absent symbol does not link in a position-independent
+//!   executable, and a null test on an `extern` static is folded away by the optimiser.
+//! * System calls: `syscall`; number in rax, arguments in rdi, rsi, rdx; it destroys rax, rcx and r11 only.
+//! * Signature: the operand of `ud1 edi, [rip + disp32]` (0f b9 3d), which traps if run into and is data in
+//!   no encoding. `arch/x86/include/uapi/asm` has no header for it; librseq and glibc agree on the value.
+
+use core::arch::{asm, naked_asm};
+
+use crate::foreign::TrioAddresses;
+
+/// The word before every abort handler.
+pub const SIGNATURE: u32 = 0x5305_3053;
+
+/// The thread pointer of the calling thread.
+///
+/// Only where one is set up: under a libc, or a runtime that follows the psABI.
+#[inline]
+pub fn thread_pointer() -> *const u8 {
+    let pointer: *const u8;
+    // SAFETY: reads the self pointer. Not `pure`, not `nomem`: it differs after a green-thread switch.
+    unsafe {
+        asm!(
+            "mov {}, fs:0",
+            out(reg) pointer,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    pointer
+}
+
+/// Addresses of `__rseq_offset`, `__rseq_size`, `__rseq_flags`; each null where nobody defines it.
+#[cold]
+#[inline(never)]
+pub fn weak_trio() -> TrioAddresses {
+    let (offset, size, flags);
+    // SAFETY: loads three words of the GOT. `.weakref` and not `.weak`: the latter would turn a definition in
+    // the same link-time-optimised unit into a weak one.
+    unsafe {
+        asm!(
+            ".weakref rseq_rt_weak_offset, __rseq_offset",
+            ".weakref rseq_rt_weak_size, __rseq_size",
+            ".weakref rseq_rt_weak_flags, __rseq_flags",
+            "mov {offset}, qword ptr [rip + rseq_rt_weak_offset@GOTPCREL]",
+            "mov {size}, qword ptr [rip + rseq_rt_weak_size@GOTPCREL]",
+            "mov {flags}, qword ptr [rip + rseq_rt_weak_flags@GOTPCREL]",
+            offset = out(reg) offset,
+            size = out(reg) size,
+            flags = out(reg) flags,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    TrioAddresses {
+        offset,
+        size,
+        flags,
+    }
+}
+
+/// exit(2): ends the calling thread alone.
+///
+/// # Safety
+/// 1. Nobody expects the values on this thread's stack to be dropped.
+pub unsafe fn exit_thread(status: i32) -> ! {
+    // SAFETY: the call does not return.
+    unsafe {
+        asm!(
+            "syscall",                  // exit(status)
+            "ud2",
+            in("eax") sc::nr::EXIT as u32,
+            in("edi") status,
+            options(noreturn, nostack),
+        );
+    }
+}
+
+/// Unmaps `length` bytes at `base`, the caller's stack among them, and ends the thread.
+///
+/// # Safety
+/// 1. Nobody uses that memory: neither another thread, nor the kernel (rseq), nor a signal handler.
+/// 2. `clear_tid_inside` is non-zero if the clear-tid word lies in it; the robust list does not.
+/// 3. Nobody expects the values on this thread's stack to be dropped.
+#[unsafe(naked)]
+pub unsafe extern "C" fn unmap_and_exit(
+    base: *mut u8,
+    length: usize,
+    status: i32,
+    clear_tid_inside: usize,
+) -> ! {
+    naked_asm!(
+        "mov r8, rdi",                  // base
+        "mov r9d, edx",                 // status
+        "test rcx, rcx",
+        "jz 2f",
+        "xor edi, edi",
+        "mov eax, {set_tid_address}",
+        "syscall",                      // set_tid_address(null): no write at exit
+        "2:",
+        "mov rdi, r8",
+        "mov eax, {munmap}",
+        "syscall",                      // munmap(base, length); rsi is still length
+        "mov edi, r9d",                 // from here there is no stack
+        "mov eax, {exit}",
+        "syscall",                      // exit(status)
+        "ud2",
+        set_tid_address = const sc::nr::SET_TID_ADDRESS,
+        munmap = const sc::nr::MUNMAP,
+        exit = const sc::nr::EXIT,
+    )
+}

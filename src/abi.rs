@@ -1,0 +1,110 @@
+//! The structures and constants of the rseq(2) ABI, to Linux 7.x.
+//!
+//! Source: the kernel's `include/uapi/linux/rseq.h`. They are written out here
+//! because `linux-raw-sys` carries the system call number only.
+
+use core::mem::{align_of, offset_of, size_of};
+use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+/// `struct rseq`: what the kernel and one thread share.
+///
+/// The kernel may write any field whenever the thread returns to user mode, so
+/// every field is an atomic; `Relaxed` is enough, because the writer is this
+/// very thread's kernel side. The type covers 64 bytes, which is what Linux
+/// 7.x aligns to and more than any released kernel writes.
+#[repr(C, align(32))]
+#[derive(Debug)]
+pub struct Rseq {
+    /// Always a possible CPU once registered; 0 after unregistration.
+    pub cpu_id_start: AtomicU32,
+    /// The CPU, or [`CPU_ID_UNINITIALIZED`], or [`CPU_ID_REGISTRATION_FAILED`].
+    pub cpu_id: AtomicI32,
+    /// Address of the active [`RseqCs`], or 0. User space sets, the kernel clears.
+    pub rseq_cs: AtomicU64,
+    /// Zero from user space; from Linux 7.0 the kernel writes `FLAG_SLICE_*` at registration.
+    pub flags: AtomicU32,
+    /// NUMA node of the CPU (Linux 6.3).
+    pub node_id: AtomicU32,
+    /// Concurrency id: dense per process, below the number of its threads and CPUs (Linux 6.3).
+    pub mm_cid: AtomicU32,
+    /// Time-slice extension (Linux 7.0).
+    pub slice_ctrl: SliceCtrl,
+    /// Byte 32 is reserved so that the feature size reads 33; the rest is for later kernels.
+    pub future: [AtomicU64; 4],
+}
+
+/// `struct rseq_slice_ctrl` (Linux 7.0).
+#[repr(C)]
+#[derive(Debug)]
+pub struct SliceCtrl {
+    /// User space sets it to ask for an extension; either side clears it.
+    pub request: AtomicU8,
+    /// The kernel sets it when it granted one, and clears it when that ends.
+    pub granted: AtomicU8,
+    /// Reserved.
+    pub reserved: AtomicU16,
+}
+
+/// `struct rseq_cs`: the descriptor of one critical section. Section `__rseq_cs`.
+#[repr(C, align(32))]
+#[derive(Clone, Copy, Debug)]
+pub struct RseqCs {
+    /// Zero.
+    pub version: u32,
+    /// Zero.
+    pub flags: u32,
+    /// Address of the first instruction.
+    pub start_ip: u64,
+    /// Bytes from `start_ip` to the first instruction after the committing store.
+    pub post_commit_offset: u64,
+    /// Where the kernel sends the thread instead; the word before it is the signature.
+    pub abort_ip: u64,
+}
+
+/// `cpu_id` before registration and after unregistration.
+pub const CPU_ID_UNINITIALIZED: i32 = -1;
+/// `cpu_id` of an area whose registration was refused. A user-space convention.
+pub const CPU_ID_REGISTRATION_FAILED: i32 = -2;
+
+/// Registration flag: unregister.
+pub const FLAG_UNREGISTER: u32 = 1 << 0;
+/// Registration flag: register with the slice extension enabled (Linux 7.0).
+pub const FLAG_SLICE_EXT_DEFAULT_ON: u32 = 1 << 1;
+
+/// `Rseq::flags`: this kernel has the slice extension.
+pub const CS_FLAG_SLICE_EXT_AVAILABLE: u32 = 1 << 4;
+/// `Rseq::flags`: it is enabled for this thread.
+pub const CS_FLAG_SLICE_EXT_ENABLED: u32 = 1 << 5;
+
+/// The length every kernel accepts, and the alignment it then demands.
+pub const LEGACY_LENGTH: u32 = 32;
+/// Feature size of a kernel that states none: the fields up to `flags`.
+pub const LEGACY_FEATURE_SIZE: u32 = 20;
+/// Feature size from which `node_id` is valid.
+pub const FEATURE_SIZE_NODE_ID: u32 = 24;
+/// Feature size from which `mm_cid` is valid.
+pub const FEATURE_SIZE_MM_CID: u32 = 28;
+/// Feature size from which `slice_ctrl` is valid; the first one above the legacy length.
+pub const FEATURE_SIZE_SLICE_CTRL: u32 = 33;
+
+/// `rseq_slice_yield(2)`, the same number on the three CPUs (Linux 7.0).
+pub const NR_RSEQ_SLICE_YIELD: usize = 471;
+
+const _: () = {
+    assert!(size_of::<Rseq>() == 64 && align_of::<Rseq>() == 32);
+    assert!(offset_of!(Rseq, cpu_id_start) == 0);
+    assert!(offset_of!(Rseq, cpu_id) == 4);
+    assert!(offset_of!(Rseq, rseq_cs) == 8);
+    assert!(offset_of!(Rseq, flags) == 16);
+    assert!(offset_of!(Rseq, node_id) == 20);
+    assert!(offset_of!(Rseq, mm_cid) == 24);
+    assert!(offset_of!(Rseq, slice_ctrl) == 28);
+    assert!(offset_of!(SliceCtrl, request) == 0);
+    assert!(offset_of!(SliceCtrl, granted) == 1);
+    assert!(size_of::<SliceCtrl>() == 4);
+    assert!(offset_of!(Rseq, future) == 32);
+    assert!(size_of::<RseqCs>() == 32 && align_of::<RseqCs>() == 32);
+    assert!(offset_of!(RseqCs, start_ip) == 8);
+    assert!(offset_of!(RseqCs, post_commit_offset) == 16);
+    assert!(offset_of!(RseqCs, abort_ip) == 24);
+};

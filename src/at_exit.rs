@@ -1,0 +1,100 @@
+//! At-exit callbacks: what the runtime, or a library, asked to be called while rseq still works.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, compiler_fence};
+
+use heapless::Vec;
+
+use crate::error::Error;
+
+/// A function and its argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Callback {
+    function: unsafe extern "C" fn(*mut c_void),
+    argument: *mut c_void,
+}
+
+impl Callback {
+    /// # Safety
+    /// 1. `function(argument)` may be called on this thread, once, at any time until it exits.
+    pub const unsafe fn new(
+        function: unsafe extern "C" fn(*mut c_void),
+        argument: *mut c_void,
+    ) -> Self {
+        Self { function, argument }
+    }
+}
+
+/// One thread's bounded stack of callbacks, in its TCB. `N` is its capacity.
+///
+/// Not `Sync`: it belongs to its thread. A signal handler of that thread may
+/// push; if it lands in the middle of another change it is told `Busy`.
+#[derive(Debug)]
+pub struct AtExit<const N: usize> {
+    stack: UnsafeCell<Vec<Callback, N>>,
+    changing: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl<const N: usize> Default for AtExit<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> AtExit<N> {
+    /// An empty stack.
+    pub const fn new() -> Self {
+        Self {
+            stack: UnsafeCell::new(Vec::new()),
+            changing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds a callback; the last one added is the first one called.
+    ///
+    /// # Errors
+    /// `CallbacksFull`; `Exiting` once the callbacks have run; `Busy` from a signal handler that
+    /// interrupted a push or a pop. Nothing is changed.
+    pub fn push(&self, callback: Callback) -> Result<(), Error> {
+        self.change(|stack| stack.push(callback).map_err(|_| Error::CallbacksFull))?
+    }
+
+    /// Calls all callbacks, last first, those that callbacks add included; then closes the stack.
+    pub(crate) fn run(&self) {
+        while let Ok(Some(Callback { function, argument })) = self.pop() {
+            // SAFETY: Callback::new (1): on this thread (`self` is not Sync), once (it was popped).
+            unsafe { function(argument) };
+        }
+    }
+
+    fn pop(&self) -> Result<Option<Callback>, Error> {
+        self.change(|stack| {
+            let last = stack.pop();
+            // Closed inside the change, so that no push can slip in between "empty" and "closed".
+            self.closed.store(last.is_none(), Relaxed);
+            last
+        })
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Vec<Callback, N>) -> R) -> Result<R, Error> {
+        // The other party is a signal handler of this very thread: it runs between two instructions of ours and
+        // returns before we go on, so plain loads and stores with compiler fences are enough.
+        if self.changing.load(Relaxed) {
+            return Err(Error::Busy);
+        }
+        if self.closed.load(Relaxed) {
+            return Err(Error::Exiting);
+        }
+        self.changing.store(true, Relaxed);
+        compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        // SAFETY: one thread, and `changing` keeps its signal handlers out: the only reference.
+        let result = change(unsafe { &mut *self.stack.get() });
+        compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        self.changing.store(false, Relaxed);
+        Ok(result)
+    }
+}

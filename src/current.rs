@@ -1,0 +1,90 @@
+//! Where the current thread runs: a load where rseq is registered, getcpu(2) where it is not.
+
+use core::mem::offset_of;
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::abi::{FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID, Rseq};
+use crate::area::Area;
+use crate::error::Error;
+use crate::foreign::ForeignArea;
+use crate::kernel::Kernel;
+use crate::process::{Decision, Process};
+use crate::state::{Owner, State};
+
+/// All reads are async-signal-safe, and a moment old when they return: the thread may migrate at any time.
+impl<K: Kernel> Process<K> {
+    /// The CPU that the calling thread runs on. `area` is its own.
+    ///
+    /// # Errors
+    /// `Unavailable` if the thread has no rseq and a filter refuses getcpu(2).
+    #[inline]
+    pub fn current_cpu(&self, area: &Area) -> Result<u32, Error> {
+        // The state first: a vfork child sees its parent's cpu_id, frozen.
+        if area.state_byte() == State::REGISTERED {
+            Ok(area.cpu_id() as u32)
+        } else {
+            self.cpu_without_own_area(area)
+        }
+    }
+
+    /// The NUMA node of that CPU: a load from Linux 6.3 on.
+    ///
+    /// # Errors
+    /// As [`Self::current_cpu`].
+    pub fn current_node(&self, area: &Area) -> Result<u32, Error> {
+        if self.fields() >= FEATURE_SIZE_NODE_ID {
+            if area.state_byte() == State::REGISTERED {
+                return Ok(area.kernel.node_id.load(Relaxed));
+            }
+            if let Some(foreign) = self.foreign_area(area) {
+                // SAFETY: ForeignArea::word (1) by foreign_area, (2) by the size above.
+                return Ok(unsafe { foreign.word(offset_of!(Rseq, node_id)) });
+            }
+        }
+        self.getcpu().map(|(_, node)| node)
+    }
+
+    /// The concurrency id of the calling thread (Linux 6.3): dense per process, for per-CPU-like data that stays small.
+    ///
+    /// `None` where the kernel has none or the thread is not registered: no system call tells it.
+    #[inline]
+    pub fn current_mm_cid(&self, area: &Area) -> Option<u32> {
+        if self.fields() < FEATURE_SIZE_MM_CID {
+            None
+        } else if area.state_byte() == State::REGISTERED {
+            Some(area.kernel.mm_cid.load(Relaxed))
+        } else {
+            // SAFETY: ForeignArea::word (1) by foreign_area, (2) by the size above.
+            self.foreign_area(area)
+                .map(|foreign| unsafe { foreign.word(offset_of!(Rseq, mm_cid)) })
+        }
+    }
+
+    #[cold]
+    fn cpu_without_own_area(&self, area: &Area) -> Result<u32, Error> {
+        if let Some(foreign) = self.foreign_area(area) {
+            // SAFETY: ForeignArea::cpu_id (1) by foreign_area.
+            let cpu = unsafe { foreign.cpu_id() };
+            if let Ok(cpu) = u32::try_from(cpu) {
+                return Ok(cpu);
+            }
+        }
+        self.getcpu().map(|(cpu, _)| cpu)
+    }
+
+    fn getcpu(&self) -> Result<(u32, u32), Error> {
+        self.kernel.getcpu().map_err(Error::Unavailable)
+    }
+
+    /// The visible owner's area of the calling thread, if this thread is that owner's.
+    fn foreign_area(&self, area: &Area) -> Option<ForeignArea> {
+        let foreign =
+            area.state() == State::Registered(Owner::Libc) && self.decision() == Decision::Libc;
+        // The libc's area of each of its threads is at one offset from the thread pointer: that is what the trio says.
+        foreign
+            .then(|| ForeignArea::at(self.kernel.thread_pointer(), self.foreign_offset()))
+            // A thread that the libc did not register (its filter came late) still shows -1 or -2.
+            // SAFETY: ForeignArea::cpu_id (1), as above.
+            .filter(|foreign| unsafe { foreign.cpu_id() } >= 0)
+    }
+}

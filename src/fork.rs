@@ -1,0 +1,48 @@
+//! Children. fork(2) needs nothing; a child that shares memory needs the parent's area out of its reach.
+//!
+//! * **fork** (no `CLONE_VM`): the child inherits the registration of the thread that forked, at the
+//!   same address. State, owner and length stay true; there is no hook to call.
+//! * **vfork, posix_spawn, any `CLONE_VM` child without a TCB of its own**: the kernel
+//!   starts it unregistered, while the shared area shows the parent's CPU, frozen. A child that registered
+//!   and unregistered that area would overwrite ids that the kernel compares on
+//!   Linux 7.0 and later, and get the *parent* killed. [`Thread::lend`] is the answer.
+//! * **exec**: registration and memory are gone together.
+
+use crate::area::Area;
+use crate::kernel::Kernel;
+use crate::state::State;
+use crate::thread::Thread;
+
+/// The area of a thread is lent to a vfork child. Made in the parent before the child, ended in the parent after it.
+///
+/// Meanwhile, in both: reads go to getcpu(2), and nothing registers or unregisters.
+#[must_use = "the area stays distrusted until this is dropped"]
+#[derive(Debug)]
+pub struct Lent<'t> {
+    area: &'t Area,
+    before: State,
+}
+
+impl<K: Kernel> Thread<'_, K> {
+    /// Takes the area out of use around vfork(2) or a `CLONE_VM | CLONE_VFORK` clone. No system call.
+    ///
+    /// The parent is suspended until the child execs or exits, so the state byte in
+    /// the shared memory serves both, and the child has nothing to undo.
+    pub fn lend(&self) -> Lent<'_> {
+        let area = self.area();
+        let before = area.state();
+        area.set_state(State::Lent);
+        Lent { area, before }
+    }
+}
+
+impl Lent<'_> {
+    /// Back in the parent: the state is what it was.
+    pub fn end(self) {}
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.area.set_state(self.before);
+    }
+}

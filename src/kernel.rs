@@ -1,0 +1,192 @@
+//! The kernel seam: every effect of the crate on the world outside memory.
+//!
+//! [`Linux`] is the real one and has no size. The trait exists so that the
+//! logic above it can be run exhaustively against a kernel that answers on
+//! demand; real runs stay beside those.
+
+use core::sync::atomic::AtomicU32;
+
+use linux_raw_sys::general as uapi;
+
+use crate::abi::{NR_RSEQ_SLICE_YIELD, Rseq};
+use crate::arch;
+use crate::error::Errno;
+use crate::foreign::Trio;
+use crate::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
+
+/// The calls that the crate makes. One method is one system call, except the last two, which are none.
+pub trait Kernel {
+    /// rseq(2): registers or unregisters `area` for the calling thread.
+    ///
+    /// # Errors
+    /// As the kernel answers.
+    ///
+    /// # Safety
+    /// 1. After a successful registration, `area` stays writable memory for
+    ///    `length` bytes, used for nothing else, until the thread unregisters it
+    ///    or the kernel has reported the thread's exit through clear-tid.
+    unsafe fn rseq(
+        &self,
+        area: *const Rseq,
+        length: u32,
+        flags: u32,
+        signature: u32,
+    ) -> Result<(), Errno>;
+
+    /// rt_sigprocmask(2) with `SIG_SETMASK`: sets all 64 bits, returns the previous ones.
+    ///
+    /// # Errors
+    /// Only if a filter refuses the call.
+    fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno>;
+
+    /// getcpu(2): the CPU and its NUMA node.
+    ///
+    /// # Errors
+    /// Only if a filter refuses the call.
+    fn getcpu(&self) -> Result<(u32, u32), Errno>;
+
+    /// futex(2) `FUTEX_WAIT`, shared: the kernel's own wake at task exit is a shared one.
+    ///
+    /// # Errors
+    /// As the kernel answers; `AGAIN` and `INTR` are part of normal life.
+    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno>;
+
+    /// rseq_slice_yield(2).
+    ///
+    /// # Errors
+    /// As the kernel answers.
+    fn slice_yield(&self) -> Result<(), Errno>;
+
+    /// Asks the kernel to write one word of `address` without changing it.
+    ///
+    /// # Errors
+    /// `FAULT` if the word is not writable memory.
+    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno>;
+
+    /// The libc's `__rseq_offset`, `__rseq_size` and `__rseq_flags`, if it exports them.
+    fn libc_trio(&self) -> Option<Trio>;
+
+    /// The thread pointer of the calling thread.
+    fn thread_pointer(&self) -> *const u8;
+}
+
+/// The kernel this program runs on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Linux;
+
+/// `sizeof(sigset_t)` in the kernel: 64 signals on the three CPUs.
+const SIGSET_SIZE: usize = 8;
+
+/// `FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0)`: adds nothing, and needs write access to do it.
+const FUTEX_OP_ADD_ZERO: usize = (uapi::FUTEX_OP_ADD as usize) << 28;
+
+impl Kernel for Linux {
+    unsafe fn rseq(
+        &self,
+        area: *const Rseq,
+        length: u32,
+        flags: u32,
+        signature: u32,
+    ) -> Result<(), Errno> {
+        // SAFETY: syscall4 (1): the kernel writes to `area` alone, now and later; the caller's (1) allows that.
+        unsafe {
+            syscall4(
+                sc::nr::RSEQ,
+                area.expose_provenance(),
+                length as usize,
+                flags as usize,
+                signature as usize,
+            )
+        }
+        .map(drop)
+    }
+
+    fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno> {
+        let mut previous = 0u64;
+        // SAFETY: syscall4 (1): reads and writes the two local words of SIGSET_SIZE bytes.
+        unsafe {
+            syscall4(
+                sc::nr::RT_SIGPROCMASK,
+                uapi::SIG_SETMASK as usize,
+                (&raw const mask).expose_provenance(),
+                (&raw mut previous).expose_provenance(),
+                SIGSET_SIZE,
+            )
+        }
+        .map(|_| previous)
+    }
+
+    fn getcpu(&self) -> Result<(u32, u32), Errno> {
+        let (mut cpu, mut node) = (0u32, 0u32);
+        // SAFETY: syscall3 (1): writes the two local words; the third argument is unused since 2.6.24.
+        unsafe {
+            syscall3(
+                sc::nr::GETCPU,
+                (&raw mut cpu).expose_provenance(),
+                (&raw mut node).expose_provenance(),
+                0,
+            )
+        }
+        .map(|_| (cpu, node))
+    }
+
+    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno> {
+        // SAFETY: syscall4 (1): reads the referenced word; no timeout.
+        unsafe {
+            syscall4(
+                sc::nr::FUTEX,
+                word.as_ptr().expose_provenance(),
+                uapi::FUTEX_WAIT as usize,
+                expected as usize,
+                0,
+            )
+        }
+        .map(drop)
+    }
+
+    fn slice_yield(&self) -> Result<(), Errno> {
+        // SAFETY: syscall0 (1): gives up the rest of the time slice, touches no memory.
+        unsafe { syscall0(NR_RSEQ_SLICE_YIELD) }.map(drop)
+    }
+
+    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno> {
+        let nobody_waits_here = AtomicU32::new(0);
+        // SAFETY: syscall6 (1): wakes nobody on a local word and adds 0 to the word at `address`, atomically;
+        // memory that cannot take it makes the kernel answer EFAULT.
+        unsafe {
+            syscall6(
+                sc::nr::FUTEX,
+                [
+                    nobody_waits_here.as_ptr().expose_provenance(),
+                    uapi::FUTEX_WAKE_OP as usize,
+                    0,
+                    0,
+                    address.expose_provenance(),
+                    FUTEX_OP_ADD_ZERO,
+                ],
+            )
+        }
+        .map(drop)
+    }
+
+    fn libc_trio(&self) -> Option<Trio> {
+        // SAFETY: [`Trio::load`] (1): these are the names that glibc and those who follow it export.
+        unsafe { Trio::load(arch::weak_trio()) }
+    }
+
+    fn thread_pointer(&self) -> *const u8 {
+        arch::thread_pointer()
+    }
+}
+
+/// munmap(2) of memory that nobody uses.
+///
+/// # Errors
+/// As the kernel answers.
+///
+/// # Safety
+/// 1. Nothing refers to the `length` bytes at `base` any more, the calling thread's stack included.
+pub(crate) unsafe fn munmap(base: *mut u8, length: usize) -> Result<(), Errno> {
+    // SAFETY: syscall2 (1): (1) is this function's own condition.
+    unsafe { syscall2(sc::nr::MUNMAP, base.expose_provenance(), length) }.map(drop)
+}

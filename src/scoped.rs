@@ -1,0 +1,75 @@
+//! Registration for the length of a scope: for code that returns instead of exiting.
+
+use core::mem::ManuallyDrop;
+
+use crate::area::Area;
+use crate::error::Error;
+use crate::kernel::{Kernel, Linux};
+use crate::mask::SignalMask;
+use crate::process::Process;
+use crate::state::State;
+use crate::thread::Thread;
+
+/// A thread that is registered until the value is dropped, and goes on living after that.
+///
+/// For a carrier thread that is lent to a scheduler, or a test.
+#[must_use = "dropping it unregisters"]
+#[derive(Debug)]
+pub struct Scoped<'a, K: Kernel = Linux> {
+    thread: Thread<'a, K>,
+}
+
+impl<K: Kernel> Process<K> {
+    /// The create hook, undone at the end of the scope.
+    ///
+    /// # Errors
+    /// As [`Process::on_thread_create`].
+    ///
+    /// # Safety
+    /// 1. to 3. of [`Process::on_thread_create`]. Only [`Scoped::end`] proves that the memory
+    ///    may be freed before the thread has ended; a plain drop cannot report a refusal.
+    pub unsafe fn scoped<'a>(&'a self, area: &'a Area) -> Result<Scoped<'a, K>, Error> {
+        // SAFETY: on_thread_create (1, 2, 3) are this function's conditions.
+        let thread = unsafe { self.on_thread_create(area) }?;
+        Ok(Scoped { thread })
+    }
+}
+
+impl<'a, K: Kernel> Scoped<'a, K> {
+    /// The thread, for its state and ids.
+    pub const fn thread(&self) -> &Thread<'a, K> {
+        &self.thread
+    }
+
+    /// Unregisters. The area is then a new one and its memory free. System calls: 3, or 0.
+    ///
+    /// # Errors
+    /// `StillRegistered`, `NotMasked`: the thread stays registered, its state stays true, and the
+    /// memory must outlive it.
+    pub fn end(self) -> Result<(), Error> {
+        ManuallyDrop::new(self).unregister()
+    }
+
+    fn unregister(&self) -> Result<(), Error> {
+        let (process, area) = (self.thread.process(), self.thread.area());
+        if area.state_byte() == State::REGISTERED {
+            let mask = SignalMask::block_all_on(&process.kernel)?;
+            let outcome = process.unregister(area, process.length());
+            if outcome.is_ok() {
+                area.reset();
+            }
+            mask.restore_on(&process.kernel)?;
+            outcome.map_err(Error::StillRegistered)
+        } else {
+            area.reset();
+            Ok(())
+        }
+    }
+}
+
+impl<K: Kernel> Drop for Scoped<'_, K> {
+    fn drop(&mut self) {
+        // A refusal leaves the thread registered, which Process::scoped (2) allows for.
+        let _ = self.unregister();
+    }
+}

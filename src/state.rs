@@ -1,0 +1,128 @@
+//! The two plain values: who owns rseq in the process, and what is true of one thread.
+
+use crate::error::Errno;
+
+/// Who registers rseq in this process: a value, never a count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// Nobody: the kernel cannot, a filter refuses, or the policy says so.
+    Nobody,
+    /// The libc, or other code outside this runtime.
+    Libc,
+    /// This runtime.
+    Runtime,
+}
+
+/// Why a thread runs without rseq.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Reason {
+    /// ENOSYS: before Linux 4.18, no `CONFIG_RSEQ`, or an emulator without it.
+    NoSyscall = 1,
+    /// EPERM or EACCES: a filter refuses rseq(2).
+    Filtered = 2,
+    /// EINVAL to a valid request: another area of this thread is registered.
+    Taken = 3,
+    /// EFAULT: the area is not in writable user memory.
+    BadMemory = 4,
+    /// rseq(2) said 0 and the kernel wrote no CPU.
+    Pretended = 5,
+    /// The policy of [`Config`](crate::Config).
+    Disabled = 6,
+    /// Any other errno.
+    Refused = 7,
+    /// The signal mask could not be changed, so registration was not tried.
+    NotMasked = 8,
+}
+
+impl Reason {
+    const ALL: [Self; 8] = [
+        Self::NoSyscall,
+        Self::Filtered,
+        Self::Taken,
+        Self::BadMemory,
+        Self::Pretended,
+        Self::Disabled,
+        Self::Refused,
+        Self::NotMasked,
+    ];
+
+    /// What an errno means as the answer to a registration that is valid in itself.
+    pub(crate) const fn of(errno: Errno) -> Self {
+        match errno {
+            Errno::NOSYS => Self::NoSyscall,
+            Errno::PERM | Errno::ACCES => Self::Filtered,
+            Errno::INVAL => Self::Taken,
+            Errno::FAULT => Self::BadMemory,
+            _ => Self::Refused,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u8 == code)
+    }
+
+    /// In one or two words, for a person.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSyscall => "no such syscall",
+            Self::Filtered => "filtered",
+            Self::Taken => "taken",
+            Self::BadMemory => "bad memory",
+            Self::Pretended => "pretended",
+            Self::Disabled => "disabled",
+            Self::Refused => "refused",
+            Self::NotMasked => "not masked",
+        }
+    }
+}
+
+/// What is true of one thread: the meaning of the atomic byte beside its area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Nobody has tried.
+    Unregistered,
+    /// The kernel writes to an area of this thread, registered by this owner (never `Nobody`).
+    Registered(Owner),
+    /// The thread runs without rseq.
+    Unavailable(Reason),
+    /// The exit hook has run; nothing registers this area again until it is recycled.
+    Exiting,
+    /// A vfork child shares the area, so nothing in it may be trusted. See [`Lent`](crate::Lent).
+    Lent,
+}
+
+impl State {
+    pub(crate) const UNREGISTERED: u8 = 0;
+    pub(crate) const REGISTERED: u8 = 1;
+    pub(crate) const FOREIGN: u8 = 2;
+    pub(crate) const EXITING: u8 = 3;
+    pub(crate) const LENT: u8 = 4;
+    const UNAVAILABLE: u8 = 0x80;
+
+    pub(crate) const fn encode(self) -> u8 {
+        match self {
+            Self::Unregistered | Self::Registered(Owner::Nobody) => Self::UNREGISTERED,
+            Self::Registered(Owner::Runtime) => Self::REGISTERED,
+            Self::Registered(Owner::Libc) => Self::FOREIGN,
+            Self::Exiting => Self::EXITING,
+            Self::Lent => Self::LENT,
+            Self::Unavailable(reason) => Self::UNAVAILABLE | reason as u8,
+        }
+    }
+
+    /// A byte that no version of this crate writes reads as `Exiting`: touched by nobody.
+    pub(crate) fn decode(byte: u8) -> Self {
+        match byte {
+            Self::UNREGISTERED => Self::Unregistered,
+            Self::REGISTERED => Self::Registered(Owner::Runtime),
+            Self::FOREIGN => Self::Registered(Owner::Libc),
+            Self::LENT => Self::Lent,
+            byte => match Reason::from_code(byte ^ Self::UNAVAILABLE) {
+                Some(reason) => Self::Unavailable(reason),
+                None => Self::Exiting,
+            },
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The system call instruction, one cold wrapper per number of arguments.
+//!
+//! `#[inline(never)]` is load-bearing, not style: `sc` states too few clobbers
+//! for a riscv64 `ecall` (vector registers), and a real call makes the compiler
+//! assume that every caller-saved register is lost, which is what the kernel
+//! promises on all three CPUs.
+
+use linux_raw_sys::general as nr;
+
+use crate::error::Errno;
+
+const _: () = {
+    assert!(sc::nr::RSEQ == nr::__NR_rseq as usize);
+    assert!(sc::nr::RT_SIGPROCMASK == nr::__NR_rt_sigprocmask as usize);
+    assert!(sc::nr::GETCPU == nr::__NR_getcpu as usize);
+    assert!(sc::nr::FUTEX == nr::__NR_futex as usize);
+    assert!(sc::nr::SET_TID_ADDRESS == nr::__NR_set_tid_address as usize);
+    assert!(sc::nr::MUNMAP == nr::__NR_munmap as usize);
+    assert!(sc::nr::EXIT == nr::__NR_exit as usize);
+};
+
+/// # Safety
+/// 1. The call does to memory, signals and the thread only what the caller may do.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn syscall0(number: usize) -> Result<usize, Errno> {
+    // SAFETY: (1) is this function's own condition.
+    Errno::check(unsafe { sc::syscall0(number) })
+}
+
+/// # Safety
+/// 1. As [`syscall0`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn syscall2(number: usize, a: usize, b: usize) -> Result<usize, Errno> {
+    // SAFETY: (1) is this function's own condition.
+    Errno::check(unsafe { sc::syscall2(number, a, b) })
+}
+
+/// # Safety
+/// 1. As [`syscall0`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> Result<usize, Errno> {
+    // SAFETY: (1) is this function's own condition.
+    Errno::check(unsafe { sc::syscall3(number, a, b, c) })
+}
+
+/// # Safety
+/// 1. As [`syscall0`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn syscall4(
+    number: usize,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+) -> Result<usize, Errno> {
+    // SAFETY: (1) is this function's own condition.
+    Errno::check(unsafe { sc::syscall4(number, a, b, c, d) })
+}
+
+/// # Safety
+/// 1. As [`syscall0`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn syscall6(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: (1) is this function's own condition.
+    Errno::check(unsafe { sc::syscall6(number, a, b, c, d, e, f) })
+}

@@ -1,0 +1,243 @@
+//! A runtime on the hooks: what the README's twenty lines become in full.
+//!
+//! Each thread has its rseq area, its at-exit callbacks and its clear-tid word in
+//! its control block, and the block lies on top of the stack:
+//!
+//! ```text
+//! joinable:  [guard | stack | block]            the joiner waits for clear-tid, then unmaps
+//! detached:  [guard | stack | block]            the thread releases, then unmaps itself
+//! watched:   [guard | stack | block]  [word]    detached, and clear-tid outlives the mapping
+//! ```
+
+use core::ptr;
+
+use rseq_rt::{
+    Area, AtExit, ClearTid, ClearTidPlace, Config, Error, Process, Reclaimed, SignalMask, Thread,
+};
+
+use crate::entry::Env;
+use crate::errno::Errno;
+use crate::stack::Stack;
+use crate::tcb::{self, Tcb};
+use crate::thread::spawn;
+
+/// The process's rseq.
+pub static RSEQ: Process = Process::new();
+
+/// The configuration that auxv asks for, owned by this runtime: there is no libc here.
+pub fn config(env: &Env) -> Config {
+    // SAFETY: (1) the kernel's own vector.
+    unsafe { Config::from_auxv(env.auxv_ptr().cast()) }.claim(rseq_rt::Claim::Runtime)
+}
+
+/// What a thread runs between its hooks.
+pub type Body = fn(&Thread<'_>, &Hooked);
+
+/// The payload of each thread's control block.
+pub struct Hooked {
+    /// The rseq area and the thread's state.
+    pub area: Area,
+    /// Called before the exit hook.
+    pub at_exit: AtExit<8>,
+    /// Zeroed by the kernel at the end of a joinable thread.
+    pub clear_tid: ClearTid,
+    /// For the body.
+    pub argument: usize,
+    body: Body,
+    // The parent's mask, for the child to restore; what the kernel calls for is an exact copy.
+    mask: u64,
+    exit: Exit,
+}
+
+// SAFETY: `at_exit` is used by its own thread alone; the rest is atomic or constant.
+unsafe impl Sync for Hooked {}
+// SAFETY: it moves between threads once, from the parent, while `at_exit` is empty.
+unsafe impl Send for Hooked {}
+
+/// How a thread leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Keep: the joiner reclaims.
+    Joinable,
+    /// Release: the thread unmaps its stack, block and clear-tid word with it.
+    Detached,
+    /// Release, with a clear-tid word outside the mapping.
+    Watched,
+}
+
+impl Hooked {
+    /// A block's payload for a thread that will run `body`.
+    pub const fn new(body: Body, argument: usize, mask: u64, exit: Exit) -> Self {
+        Self {
+            area: Area::new(),
+            at_exit: AtExit::new(),
+            clear_tid: ClearTid::new(),
+            argument,
+            body,
+            mask,
+            exit,
+        }
+    }
+}
+
+/// The calling thread's payload; async-signal-safe. `None` on a thread of another kind.
+pub fn here() -> Option<&'static Hooked> {
+    let current = tcb::current();
+    // SAFETY: the block lives as long as the calling thread, and callers are on it.
+    unsafe { ptr::from_ref(current.payload::<Hooked>()?).as_ref() }
+}
+
+/// Gives the main thread a block and runs its create hook, after `init`.
+///
+/// # Safety
+/// 1. Called once in a process, on its main thread, which lives to the end of it.
+pub unsafe fn adopt_main() -> Result<Thread<'static>, Error> {
+    fn nothing(_: &Thread<'_>, _: &Hooked) {}
+    let payload = Hooked::new(nothing, 0, 0, Exit::Joinable);
+    let Ok(block) = Tcb::outside(Stack::NONE, payload) else {
+        return Err(Error::NullArea);
+    };
+    // SAFETY: adopt (1) mapped and never unmapped, (2) `current` is not in use here.
+    unsafe { tcb::adopt(block) };
+    // SAFETY: on_thread_create (1, 2) the block is this thread's for ever; (3) it stays here.
+    unsafe { RSEQ.on_thread_create(&(*block).payload.area) }
+}
+
+/// A started joinable thread. [`Joinable::join`] is the only way to get rid of its memory.
+#[must_use]
+pub struct Joinable {
+    block: *mut Tcb<Hooked>,
+}
+
+/// Starts a thread that keeps its registration to the end.
+pub fn start_joinable(size: usize, body: Body, argument: usize) -> Result<Joinable, Errno> {
+    start_joinable_on(Stack::map(size)?, body, argument)
+}
+
+/// As [`start_joinable`], on a stack that is already there.
+pub fn start_joinable_on(stack: Stack, body: Body, argument: usize) -> Result<Joinable, Errno> {
+    let block = start(stack, body, argument, Exit::Joinable, None)?;
+    Ok(Joinable { block })
+}
+
+/// Starts a thread that unmaps its own stack.
+pub fn start_detached(size: usize, body: Body, argument: usize) -> Result<(), Errno> {
+    start(Stack::map(size)?, body, argument, Exit::Detached, None).map(drop)
+}
+
+/// As [`start_detached`], on `stack`, with a clear-tid word that tells of the thread's end.
+pub fn start_watched(
+    stack: Stack,
+    body: Body,
+    argument: usize,
+    clear_tid: &'static ClearTid,
+) -> Result<(), Errno> {
+    start(stack, body, argument, Exit::Watched, Some(clear_tid)).map(drop)
+}
+
+fn start(
+    stack: Stack,
+    body: Body,
+    argument: usize,
+    exit: Exit,
+    clear_tid: Option<&'static ClearTid>,
+) -> Result<*mut Tcb<Hooked>, Errno> {
+    // Around clone, so that no handler finds the new thread before its create hook.
+    let mask = SignalMask::block_all().map_err(|_| Errno::PERM)?;
+    let started =
+        Tcb::on(stack, Hooked::new(body, argument, mask.previous(), exit)).and_then(|block| {
+            // SAFETY: spawn (1) a stack that nobody else has; (2, 3) the block lies on top of it, and a watched word is
+            // static: both live until the thread is gone; (4) `main_of_thread` takes its own block.
+            unsafe {
+                let word = clear_tid.unwrap_or(&(*block).payload.clear_tid).as_ptr();
+                spawn(
+                    block.cast(),
+                    &raw mut (*block).head,
+                    word,
+                    main_of_thread,
+                    block.cast(),
+                )?;
+            }
+            Ok(block)
+        });
+    let _ = mask.restore();
+    if started.is_err() {
+        // SAFETY: no thread runs on it.
+        let _ = unsafe { stack.unmap() };
+    }
+    started
+}
+
+unsafe extern "C" fn main_of_thread(argument: *mut u8) -> ! {
+    // SAFETY: `start` gave the thread its own block, which lives until the exit below or the join.
+    let block = unsafe { &*argument.cast::<Tcb<Hooked>>() };
+    let hooked = &block.payload;
+    // SAFETY: (1) blocked by the parent around clone, inherited.
+    let mask = unsafe { SignalMask::assume_blocked(hooked.mask) };
+    // SAFETY: (1) the area is in this thread's block; (2) join and unmap_and_exit are the only ends of its memory and
+    // take their proofs; (3) it stays here.
+    let thread = match unsafe { RSEQ.on_thread_create_masked(&hooked.area, &mask) } {
+        Ok(thread) => thread,
+        // The runtime's own fault: no thread can be made out of it.
+        Err(_) => crate::sys::process::exit_group(120),
+    };
+    let _ = mask.restore();
+    (hooked.body)(&thread, hooked);
+    thread.run_at_exit(&hooked.at_exit);
+    leave(thread, block)
+}
+
+/// The exit path, for a body that ends in the middle as well.
+fn leave(thread: Thread<'_>, block: &Tcb<Hooked>) -> ! {
+    let place = match block.payload.exit {
+        Exit::Joinable => {
+            // SAFETY: (1) nothing on this stack waits to be dropped.
+            unsafe { thread.on_exit_keep().exit(0) }
+        }
+        Exit::Detached => ClearTidPlace::Inside,
+        Exit::Watched => ClearTidPlace::Outside,
+    };
+    let stack = block.head.stack();
+    match thread.on_exit_release() {
+        // SAFETY: (1) the stack and the block are this thread's alone, and a detached thread has no joiner; (2) `exit`
+        // says where the word is; (3) this runtime has no robust list; (4) nothing waits to be dropped.
+        Ok(gone) => unsafe { gone.unmap_and_exit(stack.base(), stack.len(), place, 0) },
+        // The kernel still writes to the area: the mapping has to stay.
+        // SAFETY: (1) nothing on this stack waits to be dropped.
+        Err(refused) => unsafe { refused.into_kept().exit(0) },
+    }
+}
+
+impl Joinable {
+    /// The thread's payload.
+    pub fn hooked(&self) -> &Hooked {
+        // SAFETY: the block lives until join.
+        unsafe { &(*self.block).payload }
+    }
+
+    /// The thread's id.
+    pub fn tid(&self) -> u32 {
+        // SAFETY: the block lives until join.
+        unsafe {
+            (*self.block)
+                .head
+                .tid
+                .load(core::sync::atomic::Ordering::Relaxed)
+        }
+    }
+
+    /// Waits for clear-tid: the stack, and the proof that it is free.
+    pub fn join_keeping_stack(self) -> Result<(Stack, Reclaimed), Error> {
+        // SAFETY: the block lives until the caller, with the proof in hand, unmaps the stack.
+        let block = unsafe { &*self.block };
+        let reclaimed = block.payload.clear_tid.wait()?;
+        Ok((block.head.stack(), reclaimed))
+    }
+
+    /// Waits for clear-tid and unmaps the stack.
+    pub fn join(self) -> Result<(), Error> {
+        let (stack, reclaimed) = self.join_keeping_stack()?;
+        // SAFETY: unmap (1) the thread's stack, joined once.
+        unsafe { reclaimed.unmap(stack.base(), stack.len()) }.map_err(Error::Futex)
+    }
+}

@@ -1,0 +1,6 @@
+//! To be written.
+
+use crate::harness::Test;
+
+/// The family.
+pub const TESTS: &[Test] = &[];
