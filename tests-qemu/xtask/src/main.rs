@@ -1,2 +1,40 @@
-//! To be written.
-fn main() {}
+//! The host side of the tests: builds the freestanding guests, runs them
+//! natively, under qemu-user and as PID 1 on real kernels, and judges them.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod apt;
+mod arch;
+mod cli;
+mod compiler;
+mod demo;
+mod families;
+mod guests;
+mod initramfs;
+mod install;
+mod kernel;
+mod lab;
+mod matrix;
+mod outcome;
+mod place;
+mod process;
+mod progress;
+mod protocol;
+mod schedule;
+mod table;
+mod test;
+mod testlog;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let done = match &cli.command {
+        cli::Command::Demo(args) => demo::run(args),
+        cli::Command::Test(args) => test::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}

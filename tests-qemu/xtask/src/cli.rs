@@ -1,0 +1,90 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::arch::Arch;
+
+/// Builds, boots and judges the guests of rseq-rt.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the minimal init: threads are born, move over all CPUs, die and are reclaimed with proof.
+    Demo(DemoArgs),
+    /// Run every test and print the matrix arch x kernel x test.
+    Test(TestArgs),
+}
+
+/// `cargo xtask demo`
+#[derive(Args)]
+pub struct DemoArgs {
+    /// The CPU (default: this machine's).
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+    /// Boot it as PID 1 on this kernel: newest, a version such as 7.2, 6.12 or 6.1, or the path of a kernel image.
+    #[arg(long, conflicts_with = "user")]
+    pub kernel: Option<String>,
+    /// Run it under qemu-user, which has no rseq(2).
+    #[arg(long)]
+    pub user: bool,
+    /// How many joinable and how many self-unmapping threads.
+    #[arg(long)]
+    pub threads: Option<u32>,
+    /// Print one JSON document and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
+    /// Seconds until a guest is taken for hung.
+    #[arg(long, default_value_t = 600)]
+    pub timeout: u64,
+}
+
+/// `cargo xtask test`
+#[derive(Args)]
+pub struct TestArgs {
+    /// List the tests instead of running them.
+    #[arg(long)]
+    pub list: bool,
+    /// Only tests whose `family::name` contains this; may be repeated.
+    #[arg(long, value_name = "SUBSTRING")]
+    pub only: Vec<String>,
+    /// Only this CPU; may be repeated.
+    #[arg(long, value_enum)]
+    pub arch: Vec<Arch>,
+    /// Only this kernel: native, user, newest, 7.2, 6.12, 6.1; may be repeated.
+    #[arg(long)]
+    pub kernel: Vec<String>,
+    /// A required test that this machine cannot run is skipped, not failed.
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
+    /// Also write the report to FILE; without FILE print it on standard output in place of the tables.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+    /// Seconds until a guest is taken for hung.
+    #[arg(long, default_value_t = 600)]
+    pub timeout: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

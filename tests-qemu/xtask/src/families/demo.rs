@@ -1,0 +1,85 @@
+//! The main job itself, everywhere the suite runs.
+
+use super::{Family, Job, Lane, Selection, place_needs};
+use crate::guests::Guest;
+use crate::install::Need;
+use crate::lab::Lab;
+use crate::outcome::{Cell, Outcome, Verdict};
+use crate::place::Place;
+use crate::table;
+
+/// The family.
+pub struct Demo;
+
+const NAME: &str = "demo";
+const TEST: &str = "init";
+
+impl Family for Demo {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
+        if selection.wants(NAME, TEST) {
+            place_needs(lab, &selection.places())
+        } else {
+            vec![]
+        }
+    }
+
+    fn list(&self, lab: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
+        let wanted = selection
+            .places()
+            .into_iter()
+            .filter(|_| selection.wants(NAME, TEST));
+        wanted
+            .map(|place| {
+                (
+                    place.cell(lab.known_version(&place).as_deref()),
+                    TEST.to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
+        let wanted = selection
+            .places()
+            .into_iter()
+            .filter(|_| selection.wants(NAME, TEST));
+        wanted
+            .map(|place| Job {
+                title: format!(
+                    "demo on {}",
+                    place.cell(lab.known_version(&place).as_deref()).label
+                ),
+                lane: if place.boots() {
+                    Lane::Boot
+                } else {
+                    Lane::Alone
+                },
+                boots: place.boots().then(|| place.clone()),
+                work: Box::new(move || vec![run(lab, &place)]),
+            })
+            .collect()
+    }
+}
+
+fn run(lab: &Lab, place: &Place) -> Outcome {
+    let ran = lab.run(place, Guest::Init, &[]);
+    let cell = place.cell(lab.known_version(place).as_deref());
+    match ran {
+        Err(why) => Outcome::new(&cell, NAME, TEST, why.verdict(place.required())),
+        Ok(run) => {
+            lab.keep_console(NAME, &cell, &run.finished.output);
+            let table = table::parse(&run.finished.output, run.finished.end, !place.boots());
+            let verdict = match &table.failure {
+                None => Verdict::Passed(table.summary()),
+                Some(why) => Verdict::Failed(why.clone()),
+            };
+            Outcome::new(&cell, NAME, TEST, verdict)
+                .with_console(&run.finished.output)
+                .took(run.finished.elapsed)
+        }
+    }
+}

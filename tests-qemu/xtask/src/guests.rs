@@ -1,0 +1,104 @@
+//! Builds the freestanding guests.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::arch::Arch;
+use crate::compiler::Compiler;
+use crate::outcome::Trouble;
+use crate::process;
+use crate::progress::Progress;
+
+/// A program of the guests' package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guest {
+    /// The demo: the minimal init.
+    Init,
+    /// The tests.
+    Suite,
+}
+
+impl Guest {
+    /// The name of its file.
+    pub fn file(self) -> &'static str {
+        match self {
+            Guest::Init => "init",
+            Guest::Suite => "suite",
+        }
+    }
+}
+
+/// What makes a program freestanding, static and at a fixed address.
+const FLAGS: [&str; 6] = [
+    "-Clink-arg=-nostdlib",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-static",
+    "-Clink-arg=-no-pie",
+    "-Crelocation-model=static",
+    "-Cpanic=abort",
+];
+
+/// The linker script of the minimal init, from the workspace's root.
+const SCRIPT: &str = "linker/init.ld";
+
+/// The compiler's flags for the guests of the workspace at `root`.
+fn flags(root: &Path) -> String {
+    let mut flags: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
+    let script = root.join(SCRIPT);
+    if script.exists() {
+        flags.push(format!("-Clink-arg=-Wl,-T,{}", script.display()));
+    }
+    // Cargo's encoded form, so that a space in the path is no separator.
+    flags.join("\u{1f}")
+}
+
+/// Builds both guests for `arch` and returns the folder they are in.
+pub fn build(
+    root: &Path,
+    arch: Arch,
+    compiler: &Compiler,
+    progress: &Progress,
+) -> Result<PathBuf, Trouble> {
+    let target_dir = root.join("target/guests").join(arch.name());
+    let mut build = compiler.build();
+    build
+        .args([
+            "--release",
+            "--package",
+            "guests",
+            "--bins",
+            "--target",
+            arch.target(),
+            "--target-dir",
+        ])
+        .arg(&target_dir)
+        .current_dir(root)
+        .env("CARGO_TERM_COLOR", "never")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root));
+    if Arch::host() != Some(arch) {
+        let linker = arch.cross_linker();
+        if which::which(&linker).is_err() {
+            return Err(Trouble::Missing(format!(
+                "no linker for {arch}: {linker} is not installed"
+            )));
+        }
+        build.env(arch.linker_variable(), linker);
+    }
+    let built = process::run(&mut build, Duration::from_secs(1800))
+        .map_err(|error| Trouble::Missing(format!("cargo did not start: {error}")))?;
+    if !built.ok() {
+        progress.say(format!(
+            "the {arch} guests do not build\n{}",
+            built.tail(60)
+        ));
+        let first = built
+            .output
+            .lines()
+            .find(|line| line.starts_with("error"))
+            .unwrap_or_default();
+        return Err(Trouble::Broken(format!(
+            "the {arch} guests do not build: {first}"
+        )));
+    }
+    Ok(target_dir.join(arch.target()).join("release"))
+}

@@ -1,0 +1,130 @@
+//! Installs what is missing on a Debian-like machine, after saying so.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::process::{self, command};
+use crate::progress::Progress;
+
+/// Something this machine should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// A program on PATH, or the absolute path of a file.
+    pub probe: String,
+    /// The packages that bring it: alternatives, the preferred first.
+    pub packages: Vec<String>,
+    /// What for.
+    pub why: String,
+}
+
+impl Need {
+    /// A need for `probe`, brought by the first of `packages` that exists.
+    pub fn new(
+        probe: impl Into<String>,
+        packages: &[impl ToString],
+        why: impl Into<String>,
+    ) -> Self {
+        let packages = packages.iter().map(ToString::to_string).collect();
+        Need {
+            probe: probe.into(),
+            packages,
+            why: why.into(),
+        }
+    }
+
+    fn met(&self) -> bool {
+        which::which(&self.probe).is_ok() || std::path::Path::new(&self.probe).exists()
+    }
+}
+
+/// Installs the packages behind the unmet `needs` with one `apt-get install`.
+///
+/// Where it may not or cannot, it says so and goes on: what needs the missing
+/// program will report that itself.
+pub fn install(needs: &[Need], allowed: bool, progress: &Progress) {
+    let mut missing: Vec<&Need> = Vec::new();
+    for need in needs.iter().filter(|need| !need.met()) {
+        if !missing.iter().any(|other| other.packages == need.packages) {
+            missing.push(need);
+        }
+    }
+    if missing.is_empty() {
+        return;
+    }
+    for need in &missing {
+        let packages = need.packages.join(" or ");
+        progress.say(format!(
+            "missing: {} (package {packages}), for {}",
+            need.probe, need.why
+        ));
+    }
+    if !allowed {
+        return progress.say("installing nothing, as --no-install says");
+    }
+    if let Err(error) = try_install(&missing, progress) {
+        progress.say(format!("could not install: {error:#}"));
+    }
+}
+
+fn try_install(missing: &[&Need], progress: &Progress) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("not root; run as root, or install these yourself");
+    }
+    if which::which("apt-get").is_err() {
+        bail!("this machine has no apt-get");
+    }
+    apt_get(&["update"], progress)?;
+    let mut packages = Vec::new();
+    for need in missing {
+        match need.packages.iter().find(|package| available(package)) {
+            Some(package) => packages.push(package.as_str()),
+            None => progress.say(format!("no package here brings {}", need.probe)),
+        }
+    }
+    if packages.is_empty() {
+        return Ok(());
+    }
+    progress.say(format!("apt-get install {}", packages.join(" ")));
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(&packages);
+    apt_get(&arguments, progress)
+}
+
+/// Whether apt could install `package`.
+fn available(package: &str) -> bool {
+    let mut show = command("apt-cache");
+    show.args(["--no-all-versions", "show", package]);
+    process::run(&mut show, Duration::from_secs(60)).is_ok_and(|shown| shown.ok())
+}
+
+/// Runs apt-get, up to three times: a mirror in the middle of a sync, or
+/// another program that holds the lock, is usually done a little later.
+fn apt_get(arguments: &[&str], progress: &Progress) -> Result<()> {
+    let mut last = String::new();
+    for attempt in 0..3 {
+        if attempt > 0 {
+            progress.say(format!(
+                "apt-get {} failed, again in {} s",
+                arguments[0],
+                10 * attempt
+            ));
+            std::thread::sleep(Duration::from_secs(10 * attempt));
+        }
+        let mut apt = command("apt-get");
+        apt.args(["-oDPkg::Lock::Timeout=120", "-qq"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        let finished = process::run(&mut apt, Duration::from_secs(1200))?;
+        if finished.ok() {
+            return Ok(());
+        }
+        last = finished.tail(5);
+    }
+    // Some of its lists may be fine, and the install may want only those.
+    if arguments == ["update"] {
+        progress.say(format!("apt-get update is incomplete: {last}"));
+        return Ok(());
+    }
+    bail!("apt-get {}: {last}", arguments.join(" "))
+}

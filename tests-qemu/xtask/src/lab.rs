@@ -1,0 +1,267 @@
+//! What the tests share: built guests, fetched kernels, and a way to run one
+//! on the other. Everything is made on first use and once.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::apt::Apt;
+use crate::arch::Arch;
+use crate::compiler;
+use crate::guests::{self, Guest};
+use crate::initramfs;
+use crate::kernel::{self, Kernel, Line};
+use crate::outcome::{Cell, Trouble};
+use crate::place::{Machine, Place, system_emulator, user_emulator};
+use crate::process::{self, Finished, command};
+use crate::progress::Progress;
+
+/// A thing that was made, or the reason why it could not be.
+type Made<T> = Result<T, Trouble>;
+
+/// The shared part.
+pub struct Lab {
+    /// The workspace's root.
+    pub root: PathBuf,
+    /// The teller.
+    pub progress: Progress,
+    /// Whether this machine may be changed.
+    pub install: bool,
+    /// When a guest is taken for hung.
+    pub timeout: Duration,
+    guests: [OnceLock<Made<PathBuf>>; 3],
+    names: [OnceLock<Made<Vec<String>>>; 3],
+    kernels: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    apt: Option<Made<Apt>>,
+    known: HashMap<(Line, Arch), Made<Kernel>>,
+}
+
+/// A run of a guest.
+pub struct Run {
+    /// What it said and how it ended.
+    pub finished: Finished,
+    /// The kernel under it: the image's version, or in words.
+    pub kernel: String,
+}
+
+impl Lab {
+    /// A lab for the workspace this program was built from.
+    pub fn new(install: bool, timeout: u64) -> Result<Lab> {
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        let root = here
+            .ancestors()
+            .nth(2)
+            .context("the workspace's root")?
+            .to_owned();
+        std::fs::create_dir_all(root.join("target/xtask/kernels"))?;
+        Ok(Lab {
+            root,
+            progress: Progress::new(),
+            install,
+            timeout: Duration::from_secs(timeout),
+            guests: Default::default(),
+            names: Default::default(),
+            kernels: Mutex::default(),
+        })
+    }
+
+    /// Where caches and reports go.
+    pub fn store(&self) -> PathBuf {
+        self.root.join("target/xtask")
+    }
+
+    /// The guest's program for `arch`.
+    pub fn guest(&self, arch: Arch, guest: Guest) -> Made<PathBuf> {
+        let folder = self.guests[arch as usize].get_or_init(|| {
+            let compiler = compiler::find(arch, self.install, &self.progress).map_err(missing)?;
+            let how = if compiler == compiler::Compiler::Current {
+                ""
+            } else {
+                ", core from source"
+            };
+            let _step = self
+                .progress
+                .step(format!("building the guests for {arch}{how}"));
+            guests::build(&self.root, arch, &compiler, &self.progress)
+        });
+        folder.clone().map(|folder| folder.join(guest.file()))
+    }
+
+    /// The kernel of `line`, fetched if need be.
+    pub fn kernel(&self, line: &Line, arch: Arch) -> Made<Kernel> {
+        let store = self.store().join("kernels");
+        if let Some(kernel) = kernel::cached(&store, line, arch) {
+            return Ok(kernel);
+        }
+        if !self.install {
+            let why = format!(
+                "Linux {} for {arch} is not in target/xtask, and --no-install forbids to fetch it",
+                line.name()
+            );
+            return Err(Trouble::Missing(why));
+        }
+        let mut shelf = self
+            .kernels
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Shelf { apt, known } = &mut *shelf;
+        let key = (line.clone(), arch);
+        if let Some(known) = known.get(&key) {
+            return known.clone();
+        }
+        let apt = apt.get_or_insert_with(|| {
+            Apt::open(&self.store().join("apt"), &self.progress).map_err(missing)
+        });
+        let fetched = match apt {
+            Ok(apt) => kernel::fetch(apt, &store, line, arch, &self.progress).map_err(missing),
+            Err(why) => Err(why.clone()),
+        };
+        known.insert(key, fetched.clone());
+        fetched
+    }
+
+    /// Fetches the kernel of `place` now. What goes wrong is told to whoever needs it.
+    pub fn prefetch(&self, place: &Place) {
+        if let Machine::Kernel(line) = &place.machine {
+            let _ = self.kernel(line, place.arch);
+        }
+    }
+
+    /// Keeps a whole console, for those who look closer than a tail.
+    pub fn keep_console(&self, family: &str, cell: &Cell, console: &str) {
+        let folder = self.store().join("consoles");
+        let file = folder.join(format!("{family}-{}.txt", cell.label.replace('/', "-")));
+        let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(file, console));
+    }
+
+    /// The version of the kernel at `place` if it is there already.
+    pub fn known_version(&self, place: &Place) -> Option<String> {
+        let Machine::Kernel(line) = &place.machine else {
+            return None;
+        };
+        kernel::cached(&self.store().join("kernels"), line, place.arch).map(|kernel| kernel.short())
+    }
+
+    /// The names of the suite's tests for `arch`.
+    pub fn suite_names(&self, arch: Arch) -> Made<Vec<String>> {
+        let machine = if Arch::host() == Some(arch) {
+            Machine::Native
+        } else {
+            Machine::User
+        };
+        let list = || {
+            let run = self.run(
+                &Place { arch, machine },
+                Guest::Suite,
+                &["--list".to_owned()],
+            )?;
+            let names = crate::protocol::names(&run.finished.output);
+            if names.is_empty() {
+                return Err(Trouble::Broken(format!(
+                    "`suite --list` names no test: {}",
+                    run.finished.end
+                )));
+            }
+            Ok(names)
+        };
+        self.names[arch as usize].get_or_init(list).clone()
+    }
+
+    /// Runs a guest at `place`; an error means that it could not be run.
+    pub fn run(&self, place: &Place, guest: Guest, arguments: &[String]) -> Made<Run> {
+        let program = self.guest(place.arch, guest)?;
+        let emulator = |name: String| {
+            which::which(&name).map_err(|_| Trouble::Missing(format!("{name} is not installed")))
+        };
+        match &place.machine {
+            Machine::Native => {
+                let release = nix_release();
+                self.finish(
+                    command(&program).args(arguments),
+                    format!("Linux {release}"),
+                )
+            }
+            Machine::User => {
+                let emulator = emulator(user_emulator(place.arch))?;
+                self.finish(
+                    command(emulator).arg(&program).args(arguments),
+                    "qemu-user".to_owned(),
+                )
+            }
+            Machine::Kernel(line) => {
+                let emulator = emulator(system_emulator(place.arch))?;
+                let kernel = self.kernel(line, place.arch)?;
+                let folder = tempfile::tempdir().map_err(|error| missing(error.into()))?;
+                let archive = folder.path().join("initramfs");
+                initramfs::write(&program, &archive).map_err(missing)?;
+                let mut boot = boot(
+                    place.arch,
+                    line,
+                    &emulator,
+                    &kernel.image,
+                    &archive,
+                    arguments,
+                );
+                self.finish(&mut boot, format!("Linux {}", kernel.version))
+            }
+        }
+    }
+
+    fn finish(&self, command: &mut Command, kernel: String) -> Made<Run> {
+        let finished = process::run(command, self.timeout)
+            .map_err(|error| Trouble::Broken(format!("did not start: {error}")))?;
+        Ok(Run { finished, kernel })
+    }
+}
+
+/// The emulator's command line: a serial console, no display, no reboot.
+fn boot(
+    arch: Arch,
+    line: &Line,
+    emulator: &Path,
+    image: &Path,
+    archive: &Path,
+    arguments: &[String],
+) -> Command {
+    let (board, console) = arch.board();
+    let mut append = format!("console={console} quiet panic=-1");
+    if !arguments.is_empty() {
+        append.push_str(" -- ");
+        append.push_str(&arguments.join(" "));
+    }
+    let mut boot = command(emulator);
+    boot.args(board).args([
+        "-smp",
+        &line.cpus(arch).to_string(),
+        "-m",
+        "256",
+        "-nographic",
+        "-no-reboot",
+    ]);
+    boot.arg("-kernel")
+        .arg(image)
+        .arg("-initrd")
+        .arg(archive)
+        .args(["-append", &append]);
+    boot
+}
+
+/// An error of this machine's.
+fn missing(error: anyhow::Error) -> Trouble {
+    Trouble::Missing(format!("{error:#}"))
+}
+
+/// The running kernel's release.
+fn nix_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
