@@ -1,0 +1,97 @@
+//! aarch64.
+//!
+//! | what | instructions | why |
+//! |---|---|---|
+//! | `_start` | `mov x29, xzr`, `mov x30, xzr`, `bl` | sp is 16-aligned by the kernel; a zero frame pointer and link register end the chain |
+//! | `clone` | `svc 0`, then `ldp`, `br x16` | both sides return from one instruction; the child's entry and argument wait on its own stack. x16 because that branch is also allowed under BTI |
+//! | thread pointer | `msr tpidr_el0`, `mrs tpidr_el0` | user code may write it, no call is needed |
+//! | restorer | none | the kernel returns through its vDSO |
+//!
+//! clone takes tls before ctid here. Reference: AAPCS64, Linux arm64 `CLONE_BACKWARDS`.
+
+use core::arch::{asm, naked_asm};
+use linux_raw_sys::general::{__NR_clone, kernel_sigaction};
+
+/// The name of this CPU as the host runner spells it.
+pub const NAME: &str = "aarch64";
+
+/// Where the kernel starts the program.
+///
+/// # Safety
+/// 1. Only the kernel jumps here, with the initial stack as the ABI lays it out.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _start() -> ! {
+    naked_asm!(
+        "mov x29, xzr",  // the outermost frame
+        "mov x30, xzr",
+        "mov x0, sp",    // argc, argv, envp, auxv
+        "bl {start}",
+        "brk #1",
+        start = sym crate::entry::start,
+    )
+}
+
+/// clone(2) for a child on a stack of its own: `sp` points at two words, the
+/// entry (`extern "C" fn(*mut u8) -> !`) and its argument.
+///
+/// # Safety
+/// 1. `sp` is 16-aligned and points at the two words, with the child's stack below.
+/// 2. `ptid`, `ctid` and `tls` are what `flags` makes the kernel use them for, for as long as it does.
+/// 3. What the child shares with the parent by `flags` stays valid until it ends.
+#[unsafe(naked)]
+pub unsafe extern "C" fn clone(
+    flags: usize,
+    sp: *mut u8,
+    ptid: *mut u32,
+    ctid: *mut u32,
+    tls: *mut u8,
+) -> usize {
+    naked_asm!(
+        "mov x5, x3",           // ctid and tls change places
+        "mov x3, x4",
+        "mov x4, x5",
+        "mov x8, {nr}",
+        "svc 0",
+        "cbz x0, 2f",
+        "ret",
+        "2:",                   // the child
+        "mov x29, xzr",
+        "mov x30, xzr",
+        "ldp x16, x0, [sp], 16", // entry, argument
+        "br x16",
+        nr = const __NR_clone,
+    )
+}
+
+/// Makes `block` this thread's control block.
+///
+/// # Safety
+/// 1. The first word of `block` holds `block`, and the block outlives the thread.
+/// 2. Nothing on this thread uses thread-local storage of another layout.
+pub unsafe fn set_thread_pointer(block: *mut u8) {
+    // SAFETY: 1., 2.: nothing else reads the register.
+    unsafe { asm!("msr tpidr_el0, {}", in(reg) block, options(nostack, preserves_flags)) };
+}
+
+/// This thread's control block.
+#[inline]
+pub fn thread_pointer() -> *mut u8 {
+    let block: *mut u8;
+    // Neither `pure` nor `nomem`: forked and cloned children have their own.
+    // SAFETY: reads a register of this thread.
+    unsafe { asm!("mrs {}, tpidr_el0", out(reg) block, options(nostack, preserves_flags)) };
+    block
+}
+
+/// A `kernel_sigaction` whose handler can return.
+pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
+    // SAFETY: all zeroes is a value of it: no handler, no restorer.
+    let mut action: kernel_sigaction = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel's word for a handler: an address, 0 or 1; both types
+    // are one word, and None is 0.
+    action.sa_handler_kernel = unsafe { core::mem::transmute::<usize, Option<_>>(handler) };
+    action.sa_flags = u64::from(flags);
+    action.sa_mask.sig = [mask];
+    action
+}

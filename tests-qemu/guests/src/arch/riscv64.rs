@@ -1,0 +1,104 @@
+//! riscv64.
+//!
+//! | what | instructions | why |
+//! |---|---|---|
+//! | `_start` | `lla gp` under `norelax`, `call` | the linker shortens accesses relative to gp, so gp must be set before any Rust code, and its own load must not be shortened. sp is 16-aligned by the kernel |
+//! | `clone` | `ecall`, then `ld`, `ld`, `jr` | both sides return from one instruction; the child's entry and argument wait on its own stack |
+//! | thread pointer | `mv tp` | a register of its own, no call is needed |
+//! | restorer | none | the kernel returns through its vDSO |
+//!
+//! clone takes tls before ctid here. `ecall` may lose all vector registers, which every call does in the C ABI too.
+//! Reference: RISC-V psABI, Linux riscv `CLONE_BACKWARDS`.
+
+use core::arch::{asm, naked_asm};
+use linux_raw_sys::general::{__NR_clone, kernel_sigaction};
+
+/// The name of this CPU as the host runner spells it.
+pub const NAME: &str = "riscv64";
+
+/// Where the kernel starts the program.
+///
+/// # Safety
+/// 1. Only the kernel jumps here, with the initial stack as the ABI lays it out.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _start() -> ! {
+    naked_asm!(
+        ".option push",
+        ".option norelax",
+        "lla gp, __global_pointer$",
+        ".option pop",
+        "li s0, 0",      // the outermost frame
+        "li ra, 0",
+        "mv a0, sp",     // argc, argv, envp, auxv
+        "call {start}",
+        "unimp",
+        start = sym crate::entry::start,
+    )
+}
+
+/// clone(2) for a child on a stack of its own: `sp` points at two words, the
+/// entry (`extern "C" fn(*mut u8) -> !`) and its argument.
+///
+/// # Safety
+/// 1. `sp` is 16-aligned and points at the two words, with the child's stack below.
+/// 2. `ptid`, `ctid` and `tls` are what `flags` makes the kernel use them for, for as long as it does.
+/// 3. What the child shares with the parent by `flags` stays valid until it ends.
+#[unsafe(naked)]
+pub unsafe extern "C" fn clone(
+    flags: usize,
+    sp: *mut u8,
+    ptid: *mut u32,
+    ctid: *mut u32,
+    tls: *mut u8,
+) -> usize {
+    naked_asm!(
+        "mv t0, a3",         // ctid and tls change places
+        "mv a3, a4",
+        "mv a4, t0",
+        "li a7, {nr}",
+        "ecall",
+        "beqz a0, 2f",
+        "ret",
+        "2:",                // the child
+        "li s0, 0",
+        "li ra, 0",
+        "ld t0, 0(sp)",      // entry
+        "ld a0, 8(sp)",      // argument
+        "addi sp, sp, 16",
+        "jr t0",
+        nr = const __NR_clone,
+    )
+}
+
+/// Makes `block` this thread's control block.
+///
+/// # Safety
+/// 1. The first word of `block` holds `block`, and the block outlives the thread.
+/// 2. Nothing on this thread uses thread-local storage of another layout.
+pub unsafe fn set_thread_pointer(block: *mut u8) {
+    // SAFETY: 1., 2.: nothing else reads the register.
+    unsafe { asm!("mv tp, {}", in(reg) block, options(nostack, preserves_flags)) };
+}
+
+/// This thread's control block.
+#[inline]
+pub fn thread_pointer() -> *mut u8 {
+    let block: *mut u8;
+    // Neither `pure` nor `nomem`: forked and cloned children have their own.
+    // SAFETY: reads a register of this thread.
+    unsafe { asm!("mv {}, tp", out(reg) block, options(nostack, preserves_flags)) };
+    block
+}
+
+/// A `kernel_sigaction` whose handler can return.
+pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
+    // SAFETY: all zeroes is a value of it: no handler, no restorer.
+    let mut action: kernel_sigaction = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel's word for a handler: an address, 0 or 1; both types
+    // are one word, and None is 0.
+    action.sa_handler_kernel = unsafe { core::mem::transmute::<usize, Option<_>>(handler) };
+    action.sa_flags = u64::from(flags);
+    action.sa_mask.sig = [mask];
+    action
+}

@@ -1,0 +1,109 @@
+//! x86_64.
+//!
+//! | what | instructions | why |
+//! |---|---|---|
+//! | `_start` | `and rsp, -16`, `call` | the ABI wants rsp 16-aligned *before* the call; the kernel's word at rsp is argc, so the pointer to it is taken first |
+//! | `clone` | `syscall`, then `pop`, `push 0`, `jmp` | both sides return from one instruction; the child's entry and argument wait on its own stack, as it has no other. The pushed 0 is the return address that ends the chain |
+//! | thread pointer | `arch_prctl(ARCH_SET_FS)`, `mov rax, fs:[0]` | user code may not write fs on every machine, so the kernel is asked; to read it, the first word of the control block points at itself |
+//! | restorer | `mov eax, 15; syscall` | the kernel puts no return code on the stack here and refuses a handler without SA_RESTORER |
+//!
+//! `syscall` writes rcx and r11, all else is kept. Reference: System V ABI, AMD64 supplement, sections 3.2 and A.2.
+
+use core::arch::{asm, naked_asm};
+use linux_raw_sys::general::{
+    __NR_arch_prctl, __NR_clone, __NR_rt_sigreturn, ARCH_SET_FS, SA_RESTORER, kernel_sigaction,
+};
+
+use crate::sys::raw;
+
+/// The name of this CPU as the host runner spells it.
+pub const NAME: &str = "x86_64";
+
+/// Where the kernel starts the program.
+///
+/// # Safety
+/// 1. Only the kernel jumps here, with the initial stack as the ABI lays it out.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _start() -> ! {
+    naked_asm!(
+        "xor ebp, ebp",  // the outermost frame
+        "mov rdi, rsp",  // argc, argv, envp, auxv
+        "and rsp, -16",
+        "call {start}",
+        "ud2",
+        start = sym crate::entry::start,
+    )
+}
+
+/// clone(2) for a child on a stack of its own: `sp` points at two words, the
+/// entry (`extern "C" fn(*mut u8) -> !`) and its argument.
+///
+/// # Safety
+/// 1. `sp` is 16-aligned and points at the two words, with the child's stack below.
+/// 2. `ptid`, `ctid` and `tls` are what `flags` makes the kernel use them for, for as long as it does.
+/// 3. What the child shares with the parent by `flags` stays valid until it ends.
+#[unsafe(naked)]
+pub unsafe extern "C" fn clone(
+    flags: usize,
+    sp: *mut u8,
+    ptid: *mut u32,
+    ctid: *mut u32,
+    tls: *mut u8,
+) -> usize {
+    naked_asm!(
+        "mov r10, rcx",      // ctid; rcx is lost to syscall
+        "mov eax, {nr}",     // flags, sp, ptid and tls are in place
+        "syscall",
+        "test rax, rax",
+        "jz 2f",
+        "ret",
+        "2:",                // the child
+        "xor ebp, ebp",
+        "pop rax",           // entry
+        "pop rdi",           // argument
+        "push 0",            // a call would have pushed a return address
+        "jmp rax",
+        nr = const __NR_clone,
+    )
+}
+
+/// Makes `block` this thread's control block.
+///
+/// # Safety
+/// 1. The first word of `block` holds `block`, and the block outlives the thread.
+/// 2. Nothing on this thread uses thread-local storage of another layout.
+pub unsafe fn set_thread_pointer(block: *mut u8) {
+    // SAFETY: 1., 2.: the kernel only stores the value in fs.
+    unsafe { raw::call2(__NR_arch_prctl, ARCH_SET_FS as usize, block.addr()) };
+}
+
+/// This thread's control block.
+#[inline]
+pub fn thread_pointer() -> *mut u8 {
+    let block: *mut u8;
+    // Neither `pure` nor `nomem`: forked and cloned children have their own.
+    // SAFETY: the entry code sets fs before anything else runs, and the first
+    // word of each block points at the block.
+    unsafe { asm!("mov {}, fs:[0]", out(reg) block, options(nostack, preserves_flags)) };
+    block
+}
+
+/// A `kernel_sigaction` whose handler can return.
+pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
+    // SAFETY: all zeroes is a value of it: no handler, no restorer.
+    let mut action: kernel_sigaction = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel's word for a handler: an address, 0 or 1; both types
+    // are one word, and None is 0.
+    action.sa_handler_kernel = unsafe { core::mem::transmute::<usize, Option<_>>(handler) };
+    action.sa_flags = u64::from(flags | SA_RESTORER);
+    action.sa_restorer = Some(restorer);
+    action.sa_mask.sig = [mask];
+    action
+}
+
+/// Where a handler returns to.
+#[unsafe(naked)]
+unsafe extern "C" fn restorer() {
+    naked_asm!("mov eax, {nr}", "syscall", "ud2", nr = const __NR_rt_sigreturn)
+}

@@ -1,0 +1,43 @@
+//! The console: one write(2) a line, so that lines of several threads and
+//! processes never mix.
+
+use crate::show::Text;
+use crate::sys::io;
+
+/// Writes the text and a line feed.
+pub fn put_line(mut text: Text) {
+    text.end_line();
+    let mut rest = text.bytes();
+    // A console takes the line whole; the loop is for a full pipe.
+    while let Ok(done @ 1..) = io::write(1, rest) {
+        match rest.get(done..) {
+            Some(more) if !more.is_empty() => rest = more,
+            _ => return,
+        }
+    }
+}
+
+/// As PID 1: makes sure that 0, 1 and 2 are the console. The kernel opens
+/// /dev/console for init when the archive has that node, and says only a
+/// warning when it has not.
+pub fn open_for_init() {
+    if io::is_open(1) {
+        return;
+    }
+    if let Ok(console) = io::open_read_write(c"/dev/console") {
+        for fd in 0..3 {
+            if fd != console {
+                // A console that cannot be doubled leaves nobody to tell.
+                let _ = io::dup_to(console, fd);
+            }
+        }
+    }
+}
+
+/// Writes a line of the pieces: `line!("cpu ", n, " of ", m)`.
+#[macro_export]
+macro_rules! line {
+    ($($piece:expr),* $(,)?) => {
+        $crate::console::put_line($crate::text!($($piece),*))
+    };
+}
