@@ -1,0 +1,103 @@
+//! Memory.
+
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use linux_raw_sys::general::{
+    __NR_madvise, __NR_mmap, __NR_mprotect, __NR_munmap, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED,
+    PROT_NONE, PROT_READ, PROT_WRITE,
+};
+
+use super::raw::{call2, call3, call6, check, done};
+use crate::errno::Errno;
+
+static PAGE: AtomicUsize = AtomicUsize::new(4096);
+
+pub(crate) fn set_page_size(size: Option<usize>) {
+    if let Some(size) = size {
+        PAGE.store(size, Relaxed);
+    }
+}
+
+/// The size of a page.
+pub fn page_size() -> usize {
+    PAGE.load(Relaxed)
+}
+
+/// `len` rounded up to whole pages.
+pub fn whole_pages(len: usize) -> usize {
+    len.next_multiple_of(page_size().max(1))
+}
+
+/// What may be done with a mapping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: a guard.
+    None,
+    /// Only reading.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+impl Access {
+    const fn bits(self) -> usize {
+        (match self {
+            Self::None => PROT_NONE,
+            Self::Read => PROT_READ,
+            Self::ReadWrite => PROT_READ | PROT_WRITE,
+        }) as usize
+    }
+}
+
+fn map_with(len: usize, access: Access, flags: u32) -> Result<*mut u8, Errno> {
+    // SAFETY: a new mapping where the kernel likes it.
+    let answer = unsafe {
+        call6(
+            __NR_mmap,
+            0,
+            len,
+            access.bits(),
+            (flags | MAP_ANONYMOUS) as usize,
+            usize::MAX,
+            0,
+        )
+    };
+    check(answer).map(ptr::with_exposed_provenance_mut)
+}
+
+/// Maps zeroed memory of this process alone.
+pub fn map(len: usize, access: Access) -> Result<*mut u8, Errno> {
+    map_with(len, access, MAP_PRIVATE)
+}
+
+/// Maps zeroed memory that forked children share.
+pub fn map_shared(len: usize) -> Result<*mut u8, Errno> {
+    map_with(len, Access::ReadWrite, MAP_SHARED)
+}
+
+/// munmap(2).
+///
+/// # Safety
+/// 1. Nobody uses the memory from here on, the kernel included.
+pub unsafe fn unmap(base: *mut u8, len: usize) -> Result<(), Errno> {
+    // SAFETY: 1.
+    done(unsafe { call2(__NR_munmap, base.addr(), len) })
+}
+
+/// mprotect(2).
+///
+/// # Safety
+/// 1. Whoever uses the memory bears what `access` leaves.
+pub unsafe fn protect(base: *mut u8, len: usize, access: Access) -> Result<(), Errno> {
+    // SAFETY: 1.
+    done(unsafe { call3(__NR_mprotect, base.addr(), len, access.bits()) })
+}
+
+/// madvise(2).
+///
+/// # Safety
+/// 1. Whoever uses the memory bears what `advice` does to it.
+pub unsafe fn advise(base: *mut u8, len: usize, advice: u32) -> Result<(), Errno> {
+    // SAFETY: 1.
+    done(unsafe { call3(__NR_madvise, base.addr(), len, advice as usize) })
+}

@@ -1,0 +1,95 @@
+//! ptrace(2), the few requests that the tests need.
+
+use linux_raw_sys::general::__NR_ptrace;
+use linux_raw_sys::ptrace::{
+    PTRACE_CONT, PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_INFO, PTRACE_SETOPTIONS,
+    PTRACE_SYSCALL, PTRACE_TRACEME, ptrace_rseq_configuration, ptrace_syscall_info,
+};
+
+use super::raw::{call4, check, done};
+use crate::errno::Errno;
+
+/// The parent traces this process.
+pub fn trace_me() -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    done(unsafe { call4(__NR_ptrace, PTRACE_TRACEME as usize, 0, 0, 0) })
+}
+
+/// PTRACE_SETOPTIONS of a stopped tracee.
+pub fn set_options(tid: i32, options: u32) -> Result<(), Errno> {
+    // SAFETY: touches no memory of this process.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_SETOPTIONS as usize,
+            tid as usize,
+            0,
+            options as usize,
+        )
+    })
+}
+
+/// Lets a stopped tracee run up to its next call, with `signal` if not 0.
+pub fn run_to_syscall(tid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: touches no memory of this process.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_SYSCALL as usize,
+            tid as usize,
+            0,
+            signal as usize,
+        )
+    })
+}
+
+/// Lets a stopped tracee run, with `signal` if not 0.
+pub fn run_on(tid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: touches no memory of this process.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_CONT as usize,
+            tid as usize,
+            0,
+            signal as usize,
+        )
+    })
+}
+
+/// What the stopped tracee is about to call, or has called.
+pub fn syscall_info(tid: i32) -> Result<ptrace_syscall_info, Errno> {
+    // SAFETY: all zeroes is a value of it.
+    let mut info: ptrace_syscall_info = unsafe { core::mem::zeroed() };
+    let to = (&raw mut info).expose_provenance();
+    // SAFETY: writes the info, its size at most.
+    check(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_GET_SYSCALL_INFO as usize,
+            tid as usize,
+            size_of_val(&info),
+            to,
+        )
+    })?;
+    Ok(info)
+}
+
+/// The registration of the stopped tracee, as the kernel knows it.
+pub fn rseq_configuration(tid: i32) -> Result<ptrace_rseq_configuration, Errno> {
+    // SAFETY: all zeroes is a value of it.
+    let mut known: ptrace_rseq_configuration = unsafe { core::mem::zeroed() };
+    let to = (&raw mut known).expose_provenance();
+    let size = size_of_val(&known);
+    // SAFETY: writes the configuration, its size at most.
+    check(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_GET_RSEQ_CONFIGURATION as usize,
+            tid as usize,
+            size,
+            to,
+        )
+    })?;
+    Ok(known)
+}

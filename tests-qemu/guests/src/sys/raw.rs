@@ -1,0 +1,44 @@
+//! The call itself, once for each number of arguments.
+//!
+//! Never inlined: `sc` does not tell the compiler that a riscv64 `ecall` may
+//! lose the vector registers; across a function boundary nobody relies on them.
+
+use crate::errno::Errno;
+
+/// The kernel's answer as a value or an errno.
+pub fn check(answer: usize) -> Result<usize, Errno> {
+    match answer.wrapping_neg() {
+        errno @ 1..4096 => Err(Errno(errno as u32)),
+        _ => Ok(answer),
+    }
+}
+
+/// The kernel's answer where the value means nothing.
+pub fn done(answer: usize) -> Result<(), Errno> {
+    check(answer).map(|_| ())
+}
+
+macro_rules! call {
+    ($($name:ident $sc:ident $($arg:ident)*;)*) => {$(
+        /// The system call `nr`; errors as -errno.
+        ///
+        /// # Safety
+        /// 1. What the call does to memory and to the process is sound with these arguments.
+        #[inline(never)]
+        #[allow(clippy::too_many_arguments)] // the kernel takes six
+        pub unsafe fn $name(nr: u32, $($arg: usize),*) -> usize {
+            // SAFETY: 1.
+            unsafe { sc::$sc(nr as usize, $($arg),*) }
+        }
+    )*};
+}
+
+call! {
+    call0 syscall0;
+    call1 syscall1 a;
+    call2 syscall2 a b;
+    call3 syscall3 a b c;
+    call4 syscall4 a b c d;
+    call5 syscall5 a b c d e;
+    call6 syscall6 a b c d e f;
+}

@@ -1,0 +1,116 @@
+//! Clocks, sleeping, timers.
+
+use linux_raw_sys::general::{
+    __NR_clock_gettime, __NR_nanosleep, __NR_setitimer, __NR_timer_create, __NR_timer_delete,
+    __NR_timer_settime, __kernel_itimerspec, __kernel_old_itimerval, __kernel_old_timeval,
+    __kernel_timespec, CLOCK_MONOTONIC, SIGEV_THREAD_ID, sigevent,
+};
+
+use super::raw::{call1, call2, call3, call4, done};
+use crate::errno::Errno;
+
+/// A span of time in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub u64);
+
+const SECOND: u64 = 1_000_000_000;
+
+impl Span {
+    /// Whole seconds.
+    pub const fn secs(n: u64) -> Self {
+        Self(n.saturating_mul(SECOND))
+    }
+
+    /// Milliseconds.
+    pub const fn millis(n: u64) -> Self {
+        Self(n.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds.
+    pub const fn micros(n: u64) -> Self {
+        Self(n.saturating_mul(1_000))
+    }
+
+    /// As the kernel takes it.
+    pub const fn timespec(self) -> __kernel_timespec {
+        __kernel_timespec {
+            tv_sec: (self.0 / SECOND) as i64,
+            tv_nsec: (self.0 % SECOND) as i64,
+        }
+    }
+}
+
+/// The monotonic clock.
+pub fn now() -> Span {
+    let mut now = Span(0).timespec();
+    let to = (&raw mut now).expose_provenance();
+    // SAFETY: writes `now`; this clock is always there.
+    unsafe { call2(__NR_clock_gettime, CLOCK_MONOTONIC as usize, to) };
+    Span(
+        (now.tv_sec as u64)
+            .wrapping_mul(SECOND)
+            .wrapping_add(now.tv_nsec as u64),
+    )
+}
+
+/// nanosleep(2): ends early when a handler ran.
+pub fn sleep(span: Span) -> Result<(), Errno> {
+    let span = span.timespec();
+    // SAFETY: reads the time.
+    done(unsafe { call2(__NR_nanosleep, (&raw const span).expose_provenance(), 0) })
+}
+
+/// timer_create(2) whose signal goes to the thread `tid` of this process.
+pub fn timer_create(tid: u32, signal: i32) -> Result<i32, Errno> {
+    // SAFETY: all zeroes is a value of it.
+    let mut event: sigevent = unsafe { core::mem::zeroed() };
+    event.sigev_signo = signal;
+    event.sigev_notify = SIGEV_THREAD_ID as i32;
+    event._sigev_un._tid = tid as i32;
+    let mut timer = 0i32;
+    let (event, to) = (
+        (&raw const event).expose_provenance(),
+        (&raw mut timer).expose_provenance(),
+    );
+    // SAFETY: reads the event, writes the timer's number.
+    done(unsafe { call3(__NR_timer_create, CLOCK_MONOTONIC as usize, event, to) })?;
+    Ok(timer)
+}
+
+/// timer_settime(2): first after `span` and then each `span`; 0 stops it.
+pub fn timer_every(timer: i32, span: Span) -> Result<(), Errno> {
+    let times = __kernel_itimerspec {
+        it_interval: span.timespec(),
+        it_value: span.timespec(),
+    };
+    // SAFETY: reads the times.
+    done(unsafe {
+        call4(
+            __NR_timer_settime,
+            timer as usize,
+            0,
+            (&raw const times).expose_provenance(),
+            0,
+        )
+    })
+}
+
+/// timer_delete(2).
+pub fn timer_delete(timer: i32) -> Result<(), Errno> {
+    // SAFETY: touches no memory.
+    done(unsafe { call1(__NR_timer_delete, timer as usize) })
+}
+
+/// setitimer(2) in real time: SIGALRM to the process each `span`; 0 stops it.
+pub fn alarm_every(span: Span) -> Result<(), Errno> {
+    let half = || __kernel_old_timeval {
+        tv_sec: (span.0 / SECOND) as i64,
+        tv_usec: (span.0 % SECOND / 1_000) as i64,
+    };
+    let times = __kernel_old_itimerval {
+        it_interval: half(),
+        it_value: half(),
+    };
+    // SAFETY: reads the times; 0 is ITIMER_REAL.
+    done(unsafe { call3(__NR_setitimer, 0, (&raw const times).expose_provenance(), 0) })
+}
