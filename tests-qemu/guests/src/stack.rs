@@ -1,0 +1,74 @@
+//! Stacks: one mapping each, `[guard page | stack | what was put on top]`.
+
+use core::ptr;
+
+use crate::errno::Errno;
+use crate::sys::mm::{self, Access};
+
+/// A mapping that a thread runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Stack {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: an address and a length; using the memory is unsafe anyway.
+unsafe impl Send for Stack {}
+// SAFETY: likewise.
+unsafe impl Sync for Stack {}
+
+impl Stack {
+    /// No stack: of a thread that the runtime did not start.
+    pub const NONE: Self = Self {
+        base: ptr::null_mut(),
+        len: 0,
+    };
+
+    /// Maps `size` bytes, rounded up, and a guard page below.
+    pub fn map(size: usize) -> Result<Self, Errno> {
+        let page = mm::page_size();
+        let len = mm::whole_pages(size).saturating_add(page);
+        let base = mm::map(len, Access::ReadWrite)?;
+        // SAFETY: new, so nobody uses it.
+        unsafe { mm::protect(base, page, Access::None)? };
+        Ok(Self { base, len })
+    }
+
+    /// Where the mapping starts, with the guard.
+    pub fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// The length of the mapping, with the guard.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Is it [`Stack::NONE`]?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The end of the mapping; a thread without anything on top starts here.
+    pub fn top(&self) -> *mut u8 {
+        self.base.wrapping_add(self.len)
+    }
+
+    /// Below the top, room for a `T`, aligned for it and at least to 16, so that
+    /// a thread can start right below. `None` if more than half would be gone.
+    pub fn room_on_top<T>(&self) -> Option<*mut T> {
+        let align = align_of::<T>().max(16);
+        let down = self.top().addr().checked_sub(size_of::<T>())? & !(align - 1);
+        let offset = down.checked_sub(self.base.addr())?;
+        (offset >= self.len / 2).then(|| self.base.wrapping_add(offset).cast())
+    }
+
+    /// Unmaps it.
+    ///
+    /// # Safety
+    /// 1. Nobody uses the memory from here on, the kernel included: no thread runs on it or writes to it at its end.
+    pub unsafe fn unmap(self) -> Result<(), Errno> {
+        // SAFETY: 1.
+        unsafe { mm::unmap(self.base, self.len) }
+    }
+}
