@@ -1,2 +1,27 @@
-//! The runtime of the freestanding guests.
+//! The runtime of the freestanding guests, and the harness of their tests.
+//!
+//! From the bottom up: [`arch`] and [`sys`] speak to the CPU and the kernel;
+//! [`stack`], [`tcb`] and [`thread`] make threads whose end the caller decides;
+//! [`signals`], [`seccomp`] and [`trace`] disturb and watch them; [`harness`]
+//! runs tests, each in a process of its own.
+//!
+//! No libc, no allocator, no thread-local storage, and in a release image no
+//! reachable panic: see [`mod@panic`].
 #![no_std]
+
+pub mod arch;
+pub mod console;
+pub mod entry;
+pub mod errno;
+pub mod harness;
+pub mod mem;
+pub mod panic;
+pub mod runtime_tests;
+pub mod seccomp;
+pub mod show;
+pub mod signals;
+pub mod stack;
+pub mod sys;
+pub mod tcb;
+pub mod thread;
+pub mod trace;

@@ -1,0 +1,207 @@
+//! What the machine can do, found out before the first test.
+
+use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
+use linux_raw_sys::general::__NR_seccomp;
+use linux_raw_sys::ptrace::SECCOMP_GET_ACTION_AVAIL;
+
+use super::{Scale, child};
+use crate::arch;
+use crate::entry::Env;
+use crate::errno::Errno;
+use crate::sys::process::{self, Status};
+use crate::sys::raw::{call3, done};
+use crate::sys::rseq::rseq;
+use crate::sys::{ptrace, sched};
+use crate::{line, text};
+
+/// What a test cannot do without.
+#[derive(Clone, Copy)]
+pub struct Needs {
+    rseq: bool,
+    v2: bool,
+    ptrace: bool,
+    seccomp: bool,
+    real_kernel: bool,
+    native: bool,
+    cpus: u32,
+}
+
+impl Needs {
+    /// It runs anywhere.
+    pub const NOTHING: Self = Self {
+        rseq: false,
+        v2: false,
+        ptrace: false,
+        seccomp: false,
+        real_kernel: false,
+        native: false,
+        cpus: 1,
+    };
+    /// rseq(2) works.
+    pub const RSEQ: Self = Self {
+        rseq: true,
+        ..Self::NOTHING
+    };
+    /// rseq(2) works and takes length 33: its rules are those of 7.x.
+    pub const V2: Self = Self {
+        v2: true,
+        ..Self::RSEQ
+    };
+    /// ptrace(2) works.
+    pub const PTRACE: Self = Self {
+        ptrace: true,
+        ..Self::NOTHING
+    };
+    /// seccomp(2) works.
+    pub const SECCOMP: Self = Self {
+        seccomp: true,
+        ..Self::NOTHING
+    };
+    /// Not qemu-user.
+    pub const REAL_KERNEL: Self = Self {
+        real_kernel: true,
+        ..Self::NOTHING
+    };
+    /// The host itself.
+    pub const NATIVE: Self = Self {
+        native: true,
+        ..Self::NOTHING
+    };
+
+    /// These and those.
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            rseq: self.rseq || other.rseq,
+            v2: self.v2 || other.v2,
+            ptrace: self.ptrace || other.ptrace,
+            seccomp: self.seccomp || other.seccomp,
+            real_kernel: self.real_kernel || other.real_kernel,
+            native: self.native || other.native,
+            cpus: if self.cpus > other.cpus {
+                self.cpus
+            } else {
+                other.cpus
+            },
+        }
+    }
+
+    /// At least so many CPUs.
+    pub const fn cpus(mut self, count: u32) -> Self {
+        self.cpus = count;
+        self
+    }
+
+    pub(super) fn missing(&self, facts: &Facts, scale: Scale) -> Option<&'static str> {
+        [
+            (
+                self.native && scale != Scale::Native,
+                "this is not the native host",
+            ),
+            (
+                self.real_kernel && scale == Scale::User,
+                "qemu-user is not a real kernel",
+            ),
+            (
+                self.rseq && facts.rseq.is_err(),
+                "rseq(2) does not work here",
+            ),
+            (
+                self.v2 && facts.feature_size < 33,
+                "the kernel's feature size is below 33",
+            ),
+            (
+                self.ptrace && facts.ptrace.is_err(),
+                "ptrace(2) does not work here",
+            ),
+            (
+                self.seccomp && facts.seccomp.is_err(),
+                "seccomp(2) does not work here",
+            ),
+            (self.cpus > facts.cpus, "there are too few CPUs"),
+        ]
+        .into_iter()
+        .find_map(|(missing, why)| missing.then_some(why))
+    }
+}
+
+/// What was found out.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    /// AT_RSEQ_FEATURE_SIZE, or 20.
+    pub feature_size: usize,
+    /// AT_RSEQ_ALIGN, or 32.
+    pub align: usize,
+    /// What registering a valid area answered, in a child of its own.
+    pub rseq: Result<(), Errno>,
+    /// What PTRACE_TRACEME answered.
+    pub ptrace: Result<(), Errno>,
+    /// Whether a filter may answer an errno.
+    pub seccomp: Result<(), Errno>,
+    /// How many CPUs this process may use.
+    pub cpus: u32,
+}
+
+impl Facts {
+    pub(super) fn find(env: &Env) -> Self {
+        Self {
+            feature_size: env.auxv(AT_RSEQ_FEATURE_SIZE).unwrap_or(20),
+            align: env.auxv(AT_RSEQ_ALIGN).unwrap_or(32),
+            rseq: probe(register_scratch),
+            ptrace: probe(ptrace::trace_me),
+            seccomp: probe(filters),
+            cpus: sched::allowed().map_or(1, |set| set.count()),
+        }
+    }
+
+    pub(super) fn print(&self) {
+        if let Ok(name) = process::uname() {
+            line!("@fact kernel ", *process::field(&name.release));
+        }
+        line!("@fact arch ", arch::NAME);
+        line!("@fact cpus ", self.cpus);
+        line!("@fact feature_size ", self.feature_size);
+        line!("@fact align ", self.align);
+        let live = |answer: Result<(), Errno>| answer.map_or_else(|e| text!(e), |()| text!("live"));
+        line!("@fact rseq ", live(self.rseq));
+        line!("@fact ptrace ", live(self.ptrace));
+        line!("@fact seccomp ", live(self.seccomp));
+    }
+}
+
+/// The answer of a call that must not leave a trace in this process.
+fn probe(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    match child::forked(|| {
+        if let Err(errno) = call() {
+            process::exit_group(errno.0 as i32);
+        }
+    })? {
+        Status::Exited(0) => Ok(()),
+        Status::Exited(errno) => Err(Errno(errno as u32)),
+        _ => Err(Errno::FAULT),
+    }
+}
+
+fn register_scratch() -> Result<(), Errno> {
+    #[repr(C, align(64))]
+    struct Area([u32; 16]);
+    #[cfg(target_arch = "x86_64")]
+    const SIGNATURE: u32 = 0x5305_3053;
+    #[cfg(target_arch = "aarch64")]
+    const SIGNATURE: u32 = 0xd428_bc00;
+    #[cfg(target_arch = "riscv64")]
+    const SIGNATURE: u32 = 0xf140_1073;
+    let mut area = Area([0; 16]);
+    let at = (&raw mut area).cast();
+    // SAFETY: an area on this stack, unregistered before it goes, or with the process.
+    unsafe {
+        rseq(at, 32, 0, SIGNATURE)?;
+        rseq(at, 32, 1, SIGNATURE)
+    }
+}
+
+fn filters() -> Result<(), Errno> {
+    let ret_errno = 0x0005_0000_u32;
+    let action = (&raw const ret_errno).expose_provenance();
+    // SAFETY: reads the action.
+    done(unsafe { call3(__NR_seccomp, SECCOMP_GET_ACTION_AVAIL as usize, 0, action) })
+}

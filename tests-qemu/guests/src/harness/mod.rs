@@ -1,0 +1,130 @@
+//! Tests, each in a process of its own, with a limit of time.
+//!
+//! The protocol, one line each, for the host runner and for people:
+//!
+//! ```text
+//! @fact KEY VALUE
+//! @test NAME start
+//! @test NAME passed [DETAIL] | failed: TEXT | skipped: because TEXT
+//! @done PASSED FAILED SKIPPED
+//! @name NAME                      (only with --list)
+//! ```
+
+pub mod child;
+pub mod facts;
+mod report;
+mod run;
+
+pub use child::{expect_killed_by, forked};
+pub use facts::{Facts, Needs};
+pub use report::{Failed, failed, passed_with, skipped};
+pub use run::run_suite;
+
+use crate::entry::Env;
+
+/// What a test says. The words themselves are in a page that all processes of
+/// the test share, so a failure in any of its threads or children counts.
+pub type Verdict = Result<Outcome, Failed>;
+
+/// A test that did not fail.
+#[must_use]
+pub struct Outcome(());
+
+/// It passed, and there is no more to say.
+pub const PASSED: Verdict = Ok(Outcome(()));
+
+/// One test.
+pub struct Test {
+    /// As `--only` and the host runner know it.
+    pub name: &'static str,
+    /// Without these it is skipped.
+    pub needs: Needs,
+    /// The limit in seconds at native scale; emulated four times, user twice as long.
+    pub limit: u64,
+    /// The test.
+    pub run: fn(&Ctx) -> Verdict,
+}
+
+impl Test {
+    /// A test with 60 seconds and no needs.
+    pub const fn new(name: &'static str, run: fn(&Ctx) -> Verdict) -> Self {
+        Self {
+            name,
+            needs: Needs::NOTHING,
+            limit: 60,
+            run,
+        }
+    }
+
+    /// With these needs.
+    pub const fn needs(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
+    }
+
+    /// With this limit in seconds at native scale.
+    pub const fn limit(mut self, seconds: u64) -> Self {
+        self.limit = seconds;
+        self
+    }
+}
+
+/// What kind of machine runs the suite.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// The host itself.
+    Native,
+    /// A real kernel under an emulated CPU.
+    Emulated,
+    /// qemu-user: an emulated CPU, and a kernel that is pretended.
+    User,
+}
+
+/// What a test is given.
+#[derive(Clone, Copy)]
+pub struct Ctx<'a> {
+    /// Arguments and auxv.
+    pub env: &'a Env,
+    /// What was found out about the machine.
+    pub facts: &'a Facts,
+    /// Where it runs.
+    pub scale: Scale,
+}
+
+impl Ctx<'_> {
+    /// One of three numbers, by scale.
+    pub const fn scale(&self, native: u64, emulated: u64, user: u64) -> u64 {
+        match self.scale {
+            Scale::Native => native,
+            Scale::Emulated => emulated,
+            Scale::User => user,
+        }
+    }
+}
+
+/// Fails the function with file, line and the pieces unless the condition holds.
+#[macro_export]
+macro_rules! check {
+    ($holds:expr, $($piece:expr),+ $(,)?) => {
+        // A plain `!` would mean something else for `a == b` on partial orders.
+        if $holds {} else {
+            return Err($crate::harness::failed($crate::text!($($piece),+)));
+        }
+    };
+}
+
+/// Ends a test that passed with a detail for its line.
+#[macro_export]
+macro_rules! passed {
+    ($($piece:expr),+ $(,)?) => {
+        $crate::harness::passed_with($crate::text!($($piece),+))
+    };
+}
+
+/// Ends a test that cannot run here: `return skip!("...")`.
+#[macro_export]
+macro_rules! skip {
+    ($($piece:expr),+ $(,)?) => {
+        $crate::harness::skipped($crate::text!($($piece),+))
+    };
+}

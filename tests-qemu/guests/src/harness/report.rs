@@ -1,0 +1,149 @@
+//! The page in which a test says how it went. The first failure stays: what
+//! follows it is mostly its consequence.
+
+use core::cell::UnsafeCell;
+use core::panic::Location;
+use core::ptr;
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use super::{Outcome, Verdict};
+use crate::errno::Errno;
+use crate::show::Text;
+use crate::sys::mm;
+
+/// A test failed, and why is in the report.
+#[must_use]
+#[derive(Clone, Copy)]
+pub struct Failed(());
+
+/// How it went; the greatest one counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Passed,
+    Skipped,
+    Failed,
+}
+
+/// One text, written by who claims it first.
+struct Slot {
+    claimed: AtomicBool,
+    complete: AtomicBool,
+    text: UnsafeCell<Text>,
+}
+
+/// One slot for each kind, so that a failure never meets a half-written success.
+#[repr(C)]
+pub(super) struct Report {
+    passed: Slot,
+    skipped: Slot,
+    failed: Slot,
+}
+
+// SAFETY: only who sets `claimed` writes the text, and readers ask `complete`.
+unsafe impl Sync for Slot {}
+
+static REPORT: AtomicPtr<Report> = AtomicPtr::new(ptr::null_mut());
+
+/// Maps the page that children will share.
+pub(super) fn share() -> Result<&'static Report, Errno> {
+    let page = mm::map_shared(mm::whole_pages(size_of::<Report>()))?.cast();
+    REPORT.store(page, Release);
+    // SAFETY: zeroed shared memory that is never unmapped; all zeroes is a Report.
+    Ok(unsafe { &*page })
+}
+
+impl Slot {
+    fn say(&self, text: &Text) {
+        if !self.claimed.swap(true, Acquire) {
+            // SAFETY: this thread set `claimed`.
+            unsafe { self.text.get().write(text.copy()) };
+            self.complete.store(true, Release);
+        }
+    }
+
+    fn said(&self) -> Option<&Text> {
+        // SAFETY: complete, so nobody writes it any more.
+        self.complete
+            .load(Acquire)
+            .then(|| unsafe { &*self.text.get() })
+    }
+}
+
+impl Report {
+    const fn slots(&self) -> [(Kind, &Slot); 3] {
+        use Kind::{Failed, Passed, Skipped};
+        [
+            (Failed, &self.failed),
+            (Skipped, &self.skipped),
+            (Passed, &self.passed),
+        ]
+    }
+
+    /// For the next test; the processes of the one before are all gone.
+    pub(super) fn clear(&self) {
+        for (_, slot) in self.slots() {
+            slot.complete.store(false, Relaxed);
+            slot.claimed.store(false, Release);
+        }
+    }
+
+    /// The greatest verdict whose text is complete.
+    pub(super) fn said(&self) -> Option<(Kind, &Text)> {
+        self.slots()
+            .into_iter()
+            .find_map(|(kind, slot)| Some((kind, slot.said()?)))
+    }
+
+    fn say(&self, kind: Kind, text: &Text) {
+        match kind {
+            Kind::Passed => &self.passed,
+            Kind::Skipped => &self.skipped,
+            Kind::Failed => &self.failed,
+        }
+        .say(text);
+    }
+}
+
+fn say(kind: Kind, text: Text) {
+    let report = REPORT.load(Acquire);
+    // SAFETY: null before the first test, then never unmapped.
+    match unsafe { report.as_ref() } {
+        Some(report) => report.say(kind, &text),
+        None => crate::console::put_line(text),
+    }
+}
+
+/// Records a failure at the caller's place; for [`check!`](crate::check!) and
+/// for threads, whose verdict nobody collects.
+#[track_caller]
+pub fn failed(text: Text) -> Failed {
+    let place = Location::caller();
+    say(
+        Kind::Failed,
+        crate::text!(text, " (", place.file(), ":", place.line(), ")"),
+    );
+    Failed(())
+}
+
+/// For [`passed!`](crate::passed!).
+pub fn passed_with(text: Text) -> Verdict {
+    say(Kind::Passed, text);
+    Ok(Outcome(()))
+}
+
+/// For [`skip!`](crate::skip!).
+pub fn skipped(text: Text) -> Verdict {
+    say(Kind::Skipped, text);
+    Ok(Outcome(()))
+}
+
+impl From<Errno> for Failed {
+    /// `?` on what the kernel refused, with the place of the `?`.
+    #[track_caller]
+    fn from(errno: Errno) -> Self {
+        failed(crate::text!("unexpected ", errno))
+    }
+}

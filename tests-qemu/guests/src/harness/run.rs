@@ -1,0 +1,147 @@
+//! The suite: arguments, one child a test, the clock, the protocol.
+
+use linux_raw_sys::general::{SIGCHLD, SIGKILL};
+use linux_raw_sys::prctl::PR_SET_CHILD_SUBREAPER;
+
+use super::report::{self, Kind, Report};
+use super::{Ctx, Facts, Scale, Test};
+use crate::entry::Env;
+use crate::errno::Errno;
+use crate::line;
+use crate::show::Text;
+use crate::sys::process::{self, Status};
+use crate::sys::signal::{self, Mask};
+use crate::sys::time::{self, Span};
+
+/// Runs the suites as the arguments say; 0 if nothing failed.
+pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
+    let tests = || suites.iter().flat_map(|suite| suite.iter());
+    if env.has("--list") {
+        tests().for_each(|test| line!("@name ", test.name));
+        return 0;
+    }
+    let scale = match env.value_of("--scale") {
+        Some(b"native") => Scale::Native,
+        Some(b"emulated") => Scale::Emulated,
+        Some(b"user") => Scale::User,
+        None if env.is_pid1() => Scale::Emulated,
+        None => Scale::Native,
+        Some(other) => {
+            line!("no such scale: ", *other);
+            return 2;
+        }
+    };
+    let Ok(report) = report::share() else {
+        line!("no memory for the report");
+        return 2;
+    };
+    // What a test leaves behind comes to us to be reaped, as it does to an init.
+    // SAFETY: no pointer among the arguments. Where it is refused, the real init reaps.
+    let _ = unsafe { process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    let facts = Facts::find(env);
+    facts.print();
+    let ctx = Ctx {
+        env,
+        facts: &facts,
+        scale,
+    };
+    let only = env.value_of("--only").unwrap_or(b"");
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for test in tests().filter(|test| contains(test.name.as_bytes(), only)) {
+        line!("@test ", test.name, " start");
+        match one(test, &ctx, report) {
+            Kind::Passed => passed += 1,
+            Kind::Failed => failed += 1,
+            Kind::Skipped => skipped += 1,
+        }
+    }
+    line!("@done ", passed, " ", failed, " ", skipped);
+    i32::from(failed != 0)
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || text.windows(part.len()).any(|window| window == part)
+}
+
+fn one(test: &Test, ctx: &Ctx, report: &Report) -> Kind {
+    let say = |kind, text: &Text| {
+        let name = test.name;
+        match kind {
+            Kind::Passed if text.bytes().is_empty() => line!("@test ", name, " passed"),
+            Kind::Passed => line!("@test ", name, " passed ", text),
+            Kind::Failed => line!("@test ", name, " failed: ", text),
+            Kind::Skipped => line!("@test ", name, " skipped: because ", text),
+        }
+        kind
+    };
+    if let Some(why) = test.needs.missing(ctx.facts, ctx.scale) {
+        return say(Kind::Skipped, &crate::text!(why));
+    }
+    report.clear();
+    let seconds = test.limit.saturating_mul(ctx.scale(1, 4, 2));
+    let ended = in_child(test, ctx, Span::secs(seconds));
+    // The last word of a process that died is not the verdict, but says where it was.
+    let said = report.said();
+    let text = match (ended, said) {
+        (Ok(Some(Status::Exited(0))), Some((kind, text))) => return say(kind, text),
+        (Ok(Some(Status::Exited(0))), None) => return say(Kind::Passed, &Text::new()),
+        (Ok(Some(Status::Exited(1))), Some((Kind::Failed, text))) => {
+            return say(Kind::Failed, text);
+        }
+        (Ok(Some(status)), _) => crate::text!(status),
+        (Ok(None), _) => crate::text!("not done after ", seconds, " s"),
+        (Err(errno), _) => crate::text!("the harness itself met ", errno),
+    };
+    match said {
+        Some((Kind::Failed, why)) => say(Kind::Failed, &crate::text!(text, "; before: ", why)),
+        _ => say(Kind::Failed, &text),
+    }
+}
+
+/// Runs the test in a child with a process group of its own; `None`: the time was over.
+fn in_child(test: &Test, ctx: &Ctx, limit: Span) -> Result<Option<Status>, Errno> {
+    const CHILD: u64 = signal::bit(SIGCHLD as i32);
+    // Blocked before the fork: an end that comes at once stays pending.
+    let before = signal::mask(Mask::Block(CHILD))?;
+    // SAFETY: the harness has one thread.
+    let pid = unsafe { process::fork()? };
+    if pid == 0 {
+        let _ = process::setpgid(0, 0);
+        let _ = signal::mask(Mask::Exactly(before));
+        process::exit_group((test.run)(ctx).is_err().into());
+    }
+    // Both sides, so that whoever comes first, the group is there. EACCES: gone already.
+    let _ = process::setpgid(pid, pid);
+    let end = Span(time::now().0.saturating_add(limit.0));
+    let status = loop {
+        match process::wait_now(pid) {
+            Ok(Some((_, status))) => break Ok(Some(status)),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => break Err(errno),
+        }
+        let left = end.0.saturating_sub(time::now().0);
+        if left == 0 {
+            break Ok(None);
+        }
+        // A second at most: qemu-user may lose a signal, the clock never does.
+        let _ = signal::take(CHILD, Span(left.min(Span::secs(1).0)));
+    };
+    // Whatever is left of the test, whether it ended well or not.
+    let _ = signal::kill(-pid, SIGKILL as i32);
+    if !matches!(status, Ok(Some(_))) {
+        let _ = process::wait(pid);
+    }
+    // Orphans of the group die as they were told; a moment for the slow ones.
+    let mut patience = 200;
+    while let Ok(reaped) = process::wait_now(-1) {
+        if reaped.is_none() {
+            patience -= 1;
+            if patience == 0 {
+                break;
+            }
+            let _ = time::sleep(Span::millis(5));
+        }
+    }
+    signal::mask(Mask::Exactly(before))?;
+    status
+}

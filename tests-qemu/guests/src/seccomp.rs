@@ -1,0 +1,102 @@
+//! seccomp filters: one call answered as told, all others let through. A filter
+//! stays until the process ends, and a later one wins if it is stricter.
+
+use core::ptr;
+use linux_raw_sys::general::__NR_seccomp;
+use linux_raw_sys::prctl::PR_SET_NO_NEW_PRIVS;
+use linux_raw_sys::ptrace::{SECCOMP_SET_MODE_FILTER, sock_filter, sock_fprog};
+
+use crate::errno::Errno;
+use crate::sys::process::prctl;
+use crate::sys::raw::{call3, done};
+
+// linux/bpf_common.h and linux/seccomp.h, which linux-raw-sys leaves out.
+const LOAD_WORD: u16 = 0x20;
+const IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+const ALLOW: u32 = 0x7fff_0000;
+const ERRNO: u32 = 0x0005_0000;
+const KILL_PROCESS: u32 = 0x8000_0000;
+// offsetof(struct seccomp_data, args)
+const ARGS: u32 = 16;
+
+/// When a call is meant by a rule.
+#[derive(Clone, Copy)]
+pub enum When {
+    /// Each time.
+    Always,
+    /// If the low 32 bits of argument `0..6` have this value.
+    ArgIs(u32, u32),
+    /// If they have any other value.
+    ArgIsNot(u32, u32),
+}
+
+/// What happens then.
+#[derive(Clone, Copy)]
+pub enum Answer {
+    /// This errno; `Errno(0)` pretends success and does nothing.
+    Errno(Errno),
+    /// The process is killed by SIGSYS.
+    Kill,
+}
+
+const fn load(offset: u32) -> sock_filter {
+    sock_filter {
+        code: LOAD_WORD,
+        jt: 0,
+        jf: 0,
+        k: offset,
+    }
+}
+
+const fn if_equal(value: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter {
+        code: IF_EQUAL,
+        jt,
+        jf,
+        k: value,
+    }
+}
+
+const fn answer(action: u32) -> sock_filter {
+    sock_filter {
+        code: RETURN,
+        jt: 0,
+        jf: 0,
+        k: action,
+    }
+}
+
+/// From here on the call `nr` of this thread, and of what it starts, is answered so.
+pub fn install(nr: u32, when: When, then: Answer) -> Result<(), Errno> {
+    // Jumps count from the next instruction. Both CPUs' low words come first:
+    // all three are little-endian.
+    let (arg, value, (equal, other)) = match when {
+        When::Always => (0, 0, (0, 0)),
+        When::ArgIs(arg, value) => (arg, value, (0, 1)),
+        When::ArgIsNot(arg, value) => (arg, value, (1, 0)),
+    };
+    let action = match then {
+        Answer::Errno(errno) => ERRNO | errno.0,
+        Answer::Kill => KILL_PROCESS,
+    };
+    let program = [
+        load(0), // the call's number
+        if_equal(nr, 0, 3),
+        load(ARGS + 8 * arg),
+        if_equal(value, equal, other),
+        answer(action),
+        answer(ALLOW),
+    ];
+    let whole = sock_fprog {
+        len: program.len() as u16,
+        filter: ptr::from_ref(&program).cast_mut().cast(),
+    };
+    // A filter needs this or a capability.
+    // SAFETY: no pointer among the arguments.
+    unsafe { prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)? };
+    let from = (&raw const whole).expose_provenance();
+    let _ = (&raw const program).expose_provenance();
+    // SAFETY: reads the program.
+    done(unsafe { call3(__NR_seccomp, SECCOMP_SET_MODE_FILTER as usize, 0, from) })
+}

@@ -1,0 +1,122 @@
+//! Handlers, and the two storms: a timer for one thread, a helper that keeps
+//! sending to many.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use linux_raw_sys::general::{SA_ONSTACK, SA_RESTART, SA_SIGINFO, siginfo_t};
+
+use crate::arch;
+use crate::errno::Errno;
+use crate::sys::signal::{Mask, action, kill_thread, mask};
+use crate::sys::time::{self, Span};
+use crate::thread::{self, Joinable};
+
+/// A handler; the last argument is the kernel's ucontext.
+pub type Handler = unsafe extern "C" fn(i32, *mut siginfo_t, *mut u8);
+
+/// Installs a handler: calls are restarted, `blocked` is blocked while it runs,
+/// and it runs on the alternate stack where a thread has one.
+///
+/// # Safety
+/// 1. The handler bears being run at any point of any thread.
+pub unsafe fn handle(signal: i32, handler: Handler, blocked: u64) -> Result<(), Errno> {
+    let flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    // SAFETY: 1.
+    unsafe { action(signal, &arch::sigaction(handler as usize, flags, blocked)) }
+}
+
+/// Back to what the kernel does by itself.
+pub fn default(signal: i32) -> Result<(), Errno> {
+    // SAFETY: no handler, so nothing of ours runs.
+    unsafe { action(signal, &arch::sigaction(0, 0, 0)) }
+}
+
+/// The signal is dropped.
+pub fn ignore(signal: i32) -> Result<(), Errno> {
+    // SAFETY: no handler, so nothing of ours runs.
+    unsafe { action(signal, &arch::sigaction(1, 0, 0)) }
+}
+
+/// A signal to one thread, again and again, until dropped.
+pub struct Timer(i32);
+
+impl Timer {
+    /// `signal` to the thread `tid` each `span`.
+    pub fn every(span: Span, tid: u32, signal: i32) -> Result<Self, Errno> {
+        let timer = Self(time::timer_create(tid, signal)?);
+        time::timer_every(timer.0, span)?;
+        Ok(timer)
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // It exists, so this cannot fail.
+        let _ = time::timer_delete(self.0);
+    }
+}
+
+/// What a storm thread shares with those who started it.
+pub struct StormState<const N: usize> {
+    /// The threads to hit; 0 is nobody. A stale id is harmless: tgkill(2) finds
+    /// no such thread in this process, or one that is a fair target too.
+    pub targets: &'static [AtomicU32; N],
+    /// How many signals were sent.
+    pub sent: AtomicU64,
+    signal: i32,
+    pause: Span,
+    over: AtomicBool,
+}
+
+/// A thread that sends one signal to all targets until stopped.
+#[must_use]
+pub struct Storm<const N: usize>(Joinable<StormState<N>>);
+
+impl<const N: usize> Storm<N> {
+    /// Starts it, with a pause after each round (0: none). The thread itself
+    /// has every signal blocked.
+    pub fn start(
+        targets: &'static [AtomicU32; N],
+        signal: i32,
+        pause: Span,
+    ) -> Result<Self, Errno> {
+        let state = StormState {
+            targets,
+            sent: AtomicU64::new(0),
+            signal,
+            pause,
+            over: AtomicBool::new(false),
+        };
+        // The child inherits the mask, so there is no moment at which it is open.
+        let before = mask(Mask::Exactly(u64::MAX))?;
+        let thread = thread::start(64 * 1024, state, Self::rounds);
+        mask(Mask::Exactly(before))?;
+        thread.map(Self)
+    }
+
+    fn rounds(state: &StormState<N>) {
+        while !state.over.load(Relaxed) {
+            for tid in state
+                .targets
+                .iter()
+                .map(|tid| tid.load(Relaxed))
+                .filter(|&tid| tid != 0)
+            {
+                // ESRCH: just gone. EAGAIN: it has as many as it can hold.
+                if kill_thread(tid, state.signal).is_ok() {
+                    state.sent.fetch_add(1, Relaxed);
+                }
+            }
+            if state.pause > Span(0) {
+                let _ = time::sleep(state.pause);
+            }
+        }
+    }
+
+    /// Stops and joins it; how many signals it sent.
+    pub fn stop(self) -> Result<u64, Errno> {
+        self.0.payload().over.store(true, Relaxed);
+        // The payload goes with the join, so a few signals may be missing here.
+        let sent = self.0.payload().sent.load(Relaxed);
+        self.0.join().map(|()| sent)
+    }
+}

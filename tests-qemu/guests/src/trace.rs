@@ -1,0 +1,121 @@
+//! A traced child, to see which calls each of its threads really makes.
+
+use linux_raw_sys::general::{SIGSTOP, SIGTRAP};
+use linux_raw_sys::ptrace::{
+    PTRACE_EVENT_CLONE, PTRACE_O_EXITKILL, PTRACE_O_TRACECLONE, PTRACE_O_TRACESYSGOOD,
+    PTRACE_SYSCALL_INFO_ENTRY,
+};
+
+use crate::errno::Errno;
+use crate::sys::process::{self, Status};
+use crate::sys::{ptrace, signal};
+
+/// What a tracee does.
+#[derive(Clone, Copy)]
+pub enum Event {
+    /// The thread is about to call `nr`.
+    Enter {
+        /// The call.
+        nr: u64,
+        /// Its arguments.
+        args: [u64; 6],
+    },
+    /// The call is answered, errors as -errno.
+    Leave(i64),
+    /// The thread is about to get this signal, and will.
+    Signal(i32),
+    /// The thread is new, or has just started another.
+    Thread,
+    /// The thread (or, as the last one, the process) is gone.
+    Gone(Status),
+}
+
+/// A traced child with all the threads it starts; it dies with its tracer.
+pub struct Tracee {
+    pid: i32,
+    // The stopped thread, and the signal it goes on with.
+    stopped: Option<(i32, i32)>,
+}
+
+impl Tracee {
+    /// Forks a child that runs `body` once it is traced, and then exits.
+    pub fn start(body: impl FnOnce()) -> Result<Self, Errno> {
+        // SAFETY: the child uses this thread's stack and nothing of other threads.
+        let pid = unsafe { process::fork()? };
+        if pid == 0 {
+            let ready =
+                ptrace::trace_me().and_then(|()| signal::kill(process::getpid(), SIGSTOP as i32));
+            if ready.is_ok() {
+                body();
+            }
+            process::exit_group(if ready.is_ok() { 0 } else { 99 });
+        }
+        match process::wait(pid)? {
+            (_, Status::Stopped(_)) => {
+                let options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE;
+                ptrace::set_options(pid, options)?;
+                Ok(Self {
+                    pid,
+                    stopped: Some((pid, 0)),
+                })
+            }
+            _ => Err(Errno::PERM),
+        }
+    }
+
+    /// The child's pid.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The next event and its thread, which stands still until the next call of
+    /// this; `None` after the last thread.
+    pub fn next_event(&mut self) -> Result<Option<(i32, Event)>, Errno> {
+        if let Some((tid, signal)) = self.stopped.take() {
+            match ptrace::run_to_syscall(tid, signal) {
+                // Killed while it stood.
+                Err(Errno::SRCH) => {}
+                other => other?,
+            }
+        }
+        let (tid, status) = match process::wait(-1) {
+            Err(Errno::CHILD) => return Ok(None),
+            other => other?,
+        };
+        let stop = match status {
+            Status::Stopped(stop) => stop,
+            _ => return Ok(Some((tid, Event::Gone(status)))),
+        };
+        self.stopped = Some((tid, 0));
+        const TRAP: i32 = SIGTRAP as i32;
+        const CALL: i32 = TRAP | 0x80;
+        const CLONED: i32 = TRAP | (PTRACE_EVENT_CLONE << 8) as i32;
+        let event = match stop {
+            CALL => Self::call(tid)?,
+            CLONED => Event::Thread,
+            // A new thread's first stop; nobody sends it otherwise.
+            stop if stop == SIGSTOP as i32 => Event::Thread,
+            signal => {
+                self.stopped = Some((tid, signal));
+                Event::Signal(signal)
+            }
+        };
+        Ok(Some((tid, event)))
+    }
+
+    fn call(tid: i32) -> Result<Event, Errno> {
+        let info = ptrace::syscall_info(tid)?;
+        // SAFETY: the field that `op` names is the one the kernel wrote.
+        Ok(unsafe {
+            if u32::from(info.op) == PTRACE_SYSCALL_INFO_ENTRY {
+                let entry = info.__bindgen_anon_1.entry;
+                Event::Enter {
+                    nr: entry.nr,
+                    args: entry.args,
+                }
+            } else {
+                Event::Leave(info.__bindgen_anon_1.exit.rval)
+            }
+        })
+    }
+}
