@@ -9,5 +9,5 @@ use guests::{entry, runtime_tests};
 entry!(main);
 
 fn main(env: &Env) -> i32 {
-    run_suite(env, &[runtime_tests::TESTS])
+    run_suite(env, &[runtime_tests::harness::TESTS, runtime_tests::TESTS])
 }
