@@ -21,6 +21,7 @@ impl Text {
     }
 
     /// Appends bytes, as many as fit.
+    #[inline(never)] // one copy, not one a piece
     pub fn push(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             let Some(place) = self.bytes.get_mut(self.len) else {

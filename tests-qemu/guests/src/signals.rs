@@ -115,7 +115,7 @@ impl<const N: usize> Storm<N> {
     /// Stops and joins it; how many signals it sent.
     pub fn stop(self) -> Result<u64, Errno> {
         self.0.payload().over.store(true, Relaxed);
-        // The payload goes with the join, so a few signals may be missing here.
+        self.0.wait();
         let sent = self.0.payload().sent.load(Relaxed);
         self.0.join().map(|()| sent)
     }

@@ -151,11 +151,17 @@ impl<T: Sync + Send> Joinable<T> {
         unsafe { &(*self.tcb).head.tid }.load(core::sync::atomic::Ordering::Relaxed)
     }
 
+    /// Waits for the thread's end; the payload can still be read.
+    pub fn wait(&self) {
+        // SAFETY: the block lives until join.
+        join(unsafe { &(*self.tcb).head.alive });
+    }
+
     /// Waits for the thread's end, drops the payload and unmaps everything.
     pub fn join(self) -> Result<(), Errno> {
+        self.wait();
         // SAFETY: the block lives until the unmap below.
         let head = unsafe { &(*self.tcb).head };
-        join(&head.alive);
         let stack = head.stack();
         // SAFETY: after clear-tid the kernel neither reads nor writes for the
         // thread in user memory, and the thread itself does not run.

@@ -17,8 +17,8 @@ mod run;
 
 pub use child::{expect_killed_by, forked};
 pub use facts::{Facts, Needs};
-pub use report::{Failed, failed, passed_with, skipped};
-pub use run::run_suite;
+pub use report::{Failed, Kind, failed, passed_with, skipped};
+pub use run::{judge, run_suite};
 
 use crate::entry::Env;
 

@@ -21,9 +21,12 @@ pub struct Failed(());
 
 /// How it went; the greatest one counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// It holds.
     Passed,
+    /// It cannot be tried here.
     Skipped,
+    /// It does not hold.
     Failed,
 }
 
@@ -47,7 +50,17 @@ unsafe impl Sync for Slot {}
 
 static REPORT: AtomicPtr<Report> = AtomicPtr::new(ptr::null_mut());
 
-/// Maps the page that children will share.
+/// Where verdicts go at the moment.
+pub(super) fn current() -> *mut Report {
+    REPORT.load(Acquire)
+}
+
+/// Verdicts go where they went before.
+pub(super) fn set(report: *mut Report) {
+    REPORT.store(report, Release);
+}
+
+/// Maps the page that children will share; verdicts go there from now on.
 pub(super) fn share() -> Result<&'static Report, Errno> {
     let page = mm::map_shared(mm::whole_pages(size_of::<Report>()))?.cast();
     REPORT.store(page, Release);

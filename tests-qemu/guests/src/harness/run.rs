@@ -39,6 +39,10 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     // SAFETY: no pointer among the arguments. Where it is refused, the real init reaps.
     let _ = unsafe { process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let facts = Facts::find(env);
+    if env.is_pid1() {
+        // Firmware may have left the console in the middle of a line.
+        line!();
+    }
     facts.print();
     let ctx = Ctx {
         env,
@@ -64,37 +68,47 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 fn one(test: &Test, ctx: &Ctx, report: &Report) -> Kind {
-    let say = |kind, text: &Text| {
-        let name = test.name;
-        match kind {
-            Kind::Passed if text.bytes().is_empty() => line!("@test ", name, " passed"),
-            Kind::Passed => line!("@test ", name, " passed ", text),
-            Kind::Failed => line!("@test ", name, " failed: ", text),
-            Kind::Skipped => line!("@test ", name, " skipped: because ", text),
-        }
-        kind
+    let name = test.name;
+    let (kind, text) = match test.needs.missing(ctx.facts, ctx.scale) {
+        Some(why) => (Kind::Skipped, crate::text!(why)),
+        None => verdict(test, ctx, report),
     };
-    if let Some(why) = test.needs.missing(ctx.facts, ctx.scale) {
-        return say(Kind::Skipped, &crate::text!(why));
+    match kind {
+        Kind::Passed if text.bytes().is_empty() => line!("@test ", name, " passed"),
+        Kind::Passed => line!("@test ", name, " passed ", text),
+        Kind::Failed => line!("@test ", name, " failed: ", text),
+        Kind::Skipped => line!("@test ", name, " skipped: because ", text),
     }
+    kind
+}
+
+/// Runs one test as the suite does and prints nothing: a test of the harness.
+pub fn judge(test: &Test, ctx: &Ctx) -> Result<(Kind, Text), Errno> {
+    let outer = report::current();
+    let answer = report::share().map(|inner| verdict(test, ctx, inner));
+    report::set(outer);
+    answer
+}
+
+fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
     report.clear();
     let seconds = test.limit.saturating_mul(ctx.scale(1, 4, 2));
     let ended = in_child(test, ctx, Span::secs(seconds));
-    // The last word of a process that died is not the verdict, but says where it was.
     let said = report.said();
     let text = match (ended, said) {
-        (Ok(Some(Status::Exited(0))), Some((kind, text))) => return say(kind, text),
-        (Ok(Some(Status::Exited(0))), None) => return say(Kind::Passed, &Text::new()),
+        (Ok(Some(Status::Exited(0))), Some((kind, text))) => return (kind, text.copy()),
+        (Ok(Some(Status::Exited(0))), None) => return (Kind::Passed, Text::new()),
         (Ok(Some(Status::Exited(1))), Some((Kind::Failed, text))) => {
-            return say(Kind::Failed, text);
+            return (Kind::Failed, text.copy());
         }
         (Ok(Some(status)), _) => crate::text!(status),
         (Ok(None), _) => crate::text!("not done after ", seconds, " s"),
         (Err(errno), _) => crate::text!("the harness itself met ", errno),
     };
+    // The last word of a process that died is not the verdict, but says where it was.
     match said {
-        Some((Kind::Failed, why)) => say(Kind::Failed, &crate::text!(text, "; before: ", why)),
-        _ => say(Kind::Failed, &text),
+        Some((Kind::Failed, why)) => (Kind::Failed, crate::text!(text, "; before: ", why)),
+        _ => (Kind::Failed, text),
     }
 }
 

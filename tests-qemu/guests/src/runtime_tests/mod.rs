@@ -1,0 +1,27 @@
+//! The runtime's tests of itself: a storm that does not blow, or a watchdog
+//! that does not bite, would make every test on top of it worthless.
+
+pub mod harness;
+mod kernel;
+mod storms;
+mod threads;
+
+use crate::harness::{Needs, Test};
+
+/// All of them.
+pub const TESTS: &[Test] = &[
+    Test::new("runtime-memory", threads::memory),
+    Test::new("runtime-threads-joined-and-unmapped", threads::threads),
+    Test::new("runtime-block-outside-the-stack", threads::block_outside),
+    Test::new("runtime-block-in-handler", storms::block_in_handler),
+    Test::new("runtime-timer-storm", storms::timer_storm),
+    Test::new("runtime-tgkill-storm", storms::tgkill_storm),
+    Test::new("runtime-death-is-seen", kernel::death),
+    Test::new("runtime-guard-page", kernel::guard_page),
+    Test::new("runtime-vfork", kernel::vfork).needs(Needs::REAL_KERNEL),
+    Test::new("runtime-seccomp-answers", kernel::filter).needs(Needs::SECCOMP),
+    Test::new("runtime-ptrace-counts-calls", kernel::counted).needs(Needs::PTRACE),
+    Test::new("runtime-affinity-moves", kernel::affinity).needs(Needs::NOTHING.cpus(2)),
+];
+
+const STACK: usize = 32 * 1024;
