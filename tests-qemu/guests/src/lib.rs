@@ -11,9 +11,12 @@
 
 pub mod arch;
 pub mod console;
+pub mod demo;
 pub mod entry;
 pub mod errno;
 pub mod harness;
+pub mod hooked;
+pub mod hooks;
 pub mod mem;
 pub mod panic;
 pub mod runtime_tests;

@@ -1,17 +1,7 @@
-//! The minimal init of the demo. To be written; for now it says where it is.
+//! The demo: a minimal init that registers every thread and tears it down with proof.
 #![no_std]
 #![no_main]
 
-use guests::entry::Env;
-use guests::{arch, entry, line};
+use guests::{demo, entry};
 
-entry!(main);
-
-fn main(env: &Env) -> i32 {
-    line!(
-        "init on ",
-        arch::NAME,
-        if env.is_pid1() { " as PID 1" } else { "" }
-    );
-    0
-}
+entry!(demo::run);

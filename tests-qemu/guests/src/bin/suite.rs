@@ -4,10 +4,31 @@
 
 use guests::entry::Env;
 use guests::harness::run_suite;
+use guests::hooks::{
+    areas, at_exit, basic, children, counts, ends, filtered, foreign, lifetime, slice, storms, v2,
+};
 use guests::{entry, runtime_tests};
 
 entry!(main);
 
 fn main(env: &Env) -> i32 {
-    run_suite(env, &[runtime_tests::harness::TESTS, runtime_tests::TESTS])
+    run_suite(
+        env,
+        &[
+            runtime_tests::harness::TESTS,
+            runtime_tests::TESTS,
+            basic::TESTS,
+            areas::TESTS,
+            at_exit::TESTS,
+            counts::TESTS,
+            filtered::TESTS,
+            foreign::TESTS,
+            children::TESTS,
+            ends::TESTS,
+            v2::TESTS,
+            slice::TESTS,
+            storms::TESTS,
+            lifetime::TESTS,
+        ],
+    )
 }
