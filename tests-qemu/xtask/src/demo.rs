@@ -25,11 +25,10 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     needs.extend(compiler::needs(place.arch, lab.install, &lab.progress));
     install::install(&needs, lab.install, &lab.progress);
 
-    let arguments: Vec<String> = args
-        .threads
-        .iter()
-        .flat_map(|count| ["--threads".to_owned(), count.to_string()])
-        .collect();
+    let mut arguments = place.demo_arguments();
+    if let Some(count) = args.threads {
+        arguments.extend(["--threads".to_owned(), count.to_string()]);
+    }
     let (kernel, console, table) = match lab.run(&place, Guest::Init, &arguments) {
         Ok(run) => {
             let guests_code = !place.boots();

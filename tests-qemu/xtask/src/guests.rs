@@ -91,11 +91,14 @@ pub fn build(
             "the {arch} guests do not build\n{}",
             built.tail(60)
         ));
-        let first = built
-            .output
-            .lines()
-            .find(|line| line.starts_with("error"))
-            .unwrap_or_default();
+        // The linker's own complaint says more than that there was one.
+        let complaint =
+            |line: &&str| line.contains("error: ") || line.contains("undefined reference");
+        let errors = || built.output.lines().filter(complaint);
+        let first = errors()
+            .find(|line| !line.contains("error: linking with"))
+            .or_else(|| errors().next());
+        let first = first.unwrap_or_default().trim();
         return Err(Trouble::Broken(format!(
             "the {arch} guests do not build: {first}"
         )));

@@ -7,6 +7,7 @@ use clap::Parser;
 
 mod apt;
 mod arch;
+mod cargo;
 mod cli;
 mod compiler;
 mod demo;

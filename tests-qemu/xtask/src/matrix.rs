@@ -54,7 +54,16 @@ pub fn allow_missing(outcomes: &mut [Outcome]) {
 /// Everything but the last line.
 pub fn render(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{}\n", by_test(outcomes));
+    // What runs in one cell only would be rows with one mark each: the host's
+    // checks are in the lines per cell. The link proofs have cells of their own.
+    for link in [true, false] {
+        let wanted =
+            |outcome: &&Outcome| outcome.family != "host" && (outcome.family == "link") == link;
+        let part: Vec<&Outcome> = outcomes.iter().filter(wanted).collect();
+        if !part.is_empty() {
+            let _ = writeln!(text, "{}\n", by_test(&part));
+        }
+    }
     let _ = writeln!(text, "{}\n", by_cell(outcomes));
     details(outcomes, &mut text);
     failures(outcomes, &mut text);
@@ -66,13 +75,8 @@ fn cells(outcomes: &[Outcome]) -> BTreeSet<&Cell> {
     outcomes.iter().map(|outcome| &outcome.cell).collect()
 }
 
-/// Rows are tests, columns are cells. What runs in one cell only would be a
-/// row with one mark, so families that do are left to the lines per cell.
-fn by_test(outcomes: &[Outcome]) -> Table {
-    let wide: Vec<&Outcome> = outcomes
-        .iter()
-        .filter(|outcome| outcome.family != "host")
-        .collect();
+/// Rows are tests, columns are cells.
+fn by_test(wide: &[&Outcome]) -> Table {
     let columns: BTreeSet<&Cell> = wide.iter().map(|outcome| &outcome.cell).collect();
     let mut rows: Vec<String> = Vec::new();
     let mut marks: BTreeMap<(String, &Cell), &str> = BTreeMap::new();
@@ -84,7 +88,7 @@ fn by_test(outcomes: &[Outcome]) -> Table {
         }
     }
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     let heads = columns.iter().map(|cell| cell.label.replace('/', "\n"));
     table.set_header(["test".to_owned()].into_iter().chain(heads));
     for name in rows {
@@ -108,7 +112,7 @@ fn mark(verdict: &Verdict) -> &'static str {
 
 fn by_cell(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["cell", "passed", "failed", "skipped"]);
     for cell in cells(outcomes) {
         let counts = Counts::of(outcomes.iter().filter(|outcome| outcome.cell == *cell));

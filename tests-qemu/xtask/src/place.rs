@@ -121,6 +121,15 @@ impl Place {
         }
     }
 
+    /// What the demo must be told here: qemu-user has no rseq(2), and the demo
+    /// takes a thread without it for a failure unless it was told to expect that.
+    pub fn demo_arguments(&self) -> Vec<String> {
+        let user = self.machine == Machine::User;
+        user.then(|| "--expect-unavailable".to_owned())
+            .into_iter()
+            .collect()
+    }
+
     /// The scale the suite is told to run at.
     pub fn scale(&self) -> &'static str {
         match self.machine {

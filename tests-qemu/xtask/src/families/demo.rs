@@ -66,7 +66,7 @@ impl Family for Demo {
 }
 
 fn run(lab: &Lab, place: &Place) -> Outcome {
-    let ran = lab.run(place, Guest::Init, &[]);
+    let ran = lab.run(place, Guest::Init, &place.demo_arguments());
     let cell = place.cell(lab.known_version(place).as_deref());
     match ran {
         Err(why) => Outcome::new(&cell, NAME, TEST, why.verdict(place.required())),

@@ -213,7 +213,7 @@ fn code_size(elf: &ElfFile64<'_, LittleEndian>) -> Verdict {
         .filter(|symbol| symbol.kind() == SymbolKind::Text)
         .filter_map(|symbol| {
             let name = symbol.name().ok()?;
-            name.contains("rseq_rt").then(|| {
+            name.contains("7rseq_rt").then(|| {
                 (
                     symbol.size(),
                     format!("{:#}", rustc_demangle::demangle(name)),
