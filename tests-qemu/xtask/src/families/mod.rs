@@ -9,6 +9,8 @@ use crate::place::Place;
 mod demo;
 mod host;
 mod link;
+mod ownership;
+mod sections;
 mod suite;
 
 /// What the command line left of the matrix.
@@ -88,6 +90,8 @@ pub fn all() -> Vec<Box<dyn Family>> {
     vec![
         Box::new(host::Host),
         Box::new(link::Link),
+        Box::new(sections::Sections),
+        Box::new(ownership::Ownership),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]
