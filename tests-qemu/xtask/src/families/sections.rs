@@ -34,7 +34,7 @@ _start: .long 0
     .quad _start, 2f
     .section __rseq_failure,"ax",%progbits
 2:  .long 0
-    .section .data.rel.ro,"awR",%progbits
+    .section .data,"awR",%progbits
     .quad _start
     .section .note.GNU-stack,"",%progbits
 "#;
