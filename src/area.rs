@@ -145,7 +145,16 @@ impl Area {
     }
 
     pub(crate) fn set_state(&self, state: State) {
-        self.state.store(state.encode(), Relaxed);
+        self.set_state_byte(state.encode());
+    }
+
+    pub(crate) fn set_state_byte(&self, byte: u8) {
+        self.state.store(byte, Relaxed);
+    }
+
+    /// Does the kernel write here for this thread? Unlike the state, true under a loan as well.
+    pub(crate) fn is_written_by_kernel(&self) -> bool {
+        self.state_byte() & !State::LENT == State::REGISTERED
     }
 
     pub(crate) fn set_unavailable(&self, state: State, errno: Option<Errno>) {
