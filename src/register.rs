@@ -34,7 +34,8 @@ impl<K: Kernel> Process<K> {
     ///
     /// Assumes nothing about the signal mask and leaves it exactly as found. A
     /// thread that the kernel refuses runs on: [`Thread::state`] says why.
-    /// System calls: 3 (mask, register, mask); 0 where this runtime does not register.
+    /// System calls: 3 (mask, register, mask); 0 where this runtime does not register, or a
+    /// library has registered the thread before.
     ///
     /// # Errors
     /// `NotInitialized`, `AlreadyCreated`, `Exiting`, `Lent`: misuse. Nothing is changed.
@@ -46,7 +47,9 @@ impl<K: Kernel> Process<K> {
     /// 3. The returned value stays on this thread.
     pub unsafe fn on_thread_create<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
         self.admit(area)?;
-        self.register_with_signals_open(area);
+        if area.state_byte() == State::UNREGISTERED {
+            self.register_with_signals_open(area);
+        }
         area.set_created(true);
         Ok(Thread::new(self, area))
     }
