@@ -125,7 +125,7 @@ impl<K: Kernel> Process<K> {
             }
             Err(error) => {
                 let errno = Errno::from_raw(error.raw_os_error());
-                area.set_unavailable(State::Unavailable(Reason::NotMasked), errno);
+                area.give_up(Reason::NotMasked, errno);
             }
         }
     }
