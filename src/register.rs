@@ -156,8 +156,11 @@ impl<K: Kernel> Process<K> {
                         if self.settle(decision) == decision {
                             return area.set_state(State::Registered(Owner::Runtime));
                         }
-                        // Another thread decided otherwise a moment ago: undo, and do as it says.
-                        let _ = self.unregister(area, length);
+                        // Another thread decided otherwise a moment ago: undo, and do as it says. If that is refused,
+                        // the kernel goes on writing here, and the state must not deny it.
+                        if self.unregister(area, length).is_err() {
+                            return area.set_state(State::Registered(Owner::Runtime));
+                        }
                         continue;
                     }
                     Err(refusal) => {
