@@ -146,6 +146,6 @@ impl<'a, K: Kernel> Thread<'a, K> {
     }
 
     fn is_foreign(&self) -> bool {
-        self.area.state() == State::Registered(Owner::Libc)
+        self.process.owner() == Some(Owner::Libc) && !self.area.is_written_by_kernel()
     }
 }
