@@ -247,7 +247,13 @@ impl<K: Kernel> Process<K> {
         // memory that holds it is gone.
         area.kernel.rseq_cs.store(0, Relaxed);
         compiler_fence(SeqCst);
-        self.rseq(area, length, FLAG_UNREGISTER)
+        self.rseq(area, length, FLAG_UNREGISTER)?;
+        // The kernel writes -1 before it lets go. "Success" that left a CPU there was a pretended one (a filter
+        // that came in the middle of the program's life), as good as no such call.
+        if area.cpu_id() >= 0 {
+            return Err(Errno::NOSYS);
+        }
+        Ok(())
     }
 
     fn rseq(&self, area: &Area, length: u32, flags: u32) -> Result<(), Errno> {
