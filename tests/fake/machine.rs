@@ -51,11 +51,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(generation: Generation, answers: Answers, mask: u64) -> Self {
-        let machine = Self {
+    /// A machine that is yet to [`boot`](Self::boot).
+    pub fn new(generation: Generation, answers: Answers) -> Self {
+        Self {
             generation,
             answers,
-            tasks: [const { 0 }; THREADS + 1].map(|_| Cell::new(Task::new(mask, 0))),
+            tasks: [const { 0 }; THREADS + 1].map(|_| Cell::new(Task::new(0, 0))),
             current: Cell::new(0),
             counts: Default::default(),
             own_counts: Default::default(),
@@ -70,11 +71,14 @@ impl Machine {
             dying: Cell::new(None),
             now_zero: Cell::new(null()),
             slice_yields: Cell::new(0),
-        };
-        for thread in 0..THREADS {
-            machine.spawn(thread, mask);
         }
-        machine
+    }
+
+    /// The first tasks; to be called once the machine has come to lie where it stays.
+    pub fn boot(&self, mask: u64) {
+        for thread in 0..THREADS {
+            self.spawn(thread, mask);
+        }
     }
 
     /// A new task takes the place of `thread`. A libc that registers does so before anybody's code runs.

@@ -11,6 +11,7 @@ pub mod machine;
 pub mod signal;
 pub mod task;
 
+#[allow(unused_imports, reason = "as above")]
 pub use answers::{Answer, Answers, Call, Filter, Foreign, Memory, PLAIN};
 pub use generation::Generation;
 pub use machine::Machine;

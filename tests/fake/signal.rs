@@ -124,6 +124,8 @@ impl Machine {
     }
 
     pub fn is_filtered(&self, call: Call) -> bool {
-        self.answers.filter.is_some_and(|filter| filter.call == call)
+        self.answers
+            .filter
+            .is_some_and(|filter| filter.call == call)
     }
 }

@@ -34,7 +34,7 @@ impl World<'_> {
         for thread in 0..THREADS {
             self.check_state(thread);
             self.check_foreign(thread);
-            if exited != Some(thread) {
+            if exited != Some(thread) && !self.renewed[thread] {
                 self.check_mask(thread, before.masks[thread]);
             }
         }

@@ -112,8 +112,11 @@ impl<'a> World<'a> {
     }
 
     pub fn drop_scope(&mut self, thread: usize) -> bool {
+        // No lazy registration in between: it would look like a scope that could not end.
+        self.machine.handler.turn(false);
         drop(replace(&mut self.lives[thread], Life::Bare));
         self.is_stranded(thread);
+        self.machine.handler.turn(self.scenario.signals);
         true
     }
 

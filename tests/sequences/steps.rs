@@ -32,6 +32,7 @@ impl<'a> World<'a> {
     /// Takes one step, if it is possible here, and checks all that must hold after it.
     pub fn step(&mut self, step: Step) -> bool {
         let before = self.before();
+        self.renewed = [false; 2];
         let (possible, exited) = match step {
             Step::Init => (self.init(), None),
             Step::Thread(thread, act) => {
@@ -274,6 +275,7 @@ impl<'a> World<'a> {
     /// A new task with the old one's memory.
     pub fn renew(&mut self, thread: usize) {
         self.lives[thread] = Life::Bare;
+        self.renewed[thread] = true;
         self.machine.spawn(thread, self.scenario.mask);
         self.machine.handler.turn(self.scenario.signals);
         self.machine.mask_stuck.set(false);

@@ -45,7 +45,8 @@ fn replay(scenario: &Scenario, path: &[Step]) -> (bool, u64) {
 }
 
 fn replay_unguarded(scenario: &Scenario, path: &[Step]) -> (bool, u64) {
-    let machine = Machine::new(scenario.generation, scenario.answers, scenario.mask);
+    let machine = Machine::new(scenario.generation, scenario.answers);
+    machine.boot(scenario.mask);
     let process = Process::with_kernel(&machine);
     let areas = [Area::new(), Area::new()];
     let clear_tids = [ClearTid::new(), ClearTid::new()];
@@ -60,6 +61,7 @@ fn replay_unguarded(scenario: &Scenario, path: &[Step]) -> (bool, u64) {
         clear_tids: &clear_tids,
         lives: [Life::Bare, Life::Bare],
         initialized: false,
+        renewed: [false; 2],
     };
     let mut possible = true;
     for &step in path {

@@ -21,7 +21,6 @@ pub struct Scenario {
 }
 
 /// What a thread has in its hands.
-#[derive(Debug)]
 pub enum Life<'a> {
     /// No hook has run, or only lazy registration.
     Bare,
@@ -56,6 +55,8 @@ pub struct World<'a> {
     pub clear_tids: &'a [ClearTid; THREADS],
     pub lives: [Life<'a>; THREADS],
     pub initialized: bool,
+    /// Threads that this step replaced by new ones.
+    pub renewed: [bool; THREADS],
 }
 
 impl World<'_> {
