@@ -10,7 +10,7 @@ use crate::abi::{
 };
 use crate::error::{Errno, Error};
 use crate::kernel::Kernel;
-use crate::state::State;
+use crate::state::{Reason, State};
 
 /// One thread's rseq area and state: 128 bytes, aligned to 64, placed by the caller in its TCB.
 ///
@@ -145,12 +145,35 @@ impl Area {
     }
 
     pub(crate) fn set_state(&self, state: State) {
-        self.state.store(state.encode(), Relaxed);
+        self.set_state_byte(state.encode());
+    }
+
+    pub(crate) fn set_state_byte(&self, byte: u8) {
+        self.state.store(byte, Relaxed);
+    }
+
+    /// Does the kernel write here for this thread? Unlike the state, true under a loan as well.
+    pub(crate) fn is_written_by_kernel(&self) -> bool {
+        self.state_byte() & !State::LENT == State::REGISTERED
     }
 
     pub(crate) fn set_unavailable(&self, state: State, errno: Option<Errno>) {
         self.errno.store(errno.map_or(0, Errno::raw), Relaxed);
         self.set_state(state);
+    }
+
+    /// With signals open: gives up, unless a handler got further in the meantime.
+    pub(crate) fn give_up(&self, reason: Reason, errno: Option<Errno>) {
+        let given_up = State::Unavailable(reason).encode();
+        // One instruction, or a handler could register between the look and the store, and be forgotten.
+        let outcome = self
+            .state
+            .compare_exchange(State::UNREGISTERED, given_up, Relaxed, Relaxed);
+        if outcome.is_ok() {
+            // Nothing registers from here on, so that the ids are ours to write.
+            self.errno.store(errno.map_or(0, Errno::raw), Relaxed);
+            self.mark_refused();
+        }
     }
 
     /// Lays out the fields as the kernel wants to find them. Never on a registered area.

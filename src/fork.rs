@@ -20,7 +20,7 @@ use crate::thread::Thread;
 #[derive(Debug)]
 pub struct Lent<'t> {
     area: &'t Area,
-    before: State,
+    before: u8,
 }
 
 impl<K: Kernel> Thread<'_, K> {
@@ -30,8 +30,8 @@ impl<K: Kernel> Thread<'_, K> {
     /// the shared memory serves both, and the child has nothing to undo.
     pub fn lend(&self) -> Lent<'_> {
         let area = self.area();
-        let before = area.state();
-        area.set_state(State::Lent);
+        let before = area.state_byte();
+        area.set_state_byte(before | State::LENT);
         Lent { area, before }
     }
 }
@@ -43,6 +43,6 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.area.set_state(self.before);
+        self.area.set_state_byte(self.before);
     }
 }

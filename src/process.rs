@@ -212,8 +212,10 @@ impl<K: Kernel> Process<K> {
 
     /// The usable fields for the length in force: a fall-back to 32 hides the later ones.
     pub(crate) fn fields(&self) -> u32 {
+        // The decision first: its Acquire is what makes the size the one that belongs to it.
+        let decision = self.decision();
         let size = self.feature_size.load(Relaxed);
-        match self.decision() {
+        match decision {
             Decision::Runtime { length } => size.min(u32::from(length)),
             _ => size,
         }

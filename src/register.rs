@@ -34,7 +34,8 @@ impl<K: Kernel> Process<K> {
     ///
     /// Assumes nothing about the signal mask and leaves it exactly as found. A
     /// thread that the kernel refuses runs on: [`Thread::state`] says why.
-    /// System calls: 3 (mask, register, mask); 0 where this runtime does not register.
+    /// System calls: 3 (mask, register, mask); 0 where this runtime does not register, or a
+    /// library has registered the thread before.
     ///
     /// # Errors
     /// `NotInitialized`, `AlreadyCreated`, `Exiting`, `Lent`: misuse. Nothing is changed.
@@ -46,7 +47,9 @@ impl<K: Kernel> Process<K> {
     /// 3. The returned value stays on this thread.
     pub unsafe fn on_thread_create<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
         self.admit(area)?;
-        self.register_with_signals_open(area);
+        if area.state_byte() == State::UNREGISTERED {
+            self.register_with_signals_open(area);
+        }
         area.set_created(true);
         Ok(Thread::new(self, area))
     }
@@ -122,7 +125,7 @@ impl<K: Kernel> Process<K> {
             }
             Err(error) => {
                 let errno = Errno::from_raw(error.raw_os_error());
-                area.set_unavailable(State::Unavailable(Reason::NotMasked), errno);
+                area.give_up(Reason::NotMasked, errno);
             }
         }
     }
@@ -153,8 +156,11 @@ impl<K: Kernel> Process<K> {
                         if self.settle(decision) == decision {
                             return area.set_state(State::Registered(Owner::Runtime));
                         }
-                        // Another thread decided otherwise a moment ago: undo, and do as it says.
-                        let _ = self.unregister(area, length);
+                        // Another thread decided otherwise a moment ago: undo, and do as it says. If that is refused,
+                        // the kernel goes on writing here, and the state must not deny it.
+                        if self.unregister(area, length).is_err() {
+                            return area.set_state(State::Registered(Owner::Runtime));
+                        }
                         continue;
                     }
                     Err(refusal) => {
@@ -241,7 +247,13 @@ impl<K: Kernel> Process<K> {
         // memory that holds it is gone.
         area.kernel.rseq_cs.store(0, Relaxed);
         compiler_fence(SeqCst);
-        self.rseq(area, length, FLAG_UNREGISTER)
+        self.rseq(area, length, FLAG_UNREGISTER)?;
+        // The kernel writes -1 before it lets go. "Success" that left a CPU there was a pretended one (a filter
+        // that came in the middle of the program's life), as good as no such call.
+        if area.cpu_id() >= 0 {
+            return Err(Errno::NOSYS);
+        }
+        Ok(())
     }
 
     fn rseq(&self, area: &Area, length: u32, flags: u32) -> Result<(), Errno> {

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::kernel::{Kernel, Linux};
 use crate::mask::SignalMask;
 use crate::process::Process;
-use crate::state::State;
 use crate::thread::Thread;
 
 /// A thread that is registered until the value is dropped, and goes on living after that.
@@ -52,7 +51,7 @@ impl<'a, K: Kernel> Scoped<'a, K> {
 
     fn unregister(&self) -> Result<(), Error> {
         let (process, area) = (self.thread.process(), self.thread.area());
-        if area.state_byte() == State::REGISTERED {
+        if area.is_written_by_kernel() {
             let mask = SignalMask::block_all_on(&process.kernel)?;
             let outcome = process.unregister(area, process.length());
             if outcome.is_ok() {

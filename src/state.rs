@@ -98,7 +98,8 @@ impl State {
     pub(crate) const REGISTERED: u8 = 1;
     pub(crate) const FOREIGN: u8 = 2;
     pub(crate) const EXITING: u8 = 3;
-    pub(crate) const LENT: u8 = 4;
+    /// A bit over the byte of the state before, which a loan that is never ended must not hide.
+    pub(crate) const LENT: u8 = 0x40;
     const UNAVAILABLE: u8 = 0x80;
 
     pub(crate) const fn encode(self) -> u8 {
@@ -118,7 +119,7 @@ impl State {
             Self::UNREGISTERED => Self::Unregistered,
             Self::REGISTERED => Self::Registered(Owner::Runtime),
             Self::FOREIGN => Self::Registered(Owner::Libc),
-            Self::LENT => Self::Lent,
+            byte if byte & Self::LENT != 0 => Self::Lent,
             byte => match Reason::from_code(byte ^ Self::UNAVAILABLE) {
                 Some(reason) => Self::Unavailable(reason),
                 None => Self::Exiting,

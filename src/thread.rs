@@ -128,7 +128,8 @@ impl<'a, K: Kernel> Thread<'a, K> {
         self,
         _signals_are_blocked: &SignalMask,
     ) -> Result<Gone<'a>, NotReleased> {
-        let registered = self.area.state_byte() == State::REGISTERED;
+        // A loan that was forgotten (`mem::forget` is safe) hides nothing from this question.
+        let registered = self.area.is_written_by_kernel();
         self.latch_exiting();
         if registered {
             let length = self.process.length();
@@ -145,6 +146,6 @@ impl<'a, K: Kernel> Thread<'a, K> {
     }
 
     fn is_foreign(&self) -> bool {
-        self.area.state() == State::Registered(Owner::Libc)
+        self.process.owner() == Some(Owner::Libc) && !self.area.is_written_by_kernel()
     }
 }

@@ -1,0 +1,168 @@
+//! The ways out, and what becomes of the memory.
+
+use std::mem::replace;
+
+use rseq_rt::{Error, Kept, Process, SignalMask, State};
+
+use crate::fake::{Call, Machine};
+use crate::step::Act;
+use crate::world::{Life, World};
+
+impl<'a> World<'a> {
+    /// The exit hooks. The mask is blocked after each, except where nothing of this runtime is at stake.
+    pub fn exit(&mut self, thread: usize, act: Act) -> bool {
+        let Life::Live(exiting) = replace(&mut self.lives[thread], Life::Bare) else {
+            unreachable!("World::is_possible");
+        };
+        let foreign = self.process.owner() == Some(rseq_rt::Owner::Libc);
+        let was_ours = self.registered_here(thread);
+        let mask_before = self.machine.task(thread).mask;
+        let masked_by_hook = matches!(act, Act::Keep | Act::Release);
+        let blocked = if masked_by_hook {
+            None
+        } else {
+            match SignalMask::block_all_on(&self.machine) {
+                Ok(mask) => Some(mask),
+                Err(_) => {
+                    self.lives[thread] = Life::Live(exiting);
+                    return false;
+                }
+            }
+        };
+        let outcome = match (act, &blocked) {
+            (Act::Keep, _) => Err(exiting.on_exit_keep()),
+            (Act::KeepMasked, Some(mask)) => Err(exiting.on_exit_keep_masked(mask)),
+            (Act::Release, _) => exiting
+                .on_exit_release()
+                .map_err(|refused| self.not_released(refused)),
+            (Act::ReleaseMasked, Some(mask)) => exiting
+                .on_exit_release_masked(mask)
+                .map_err(|refused| self.not_released(refused)),
+            _ => unreachable!("the four exits"),
+        };
+        assert_eq!(self.areas[thread].state(), State::Exiting);
+        self.lives[thread] = match outcome {
+            Ok(gone) => Life::Gone(gone),
+            Err(_kept) => Life::Kept,
+        };
+        if matches!(act, Act::Keep | Act::KeepMasked) {
+            assert_eq!(
+                self.registered_here(thread),
+                was_ours,
+                "keep is not release"
+            );
+        }
+        let mask = self.machine.task(thread).mask;
+        if masked_by_hook && (foreign || self.machine.is_filtered(Call::Mask)) {
+            assert!(mask == mask_before || mask == u64::MAX);
+        } else {
+            assert_eq!(mask, u64::MAX, "an exiting thread takes no signals");
+        }
+        true
+    }
+
+    /// Only a filter makes a release fail, and the error says which.
+    fn not_released(&self, refused: rseq_rt::NotReleased) -> Kept {
+        let call = match refused.error() {
+            Error::NotMasked(_) => Call::Mask,
+            Error::StillRegistered(_) => Call::Rseq,
+            error => panic!("{error}"),
+        };
+        assert!(self.machine.is_filtered(call), "{:?}", refused.error());
+        refused.into_kept()
+    }
+
+    pub fn scope(&mut self, thread: usize) -> bool {
+        let refusal = self.refusal(thread);
+        let (process, area): (&'a Process<&'a Machine>, _) = (self.process, &self.areas[thread]);
+        // SAFETY: Process::scoped (1, 2, 3): the area of the current task, which outlives it.
+        match unsafe { process.scoped(area) } {
+            Ok(scoped) => self.lives[thread] = Life::Scoped(scoped),
+            Err(error) => assert_eq!(Some(error), refusal),
+        }
+        true
+    }
+
+    /// After a successful end the memory is free.
+    pub fn end_scope(&mut self, thread: usize) -> bool {
+        let Life::Scoped(scoped) = replace(&mut self.lives[thread], Life::Bare) else {
+            unreachable!("World::is_possible");
+        };
+        // Process::scoped: handlers let go of the area before the end.
+        self.machine.handler.turn(false);
+        let before = self.areas[thread].state();
+        match scoped.end() {
+            Ok(()) => {
+                assert_eq!(self.registered_here(thread), None);
+                assert_eq!(self.areas[thread].state(), State::Unregistered);
+            }
+            Err(Error::StillRegistered(_)) => {
+                assert!(self.machine.is_filtered(Call::Rseq));
+                assert_eq!(self.areas[thread].state(), before);
+                self.is_stranded(thread);
+            }
+            Err(Error::NotMasked(_)) => {
+                assert!(self.machine.is_filtered(Call::Mask));
+                self.is_stranded(thread);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        self.machine.handler.turn(self.scenario.signals);
+        true
+    }
+
+    pub fn drop_scope(&mut self, thread: usize) -> bool {
+        // No lazy registration in between: it would look like a scope that could not end.
+        self.machine.handler.turn(false);
+        drop(replace(&mut self.lives[thread], Life::Bare));
+        self.is_stranded(thread);
+        self.machine.handler.turn(self.scenario.signals);
+        true
+    }
+
+    /// A thread whose scope could not end is one that still lives, and can exit as any other.
+    fn is_stranded(&mut self, thread: usize) {
+        // SAFETY: current_thread (1, 2): the area of this thread, and its scope has let go of its `Thread`.
+        if self.registered_here(thread).is_some()
+            && let Ok(still) = unsafe { self.process.current_thread(&self.areas[thread]) }
+        {
+            self.lives[thread] = Life::Live(still);
+        }
+    }
+
+    /// The joiner: no proof before the task has ended, and one after, whatever futex(2) says in between.
+    pub fn reclaim(&mut self, thread: usize) -> bool {
+        let clear_tid = &self.clear_tids[thread];
+        assert!(clear_tid.try_reclaim().is_none());
+        // The task ends while the joiner waits; its handler can run no more.
+        self.machine.switch_to(1 - thread);
+        self.machine.handler.turn(false);
+        self.machine.futex_noise.set(2);
+        self.machine.dying.set(Some(thread));
+        match clear_tid.wait_on(&self.machine) {
+            Ok(proof) => {
+                assert_eq!(self.machine.task(thread).registration, None);
+                // SAFETY: recycle (1): the area of the thread that ended.
+                unsafe { proof.recycle(&self.areas[thread]) };
+                clear_tid.rearm(&proof);
+                assert!(clear_tid.try_reclaim().is_none());
+                self.renew(thread);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        true
+    }
+
+    /// The area goes to another thread as soon as it is released.
+    pub fn recycle(&mut self, thread: usize) -> bool {
+        let Life::Gone(gone) = replace(&mut self.lives[thread], Life::Bare) else {
+            unreachable!("World::is_possible");
+        };
+        assert_eq!(self.registered_here(thread), None);
+        // SAFETY: recycle_area (1): the handler of this thread has run for the last time.
+        unsafe { gone.recycle_area() };
+        self.machine.exit_task(thread);
+        self.renew(thread);
+        true
+    }
+}
