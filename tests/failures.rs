@@ -211,12 +211,12 @@ fn misuse() {
     machine.boot(0);
     let process = Process::with_kernel(&machine);
     let area = Area::new();
-    // SAFETY (all of this test): one thread, and an area that outlives the machine's use of it.
+    // SAFETY: on_thread_create (1, 2, 3): one thread, and an area that outlives the machine's use of it.
     let create = || unsafe { process.on_thread_create(&area) };
-    // SAFETY: as above; no `Thread` is used after another was asked for.
+    // SAFETY: current_thread (1, 2): as above; no `Thread` is used after another was asked for.
     let current = || unsafe { process.current_thread(&area) };
     assert_eq!(create().err(), Some(Error::NotInitialized));
-    // SAFETY: as above.
+    // SAFETY: ensure_registered (1, 2): as above.
     let ensured = unsafe { process.ensure_registered(&area) };
     assert_eq!(ensured, Err(Error::NotInitialized));
     assert_eq!(current().err(), Some(Error::NotCreated));
@@ -233,11 +233,9 @@ fn misuse() {
     let _kept = thread.on_exit_keep();
     assert_eq!(create().err(), Some(Error::Exiting));
     assert_eq!(current().err(), Some(Error::Exiting));
-    // SAFETY: as above.
-    assert_eq!(
-        unsafe { process.ensure_registered(&area) },
-        Ok(State::Exiting)
-    );
+    // SAFETY: ensure_registered (1, 2): as above.
+    let ensured = unsafe { process.ensure_registered(&area) };
+    assert_eq!(ensured, Ok(State::Exiting));
     assert_eq!(
         (machine.count(Call::Rseq), machine.count(Call::Mask)),
         (1, 3)
