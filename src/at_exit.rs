@@ -98,3 +98,25 @@ impl<const N: usize> AtExit<N> {
         Ok(result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::ffi::c_void;
+    use core::ptr::null_mut;
+
+    use super::{AtExit, Callback};
+    use crate::error::Error;
+
+    unsafe extern "C" fn nothing(_: *mut c_void) {}
+
+    /// A handler that lands inside a push or a pop: the closure stands where the interrupted instructions are.
+    #[test]
+    fn busy_from_inside_a_change() {
+        let stack = AtExit::<2>::new();
+        // SAFETY: Callback::new (1): it does nothing.
+        let callback = unsafe { Callback::new(nothing, null_mut()) };
+        let nested = stack.change(|_| (stack.push(callback), stack.pop().err()));
+        assert_eq!(nested, Ok((Err(Error::Busy), Some(Error::Busy))));
+        assert_eq!(stack.push(callback), Ok(()), "open again afterwards");
+    }
+}

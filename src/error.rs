@@ -84,7 +84,8 @@ pub enum Error {
     Busy,
     /// The signal mask could not be changed (a filter refuses it).
     NotMasked(Errno),
-    /// Unregistration was refused: the kernel still writes to the area.
+    /// Unregistration was refused: the kernel still writes to the area. `NOSYS` also stands for an
+    /// answer of 0 after which the kernel had not let go.
     StillRegistered(Errno),
     /// The futex wait was refused.
     Futex(Errno),

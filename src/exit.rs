@@ -69,6 +69,33 @@ pub enum ClearTidPlace {
 }
 
 /// Proof that the kernel no longer writes to this thread's area. From [`Thread::on_exit_release`](crate::Thread::on_exit_release).
+///
+/// The one way to unmap the own stack, and a thread that was kept has none:
+///
+/// ```
+/// use rseq_rt::{ClearTidPlace, Gone};
+///
+/// unsafe fn leave(proof: Gone<'_>, base: *mut u8, length: usize) -> ! {
+///     unsafe { proof.unmap_and_exit(base, length, ClearTidPlace::Outside, 0) }
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// use rseq_rt::{ClearTidPlace, Kept};
+///
+/// unsafe fn leave(proof: Kept, base: *mut u8, length: usize) -> ! {
+///     unsafe { proof.unmap_and_exit(base, length, ClearTidPlace::Outside, 0) }
+/// }
+/// ```
+///
+/// Nor does the proof of one thread serve another:
+///
+/// ```compile_fail,E0277
+/// fn leave(proof: rseq_rt::Gone<'static>) {
+///     fn elsewhere<T: Send>(_: T) {}
+///     elsewhere(proof);
+/// }
+/// ```
 #[must_use = "the thread is to exit now"]
 #[derive(Debug)]
 pub struct Gone<'a> {
@@ -111,10 +138,12 @@ impl<'a> Gone<'a> {
     /// munmap(2) refuses, the memory leaks and the thread ends all the same.
     ///
     /// # Safety
-    /// 1. Nobody but this thread uses the `length` bytes at `base`; `base` is page-aligned.
+    /// 1. Nobody but this thread uses the `length` bytes at `base`, the kernel not either: under a
+    ///    foreign owner, its area of this thread lies outside. `base` is page-aligned.
     /// 2. `clear_tid` says the truth.
     /// 3. The robust futex list lies outside, or was unregistered (set_robust_list(2)).
     /// 4. Nobody expects the values on this thread's stack to be dropped.
+    /// 5. Nothing has opened signals since the exit hook, an outer [`SignalMask::restore`] included.
     pub unsafe fn unmap_and_exit(
         self,
         base: *mut u8,
@@ -128,8 +157,8 @@ impl<'a> Gone<'a> {
             // SAFETY: arch::exit_thread (1) is this function's (4).
             unsafe { arch::exit_thread(status) }
         }
-        // SAFETY: arch::unmap_and_exit (1) is this function's (1), with `self` for the kernel's part and the mask for
-        // the handlers'; (2) is (2) and (3); (3) is (4).
+        // SAFETY: arch::unmap_and_exit (1) is this function's (1), with `self` for the kernel's part and the mask and
+        // (5) for the handlers'; (2) is (2) and (3); (3) is (4).
         unsafe {
             arch::unmap_and_exit(
                 base,

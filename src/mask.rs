@@ -10,7 +10,17 @@ use crate::kernel::{Kernel, Linux};
 /// The kernel's raw set, not the libc's: the two signals that a libc keeps for
 /// itself are blocked too. SIGKILL and SIGSTOP cannot be blocked and run no code.
 ///
-/// Dropping it leaves signals blocked: an exiting thread wants just that.
+/// Dropping it leaves signals blocked: an exiting thread wants just that. Two
+/// of them nest: restoring the outer one opens the signals under the inner one.
+///
+/// It is the mask of its thread, and of no other:
+///
+/// ```compile_fail,E0277
+/// fn restore(mask: rseq_rt::SignalMask) {
+///     fn elsewhere<T: Send>(_: T) {}
+///     elsewhere(mask);
+/// }
+/// ```
 #[must_use = "signals stay blocked until `restore`"]
 #[derive(Debug)]
 pub struct SignalMask {

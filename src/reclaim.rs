@@ -82,6 +82,20 @@ impl ClearTid {
 }
 
 /// Proof that a thread has ended and that the kernel writes to none of its memory.
+///
+/// It comes from [`ClearTid`] alone:
+///
+/// ```
+/// fn free(clear_tid: &rseq_rt::ClearTid) -> Option<rseq_rt::Reclaimed> {
+///     clear_tid.try_reclaim()
+/// }
+/// ```
+///
+/// ```compile_fail,E0423
+/// fn free() -> rseq_rt::Reclaimed {
+///     rseq_rt::Reclaimed(core::marker::PhantomData)
+/// }
+/// ```
 #[must_use = "the memory may be reused or unmapped now"]
 #[derive(Debug)]
 pub struct Reclaimed(PhantomData<()>);

@@ -40,11 +40,12 @@ impl<'a, K: Kernel> Scoped<'a, K> {
         &self.thread
     }
 
-    /// Unregisters. The area is then a new one and its memory free. System calls: 3, or 0.
+    /// Unregisters. The area is then a new one, and its memory free unless a signal handler calls
+    /// [`Process::ensure_registered`] on it again. System calls: 3, or 0.
     ///
     /// # Errors
-    /// `StillRegistered`, `NotMasked`: the thread stays registered, its state stays true, and the
-    /// memory must outlive it.
+    /// `StillRegistered`, `NotMasked`: the thread may still be registered, its state says so, and
+    /// the memory must outlive it.
     pub fn end(self) -> Result<(), Error> {
         ManuallyDrop::new(self).unregister()
     }

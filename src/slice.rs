@@ -13,13 +13,14 @@ use crate::kernel::{Kernel, Linux};
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SliceEnd {
-    /// No extension on this thread, or no request was made.
+    /// No extension on this thread.
     Off,
     /// The section ended before the kernel wanted the CPU: nothing was granted.
     NotNeeded,
     /// Granted, and given back with rseq_slice_yield(2).
     Yielded,
-    /// Granted, and over before the section was: it was too long, or made a system call.
+    /// Granted, and over before the section was: it was too long, or made a system call. Also where nothing
+    /// was requested, which looks the same, and where a filter refuses the yield.
     Revoked,
 }
 

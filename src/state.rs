@@ -127,3 +127,48 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Owner, Reason, State};
+
+    #[test]
+    fn every_byte_means_one_thing() {
+        for byte in 0..=u8::MAX {
+            let expected = match byte {
+                0 => State::Unregistered,
+                1 => State::Registered(Owner::Runtime),
+                2 => State::Registered(Owner::Libc),
+                // The bit of the loan, over whatever was there before.
+                byte if byte & 0x40 != 0 => State::Lent,
+                0x81 => State::Unavailable(Reason::NoSyscall),
+                0x82 => State::Unavailable(Reason::Filtered),
+                0x83 => State::Unavailable(Reason::Taken),
+                0x84 => State::Unavailable(Reason::BadMemory),
+                0x85 => State::Unavailable(Reason::Pretended),
+                0x86 => State::Unavailable(Reason::Disabled),
+                0x87 => State::Unavailable(Reason::Refused),
+                0x88 => State::Unavailable(Reason::NotMasked),
+                _ => State::Exiting,
+            };
+            assert_eq!(State::decode(byte), expected, "{byte:#x}");
+            // What is written is read back, whoever wrote it.
+            assert_eq!(State::decode(expected.encode()), expected, "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_in_memory_are_fixed() {
+        assert_eq!(State::Unregistered.encode(), 0, "fresh memory");
+        assert_eq!(State::Registered(Owner::Runtime).encode(), 1);
+        assert_eq!(State::Registered(Owner::Libc).encode(), 2);
+        assert_eq!(State::Exiting.encode(), 3);
+        assert_eq!(State::Lent.encode(), 0x40);
+        assert_eq!(State::Unavailable(Reason::NotMasked).encode(), 0x88);
+        assert_eq!(
+            State::Registered(Owner::Nobody).encode(),
+            0,
+            "no such registration"
+        );
+    }
+}

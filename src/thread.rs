@@ -15,6 +15,40 @@ use crate::state::{Owner, State};
 ///
 /// Not `Send`, and without `Drop`: a thread leaves by [`Self::on_exit_keep`] or
 /// [`Self::on_exit_release`], each of which consumes it.
+///
+/// ```
+/// fn leave(thread: rseq_rt::Thread<'_>) {
+///     let _kept = thread.on_exit_keep();
+/// }
+/// ```
+///
+/// Once only:
+///
+/// ```compile_fail,E0382
+/// fn leave(thread: rseq_rt::Thread<'_>) {
+///     let _kept = thread.on_exit_keep();
+///     let _gone = thread.on_exit_release();
+/// }
+/// ```
+///
+/// Not while a loan is out:
+///
+/// ```compile_fail,E0505
+/// fn leave(thread: rseq_rt::Thread<'_>) {
+///     let lent = thread.lend();
+///     let _kept = thread.on_exit_keep();
+///     lent.end();
+/// }
+/// ```
+///
+/// And nowhere else:
+///
+/// ```compile_fail,E0277
+/// fn leave(thread: rseq_rt::Thread<'static>) {
+///     fn elsewhere<T: Send>(_: T) {}
+///     elsewhere(thread);
+/// }
+/// ```
 #[must_use = "a thread leaves by `on_exit_keep` or `on_exit_release`"]
 #[derive(Debug)]
 pub struct Thread<'a, K: Kernel = Linux> {

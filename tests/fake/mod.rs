@@ -16,7 +16,7 @@ pub use answers::{Answer, Answers, Call, Filter, Foreign, Memory, PLAIN};
 pub use generation::Generation;
 pub use machine::Machine;
 
-use rseq_rt::Config;
+use rseq_rt::{Area, Config, Process};
 
 /// What a program on this kernel makes of its auxv.
 pub fn config(generation: Generation) -> Config {
@@ -24,4 +24,26 @@ pub fn config(generation: Generation) -> Config {
         generation.auxv.map(|(size, _)| size),
         generation.auxv.map(|(_, align)| align),
     )
+}
+
+/// One process on this kernel, initialized, with signals open and an area for each of its two threads.
+pub fn run<R>(
+    generation: Generation,
+    answers: Answers,
+    configure: fn(Config) -> Config,
+    program: impl FnOnce(&Machine, &Process<&Machine>, &[Area; 2]) -> R,
+) -> R {
+    let machine = Machine::new(generation, answers);
+    machine.boot(0);
+    let process = Process::with_kernel(&machine);
+    let areas = [Area::new(), Area::new()];
+    // SAFETY: Handler::attach (1): all of them live to the end of this function, and `machine` is used no longer.
+    unsafe { machine.handler.attach(&process, &areas) };
+    process
+        .init(configure(config(generation)))
+        .expect("the first init");
+    let result = program(&machine, &process, &areas);
+    machine.check_ids();
+    assert_eq!(machine.violation(), None);
+    result
 }

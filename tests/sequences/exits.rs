@@ -122,10 +122,11 @@ impl<'a> World<'a> {
 
     /// A thread whose scope could not end is one that still lives, and can exit as any other.
     fn is_stranded(&mut self, thread: usize) {
+        if self.registered_here(thread).is_none() {
+            return;
+        }
         // SAFETY: current_thread (1, 2): the area of this thread, and its scope has let go of its `Thread`.
-        if self.registered_here(thread).is_some()
-            && let Ok(still) = unsafe { self.process.current_thread(&self.areas[thread]) }
-        {
+        if let Ok(still) = unsafe { self.process.current_thread(&self.areas[thread]) } {
             self.lives[thread] = Life::Live(still);
         }
     }

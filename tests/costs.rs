@@ -1,0 +1,157 @@
+//! C9, the way the documentation states it: the system calls of each hook, one line each.
+
+mod fake;
+
+use fake::generation::{LINUX_4_18, LINUX_7_1};
+use fake::{Answers, Call, Foreign, Machine, PLAIN, config, run};
+use rseq_rt::{Area, Config, Errno, Process, SignalMask, Thread};
+
+fn mask_and_rseq(machine: &Machine, hook: impl FnOnce()) -> (u32, u32) {
+    let count = || (machine.count(Call::Mask), machine.count(Call::Rseq));
+    let before = count();
+    let all_before: u32 = machine.counts().iter().sum();
+    hook();
+    let (mask, rseq) = (count().0 - before.0, count().1 - before.1);
+    let all: u32 = machine.counts().iter().sum();
+    assert_eq!(all - all_before, mask + rseq, "a call of another kind");
+    (mask, rseq)
+}
+
+fn create<'a>(process: &'a Process<&'a Machine>, area: &'a Area) -> Thread<'a, &'a Machine> {
+    // SAFETY: on_thread_create (1, 2, 3): one area a thread, in scope as long as the machine runs.
+    unsafe { process.on_thread_create(area) }.expect("a new area")
+}
+
+#[derive(Debug, PartialEq)]
+struct Costs {
+    create: (u32, u32),
+    create_masked: (u32, u32),
+    again: (u32, u32),
+    keep: (u32, u32),
+    release: (u32, u32),
+}
+
+/// Of the second thread and later, or of all where the owner is known before the first.
+fn costs(generation: fake::Generation, answers: Answers, configure: fn(Config) -> Config) -> Costs {
+    run(generation, answers, configure, |machine, process, areas| {
+        let [first, second] = areas;
+        let mut costs = Costs {
+            create: (0, 0),
+            create_masked: (0, 0),
+            again: (0, 0),
+            keep: (0, 0),
+            release: (0, 0),
+        };
+        // Whoever comes first finds out; that is not what is counted.
+        drop(create(process, first).on_exit_release());
+        // SAFETY: recycle (1): the thread of `first` has ended for the test.
+        unsafe { rseq_rt::Reclaimed::in_fork_child().recycle(first) };
+        machine.spawn(0, 0);
+
+        costs.create = mask_and_rseq(machine, || drop(create(process, first)));
+        // SAFETY: ensure_registered (1, 2), as in `create`.
+        costs.again = mask_and_rseq(machine, || unsafe {
+            process.ensure_registered(first).expect("initialized");
+        });
+        // SAFETY: current_thread (1, 2): the `Thread` of `create` is gone.
+        let thread = unsafe { process.current_thread(first) }.expect("created");
+        costs.keep = mask_and_rseq(machine, || drop(thread.on_exit_keep()));
+
+        machine.switch_to(1);
+        // SAFETY: assume_blocked (1): the fake task's mask is set beside it.
+        let mask = unsafe { SignalMask::assume_blocked(0) };
+        machine.update(1, |task| task.mask = u64::MAX);
+        costs.create_masked = mask_and_rseq(machine, || {
+            // SAFETY: on_thread_create (1, 2, 3), as in `create`.
+            drop(unsafe { process.on_thread_create_masked(second, &mask) });
+        });
+        // SAFETY: current_thread (1, 2): the `Thread` of the hook is gone.
+        let thread = unsafe { process.current_thread(second) }.expect("created");
+        costs.release = mask_and_rseq(machine, || drop(thread.on_exit_release()));
+        costs
+    })
+}
+
+#[test]
+fn of_the_owner() {
+    for configure in [
+        (|config| config) as fn(Config) -> Config,
+        |config| config.legacy_length(),
+        |config| config.slice_extension(),
+    ] {
+        for generation in [LINUX_4_18, LINUX_7_1] {
+            let expected = Costs {
+                create: (2, 1),
+                create_masked: (0, 1),
+                again: (0, 0),
+                keep: (1, 0),
+                release: (1, 1),
+            };
+            assert_eq!(costs(generation, PLAIN, configure), expected);
+        }
+    }
+}
+
+#[test]
+fn under_a_foreign_owner() {
+    let nothing = Costs {
+        create: (0, 0),
+        create_masked: (0, 0),
+        again: (0, 0),
+        keep: (0, 0),
+        release: (0, 0),
+    };
+    for foreign in [Foreign::Visible, Foreign::Hidden] {
+        let answers = Answers::with_foreign(foreign);
+        assert_eq!(costs(LINUX_7_1, answers, |config| config), nothing);
+    }
+}
+
+#[test]
+fn where_nobody_owns() {
+    let masks_only = Costs {
+        create: (0, 0),
+        create_masked: (0, 0),
+        again: (0, 0),
+        keep: (1, 0),
+        release: (1, 0),
+    };
+    let refused = Answers::refusing(Call::Rseq, 1, Errno::NOSYS);
+    assert_eq!(costs(LINUX_7_1, refused, |config| config), masks_only);
+    assert_eq!(
+        costs(LINUX_7_1, PLAIN, |config| config.disabled()),
+        masks_only
+    );
+}
+
+/// The first registration asks for the extension, then for the length without it, then for 32.
+#[test]
+fn of_the_first_thread_at_worst() {
+    let answers = Answers {
+        only_32: true,
+        ..PLAIN
+    };
+    let slice = |config: Config| config.slice_extension();
+    run(LINUX_7_1, answers, slice, |machine, process, areas| {
+        let first = mask_and_rseq(machine, || drop(create(process, &areas[0])));
+        assert_eq!(first, (2, 3));
+        machine.switch_to(1);
+        let second = mask_and_rseq(machine, || drop(create(process, &areas[1])));
+        assert_eq!(
+            second,
+            (2, 1),
+            "what the first found out is not asked again"
+        );
+    });
+}
+
+#[test]
+fn init_is_free() {
+    let machine = Machine::new(LINUX_7_1, PLAIN);
+    machine.boot(0);
+    let process = Process::with_kernel(&machine);
+    let spent = mask_and_rseq(&machine, || {
+        process.init(config(LINUX_7_1)).expect("the first init");
+    });
+    assert_eq!(spent, (0, 0));
+}

@@ -1,0 +1,164 @@
+//! The host's own kernel and libc: what glibc registered is found, read, and left alone.
+#![cfg(not(miri))]
+
+use std::collections::BTreeSet;
+
+use rseq_rt::abi::Rseq;
+use rseq_rt::arch::SIGNATURE;
+use rseq_rt::{Area, Config, Errno, Kernel, Linux, Owner, Process, State, Trio};
+
+fn config() -> Config {
+    // AT_RSEQ_FEATURE_SIZE and AT_RSEQ_ALIGN.
+    // SAFETY: getauxval(3) has no conditions.
+    let ask = |kind| match unsafe { libc::getauxval(kind) } {
+        0 => None,
+        value => Some(value as usize),
+    };
+    Config::new(ask(27), ask(28))
+}
+
+/// `None` under a libc that registers nothing, and on a machine without rseq: there is nothing to test then.
+fn libc_trio() -> Option<Trio> {
+    let trio = Linux.libc_trio().filter(|trio| trio.size != 0);
+    if trio.is_none() {
+        eprintln!("skipped: this libc has registered nothing");
+    }
+    trio
+}
+
+/// The one honest question: a valid registration of a scratch area.
+fn somebody_is_registered() -> bool {
+    let scratch = Area::new();
+    let area: *const Rseq = scratch.as_rseq();
+    // SAFETY: Kernel::rseq (1): taken back below, before the area goes.
+    match unsafe { Linux.rseq(area, 32, 0, SIGNATURE) } {
+        Ok(()) => {
+            // SAFETY: as above.
+            unsafe { Linux.rseq(area, 32, 1, SIGNATURE) }.expect("registered a moment ago");
+            false
+        }
+        Err(errno) => {
+            assert_eq!(errno, Errno::INVAL);
+            true
+        }
+    }
+}
+
+fn libc_area(trio: Trio) -> *const Rseq {
+    Linux.thread_pointer().wrapping_offset(trio.offset).cast()
+}
+
+fn allowed_cpus() -> BTreeSet<usize> {
+    // SAFETY: a zeroed set, of the size that is stated.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(
+            libc::sched_getaffinity(0, size_of_val(&set), &raw mut set),
+            0
+        );
+        (0..libc::CPU_SETSIZE as usize)
+            .filter(|&cpu| libc::CPU_ISSET(cpu, &set))
+            .collect()
+    }
+}
+
+fn move_to(cpu: usize) {
+    // SAFETY: a zeroed set, of the size that is stated.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        assert_eq!(
+            libc::sched_setaffinity(0, size_of_val(&set), &raw const set),
+            0
+        );
+    }
+}
+
+/// Moves over every CPU that is allowed; what is read is where the kernel says that we are.
+fn reads_agree(process: &Process, area: &Area) {
+    let before = allowed_cpus();
+    for &cpu in &before {
+        move_to(cpu);
+        assert_eq!(process.current_cpu(area), Ok(cpu as u32));
+        let mut node = 0_u32;
+        // SAFETY: getcpu(2) writes the word, and takes null for the others.
+        unsafe { libc::syscall(libc::SYS_getcpu, 0, &raw mut node, 0) };
+        assert_eq!(process.current_node(area), Ok(node));
+    }
+}
+
+#[test]
+fn its_registration_is_read_and_left_alone() {
+    let Some(trio) = libc_trio() else { return };
+    let process = Process::new();
+    assert_eq!(process.init(config()), Ok(Some(Owner::Libc)));
+    assert_eq!(process.length(), 0, "we register nothing");
+    let theirs = libc_area(trio);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let area = Area::new();
+                let theirs = libc_area(trio);
+                assert!(somebody_is_registered());
+                // SAFETY: on_thread_create (1, 2, 3): this thread's, and the kernel is never told of it.
+                let thread = unsafe { process.on_thread_create(&area) }.expect("a new area");
+                assert_eq!(thread.state(), State::Registered(Owner::Libc));
+                assert!(somebody_is_registered());
+                reads_agree(&process, &area);
+                let gone = thread.on_exit_release();
+                assert!(gone.is_ok());
+                assert!(somebody_is_registered(), "still theirs");
+                // SAFETY: the libc's area of this thread, which lives as long as it does.
+                let cpu = unsafe { &*theirs }
+                    .cpu_id
+                    .load(std::sync::atomic::Ordering::Relaxed);
+                assert!(cpu >= 0, "still written by the kernel");
+            });
+        }
+    });
+    // SAFETY: as above, of the test's own thread.
+    let cpu = unsafe { &*theirs }
+        .cpu_id
+        .load(std::sync::atomic::Ordering::Relaxed);
+    assert!(cpu >= 0);
+}
+
+/// Claimed for ourselves against the truth: the kernel bears out the libc, and nothing breaks.
+#[test]
+fn a_false_claim_finds_out() {
+    if libc_trio().is_none() {
+        return;
+    }
+    let process = Process::new();
+    let claim = config().claim(rseq_rt::Claim::Runtime);
+    assert_eq!(process.init(claim), Ok(None));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let area = Area::new();
+            // SAFETY: ensure_registered (1, 2): this thread's; refused, so that the kernel never writes to it.
+            let state = unsafe { process.ensure_registered(&area) };
+            assert_eq!(state, Ok(State::Unavailable(rseq_rt::Reason::Taken)));
+            assert_eq!(process.owner(), Some(Owner::Libc));
+            assert!(somebody_is_registered(), "still theirs");
+            reads_agree(&process, &area);
+        });
+    });
+}
+
+/// The vector as the kernel laid it out says the same as getauxval(3).
+#[test]
+fn auxv_from_proc() {
+    let Ok(bytes) = std::fs::read("/proc/self/auxv") else {
+        return;
+    };
+    let words: Vec<[usize; 2]> = bytes
+        .chunks_exact(16)
+        .map(|pair| {
+            let (kind, value) = pair.split_at(8);
+            [kind, value].map(|word| usize::from_ne_bytes(word.try_into().expect("8 bytes")))
+        })
+        .collect();
+    assert_eq!(words.last().map(|pair| pair[0]), Some(0), "AT_NULL ends it");
+    // SAFETY: from_auxv (1): pairs, the last of them AT_NULL.
+    assert_eq!(unsafe { Config::from_auxv(words.as_ptr()) }, config());
+}

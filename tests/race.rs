@@ -1,0 +1,271 @@
+//! Two threads race for the first registration, and the kernel answers them differently.
+
+mod fake;
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Barrier, Mutex};
+
+use fake::generation::LINUX_7_1;
+use fake::{Answers, Call, PLAIN, run};
+use rseq_rt::abi::{FLAG_UNREGISTER, Rseq};
+use rseq_rt::{Area, Errno, Error, Kernel, Owner, Process, Reason, State, Trio};
+
+thread_local! {
+    static ME: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What the kernel says to a registration of one thread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Says {
+    Yes,
+    Only32,
+    No(Errno),
+    Pretends,
+}
+
+/// Shared by real threads. Masks are per thread and always open at the start.
+struct Kernels {
+    says: [Says; 2],
+    table: [Mutex<Option<(usize, u32)>>; 2],
+    masks: [AtomicU64; 2],
+}
+
+impl Kernel for &Kernels {
+    unsafe fn rseq(
+        &self,
+        area: *const Rseq,
+        length: u32,
+        flags: u32,
+        _signature: u32,
+    ) -> Result<(), Errno> {
+        let me = ME.get();
+        assert_eq!(self.masks[me].load(Relaxed), u64::MAX);
+        let mut held = self.table[me].lock().expect("no panic inside");
+        // SAFETY: Kernel::rseq (1).
+        let memory = unsafe { &*area };
+        if flags == FLAG_UNREGISTER {
+            if *held != Some((area.addr(), length)) {
+                return Err(Errno::INVAL);
+            }
+            *held = None;
+            memory.cpu_id.store(-1, Relaxed);
+            memory.cpu_id_start.store(0, Relaxed);
+            return Ok(());
+        }
+        match (*held, self.says[me]) {
+            (Some(it), _) if it != (area.addr(), length) => return Err(Errno::INVAL),
+            (Some(_), _) => return Err(Errno::BUSY),
+            (None, Says::No(errno)) => return Err(errno),
+            (None, Says::Only32) if length != 32 => return Err(Errno::INVAL),
+            (None, Says::Pretends) => return Ok(()),
+            (None, _) => {}
+        }
+        *held = Some((area.addr(), length));
+        memory.cpu_id_start.store(me as u32, Relaxed);
+        memory.cpu_id.store(me as i32, Relaxed);
+        Ok(())
+    }
+
+    fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno> {
+        Ok(self.masks[ME.get()].swap(mask, Relaxed))
+    }
+
+    fn getcpu(&self) -> Result<(u32, u32), Errno> {
+        Ok((ME.get() as u32, 0))
+    }
+
+    fn futex_wait(&self, _: &AtomicU32, _: u32) -> Result<(), Errno> {
+        unreachable!("nobody waits here")
+    }
+
+    fn slice_yield(&self) -> Result<(), Errno> {
+        unreachable!("nobody asks for it here")
+    }
+
+    fn probe_write(&self, _: *const AtomicU32) -> Result<(), Errno> {
+        unreachable!("nobody asks for it here")
+    }
+
+    fn libc_trio(&self) -> Option<Trio> {
+        None
+    }
+
+    fn thread_pointer(&self) -> *const u8 {
+        unreachable!("no libc here")
+    }
+}
+
+fn race(says: [Says; 2]) {
+    let kernels = Kernels {
+        says,
+        table: Default::default(),
+        masks: Default::default(),
+    };
+    let process = Process::with_kernel(&kernels);
+    process
+        .init(fake::config(LINUX_7_1))
+        .expect("the first init");
+    let areas = [Area::new(), Area::new()];
+    let start = Barrier::new(2);
+    let views = std::thread::scope(|scope| {
+        let handles = [0, 1].map(|me| {
+            let (process, area, start) = (&process, &areas[me], &start);
+            scope.spawn(move || {
+                ME.set(me);
+                start.wait();
+                // SAFETY: ensure_registered (1, 2): one area a thread, and `Kernels` writes only inside its calls.
+                let state = unsafe { process.ensure_registered(area) }.expect("initialized");
+                assert_eq!(process.current_cpu(area), Ok(me as u32));
+                (state, process.owner(), process.length())
+            })
+        });
+        handles.map(|handle| handle.join().expect("no panic inside"))
+    });
+    let owner = process.owner().expect("decided by whoever came first");
+    for (me, (state, seen_owner, seen_length)) in views.into_iter().enumerate() {
+        // Bad memory is one thread's affair, and decides nothing for the others.
+        let undecided = state == State::Unavailable(Reason::BadMemory) && seen_owner.is_none();
+        if !undecided {
+            assert_eq!((seen_owner, seen_length), (Some(owner), process.length()));
+        }
+        let held = *kernels.table[me].lock().expect("no panic inside");
+        if state == State::Registered(Owner::Runtime) {
+            let address = std::ptr::from_ref(areas[me].as_rseq()).addr();
+            assert_eq!(held, Some((address, process.length())));
+            assert_eq!(owner, Owner::Runtime);
+        } else {
+            assert!(matches!(state, State::Unavailable(_)), "{state:?}");
+            assert_eq!(held, None);
+        }
+    }
+    for mask in &kernels.masks {
+        assert_eq!(mask.load(Relaxed), 0);
+    }
+}
+
+#[test]
+fn first_registration() {
+    let rounds = if cfg!(miri) { 3 } else { 400 };
+    for says in [
+        [Says::Yes, Says::Yes],
+        [Says::Yes, Says::Only32],
+        [Says::Yes, Says::No(Errno::PERM)],
+        [Says::Only32, Says::No(Errno::NOSYS)],
+        [Says::Yes, Says::No(Errno::INVAL)],
+        [Says::Yes, Says::No(Errno::FAULT)],
+        [Says::Pretends, Says::Only32],
+    ] {
+        for _ in 0..rounds {
+            race(says);
+        }
+    }
+}
+
+/// Thread 1 runs its whole create hook while thread 0 is in its `after + 1`-th call of rseq(2).
+fn cut_in(
+    after: u32,
+    answers: Answers,
+    check: impl FnOnce(State, State, &Process<&fake::Machine>),
+) {
+    run(
+        LINUX_7_1,
+        answers,
+        |config| config,
+        |machine, process, areas| {
+            machine.handler.cuts_in_after.set(Some(after));
+            // SAFETY: ensure_registered (1, 2): one area a thread, in scope as long as the machine runs.
+            let first = unsafe { process.ensure_registered(&areas[0]) }.expect("initialized");
+            assert_eq!(machine.task(0).mask, 0);
+            check(first, areas[1].state(), process);
+            // Whatever the state says, no exit may prove free what the kernel writes to.
+            machine.switch_to(0);
+            // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
+            let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
+            let released = thread.on_exit_release();
+            let held = machine.task(0).registration;
+            assert!(released.is_err() || held.is_none(), "Gone, and registered");
+        },
+    );
+}
+
+const OURS: State = State::Registered(Owner::Runtime);
+
+#[test]
+fn the_same_answer_to_both() {
+    cut_in(0, PLAIN, |first, second, process| {
+        assert_eq!((first, second), (OURS, OURS));
+        assert_eq!(process.length(), 33);
+    });
+}
+
+/// Thread 0 holds a registration that a filter refused to thread 1 a moment later: its own has to go.
+#[test]
+fn the_loser_undoes_its_registration() {
+    let answers = Answers::pretending(2);
+    cut_in(0, answers, |first, second, process| {
+        assert_eq!(second, State::Unavailable(Reason::Pretended));
+        assert_eq!(process.owner(), Some(Owner::Nobody));
+        // Even the undoing is only pretended from then on.
+        assert_eq!(
+            first, OURS,
+            "the kernel still writes, and the state says so"
+        );
+    });
+}
+
+#[test]
+fn the_loser_is_refused_to_undo_it() {
+    for errno in [Errno::PERM, Errno::NOSYS, Errno::INVAL] {
+        let answers = Answers::refusing(Call::Rseq, 2, errno);
+        cut_in(0, answers, |first, second, process| {
+            assert!(matches!(second, State::Unavailable(_)));
+            assert_ne!(process.owner(), Some(Owner::Runtime));
+            assert_eq!(
+                first, OURS,
+                "the kernel still writes, and the state says so"
+            );
+        });
+    }
+}
+
+/// Thread 0 is refused 33 while thread 1 decides for 32.
+#[test]
+fn the_winner_has_the_other_length() {
+    let answers = Answers {
+        only_32: true,
+        ..PLAIN
+    };
+    cut_in(0, answers, |first, second, process| {
+        assert_eq!((first, second), (OURS, OURS));
+        assert_eq!(process.length(), 32);
+    });
+}
+
+/// NotMasked in the main flow, after a handler has registered the thread.
+#[test]
+fn a_handler_that_got_further() {
+    for from in 1..6 {
+        let answers = Answers::refusing(Call::Mask, from, Errno::PERM);
+        run(
+            LINUX_7_1,
+            answers,
+            |config| config,
+            |machine, process, areas| {
+                machine.handler.turn(true);
+                // SAFETY: ensure_registered (1, 2): one area a thread, in scope as long as the machine runs.
+                let state = unsafe { process.ensure_registered(&areas[0]) }.expect("initialized");
+                machine.handler.turn(false);
+                let held = machine.task(0).registration.is_some();
+                assert_eq!(held, state == OURS, "{state:?} from {from}");
+                // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
+                let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
+                match thread.on_exit_release() {
+                    Ok(_gone) => assert_eq!(machine.task(0).registration, None),
+                    Err(refused) => assert!(matches!(refused.error(), Error::NotMasked(_))),
+                }
+            },
+        );
+    }
+}
