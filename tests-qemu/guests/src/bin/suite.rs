@@ -5,7 +5,8 @@
 use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
-    areas, at_exit, basic, children, counts, ends, filtered, foreign, lifetime, slice, storms, v2,
+    areas, at_exit, basic, children, counts, ends, filtered, foreign, lifetime, lifetime_keep,
+    lifetime_scoped, lifetime_traced, slice, storms, v2,
 };
 use guests::{entry, runtime_tests};
 
@@ -28,6 +29,9 @@ fn main(env: &Env) -> i32 {
             slice::TESTS,
             storms::TESTS,
             lifetime::TESTS,
+            lifetime_traced::TESTS,
+            lifetime_keep::TESTS,
+            lifetime_scoped::TESTS,
         ],
     )
 }
