@@ -6,7 +6,7 @@ use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
     areas, at_exit, basic, children, counts, ends, filtered, foreign, lifetime, lifetime_keep,
-    lifetime_scoped, lifetime_traced, slice, storms, v2,
+    lifetime_scoped, lifetime_traced, lifetime_view, slice, storms, v2,
 };
 use guests::{entry, runtime_tests};
 
@@ -30,6 +30,7 @@ fn main(env: &Env) -> i32 {
             storms::TESTS,
             lifetime::TESTS,
             lifetime_traced::TESTS,
+            lifetime_view::TESTS,
             lifetime_keep::TESTS,
             lifetime_scoped::TESTS,
         ],

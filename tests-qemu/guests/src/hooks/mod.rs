@@ -13,6 +13,8 @@ pub mod lifetime_keep;
 pub mod lifetime_poison;
 pub mod lifetime_scoped;
 pub mod lifetime_traced;
+pub mod lifetime_view;
 pub mod slice;
 pub mod storms;
+pub mod storms_weather;
 pub mod v2;
