@@ -2,6 +2,7 @@
 
 pub mod areas;
 pub mod at_exit;
+pub mod at_exit_storm;
 pub mod basic;
 pub mod children;
 pub mod counts;
@@ -16,5 +17,7 @@ pub mod lifetime_traced;
 pub mod lifetime_view;
 pub mod slice;
 pub mod storms;
+pub mod storms_mask;
+pub mod storms_steps;
 pub mod storms_weather;
 pub mod v2;

@@ -58,7 +58,7 @@ pub(super) const EVERY: u64 = !(signal::bit(9) | signal::bit(19));
 
 fn open_and_keep(ctx: &Ctx<'_>) -> Verdict {
     let storm = begin(ctx)?;
-    let rounds = ctx.scale(5_000, 120, 40);
+    let rounds = ctx.scale(1_500, 120, 40);
     for _ in 0..rounds {
         let mut threads = [const { None }; ALIVE];
         for (slot, place) in threads.iter_mut().enumerate() {
