@@ -37,6 +37,10 @@ pub struct Tracee {
     stopped: Option<(i32, i32)>,
 }
 
+/// A thread that stands still while the others go on.
+#[must_use = "it stands until `let_go`"]
+pub struct Held(i32, i32);
+
 impl Tracee {
     /// Forks a child that runs `body` once it is traced, and then exits.
     pub fn start(body: impl FnOnce()) -> Result<Self, Errno> {
@@ -71,36 +75,52 @@ impl Tracee {
     /// The next event and its thread, which stands still until the next call of
     /// this; `None` after the last thread.
     pub fn next_event(&mut self) -> Result<Option<(i32, Event)>, Errno> {
-        if let Some((tid, signal)) = self.stopped.take() {
-            match ptrace::run_to_syscall(tid, signal) {
-                // Killed while it stood.
-                Err(Errno::SRCH) => {}
+        loop {
+            if let Some((tid, signal)) = self.stopped.take() {
+                match ptrace::run_to_syscall(tid, signal) {
+                    // Killed while it stood.
+                    Err(Errno::SRCH) => {}
+                    other => other?,
+                }
+            }
+            let (tid, status) = match process::wait(-1) {
+                Err(Errno::CHILD) => return Ok(None),
                 other => other?,
-            }
+            };
+            let stop = match status {
+                Status::Stopped(stop) => stop,
+                _ => return Ok(Some((tid, Event::Gone(status)))),
+            };
+            self.stopped = Some((tid, 0));
+            const TRAP: i32 = SIGTRAP as i32;
+            const CALL: i32 = TRAP | 0x80;
+            const CLONED: i32 = TRAP | (PTRACE_EVENT_CLONE << 8) as i32;
+            let event = match stop {
+                CALL => match Self::call(tid) {
+                    // Killed, by another thread's death, between its stop and the question.
+                    Err(Errno::SRCH) => continue,
+                    other => other?,
+                },
+                CLONED => Event::Thread,
+                // A new thread's first stop; nobody sends it otherwise.
+                stop if stop == SIGSTOP as i32 => Event::Thread,
+                signal => {
+                    self.stopped = Some((tid, signal));
+                    Event::Signal(signal)
+                }
+            };
+            return Ok(Some((tid, event)));
         }
-        let (tid, status) = match process::wait(-1) {
-            Err(Errno::CHILD) => return Ok(None),
-            other => other?,
-        };
-        let stop = match status {
-            Status::Stopped(stop) => stop,
-            _ => return Ok(Some((tid, Event::Gone(status)))),
-        };
-        self.stopped = Some((tid, 0));
-        const TRAP: i32 = SIGTRAP as i32;
-        const CALL: i32 = TRAP | 0x80;
-        const CLONED: i32 = TRAP | (PTRACE_EVENT_CLONE << 8) as i32;
-        let event = match stop {
-            CALL => Self::call(tid)?,
-            CLONED => Event::Thread,
-            // A new thread's first stop; nobody sends it otherwise.
-            stop if stop == SIGSTOP as i32 => Event::Thread,
-            signal => {
-                self.stopped = Some((tid, signal));
-                Event::Signal(signal)
-            }
-        };
-        Ok(Some((tid, event)))
+    }
+
+    /// Keeps the thread of the last event standing.
+    pub fn hold(&mut self) -> Option<Held> {
+        self.stopped.take().map(|(tid, signal)| Held(tid, signal))
+    }
+
+    /// Lets it go on.
+    pub fn let_go(&mut self, held: Held) -> Result<(), Errno> {
+        ptrace::run_to_syscall(held.0, held.1)
     }
 
     fn call(tid: i32) -> Result<Event, Errno> {

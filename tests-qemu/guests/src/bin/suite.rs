@@ -5,7 +5,9 @@
 use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
-    areas, at_exit, basic, children, counts, ends, filtered, foreign, lifetime, slice, storms, v2,
+    areas, at_exit, at_exit_storm, basic, children, counts, ends, filtered, foreign, lifetime,
+    lifetime_keep, lifetime_scoped, lifetime_traced, lifetime_view, slice, storms, storms_mask,
+    storms_steps, v2,
 };
 use guests::{entry, runtime_tests};
 
@@ -20,6 +22,7 @@ fn main(env: &Env) -> i32 {
             basic::TESTS,
             areas::TESTS,
             at_exit::TESTS,
+            at_exit_storm::TESTS,
             counts::TESTS,
             filtered::TESTS,
             foreign::TESTS,
@@ -28,7 +31,13 @@ fn main(env: &Env) -> i32 {
             v2::TESTS,
             slice::TESTS,
             storms::TESTS,
+            storms_mask::TESTS,
+            storms_steps::TESTS,
             lifetime::TESTS,
+            lifetime_traced::TESTS,
+            lifetime_view::TESTS,
+            lifetime_keep::TESTS,
+            lifetime_scoped::TESTS,
         ],
     )
 }

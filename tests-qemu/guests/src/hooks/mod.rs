@@ -2,6 +2,7 @@
 
 pub mod areas;
 pub mod at_exit;
+pub mod at_exit_storm;
 pub mod basic;
 pub mod children;
 pub mod counts;
@@ -9,6 +10,14 @@ pub mod ends;
 pub mod filtered;
 pub mod foreign;
 pub mod lifetime;
+pub mod lifetime_keep;
+pub mod lifetime_poison;
+pub mod lifetime_scoped;
+pub mod lifetime_traced;
+pub mod lifetime_view;
 pub mod slice;
 pub mod storms;
+pub mod storms_mask;
+pub mod storms_steps;
+pub mod storms_weather;
 pub mod v2;

@@ -49,12 +49,12 @@ impl Access {
     }
 }
 
-fn map_with(len: usize, access: Access, flags: u32) -> Result<*mut u8, Errno> {
-    // SAFETY: a new mapping where the kernel likes it.
+fn map_with(at: usize, len: usize, access: Access, flags: u32) -> Result<*mut u8, Errno> {
+    // SAFETY: a new mapping where the kernel likes it, never over another one.
     let answer = unsafe {
         call6(
             __NR_mmap,
-            0,
+            at,
             len,
             access.bits(),
             (flags | MAP_ANONYMOUS) as usize,
@@ -67,12 +67,17 @@ fn map_with(len: usize, access: Access, flags: u32) -> Result<*mut u8, Errno> {
 
 /// Maps zeroed memory of this process alone.
 pub fn map(len: usize, access: Access) -> Result<*mut u8, Errno> {
-    map_with(len, access, MAP_PRIVATE)
+    map_with(0, len, access, MAP_PRIVATE)
+}
+
+/// As [`map`], at `base` if nothing is there, and elsewhere otherwise.
+pub fn map_near(base: *mut u8, len: usize, access: Access) -> Result<*mut u8, Errno> {
+    map_with(base.addr(), len, access, MAP_PRIVATE)
 }
 
 /// Maps zeroed memory that forked children share.
 pub fn map_shared(len: usize) -> Result<*mut u8, Errno> {
-    map_with(len, Access::ReadWrite, MAP_SHARED)
+    map_with(0, len, Access::ReadWrite, MAP_SHARED)
 }
 
 /// munmap(2).

@@ -1,0 +1,135 @@
+//! Memory that nobody may write to, and a thread that keeps laying it out where
+//! stacks have just been.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use crate::errno::Errno;
+use crate::harness::failed;
+use crate::show::Hex;
+use crate::sys::mm::{self, Access};
+use crate::sys::sched;
+use crate::text;
+use crate::thread::{self, Joinable};
+
+/// No address of any user, no tid and no CPU; and no 0, which is what clear-tid would write.
+const WORD: u64 = 0xa5a5_a5a5_a5a5_a5a5;
+
+/// A range filled with poison.
+pub struct Poison {
+    base: *mut u8,
+    len: usize,
+}
+
+impl Poison {
+    /// A new mapping full of it.
+    pub fn map(len: usize) -> Result<Self, Errno> {
+        let base = mm::map(len, Access::ReadWrite)?;
+        // SAFETY: fill (1) a new mapping.
+        Ok(unsafe { Self::fill(base, len) })
+    }
+
+    /// Fills the words between `base` and `base + len`.
+    ///
+    /// # Safety
+    /// 1. The memory is writable and word-aligned, and nobody is meant to use it.
+    pub unsafe fn fill(base: *mut u8, len: usize) -> Self {
+        let poison = Self { base, len };
+        for word in poison.words() {
+            // SAFETY: 1.
+            unsafe { word.write_volatile(WORD) };
+        }
+        poison
+    }
+
+    fn words(&self) -> impl Iterator<Item = *mut u64> + use<> {
+        let base = self.base.cast::<u64>();
+        (0..self.len / size_of::<u64>()).map(move |word| base.wrapping_add(word))
+    }
+
+    /// The offset of the first word that somebody has changed, and what it is now.
+    pub fn stray(&self) -> Option<(usize, u64)> {
+        self.words()
+            // SAFETY: readable as long as this value lives: `fill` (1).
+            .map(|word| {
+                (word.addr() - self.base.addr(), unsafe {
+                    word.read_volatile()
+                })
+            })
+            .find(|&(_, now)| now != WORD)
+    }
+
+    /// Fails the test if a word has changed. Is it clean?
+    #[track_caller]
+    pub fn inspect(&self) -> bool {
+        if let Some((offset, now)) = self.stray() {
+            let _ = failed(text!("a stray write of ", Hex(now), " at offset ", offset));
+            return false;
+        }
+        true
+    }
+
+    /// Unmaps it.
+    ///
+    /// # Safety
+    /// 1. It is a mapping of its own, and nobody's memory.
+    pub unsafe fn unmap(self) -> Result<(), Errno> {
+        // SAFETY: 1.
+        unsafe { mm::unmap(self.base, self.len) }
+    }
+}
+
+/// What the poisoner shares.
+pub struct Shared {
+    len: usize,
+    over: AtomicBool,
+    rounds: AtomicU64,
+}
+
+/// A thread that maps, poisons, checks and unmaps ranges of one size.
+#[must_use]
+pub struct Poisoner(Joinable<Shared>);
+
+impl Poisoner {
+    /// Starts it. `len` is the length of the mappings that others leave behind.
+    pub fn start(len: usize) -> Result<Self, Errno> {
+        let shared = Shared {
+            len,
+            over: AtomicBool::new(false),
+            rounds: AtomicU64::new(0),
+        };
+        thread::start(32 * 1024, shared, Self::rounds).map(Self)
+    }
+
+    fn rounds(shared: &Shared) {
+        // Several at a time, so that a range lies there poisoned while others come and go.
+        let mut ranges = [const { None::<Poison> }; 4];
+        let mut clean = true;
+        while clean && !shared.over.load(Relaxed) {
+            for range in &mut ranges {
+                clean &= Self::renew(range, Poison::map(shared.len).ok());
+                shared.rounds.fetch_add(1, Relaxed);
+            }
+            sched::relax();
+        }
+        for range in &mut ranges {
+            Self::renew(range, None);
+        }
+    }
+
+    fn renew(range: &mut Option<Poison>, next: Option<Poison>) -> bool {
+        let Some(old) = core::mem::replace(range, next) else {
+            return true;
+        };
+        let clean = old.inspect();
+        // SAFETY: unmap (1) mapped by `rounds`.
+        let _ = unsafe { old.unmap() };
+        clean
+    }
+
+    /// Stops it; how many ranges it laid out.
+    pub fn stop(self) -> Result<u64, Errno> {
+        self.0.payload().over.store(true, Relaxed);
+        let rounds = self.0.payload().rounds.load(Relaxed);
+        self.0.join().map(|()| rounds)
+    }
+}
