@@ -4,11 +4,13 @@
 use core::ptr;
 use linux_raw_sys::general::__NR_seccomp;
 use linux_raw_sys::prctl::PR_SET_NO_NEW_PRIVS;
-use linux_raw_sys::ptrace::{SECCOMP_SET_MODE_FILTER, sock_filter, sock_fprog};
+use linux_raw_sys::ptrace::{
+    SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_SET_MODE_FILTER, sock_filter, sock_fprog,
+};
 
 use crate::errno::Errno;
 use crate::sys::process::prctl;
-use crate::sys::raw::{call3, done};
+use crate::sys::raw::{call3, check};
 
 // linux/bpf_common.h and linux/seccomp.h, which linux-raw-sys leaves out.
 const LOAD_WORD: u16 = 0x20;
@@ -69,6 +71,15 @@ const fn answer(action: u32) -> sock_filter {
 
 /// From here on the call `nr` of this thread, and of what it starts, is answered so.
 pub fn install(nr: u32, when: When, then: Answer) -> Result<(), Errno> {
+    install_with(0, nr, when, then)
+}
+
+/// As [`install`], for all threads of the process: a filter that comes in the middle of its life.
+pub fn install_everywhere(nr: u32, when: When, then: Answer) -> Result<(), Errno> {
+    install_with(SECCOMP_FILTER_FLAG_TSYNC, nr, when, then)
+}
+
+fn install_with(flags: u32, nr: u32, when: When, then: Answer) -> Result<(), Errno> {
     // Jumps count from the next instruction. Both CPUs' low words come first:
     // all three are little-endian.
     let (arg, value, (equal, other)) = match when {
@@ -98,5 +109,17 @@ pub fn install(nr: u32, when: When, then: Answer) -> Result<(), Errno> {
     let from = (&raw const whole).expose_provenance();
     let _ = (&raw const program).expose_provenance();
     // SAFETY: reads the program.
-    done(unsafe { call3(__NR_seccomp, SECCOMP_SET_MODE_FILTER as usize, 0, from) })
+    let answer = unsafe {
+        call3(
+            __NR_seccomp,
+            SECCOMP_SET_MODE_FILTER as usize,
+            flags as usize,
+            from,
+        )
+    };
+    match check(answer)? {
+        0 => Ok(()),
+        // The id of a thread that has other filters.
+        _ => Err(Errno::BUSY),
+    }
 }

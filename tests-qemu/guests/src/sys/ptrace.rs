@@ -2,8 +2,9 @@
 
 use linux_raw_sys::general::__NR_ptrace;
 use linux_raw_sys::ptrace::{
-    PTRACE_CONT, PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_INFO, PTRACE_SETOPTIONS,
-    PTRACE_SYSCALL, PTRACE_TRACEME, ptrace_rseq_configuration, ptrace_syscall_info,
+    PTRACE_CONT, PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_INFO, PTRACE_PEEKDATA,
+    PTRACE_SETOPTIONS, PTRACE_SYSCALL, PTRACE_TRACEME, ptrace_rseq_configuration,
+    ptrace_syscall_info,
 };
 
 use super::raw::{call4, check, done};
@@ -73,6 +74,23 @@ pub fn syscall_info(tid: i32) -> Result<ptrace_syscall_info, Errno> {
         )
     })?;
     Ok(info)
+}
+
+/// One word of the stopped tracee's memory.
+pub fn peek(tid: i32, address: u64) -> Result<u64, Errno> {
+    let mut word = 0u64;
+    let to = (&raw mut word).expose_provenance();
+    // SAFETY: writes the word.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_PEEKDATA as usize,
+            tid as usize,
+            address as usize,
+            to,
+        )
+    })?;
+    Ok(word)
 }
 
 /// The registration of the stopped tracee, as the kernel knows it.
