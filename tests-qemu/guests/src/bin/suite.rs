@@ -5,13 +5,17 @@
 use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
-    areas, at_exit, basic, children, counts, ends, filtered, foreign, lifetime, slice, storms, v2,
+    areas, at_exit, basic, children, children_exec, children_vfork, counts, ends, filtered,
+    foreign, lifetime, slice, storms, v2,
 };
 use guests::{entry, runtime_tests};
 
 entry!(main);
 
 fn main(env: &Env) -> i32 {
+    if env.value_of("--as-child") == Some(children_exec::PROBE) {
+        return children_exec::probe(env);
+    }
     run_suite(
         env,
         &[
@@ -23,6 +27,8 @@ fn main(env: &Env) -> i32 {
             filtered::TESTS,
             foreign::TESTS,
             children::TESTS,
+            children_vfork::TESTS,
+            children_exec::TESTS,
             ends::TESTS,
             v2::TESTS,
             slice::TESTS,

@@ -4,6 +4,8 @@ pub mod areas;
 pub mod at_exit;
 pub mod basic;
 pub mod children;
+pub mod children_exec;
+pub mod children_vfork;
 pub mod counts;
 pub mod ends;
 pub mod filtered;
