@@ -5,8 +5,8 @@
 use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
-    areas, at_exit, basic, children, children_exec, children_vfork, counts, ends, filtered,
-    foreign, lifetime, slice, storms, v2,
+    areas, at_exit, basic, children, children_exec, children_vfork, counts, ends, ends_refused,
+    filtered, foreign, lifetime, slice, storms, v2,
 };
 use guests::{entry, runtime_tests};
 
@@ -30,6 +30,7 @@ fn main(env: &Env) -> i32 {
             children_vfork::TESTS,
             children_exec::TESTS,
             ends::TESTS,
+            ends_refused::TESTS,
             v2::TESTS,
             slice::TESTS,
             storms::TESTS,

@@ -8,6 +8,7 @@ pub mod children_exec;
 pub mod children_vfork;
 pub mod counts;
 pub mod ends;
+pub mod ends_refused;
 pub mod filtered;
 pub mod foreign;
 pub mod lifetime;
