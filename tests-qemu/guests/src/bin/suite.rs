@@ -6,7 +6,7 @@ use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
     areas, at_exit, basic, children, children_exec, children_vfork, counts, ends, ends_refused,
-    filtered, foreign, lifetime, slice, storms, v2,
+    filtered, foreign, lifetime, slice, storms, v2, v2_ids, v2_steps,
 };
 use guests::{entry, runtime_tests};
 
@@ -32,6 +32,8 @@ fn main(env: &Env) -> i32 {
             ends::TESTS,
             ends_refused::TESTS,
             v2::TESTS,
+            v2_ids::TESTS,
+            v2_steps::TESTS,
             slice::TESTS,
             storms::TESTS,
             lifetime::TESTS,

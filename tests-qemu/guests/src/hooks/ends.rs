@@ -217,14 +217,16 @@ fn exit_group_amid(ctx: &Ctx<'_>) -> Verdict {
         let status = forked(|| {
             // In turn: one of the threads, at a creation of its own choice, or the main one, at any moment.
             let by_thread = round & 1 == 0;
-            LEFT.store(1 + (round as u32 * 37 & 0x3ff), Relaxed);
+            LEFT.store(1 + ((round as u32 * 37) & 0x3ff), Relaxed);
             if creators(hooked::config(ctx.env), by_thread.into()).is_err() {
                 exit_group(1);
             }
-            while by_thread {
-                let _ = time::sleep(Span::secs(1));
+            if by_thread {
+                loop {
+                    let _ = time::sleep(Span::secs(1));
+                }
             }
-            let _ = time::sleep(Span::micros(round * 13 & 0x7ff));
+            let _ = time::sleep(Span::micros((round * 13) & 0x7ff));
             exit_group(TOLD);
         })?;
         check!(status == Status::Exited(TOLD), "round ", round, " ", status);
@@ -243,7 +245,7 @@ fn kill_amid(ctx: &Ctx<'_>) -> Verdict {
                 let _ = time::sleep(Span::secs(1));
             }
         }
-        let _ = time::sleep(Span::micros(500 + (round * 37 & 0xfff)));
+        let _ = time::sleep(Span::micros(500 + ((round * 37) & 0xfff)));
         signal::kill(pid, SIGKILL as i32)?;
         let status = wait(pid)?;
         check!(

@@ -15,3 +15,5 @@ pub mod lifetime;
 pub mod slice;
 pub mod storms;
 pub mod v2;
+pub mod v2_ids;
+pub mod v2_steps;
