@@ -139,6 +139,10 @@ impl Area {
         self.slice.load(Relaxed) != 0
     }
 
+    pub(crate) fn set_slice_extension(&self, enabled: bool) {
+        self.slice.store(u8::from(enabled), Relaxed);
+    }
+
     #[inline]
     pub(crate) fn state_byte(&self) -> u8 {
         self.state.load(Relaxed)
@@ -207,7 +211,7 @@ impl Area {
     /// After registration: did the kernel write a CPU, and did it enable the slice extension?
     pub(crate) fn confirm(&self) -> bool {
         let enabled = self.kernel.flags.load(Relaxed) & CS_FLAG_SLICE_EXT_ENABLED != 0;
-        self.slice.store(u8::from(enabled), Relaxed);
+        self.set_slice_extension(enabled);
         self.cpu_id() >= 0
     }
 

@@ -15,12 +15,13 @@ use crate::thread::Thread;
 
 /// The area of a thread is lent to a vfork child. Made in the parent before the child, ended in the parent after it.
 ///
-/// Meanwhile, in both: reads go to getcpu(2), and nothing registers or unregisters.
+/// Meanwhile, in both: reads go to getcpu(2), nothing registers or unregisters, and no time slice is extended.
 #[must_use = "the area stays distrusted until this is dropped"]
 #[derive(Debug)]
 pub struct Lent<'t> {
     area: &'t Area,
     before: u8,
+    slice: bool,
 }
 
 impl<K: Kernel> Thread<'_, K> {
@@ -32,7 +33,14 @@ impl<K: Kernel> Thread<'_, K> {
         let area = self.area();
         let before = area.state_byte();
         area.set_state_byte(before | State::LENT);
-        Lent { area, before }
+        // The child's request would be a store to the parent's area.
+        let slice = area.has_slice_extension();
+        area.set_slice_extension(false);
+        Lent {
+            area,
+            before,
+            slice,
+        }
     }
 }
 
@@ -43,6 +51,7 @@ impl Lent<'_> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
+        self.area.set_slice_extension(self.slice);
         self.area.set_state_byte(self.before);
     }
 }

@@ -234,6 +234,16 @@ impl Joinable {
         Ok((block.head.stack(), reclaimed))
     }
 
+    /// In a fork child: the stack of this thread of the parent, and the proof that it is free. Its
+    /// clear-tid word stays as it was copied, for ever.
+    ///
+    /// # Safety
+    /// 1. The calling process is a fork child, and the thread is one of the parent's and not the one that forked.
+    pub unsafe fn reclaim_in_fork_child(&self) -> (Stack, Reclaimed) {
+        // SAFETY: the block was copied with the rest; in_fork_child (1) is (1).
+        unsafe { ((*self.block).head.stack(), Reclaimed::in_fork_child()) }
+    }
+
     /// Waits for clear-tid and unmaps the stack.
     pub fn join(self) -> Result<(), Error> {
         let (stack, reclaimed) = self.join_keeping_stack()?;

@@ -28,3 +28,4 @@ pub mod sys;
 pub mod tcb;
 pub mod thread;
 pub mod trace;
+pub mod witness;

@@ -5,15 +5,18 @@
 use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
-    areas, at_exit, at_exit_storm, basic, children, counts, ends, filtered, foreign, lifetime,
-    lifetime_keep, lifetime_scoped, lifetime_traced, lifetime_view, slice, storms, storms_mask,
-    storms_steps, v2,
+    areas, at_exit, at_exit_storm, basic, children, children_exec, children_vfork, counts, ends,
+    ends_refused, filtered, foreign, lifetime, lifetime_keep, lifetime_scoped, lifetime_traced,
+    lifetime_view, slice, storms, storms_mask, storms_steps, v2, v2_ids, v2_steps,
 };
 use guests::{entry, runtime_tests};
 
 entry!(main);
 
 fn main(env: &Env) -> i32 {
+    if env.value_of("--as-child") == Some(children_exec::PROBE) {
+        return children_exec::probe(env);
+    }
     run_suite(
         env,
         &[
@@ -27,8 +30,13 @@ fn main(env: &Env) -> i32 {
             filtered::TESTS,
             foreign::TESTS,
             children::TESTS,
+            children_vfork::TESTS,
+            children_exec::TESTS,
             ends::TESTS,
+            ends_refused::TESTS,
             v2::TESTS,
+            v2_ids::TESTS,
+            v2_steps::TESTS,
             slice::TESTS,
             storms::TESTS,
             storms_mask::TESTS,

@@ -2,9 +2,11 @@
 
 use super::report::{Failed, failed};
 use crate::errno::Errno;
+use crate::stack::Stack;
 use crate::sys::process::{self, Status};
 use crate::sys::signal;
 use crate::text;
+use crate::thread::spawn_vfork;
 
 /// Runs `body` in a forked child, which exits with 0 after it; how it ended.
 /// What the child checks counts for the test.
@@ -15,6 +17,26 @@ pub fn forked(body: impl FnOnce()) -> Result<Status, Errno> {
         body();
         process::exit_group(0);
     }
+    wait(pid)
+}
+
+/// The same in a child that shares the memory while the calling thread stands still, as after vfork(2).
+pub fn vforked<F: FnOnce()>(stack: Stack, body: F) -> Result<Status, Errno> {
+    unsafe extern "C" fn run<F: FnOnce()>(argument: *mut u8) -> ! {
+        // SAFETY: the `body` below, whose owner stands still.
+        if let Some(body) = unsafe { &mut *argument.cast::<Option<F>>() }.take() {
+            body();
+        }
+        process::exit_group(0)
+    }
+    let mut body = Some(body);
+    // SAFETY: (1) the caller's stack, used by one child at a time; (2) `run` ends in an exit.
+    let pid = unsafe { spawn_vfork(stack.top(), run::<F>, (&raw mut body).cast())? };
+    wait(pid)
+}
+
+/// The end of a child.
+pub fn wait(pid: i32) -> Result<Status, Errno> {
     loop {
         match process::wait(pid) {
             Ok((_, status)) => return Ok(status),

@@ -15,7 +15,7 @@ pub mod facts;
 mod report;
 mod run;
 
-pub use child::{expect_killed_by, forked};
+pub use child::{expect_killed_by, forked, vforked};
 pub use facts::{Facts, Needs};
 pub use report::{Failed, Kind, failed, passed_with, skipped};
 pub use run::{judge, run_suite};

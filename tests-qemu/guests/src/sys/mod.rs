@@ -10,4 +10,5 @@ pub mod raw;
 pub mod rseq;
 pub mod sched;
 pub mod signal;
+pub mod task;
 pub mod time;

@@ -3,8 +3,8 @@
 use linux_raw_sys::general::__NR_ptrace;
 use linux_raw_sys::ptrace::{
     PTRACE_CONT, PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_INFO, PTRACE_PEEKDATA,
-    PTRACE_SETOPTIONS, PTRACE_SYSCALL, PTRACE_TRACEME, ptrace_rseq_configuration,
-    ptrace_syscall_info,
+    PTRACE_SETOPTIONS, PTRACE_SINGLESTEP, PTRACE_SYSCALL, PTRACE_TRACEME,
+    ptrace_rseq_configuration, ptrace_syscall_info,
 };
 
 use super::raw::{call4, check, done};
@@ -37,6 +37,20 @@ pub fn run_to_syscall(tid: i32, signal: i32) -> Result<(), Errno> {
         call4(
             __NR_ptrace,
             PTRACE_SYSCALL as usize,
+            tid as usize,
+            0,
+            signal as usize,
+        )
+    })
+}
+
+/// Lets a stopped tracee run one instruction, with `signal` if not 0. EIO where the CPU cannot.
+pub fn run_one(tid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: touches no memory of this process.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_SINGLESTEP as usize,
             tid as usize,
             0,
             signal as usize,

@@ -1,0 +1,64 @@
+//! What only the kernel can say of a thread: whether it knows the area, and where the thread runs.
+
+use rseq_rt::{Area, arch};
+
+use crate::errno::Errno;
+use crate::harness::Facts;
+use crate::hooked::RSEQ;
+use crate::sys::process;
+use crate::sys::rseq::rseq;
+use crate::sys::sched::{self, CpuSet};
+
+/// Every CPU the calling thread may use.
+pub fn cpus() -> CpuSet {
+    sched::allowed().unwrap_or(CpuSet::empty())
+}
+
+/// Moves the calling thread to each CPU of `set`, which it may use again afterwards. The first one
+/// on which a read through `area` was wrong, or which could not be reached.
+pub fn first_wrong(set: CpuSet, area: &Area) -> Option<u32> {
+    let wrong = set.iter().find(|&cpu| {
+        sched::allow(0, &CpuSet::one(cpu)).is_err() || RSEQ.current_cpu(area) != Ok(cpu)
+    });
+    let _ = sched::allow(0, &set);
+    wrong
+}
+
+/// Moves the calling thread to each CPU of `set`, and looks at nothing.
+pub fn migrate(set: CpuSet) {
+    for cpu in set.iter() {
+        let _ = sched::allow(0, &CpuSet::one(cpu));
+    }
+    let _ = sched::allow(0, &set);
+}
+
+/// Is this very area registered for the calling thread? Only a valid request is answered honestly: EBUSY.
+pub fn kernel_knows(area: &Area) -> bool {
+    let at = core::ptr::from_ref(area).cast_mut().cast();
+    let length = RSEQ.length();
+    // SAFETY: (1) undone at once if it succeeds; (2) it cannot replace anything.
+    unsafe {
+        match rseq(at, length, 0, arch::SIGNATURE) {
+            Ok(()) => {
+                let _ = rseq(at, length, 1, arch::SIGNATURE);
+                false
+            }
+            Err(errno) => errno == Errno::BUSY,
+        }
+    }
+}
+
+/// Does this kernel kill for a store to the ids of an area longer than 32? Linux 7.0.10 and later.
+pub fn kills_for_stores(facts: &Facts) -> bool {
+    facts.feature_size >= 33
+        && !process::uname().is_ok_and(|name| early(process::field(&name.release)))
+}
+
+/// 7.0.0 to 7.0.9, which have the feature size and not yet the rule.
+fn early(release: &[u8]) -> bool {
+    match release.strip_prefix(b"7.0") {
+        Some([b'.', b'0'..=b'9', next, ..]) => !next.is_ascii_digit(),
+        Some([b'.', b'0'..=b'9'] | [] | [b'-', ..]) => true,
+        _ => false,
+    }
+}
