@@ -49,11 +49,10 @@ impl Poison {
     /// The offset of the first word that somebody has changed, and what it is now.
     pub fn stray(&self) -> Option<(usize, u64)> {
         self.words()
-            // SAFETY: readable as long as this value lives: `fill` (1).
             .map(|word| {
-                (word.addr() - self.base.addr(), unsafe {
-                    word.read_volatile()
-                })
+                // SAFETY: readable as long as this value lives: `fill` (1).
+                let now = unsafe { word.read_volatile() };
+                (word.addr() - self.base.addr(), now)
             })
             .find(|&(_, now)| now != WORD)
     }

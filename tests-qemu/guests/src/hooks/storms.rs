@@ -6,7 +6,7 @@ use rseq_rt::{Area, ClearTidPlace, SignalMask, State, Thread};
 
 use super::storms_weather::{
     ALIVE, HANDLED, LATE, Open, REGISTERED_LAZILY, SENT, STACK, another_handler, begin, enter,
-    expect, handlers, leave, nothing_registered,
+    every, expect, handlers, leave, nothing_registered,
 };
 use crate::errno::Errno;
 use crate::harness::{Ctx, PASSED, Test, Verdict, expect_killed_by, failed};
@@ -46,15 +46,12 @@ fn live_open(open: &Open) {
     }
     another_handler();
     let kept = thread.on_exit_keep();
-    if signal::blocked() != Ok(EVERY) {
+    if signal::blocked() != Ok(every()) {
         let _ = failed(text!("the exit hook left signals open"));
     }
     // SAFETY: exit (1) nothing waits to be dropped.
     unsafe { kept.exit(0) }
 }
-
-/// All that can be blocked: SIGKILL and SIGSTOP cannot.
-pub(super) const EVERY: u64 = !(signal::bit(9) | signal::bit(19));
 
 fn open_and_keep(ctx: &Ctx<'_>) -> Verdict {
     let storm = begin(ctx)?;

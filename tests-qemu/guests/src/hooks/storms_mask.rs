@@ -3,8 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rseq_rt::{Area, SignalMask, State};
 
-use super::storms::EVERY;
-use super::storms_weather::{HANDLED, Open, STACK, TARGETS, begin, enter};
+use super::storms_weather::{HANDLED, Open, STACK, TARGETS, begin, enter, every};
 use crate::harness::{Ctx, Test, Verdict, failed};
 use crate::hooked::RSEQ;
 use crate::show::Hex;
@@ -58,14 +57,14 @@ fn release(area: &Area) {
         let _ = failed(text!("not released"));
         process::exit_group(1)
     };
-    expect_mask(EVERY, "the exit hook");
+    expect_mask(every(), "the exit hook");
     // SAFETY: recycle_area (1) signals are blocked.
     unsafe { gone.recycle_area() };
 }
 
 fn from(mask: u64, area: &Area) {
     let _ = signal::mask(Mask::Exactly(mask));
-    let found = mask & EVERY;
+    let found = mask & every();
     expect_mask(found, "setting it");
     // SAFETY: on_thread_create (1, 3) its own area, here; (2) in a joinable thread's block.
     let created = unsafe { RSEQ.on_thread_create(area) };
@@ -75,7 +74,7 @@ fn from(mask: u64, area: &Area) {
     }
     match SignalMask::block_all() {
         Ok(masked) => {
-            expect_mask(EVERY, "blocking all");
+            expect_mask(every(), "blocking all");
             if masked.previous() != found {
                 let _ = failed(text!("the mask before is not ", Hex(found)));
             }

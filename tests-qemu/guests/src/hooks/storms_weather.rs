@@ -2,20 +2,22 @@
 //! registers lazily, reads everything, and judges what it sees.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use linux_raw_sys::general::{SIGUSR1, SIGUSR2, siginfo_t};
+use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGUSR1, SIGUSR2, siginfo_t};
 use rseq_rt::{Area, Owner, State, arch};
 
 use super::lifetime::init;
 use crate::errno::Errno;
-use crate::harness::{Ctx, Failed, failed};
+use crate::harness::{Ctx, Failed, Scale, failed};
 use crate::hooked::{self, RSEQ};
+use crate::show::Hex;
 use crate::signals::{self, Storm};
 use crate::sys::rseq::rseq;
+use crate::sys::signal::Mask;
 use crate::sys::time::{self, Span};
 use crate::sys::{process, sched, signal};
 use crate::tcb;
-use crate::text;
 use crate::thread::Run;
+use crate::{check, text};
 
 /// What the storm sends.
 pub const SENT: i32 = SIGUSR1 as i32;
@@ -110,12 +112,34 @@ const NOT_SAID: u32 = i32::MAX as u32;
 /// Initialises rseq, installs the handler, and starts the storm.
 pub fn begin(ctx: &Ctx<'_>) -> Result<Storm<ALIVE>, Failed> {
     init(ctx)?;
+    find_every(ctx)?;
     handlers()?;
     Ok(Storm::start(
         &TARGETS,
         SENT,
         Span::micros(ctx.scale(0, 200, 200)),
     )?)
+}
+
+static EVERY: AtomicU64 = AtomicU64::new(0);
+
+/// The mask that blocks all that can be blocked.
+pub fn every() -> u64 {
+    EVERY.load(Relaxed)
+}
+
+/// SIGKILL and SIGSTOP cannot be blocked, and qemu-user cannot block two more, which its own libc keeps.
+fn find_every(ctx: &Ctx<'_>) -> Result<(), Failed> {
+    let before = signal::mask(Mask::Exactly(u64::MAX))?;
+    let every = signal::mask(Mask::Exactly(before))?;
+    let all = !(signal::bit(SIGKILL as i32) | signal::bit(SIGSTOP as i32));
+    check!(
+        every == all || ctx.scale == Scale::User,
+        "what can be blocked is ",
+        Hex(every)
+    );
+    EVERY.store(every, Relaxed);
+    Ok(())
 }
 
 /// Installs the handler.
