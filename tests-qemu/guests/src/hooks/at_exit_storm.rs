@@ -45,7 +45,7 @@ unsafe extern "C" fn meets_a_signal(argument: *mut c_void) {
 
 fn signals_open(ctx: &Ctx<'_>) -> Verdict {
     fn body(_: &Thread<'_>, hooked: &Hooked) {
-        enter(hooked.argument, Span::micros(150));
+        enter(hooked.argument);
         let argument = ptr::from_ref(hooked).cast_mut().cast();
         for _ in 0..4 {
             // SAFETY: Callback::new (1) the block outlives the thread's callbacks.

@@ -241,7 +241,7 @@ fn chain(threads: u32, body: fn(&u32)) -> Result<(), Errno> {
 
 fn to_pool(ctx: &Ctx<'_>) -> Verdict {
     init(ctx)?;
-    let threads = ctx.scale(10_000, 300, 50);
+    let threads = ctx.scale(10_000, 150, 50);
     chain(threads as u32, on_pooled_area)?;
     let wrong = WRONG.load(Relaxed);
     check!(wrong == 0, "the area lied ", wrong, " times");

@@ -13,7 +13,6 @@ use crate::harness::{Ctx, PASSED, Test, Verdict, expect_killed_by, failed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::process;
 use crate::sys::signal::{self, Mask};
-use crate::sys::time::Span;
 use crate::{check, passed, tcb, text, thread};
 
 /// The family.
@@ -24,11 +23,9 @@ pub const TESTS: &[Test] = &[
     Test::new("storms/open-after-exit-stays-exiting", open_after_exit),
 ];
 
-const TICK: Span = Span::micros(150);
-
 /// The thread's whole life with signals open, but for what the hooks block.
 fn live_open(open: &Open) {
-    enter(open.slot, TICK);
+    enter(open.slot);
     // Every other one meets the create hook when a handler has registered it already.
     if open.slot.is_multiple_of(2) {
         another_handler();
@@ -55,7 +52,7 @@ fn live_open(open: &Open) {
 
 fn open_and_keep(ctx: &Ctx<'_>) -> Verdict {
     let storm = begin(ctx)?;
-    let rounds = ctx.scale(1_500, 120, 40);
+    let rounds = ctx.scale(5_000, 50, 40);
     for _ in 0..rounds {
         let mut threads = [const { None }; ALIVE];
         for (slot, place) in threads.iter_mut().enumerate() {
@@ -95,7 +92,7 @@ fn summary(threads: u64, sent: u64) -> Verdict {
 }
 
 fn under_storm(_: &Thread<'_>, hooked: &Hooked) {
-    enter(hooked.argument, TICK);
+    enter(hooked.argument);
     if hooked.argument.is_multiple_of(2) {
         another_handler();
     }
@@ -115,7 +112,7 @@ fn rounds_of_detached(rounds: u64, body: hooked::Body) -> Result<(), Errno> {
 
 fn detached(ctx: &Ctx<'_>) -> Verdict {
     let storm = begin(ctx)?;
-    let rounds = ctx.scale(5_000, 120, 40);
+    let rounds = ctx.scale(10_000, 50, 40);
     rounds_of_detached(rounds, under_storm)?;
     let sent = storm.stop()?;
     summary(rounds * ALIVE as u64, sent)
@@ -132,7 +129,7 @@ fn owned(hooked: &Hooked) -> Thread<'_> {
 
 /// The broken exit: released, and signals open while the stack goes.
 fn release_unmasked(_: &Thread<'_>, hooked: &Hooked) {
-    enter(hooked.argument, TICK);
+    enter(hooked.argument);
     // SAFETY: assume_blocked (1) not at all: this is the variant that must die.
     let mask = unsafe { SignalMask::assume_blocked(0) };
     let Ok(gone) = owned(hooked).on_exit_release_masked(&mask) else {

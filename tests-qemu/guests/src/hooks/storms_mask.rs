@@ -9,7 +9,6 @@ use crate::hooked::RSEQ;
 use crate::show::Hex;
 use crate::sys::process;
 use crate::sys::signal::{self, Mask};
-use crate::sys::time::Span;
 use crate::{check, passed, text, thread};
 
 /// The family.
@@ -105,7 +104,7 @@ fn from(mask: u64, area: &Area) {
 }
 
 fn each_mask(open: &Open) {
-    enter(open.slot, Span::micros(150));
+    enter(open.slot);
     for n in 0..ROUNDS.load(Relaxed) {
         from(starting_mask(n), &open.area);
     }

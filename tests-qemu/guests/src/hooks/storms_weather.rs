@@ -109,15 +109,20 @@ static SLOTS: [Slot; ALIVE] = [const {
 /// In [`TARGETS`]: started, and its id is still to come. The kernel knows no such id.
 const NOT_SAID: u32 = i32::MAX as u32;
 
+/// Microseconds between two signals of a timer.
+static TICK: AtomicU64 = AtomicU64::new(0);
+
 /// Initialises rseq, installs the handler, and starts the storm.
 pub fn begin(ctx: &Ctx<'_>) -> Result<Storm<ALIVE>, Failed> {
     init(ctx)?;
     find_every(ctx)?;
     handlers()?;
+    // A handler has to end before the next tick, or the thread gets nowhere.
+    TICK.store(ctx.scale(50, 1_000, 1_000), Relaxed);
     Ok(Storm::start(
         &TARGETS,
         SENT,
-        Span::micros(ctx.scale(0, 200, 200)),
+        Span::micros(ctx.scale(10, 200, 200)),
     )?)
 }
 
@@ -159,11 +164,11 @@ pub fn expect(slot: usize) {
 }
 
 /// The calling thread comes under the storm and sets its timer.
-pub fn enter(slot: usize, span: Span) {
+pub fn enter(slot: usize) {
     let tid = process::gettid();
     let timer = time::timer_create(tid, TIMED).ok();
     if let (Some(timer), Some(slot)) = (timer, SLOTS.get(slot)) {
-        let _ = time::timer_every(timer, span);
+        let _ = time::timer_every(timer, Span::micros(TICK.load(Relaxed)));
         slot.timer.store(timer as u32, Relaxed);
     }
     if let Some(target) = TARGETS.get(slot) {
@@ -195,7 +200,7 @@ pub fn leave(slot: usize) {
 /// Waits until at least one more handler has run on any thread, but not for ever.
 pub fn another_handler() {
     let before = HANDLED.load(Relaxed);
-    for _ in 0..10_000 {
+    for _ in 0..1_000 {
         if HANDLED.load(Relaxed) != before {
             return;
         }
