@@ -1,7 +1,10 @@
 //! What the kernel itself answers to rseq(2), raw, by generation. The fake kernel of the host's tests answers the same.
 
 use linux_raw_sys::general::SIGSEGV;
-use rseq_rt::abi::{CS_FLAG_SLICE_EXT_ENABLED, FLAG_SLICE_EXT_DEFAULT_ON, FLAG_UNREGISTER, Rseq};
+use rseq_rt::abi::{
+    CS_FLAG_SLICE_EXT_AVAILABLE, CS_FLAG_SLICE_EXT_ENABLED, FLAG_SLICE_EXT_DEFAULT_ON,
+    FLAG_UNREGISTER, Rseq,
+};
 use rseq_rt::arch::SIGNATURE;
 
 use core::sync::atomic::Ordering::Relaxed;
@@ -137,16 +140,23 @@ pub(super) fn lengths(ctx: &Ctx<'_>) -> Verdict {
     ] {
         expect(page, 32, flags, Err(Errno::INVAL))?;
     }
+    // A 7.x kernel takes the flag whether it has the extension or not, and says in the area which it is.
     let slice = ask(page, 33, FLAG_SLICE_EXT_DEFAULT_ON, SIGNATURE);
     if generation != Generation::V2 {
         check!(slice == Err(Errno::INVAL), "the slice flag: ", slice);
-    } else if slice.is_ok() {
-        // SAFETY: the page holds an Rseq.
-        let flags = unsafe { &(*page.cast::<Rseq>()).flags }.load(Relaxed);
-        check!(flags & CS_FLAG_SLICE_EXT_ENABLED != 0, "flags read ", flags);
-        expect_plain(page, 33, FLAG_UNREGISTER, SIGNATURE, Ok(()))?;
+        return passed!(*generation.name());
     }
-    passed!(*generation.name(), ", the slice flag: ", slice)
+    check!(slice == Ok(()), "the slice flag: ", slice);
+    // SAFETY: the page holds an Rseq.
+    let flags = unsafe { &(*page.cast::<Rseq>()).flags }.load(Relaxed);
+    let on = CS_FLAG_SLICE_EXT_AVAILABLE | CS_FLAG_SLICE_EXT_ENABLED;
+    check!(flags == 0 || flags == on, "flags read ", flags);
+    expect_plain(page, 33, FLAG_UNREGISTER, SIGNATURE, Ok(()))?;
+    passed!(
+        *generation.name(),
+        ", with the slice extension: ",
+        flags == on
+    )
 }
 
 pub(super) fn second(ctx: &Ctx<'_>) -> Verdict {

@@ -30,6 +30,7 @@ pub const TESTS: &[Test] = &[
     Test::new("filtered/einval-from-the-start", from_start::<EINVAL>).needs(SECCOMP),
     Test::new("filtered/e2big-from-the-start", from_start::<E2BIG>).needs(SECCOMP),
     Test::new("filtered/pretended-from-the-start", from_start::<0>).needs(SECCOMP),
+    Test::new("filtered/no-rseq-and-no-filter", not_there),
     Test::new("filtered/enosys-in-the-middle", middle::all::<ENOSYS>).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/eperm-in-the-middle", middle::all::<EPERM>).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/eacces-in-the-middle", middle::all::<EACCES>).needs(SECCOMP_AND_RSEQ),
@@ -111,7 +112,21 @@ pub(super) fn joined(body: hooked::Body) -> Result<(), Failed> {
     Ok(())
 }
 
+/// No filter: the system itself has no rseq(2), as qemu-user.
+fn not_there(ctx: &Ctx<'_>) -> Verdict {
+    match ctx.facts.rseq {
+        Err(Errno(ENOSYS)) => life::<ENOSYS>(ctx),
+        answer => crate::skip!("rseq(2) is there: ", answer),
+    }
+}
+
 fn from_start<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
+    seccomp::install(__NR_rseq, When::Always, Answer::Errno(Errno(ERRNO)))?;
+    life::<ERRNO>(ctx)
+}
+
+/// A process whose every rseq(2) is answered so.
+fn life<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
     static RAN: AtomicU32 = AtomicU32::new(0);
     fn body<const ERRNO: u32>(thread: &Thread<'_>, _: &Hooked) {
         // Nobody asked the kernel again, so there is a reason and no errno.
@@ -119,7 +134,6 @@ fn from_start<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
         RAN.fetch_add(1, Relaxed);
     }
     let (reason, errno) = meaning(ERRNO);
-    seccomp::install(__NR_rseq, When::Always, Answer::Errno(Errno(ERRNO)))?;
     check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
     // SAFETY: (1) once in this process, on its main thread.
     let Ok(main) = (unsafe { hooked::adopt_main() }) else {
@@ -127,7 +141,9 @@ fn from_start<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
         return PASSED;
     };
     // The question was asked once: from here on rseq(2) kills.
-    seccomp::install(__NR_rseq, When::Always, Answer::Kill)?;
+    if ctx.facts.seccomp.is_ok() {
+        seccomp::install(__NR_rseq, When::Always, Answer::Kill)?;
+    }
     let owner = match reason {
         Reason::Taken => Owner::Libc,
         _ => Owner::Nobody,
