@@ -110,15 +110,16 @@ impl Machine {
             }
             return Err(Errno::FAULT);
         }
+        // SAFETY: registered, so Kernel::rseq (1) holds still.
+        let memory = unsafe { &*held.area };
+        if memory.rseq_cs.load(Relaxed) != 0 {
+            self.break_rule("unregistration with a descriptor that may be gone");
+        }
         let reset = Ids {
             cpu_id: -1,
             ..Ids::default()
         };
-        // SAFETY: registered, so Kernel::rseq (1) holds still.
-        reset.write(
-            unsafe { &*held.area },
-            self.generation.fills(request.length),
-        );
+        reset.write(memory, self.generation.fills(request.length));
         self.set_registration(me, None);
         Ok(())
     }

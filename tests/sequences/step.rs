@@ -15,6 +15,8 @@ pub enum Act {
     Ensure,
     /// CPU, node and concurrency id.
     Read,
+    /// A critical section that ends normally leaves its descriptor behind in the area.
+    Section,
     /// vfork, all that a child may try, and back.
     Vfork,
     /// `mem::forget` of a loan, which is safe code.
@@ -38,11 +40,12 @@ pub enum Act {
     Migrate,
 }
 
-pub const ACTS: [Act; 19] = [
+pub const ACTS: [Act; 20] = [
     Act::Create,
     Act::CreateMasked,
     Act::Ensure,
     Act::Read,
+    Act::Section,
     Act::Vfork,
     Act::LoseLoan,
     Act::RunAtExit,
