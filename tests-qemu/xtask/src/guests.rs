@@ -16,6 +16,8 @@ pub enum Guest {
     Init,
     /// The tests.
     Suite,
+    /// The hooks as symbols of their own.
+    Sizes,
 }
 
 impl Guest {
@@ -24,6 +26,7 @@ impl Guest {
         match self {
             Guest::Init => "init",
             Guest::Suite => "suite",
+            Guest::Sizes => "sizes",
         }
     }
 }
@@ -52,7 +55,7 @@ fn flags(root: &Path) -> String {
     flags.join("\u{1f}")
 }
 
-/// Builds both guests for `arch` and returns the folder they are in.
+/// Builds the guests for `arch` and returns the folder they are in.
 pub fn build(
     root: &Path,
     arch: Arch,

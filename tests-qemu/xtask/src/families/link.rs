@@ -4,9 +4,7 @@ use std::path::Path;
 
 use object::elf::{PF_W, PF_X, PT_GNU_STACK};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
-use object::{
-    LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind,
-};
+use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 use super::{Family, Job, Lane, Selection};
 use crate::arch::Arch;
@@ -21,15 +19,19 @@ pub struct Link;
 const NAME: &str = "link";
 
 /// A proof: its name, and what it finds in the file.
-type Proof = (&'static str, fn(&ElfFile64<'_, LittleEndian>) -> Verdict);
+type Proof = (
+    &'static str,
+    Guest,
+    fn(&ElfFile64<'_, LittleEndian>) -> Verdict,
+);
 
 /// The proofs. Another one is another line.
 const PROOFS: [Proof; 5] = [
-    ("no_panic_unwind_alloc", no_panic_unwind_alloc),
-    ("stack_not_executable", stack_not_executable),
-    ("no_writable_code", no_writable_code),
-    ("rseq_cs_is_loaded", rseq_cs_is_loaded),
-    ("code_size", code_size),
+    ("no_panic_unwind_alloc", Guest::Init, no_panic_unwind_alloc),
+    ("stack_not_executable", Guest::Init, stack_not_executable),
+    ("no_writable_code", Guest::Init, no_writable_code),
+    ("rseq_cs_is_loaded", Guest::Init, rseq_cs_is_loaded),
+    ("code_size", Guest::Sizes, code_size),
 ];
 
 /// Parts of the names of symbols that must not be linked.
@@ -67,8 +69,8 @@ impl Family for Link {
         {
             let wanted = PROOFS
                 .into_iter()
-                .filter(|(proof, _)| selection.wants(NAME, proof));
-            listed.extend(wanted.map(|(proof, _)| (cell(arch), proof.to_owned())));
+                .filter(|(proof, ..)| selection.wants(NAME, proof));
+            listed.extend(wanted.map(|(proof, ..)| (cell(arch), proof.to_owned())));
         }
         listed
     }
@@ -104,23 +106,20 @@ fn cell(arch: Arch) -> Cell {
 }
 
 fn run(lab: &Lab, arch: Arch, tests: &[String]) -> Vec<Outcome> {
-    let wanted = PROOFS
+    PROOFS
         .into_iter()
-        .filter(|(proof, _)| tests.iter().any(|test| test == proof));
-    match lab.guest(arch, Guest::Init).and_then(|file| read(&file)) {
-        Err(why) => vec![Outcome::new(&cell(arch), NAME, "build", why.verdict(true))],
-        Ok(bytes) => match ElfFile64::parse(&*bytes) {
-            Err(error) => vec![Outcome::new(
-                &cell(arch),
-                NAME,
-                "build",
-                Verdict::Failed(format!("no ELF file: {error}")),
-            )],
-            Ok(elf) => wanted
-                .map(|(proof, judge)| Outcome::new(&cell(arch), NAME, proof, judge(&elf)))
-                .collect(),
-        },
-    }
+        .filter(|(proof, ..)| tests.iter().any(|test| test == proof))
+        .map(|(proof, guest, judge)| {
+            let verdict = match lab.guest(arch, guest).and_then(|file| read(&file)) {
+                Err(why) => why.verdict(true),
+                Ok(bytes) => match ElfFile64::parse(&*bytes) {
+                    Err(error) => Verdict::Failed(format!("no ELF file: {error}")),
+                    Ok(elf) => judge(&elf),
+                },
+            };
+            Outcome::new(&cell(arch), NAME, proof, verdict)
+        })
+        .collect()
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
@@ -201,34 +200,30 @@ fn rseq_cs_is_loaded(elf: &ElfFile64<'_, LittleEndian>) -> Verdict {
     }
 }
 
-/// A report rather than a proof: the text of this crate's functions.
+/// A report rather than a proof: the text of each hook, and of what they share.
 fn code_size(elf: &ElfFile64<'_, LittleEndian>) -> Verdict {
-    let text: u64 = elf
-        .sections()
-        .filter(|section| section.kind() == SectionKind::Text)
-        .map(|section| section.size())
-        .sum();
-    let mut sizes: Vec<(u64, String)> = elf
+    let (mut hooks, mut shared, mut total) = (Vec::new(), 0, 0);
+    for symbol in elf
         .symbols()
         .filter(|symbol| symbol.kind() == SymbolKind::Text)
-        .filter_map(|symbol| {
-            let name = symbol.name().ok()?;
-            name.contains("7rseq_rt").then(|| {
-                (
-                    symbol.size(),
-                    format!("{:#}", rustc_demangle::demangle(name)),
-                )
-            })
-        })
-        .collect();
-    sizes.sort_by(|a, b| b.cmp(a));
-    let total: u64 = sizes.iter().map(|(size, _)| size).sum();
-    let each: Vec<String> = sizes
-        .iter()
-        .map(|(size, name)| format!("{name} {size}"))
-        .collect();
+    {
+        let name = symbol.name().unwrap_or_default();
+        let name = format!("{:#}", rustc_demangle::demangle(name));
+        if let Some((_, hook)) = name.split_once("size_of_") {
+            hooks.push(format!("{hook} {}", symbol.size()));
+        } else if name.contains("rseq_rt::") {
+            shared += symbol.size();
+        } else {
+            continue;
+        }
+        total += symbol.size();
+    }
+    if hooks.len() != 4 {
+        return Verdict::Failed(format!("the hooks are not symbols of their own: {hooks:?}"));
+    }
+    hooks.sort();
+    let hooks = hooks.join(", ");
     Verdict::Passed(format!(
-        "rseq_rt {total} bytes of {text} of text: {}",
-        each.join(", ")
+        "{hooks}, shared {shared}; together {total} bytes of text"
     ))
 }
