@@ -123,14 +123,14 @@ impl Apt {
 
     /// The versions of `package` that the suites have.
     pub fn candidates(&self, package: &str) -> Result<Vec<Candidate>> {
-        let listed = self.run("apt-cache", &["madison", package], Duration::from_secs(60))?;
+        let listed = self.run("apt-cache", &["madison", package], Duration::from_secs(300))?;
         Ok(candidates(&listed.output))
     }
 
     /// The packages `package` of that version depends on.
     pub fn depends(&self, package: &str, version: &str) -> Result<Vec<String>> {
         let wanted = format!("{package}={version}");
-        let shown = self.run("apt-cache", &["show", &wanted], Duration::from_secs(60))?;
+        let shown = self.run("apt-cache", &["show", &wanted], Duration::from_secs(300))?;
         Ok(depends(&shown.output))
     }
 
