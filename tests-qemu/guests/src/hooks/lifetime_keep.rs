@@ -87,6 +87,7 @@ struct Lingering {
     area: Area,
     done: AtomicU32,
     over: AtomicU32,
+    moves: AtomicU32,
 }
 
 fn linger(state: &Lingering) {
@@ -98,9 +99,13 @@ fn linger(state: &Lingering) {
     while state.over.load(Relaxed) == 0 {
         for cpu in cpus.iter() {
             let _ = sched::allow(0, &CpuSet::one(cpu));
+            state.moves.fetch_add(1, Relaxed);
         }
     }
 }
+
+/// Changes of ids that the broken joiner waits for: many, so that none depends on who runs when.
+const MOVES: u32 = 1000;
 
 const STRAY: i32 = 3;
 
@@ -112,6 +117,7 @@ fn reused_early(offset: usize, len: usize) -> Result<(), Errno> {
             area: Area::new(),
             done: AtomicU32::new(0),
             over: AtomicU32::new(0),
+            moves: AtomicU32::new(0),
         },
         linger,
     )?;
@@ -123,7 +129,8 @@ fn reused_early(offset: usize, len: usize) -> Result<(), Errno> {
         .cast::<u8>();
     // SAFETY: not at all: the thread lives. This is the variant that must be seen.
     let poison = unsafe { Poison::fill(area.wrapping_add(offset), len) };
-    for _ in 0..10_000 {
+    let before = lingering.payload().moves.load(Relaxed);
+    while lingering.payload().moves.load(Relaxed).wrapping_sub(before) < MOVES {
         if poison.stray().is_some() {
             process::exit_group(STRAY);
         }
