@@ -98,7 +98,8 @@ impl Family for Link {
     }
 }
 
-fn cell(arch: Arch) -> Cell {
+/// The column of what is read from linked files.
+pub(super) fn cell(arch: Arch) -> Cell {
     Cell {
         order: 5 + arch as usize,
         label: format!("{arch}/link"),

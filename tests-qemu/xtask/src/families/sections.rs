@@ -7,6 +7,7 @@ use object::elf::{PF_X, PT_LOAD};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _};
 
+use super::link::cell;
 use super::{Family, Job, Lane, Selection};
 use crate::arch::Arch;
 use crate::install::Need;
@@ -121,13 +122,6 @@ impl Family for Sections {
             }
         }
         jobs
-    }
-}
-
-fn cell(arch: Arch) -> Cell {
-    Cell {
-        order: 5 + arch as usize,
-        label: format!("{arch}/link"),
     }
 }
 
