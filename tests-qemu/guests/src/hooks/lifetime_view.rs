@@ -27,6 +27,8 @@ const STACK: usize = 16 * 1024;
 struct Said {
     /// The step, from 1.
     step: AtomicU32,
+    /// Steps whose call has returned: the tracer has looked.
+    seen: AtomicU32,
     area: AtomicUsize,
     /// 0: nothing is to be registered.
     length: AtomicU32,
@@ -50,6 +52,7 @@ fn say(area: &Area, registered: bool) {
             .store(if registered { RSEQ.length() } else { 0 }, Relaxed);
         said.step.fetch_add(1, Relaxed);
         process::getppid();
+        said.seen.fetch_add(1, Relaxed);
     }
 }
 
@@ -119,9 +122,10 @@ fn tracee() -> Result<(), Errno> {
     say(main.area(), true);
     thread::start(STACK, Area::new(), lazy)?.join()?;
     let _ = hooked::start_joinable(STACK, kept, 0)?.join();
-    let before = said().map_or(0, |said| said.step.load(Relaxed));
+    let before = said().map_or(0, |said| said.seen.load(Relaxed));
     hooked::start_detached(STACK, released, 0)?;
-    while said().is_some_and(|said| said.step.load(Relaxed) < before + 3) {
+    // Until the third is over: what is said belongs to one thread at a time.
+    while said().is_some_and(|said| said.seen.load(Relaxed) < before + 3) {
         sched::relax();
     }
     // Its own, all the while; and with signals blocked as well.
