@@ -15,7 +15,13 @@ use crate::foreign::Trio;
 use crate::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
 
 /// The calls that the crate makes. One method is one system call, except the last two, which are none.
-pub trait Kernel {
+///
+/// # Safety
+/// 1. `rseq` answers success to an unregistration only if nothing writes to the area any more.
+/// 2. `set_signal_mask` and `probe_write` have done what they say whenever they answer success.
+/// 3. `libc_trio` with `thread_pointer` leads to a live area of the calling thread wherever
+///    the trio's size is not 0.
+pub unsafe trait Kernel {
     /// rseq(2): registers or unregisters `area` for the calling thread.
     ///
     /// # Errors
@@ -80,7 +86,8 @@ const SIGSET_SIZE: usize = 8;
 /// `FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0)`: adds nothing, and needs write access to do it.
 const FUTEX_OP_ADD_ZERO: usize = (uapi::FUTEX_OP_ADD as usize) << 28;
 
-impl Kernel for Linux {
+// SAFETY: (1, 2) the kernel's word; (3) the ABI of the trio: glibc's manual, "Restartable Sequences".
+unsafe impl Kernel for Linux {
     unsafe fn rseq(
         &self,
         area: *const Rseq,

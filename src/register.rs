@@ -41,7 +41,9 @@ impl<K: Kernel> Process<K> {
     /// `NotInitialized`, `AlreadyCreated`, `Exiting`, `Lent`: misuse. Nothing is changed.
     ///
     /// # Safety
-    /// 1. `area` belongs to the calling thread and to no other until the area is recycled.
+    /// 1. `area` belongs to the calling thread and to no other until the area is recycled; and
+    ///    where a libc owns rseq, the calling thread is one of its own: a thread of a bare clone(2),
+    ///    with no thread pointer of that libc, has no foreign area to be found.
     /// 2. Its memory is not unmapped or reused before [`Reclaimed`](crate::Reclaimed) or
     ///    [`Gone`](crate::Gone) proves that the kernel no longer writes to it.
     /// 3. The returned value stays on this thread.

@@ -32,7 +32,8 @@ struct Kernels {
     masks: [AtomicU64; 2],
 }
 
-impl Kernel for &Kernels {
+// SAFETY: Kernel (1) an area is written inside the calls only; (2) by the table and the masks; (3) no trio.
+unsafe impl Kernel for &Kernels {
     unsafe fn rseq(
         &self,
         area: *const Rseq,

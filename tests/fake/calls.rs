@@ -125,7 +125,8 @@ impl Machine {
     }
 }
 
-impl Kernel for &Machine {
+// SAFETY: Kernel (1, 2) by the model, which forgets an area as it unregisters it; (3) the trio is of an area that the test keeps.
+unsafe impl Kernel for &Machine {
     unsafe fn rseq(
         &self,
         area: *const Rseq,

@@ -33,7 +33,8 @@ pub(super) fn export(cpu_id: *const u8) {
 #[derive(Clone, Copy)]
 pub(super) struct Libc;
 
-impl Kernel for Libc {
+// SAFETY: Kernel (1, 2) Linux's own calls; (3) the trio is of an area that the test registered.
+unsafe impl Kernel for Libc {
     unsafe fn rseq(
         &self,
         area: *const Rseq,

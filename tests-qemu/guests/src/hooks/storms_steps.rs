@@ -48,7 +48,8 @@ fn around<R>(call: impl FnOnce() -> R) -> R {
 
 type Answer<T> = Result<T, rseq_rt::Errno>;
 
-impl Kernel for Interrupted {
+// SAFETY: Kernel (1, 2, 3): each call is Linux's own, with a signal before or after it.
+unsafe impl Kernel for Interrupted {
     unsafe fn rseq(&self, area: *const Rseq, len: u32, flags: u32, signature: u32) -> Answer<()> {
         // SAFETY: rseq (1) is this function's (1).
         around(|| unsafe { Linux.rseq(area, len, flags, signature) })
