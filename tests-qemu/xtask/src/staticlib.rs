@@ -76,6 +76,11 @@ pub fn build(
 
 /// Cargo's own archive.
 fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trouble> {
+    // aarch64's out-of-line atomics ask getauxval(3) in a constructor: neither is there while a libc starts.
+    let flags = match plan.arch {
+        Arch::Aarch64 => "-Crelocation-model=pic\u{1f}-Ctarget-feature=-outline-atomics",
+        Arch::X86_64 | Arch::Riscv64 => "-Crelocation-model=pic",
+    };
     let kind = if plan.trio { "trio" } else { "plain" };
     let folder = root.join(format!("target/capi/{}-{kind}", plan.arch));
     let mut cargo = compiler.build();
@@ -85,7 +90,7 @@ fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trou
         .args(["--target", plan.arch.target(), "--target-dir"])
         .arg(&folder)
         .env("CARGO_TERM_COLOR", "never")
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Crelocation-model=pic");
+        .env("CARGO_ENCODED_RUSTFLAGS", flags);
     if plan.trio {
         cargo.args(["--features", "trio"]);
     }
