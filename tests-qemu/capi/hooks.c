@@ -267,31 +267,33 @@ static void pthreads_keep(void)
 	}
 }
 
+static void vfork_once(void)
+{
+	int token = rseq_rt_vfork_begin(&main_area), status;
+	pid_t child;
+	CHECK(token >= 0);
+	CHECK_IS(rseq_rt_vfork_begin(&main_area), -EBUSY);
+	child = vfork();
+	if (child == 0) {
+		rseq_rt_ensure_registered(&main_area);
+		_exit(rseq_rt_thread_state(&main_area) == RSEQ_RT_LENT && rseq_rt_cpu(&main_area) >= 0 ? 0 : 1);
+	}
+	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_LENT);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, token ^ 1), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, -1), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, 1 << 20), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, token), 0);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, token), -EINVAL);
+	CHECK_IS(rseq_rt_thread_state(&main_area), live);
+	CHECK_IS(waitpid(child, &status, 0), child);
+	CHECK_IS(status, 0);
+}
+
 static void vfork_loop(void)
 {
-	int i, status;
-	for (i = 0; i < ROUNDS; i++) {
-		int token = rseq_rt_vfork_begin(&main_area);
-		pid_t child;
-		CHECK(token >= 0);
-		CHECK_IS(rseq_rt_vfork_begin(&main_area), -EBUSY);
-		child = vfork();
-		if (child == 0) {
-			unsigned cpu;
-			syscall(SYS_getcpu, &cpu, NULL, NULL);
-			rseq_rt_ensure_registered(&main_area);
-			_exit(rseq_rt_thread_state(&main_area) == RSEQ_RT_LENT && rseq_rt_cpu(&main_area) >= 0 ? 0 : 1);
-		}
-		CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_LENT);
-		CHECK_IS(rseq_rt_vfork_end(&main_area, token ^ 1), -EINVAL);
-		CHECK_IS(rseq_rt_vfork_end(&main_area, -1), -EINVAL);
-		CHECK_IS(rseq_rt_vfork_end(&main_area, 1 << 20), -EINVAL);
-		CHECK_IS(rseq_rt_vfork_end(&main_area, token), 0);
-		CHECK_IS(rseq_rt_vfork_end(&main_area, token), -EINVAL);
-		CHECK_IS(rseq_rt_thread_state(&main_area), live);
-		CHECK_IS(waitpid(child, &status, 0), child);
-		CHECK_IS(status, 0);
-	}
+	int i;
+	for (i = 0; i < ROUNDS; i++)
+		vfork_once();
 	agrees_with_getcpu(&main_area);
 }
 
@@ -323,8 +325,9 @@ static int raw_unmap_registered(struct raw *thread)
 {
 	rseq_rt_on_thread_create_masked(&thread->area);
 	munmap(thread, 4096);
-	for (;;)
-		sched_yield();
+	while (sched_yield() == 0)
+		;
+	return 1;
 }
 
 /* What the release hook is for: the kernel kills who unmaps a registered area. */
