@@ -12,3 +12,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 pub extern "C" fn other_rust(index: usize) -> u32 {
     [7, 8, 9][index]
 }
+
+/// What `core`, as it is shipped, refers to where it can panic.
+#[unsafe(no_mangle)]
+pub extern "C" fn rust_eh_personality() {}

@@ -122,3 +122,33 @@ pub fn check(archive: &Path, trio: bool) -> Result<String, String> {
         Ok(format!("{} symbols", symbols.exported.len()))
     }
 }
+
+/// The names of the interface that a header declares: before a parenthesis, or at the end of an `extern const`.
+pub fn declared(header: &str) -> BTreeSet<String> {
+    let is_code = |line: &&str| !line.starts_with([' ', '\t', '#', '/']);
+    let mut names = BTreeSet::new();
+    for line in header.lines().filter(is_code) {
+        let name = line.split(['(', '[', ';']).next().unwrap_or_default();
+        let name = name.rsplit([' ', '*']).next().unwrap_or_default();
+        let is_declaration = line.contains('(') || line.starts_with("extern const");
+        if is_declaration && (name.starts_with(PREFIX) || TRIO.contains(&name)) {
+            names.insert(name.to_owned());
+        }
+    }
+    names
+}
+
+/// What of the interface a shared object exports.
+pub fn leaked(file: &Path) -> Result<Vec<String>, String> {
+    let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
+    let bytes = std::fs::read(file).map_err(|why| fail(&why))?;
+    let object = object::File::parse(&*bytes).map_err(|why| fail(&why))?;
+    let exports = object.exports().map_err(|why| fail(&why))?;
+    let mut leaked = Vec::new();
+    for export in exports {
+        let export = export.map_err(|why| fail(&why))?;
+        let name = String::from_utf8_lossy(export.name()).into_owned();
+        leaked.extend(Some(name).filter(|name| name.starts_with(PREFIX)));
+    }
+    Ok(leaked)
+}
