@@ -143,12 +143,12 @@ pub fn leaked(file: &Path) -> Result<Vec<String>, String> {
     let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
     let bytes = std::fs::read(file).map_err(|why| fail(&why))?;
     let object = object::File::parse(&*bytes).map_err(|why| fail(&why))?;
-    let exports = object.exports().map_err(|why| fail(&why))?;
-    let mut leaked = Vec::new();
-    for export in exports {
-        let export = export.map_err(|why| fail(&why))?;
-        let name = String::from_utf8_lossy(export.name()).into_owned();
-        leaked.extend(Some(name).filter(|name| name.starts_with(PREFIX)));
-    }
-    Ok(leaked)
+    let exported = object
+        .dynamic_symbols()
+        .filter(|symbol| !symbol.is_undefined())
+        .filter_map(|symbol| symbol.name().ok());
+    Ok(exported
+        .filter(|name| name.starts_with(PREFIX))
+        .map(str::to_owned)
+        .collect())
 }
