@@ -98,7 +98,7 @@ pub fn check(archive: &Path, trio: bool) -> Result<String, String> {
     let stray: Vec<_> = symbols
         .exported
         .iter()
-        .filter(|name| !name.starts_with(PREFIX) && !(trio && is_trio(name)))
+        .filter(|name| !(name.starts_with(PREFIX) || trio && is_trio(name)))
         .collect();
     let exported = symbols.exported.iter().filter(is_trio).count();
     // Looked for, and absent where no libc owns rseq.

@@ -74,12 +74,12 @@ pub const PROGRAMS: [Program; 9] = [
     },
     Program {
         test: "hooks/runtime-owns",
-        sources: &["hooks.c", "raw.c"],
+        sources: &["hooks.c", "threads.c", "raw.c"],
         ..PLAIN
     },
     Program {
         test: "hooks/libc-owns",
-        sources: &["hooks.c", "raw.c"],
+        sources: &["hooks.c", "threads.c", "raw.c"],
         arguments: &["libc"],
         libc_on: true,
         ..PLAIN
