@@ -64,7 +64,10 @@ impl<const N: usize> AtExit<N> {
     }
 
     /// Calls all callbacks, last first, those that callbacks add included; then closes the stack.
-    pub(crate) fn run(&self) {
+    ///
+    /// What [`Thread::run_at_exit`](crate::Thread::run_at_exit) does, for a caller that has no
+    /// [`Thread`](crate::Thread) at hand. A second run calls nothing.
+    pub fn run(&self) {
         while let Ok(Some(Callback { function, argument })) = self.pop() {
             // SAFETY: Callback::new (1): on this thread (`self` is not Sync), once (it was popped).
             unsafe { function(argument) };

@@ -8,6 +8,8 @@
 //!   Linux 7.0 and later, and get the *parent* killed. [`Thread::lend`] is the answer.
 //! * **exec**: registration and memory are gone together.
 
+use core::mem::ManuallyDrop;
+
 use crate::area::Area;
 use crate::kernel::Kernel;
 use crate::state::State;
@@ -47,6 +49,30 @@ impl<K: Kernel> Thread<'_, K> {
 impl Lent<'_> {
     /// Back in the parent: the state is what it was.
     pub fn end(self) {}
+
+    /// The loan as a number, for an interface that cannot carry the value over the child. The area stays lent.
+    pub fn into_raw(self) -> u16 {
+        let loan = ManuallyDrop::new(self);
+        u16::from(loan.before) | u16::from(loan.slice) << 8
+    }
+}
+
+impl<'t> Lent<'t> {
+    /// The loan again. `None` if `raw` is not one of `area`'s as it stands; nothing is changed.
+    ///
+    /// # Safety
+    /// 1. The calling thread, the owner of `area`, got `raw` from [`Lent::into_raw`], and has not ended that loan.
+    /// 2. The child no longer shares the memory: it has executed another program, or ended.
+    pub unsafe fn from_raw(area: &'t Area, raw: u16) -> Option<Self> {
+        let [before, slice] = raw.to_le_bytes();
+        let is_that_loan = slice <= 1 && area.state_byte() == before | State::LENT;
+        // A state that is itself a loan would never end.
+        (is_that_loan && before & State::LENT == 0).then(|| Self {
+            area,
+            before,
+            slice: slice != 0,
+        })
+    }
 }
 
 impl Drop for Lent<'_> {

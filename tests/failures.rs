@@ -4,7 +4,7 @@ mod fake;
 
 use fake::generation::{ALL, LINUX_4_18, LINUX_6_3, LINUX_7_1};
 use fake::{Answers, Call, Foreign, Generation, Machine, Memory, PLAIN, run};
-use rseq_rt::{Area, Claim, Config, Errno, Error, Owner, Process, Reason, State};
+use rseq_rt::{Area, Claim, Config, Errno, Error, Lent, Owner, Process, Reason, State};
 
 fn as_is(config: Config) -> Config {
     config
@@ -229,7 +229,16 @@ fn misuse() {
     let loan = thread.lend();
     assert_eq!(create().err(), Some(Error::Lent));
     assert_eq!(current().err(), Some(Error::Lent));
-    loan.end();
+    // As an interface without types carries it: only the number of this very loan ends it, and once.
+    let raw = loan.into_raw();
+    // SAFETY: Lent::from_raw (1, 2): there is no child.
+    let ended = |raw| unsafe { Lent::from_raw(&area, raw) }.map(Lent::end);
+    for wrong in (0..=u16::MAX).filter(|wrong| wrong & 0xfeff != raw) {
+        assert_eq!(ended(wrong), None, "{wrong:#x}");
+    }
+    assert_eq!(area.state(), State::Lent);
+    assert_eq!(ended(raw), Some(()));
+    assert_eq!((ended(raw), area.state()), (None, thread.state()));
     let _kept = thread.on_exit_keep();
     assert_eq!(create().err(), Some(Error::Exiting));
     assert_eq!(current().err(), Some(Error::Exiting));

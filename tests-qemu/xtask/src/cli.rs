@@ -22,6 +22,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run every test and print the matrix arch x kernel x test.
     Test(TestArgs),
+    /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config file.
+    Staticlib(StaticlibArgs),
 }
 
 /// `cargo xtask demo`
@@ -77,6 +79,23 @@ pub struct TestArgs {
     /// Seconds until a guest is taken for hung.
     #[arg(long, default_value_t = 600)]
     pub timeout: u64,
+}
+
+/// `cargo xtask staticlib`
+#[derive(Args)]
+pub struct StaticlibArgs {
+    /// The CPU (default: this machine's).
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+    /// Where lib/ and include/ are made.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Define `__rseq_offset`, `__rseq_size` and `__rseq_flags` too: the caller is the libc.
+    #[arg(long)]
+    pub trio: bool,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
 }
 
 #[cfg(test)]

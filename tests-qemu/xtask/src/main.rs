@@ -7,6 +7,7 @@ use clap::Parser;
 
 mod apt;
 mod arch;
+mod archive;
 mod cargo;
 mod cli;
 mod compiler;
@@ -24,6 +25,7 @@ mod process;
 mod progress;
 mod protocol;
 mod schedule;
+mod staticlib;
 mod table;
 mod test;
 mod testlog;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         cli::Command::Demo(args) => demo::run(args),
         cli::Command::Test(args) => test::run(args),
+        cli::Command::Staticlib(args) => staticlib::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -121,6 +121,7 @@ fn clippy(lab: &Lab) -> Vec<Outcome> {
         "--quiet",
         "--workspace",
         "--all-targets",
+        "--features=rseq-rt-capi/trio",
         "--",
         "-Dwarnings",
     ];

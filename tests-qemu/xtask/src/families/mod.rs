@@ -6,6 +6,8 @@ use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome};
 use crate::place::Place;
 
+mod capi;
+mod cprogram;
 mod demo;
 mod host;
 mod link;
@@ -92,6 +94,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(link::Link),
         Box::new(sections::Sections),
         Box::new(ownership::Ownership),
+        Box::new(capi::Capi),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]

@@ -1,0 +1,56 @@
+//! What a C caller hands over, checked as far as it costs no system call.
+
+use core::ffi::c_int;
+
+use rseq_rt::{Area, Error, SignalMask};
+
+/// Negative, as C gets it.
+pub fn code(error: Error) -> c_int {
+    -c_int::from(error.raw_os_error())
+}
+
+/// 0, or negative.
+pub fn done<T>(outcome: Result<T, Error>) -> c_int {
+    match outcome {
+        Ok(_) => 0,
+        Err(error) => code(error),
+    }
+}
+
+/// A number that C shall get as a value that is not negative.
+pub fn number(outcome: Result<u32, Error>) -> c_int {
+    outcome.map_or_else(code, |number| number as c_int)
+}
+
+/// The caller's memory. What it points to is the caller's word, as everywhere in C.
+///
+/// # Safety
+/// 1. If not null and aligned, it is `T::SIZE` bytes that are zero or a `T`, and stay one for `'a`.
+pub unsafe fn given<'a, T>(pointer: *const T) -> Result<&'a T, Error> {
+    if pointer.is_null() {
+        Err(Error::NullArea)
+    } else if !pointer.is_aligned() {
+        Err(Error::MisalignedArea)
+    } else {
+        // SAFETY: not null, aligned, and (1).
+        Ok(unsafe { &*pointer })
+    }
+}
+
+/// The area of the calling thread. See [`given`].
+///
+/// # Safety
+/// 1. As for [`given`].
+pub unsafe fn area<'a>(pointer: *const Area) -> Result<&'a Area, Error> {
+    // SAFETY: given (1) is this function's.
+    unsafe { given(pointer) }
+}
+
+/// The word of the callers of the `_masked` functions.
+///
+/// # Safety
+/// 1. All signals of the calling thread are blocked, and stay so while the value lives.
+pub unsafe fn masked() -> SignalMask {
+    // SAFETY: assume_blocked (1) is this function's. Nobody restores this mask, so that it need not be known.
+    unsafe { SignalMask::assume_blocked(u64::MAX) }
+}

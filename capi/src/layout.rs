@@ -1,0 +1,34 @@
+//! The numbers that header and library must agree on, as the library has them.
+
+use core::ffi::c_uint;
+
+use rseq_rt::Area;
+
+use crate::{at_exit, process, state};
+
+/// In the order of `RSEQ_RT_LAYOUT` in `rseq_rt.h`.
+const LAYOUT: [c_uint; 19] = [
+    Area::SIZE as c_uint,
+    Area::ALIGN as c_uint,
+    at_exit::SIZE as c_uint,
+    at_exit::ALIGN as c_uint,
+    at_exit::CAPACITY as c_uint,
+    process::OWNER_UNDECIDED as c_uint,
+    process::OWNER_NOBODY as c_uint,
+    process::OWNER_LIBC as c_uint,
+    process::OWNER_RUNTIME as c_uint,
+    state::UNREGISTERED as c_uint,
+    state::REGISTERED as c_uint,
+    state::REGISTERED_BY_LIBC as c_uint,
+    state::UNAVAILABLE as c_uint,
+    state::LENT as c_uint,
+    state::EXITING as c_uint,
+    process::CLAIM_RUNTIME,
+    process::DISABLED,
+    process::LEGACY_LENGTH,
+    process::SLICE_EXTENSION,
+];
+
+/// See `rseq_rt.h`.
+#[unsafe(no_mangle)]
+pub static rseq_rt_layout: [c_uint; LAYOUT.len()] = LAYOUT;

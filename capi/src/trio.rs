@@ -1,0 +1,69 @@
+//! `__rseq_offset`, `__rseq_size`, `__rseq_flags`, with glibc's types and meaning: what a libc that owns rseq exports.
+
+use core::cell::UnsafeCell;
+use core::ffi::{c_int, c_uint};
+
+use rseq_rt::arch::thread_pointer;
+use rseq_rt::{Area, Error, Owner, State};
+
+use crate::given::{area, done};
+use crate::process::PROCESS;
+
+/// A variable that is written once, before a second thread, and read from outside.
+#[repr(transparent)]
+pub struct Exported<T>(UnsafeCell<T>);
+
+// SAFETY: written by rseq_rt_export alone, under its condition (2).
+unsafe impl<T: Copy> Sync for Exported<T> {}
+
+// Placed where a dynamic linker seals (RELRO): who can change them can send every reader elsewhere.
+
+/// From the thread pointer to the area.
+#[unsafe(export_name = "__rseq_offset")]
+#[unsafe(link_section = ".data.rel.ro")]
+pub static OFFSET: Exported<isize> = Exported(UnsafeCell::new(0));
+
+/// 0: nothing registered. 20 or 32: the original area. Else: bytes of valid fields.
+#[unsafe(export_name = "__rseq_size")]
+#[unsafe(link_section = ".data.rel.ro")]
+pub static SIZE: Exported<c_uint> = Exported(UnsafeCell::new(0));
+
+/// Flags of the registrations.
+#[unsafe(export_name = "__rseq_flags")]
+#[unsafe(link_section = ".data.rel.ro")]
+pub static FLAGS: Exported<c_uint> = Exported(UnsafeCell::new(0));
+
+/// See `rseq_rt.h`.
+///
+/// # Safety
+/// 1. `pointer` is null, misaligned, or an area: 128 bytes, zero at first.
+/// 2. There is no second thread yet, and the memory of the three variables is not sealed.
+/// 3. The thread pointer is set up, and every thread of the process has its area at the same distance from it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rseq_rt_export(pointer: *const Area) -> c_int {
+    // SAFETY: area (1) is (1).
+    done(unsafe { area(pointer) }.and_then(|area| {
+        match area.state() {
+            State::Unregistered => return Err(Error::NotCreated),
+            State::Lent => return Err(Error::Lent),
+            State::Exiting => return Err(Error::Exiting),
+            State::Registered(_) | State::Unavailable(_) => {}
+        }
+        // The offset holds whether or not the kernel lets us register: the size says that.
+        let offset = (&raw const *area)
+            .addr()
+            .wrapping_sub(thread_pointer().addr());
+        let size = match area.state() {
+            State::Registered(Owner::Runtime) => PROCESS.feature_size(),
+            _ => 0,
+        };
+        // SAFETY: (2): nobody reads or writes at the same time, and the memory is writable. Volatile, since
+        // the readers are not in this program as the optimiser sees it.
+        unsafe {
+            OFFSET.0.get().write_volatile(offset as isize);
+            SIZE.0.get().write_volatile(size);
+            FLAGS.0.get().write_volatile(0);
+        }
+        Ok(())
+    }))
+}

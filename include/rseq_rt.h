@@ -1,0 +1,242 @@
+/*
+ * rseq_rt.h - restartable sequences, rseq(2), for a libc or a runtime.
+ *
+ * One hook for the birth of a thread, one for its death. The memory is the
+ * caller's: an area in each thread's control block, and nothing else. Nothing
+ * allocates, nothing has thread-local storage, nothing touches errno.
+ *
+ * Functions that return int return a negative errno for misuse, and have then
+ * changed nothing:
+ *     -EFAULT    a null pointer
+ *     -EINVAL    a misaligned pointer; no rseq_rt_init before; no create hook before
+ *     -EALREADY  the second rseq_rt_init; the second create hook of an area
+ *     -ESRCH     the exit hook of this area has run
+ *     -EBUSY     the area is lent to a vfork child; the structure is being changed
+ * A pointer that is neither null nor misaligned is trusted, as everywhere in C.
+ *
+ * "Costs" counts system calls where this runtime owns rseq. Where a libc owns
+ * it, or nobody can, no hook makes more, and create and keep make fewer.
+ *
+ * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
+ */
+#ifndef RSEQ_RT_H
+#define RSEQ_RT_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RSEQ_RT_AREA_SIZE 128
+#define RSEQ_RT_AREA_ALIGN 64
+#define RSEQ_RT_AT_EXIT_SIZE 160
+#define RSEQ_RT_AT_EXIT_ALIGN 8
+#define RSEQ_RT_AT_EXIT_CAPACITY 8
+
+/*
+ * One thread's area. All zero is a new one, so freshly mapped memory needs no
+ * initializer. Nobody else stores to it: from Linux 7.0 the kernel kills for that.
+ */
+typedef struct rseq_rt_area {
+	unsigned char rseq_rt_opaque[RSEQ_RT_AREA_SIZE];
+} __attribute__((__aligned__(64))) rseq_rt_area;
+
+#define RSEQ_RT_AREA_INIT { { 0 } }
+
+/* One thread's at-exit callbacks. All zero is an empty stack. */
+struct rseq_rt_at_exit {
+	unsigned char rseq_rt_opaque[RSEQ_RT_AT_EXIT_SIZE];
+} __attribute__((__aligned__(8)));
+
+#define RSEQ_RT_AT_EXIT_INIT { { 0 } }
+
+/* Who registers rseq in this process. */
+enum {
+	RSEQ_RT_OWNER_UNDECIDED = 0,	/* the first create hook will tell */
+	RSEQ_RT_OWNER_NOBODY = 1,	/* no kernel support, a filter, or the policy */
+	RSEQ_RT_OWNER_LIBC = 2,		/* a libc, or code that cannot be seen */
+	RSEQ_RT_OWNER_RUNTIME = 3	/* this runtime */
+};
+
+/* What is true of one thread. */
+enum {
+	RSEQ_RT_UNREGISTERED = 0,	/* nobody has tried */
+	RSEQ_RT_REGISTERED = 1,		/* by this runtime, at this area */
+	RSEQ_RT_REGISTERED_BY_LIBC = 2,	/* elsewhere, by a libc */
+	RSEQ_RT_UNAVAILABLE = 3,	/* it runs without: rseq_rt_thread_errno */
+	RSEQ_RT_LENT = 4,		/* between rseq_rt_vfork_begin and _end */
+	RSEQ_RT_EXITING = 5		/* an exit hook has run */
+};
+
+/* Flags of rseq_rt_init_flags. */
+#define RSEQ_RT_CLAIM_RUNTIME 1u	/* the caller is the libc, or there is none: do not look for __rseq_size */
+#define RSEQ_RT_DISABLED 2u		/* register nobody */
+#define RSEQ_RT_LEGACY_LENGTH 4u	/* register 32 bytes even where the kernel offers more */
+#define RSEQ_RT_SLICE_EXTENSION 8u	/* ask for the time-slice extension of Linux 7.0 */
+
+/*
+ * The numbers above as the library has them, for a program that wants to be
+ * sure that it was compiled with the header of the library it is linked with.
+ */
+#define RSEQ_RT_LAYOUT { \
+	RSEQ_RT_AREA_SIZE, RSEQ_RT_AREA_ALIGN, \
+	RSEQ_RT_AT_EXIT_SIZE, RSEQ_RT_AT_EXIT_ALIGN, RSEQ_RT_AT_EXIT_CAPACITY, \
+	RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_OWNER_LIBC, RSEQ_RT_OWNER_RUNTIME, \
+	RSEQ_RT_UNREGISTERED, RSEQ_RT_REGISTERED, RSEQ_RT_REGISTERED_BY_LIBC, \
+	RSEQ_RT_UNAVAILABLE, RSEQ_RT_LENT, RSEQ_RT_EXITING, \
+	RSEQ_RT_CLAIM_RUNTIME, RSEQ_RT_DISABLED, RSEQ_RT_LEGACY_LENGTH, RSEQ_RT_SLICE_EXTENSION }
+#define RSEQ_RT_LAYOUT_COUNT 19
+extern const unsigned rseq_rt_layout[RSEQ_RT_LAYOUT_COUNT];
+
+/* ---- the process ---- */
+
+/*
+ * Takes what the kernel says of rseq in auxv: pairs of words up to AT_NULL. A
+ * null auxv means a kernel that says nothing: length 32.
+ * When: once, on the main thread, before any other function, best before a
+ * second thread. Costs: 0. -EALREADY the second time.
+ */
+int rseq_rt_init(const unsigned long *auxv);
+
+/* As rseq_rt_init, with RSEQ_RT_* flags. -EINVAL for an unknown one. A trio build always claims. */
+int rseq_rt_init_flags(const unsigned long *auxv, unsigned flags);
+
+/* RSEQ_RT_OWNER_*. Costs: 0. When: any time, a signal handler included. */
+int rseq_rt_owner(void);
+
+/* Bytes of the owner's area that hold valid fields; 0 while nothing is registered. Costs: 0. When: any time. */
+unsigned rseq_rt_feature_size(void);
+
+/* Bytes that the registrations of this runtime state; 0 unless it is the owner. Costs: 0. When: any time. */
+unsigned rseq_rt_length(void);
+
+/* ---- the birth of a thread ---- */
+
+/*
+ * The create hook. A thread that the kernel refuses runs on, and this is 0 all
+ * the same: rseq_rt_thread_state tells. The area is the calling thread's own
+ * until it is recycled; its memory stays until a release hook has returned 0,
+ * or the kernel has reported the end of the thread through clear-tid.
+ * When: first on each new thread, the main one included. The signal mask may
+ * be any, and is left as found. Costs: 3 (mask, register, mask).
+ */
+int rseq_rt_on_thread_create(rseq_rt_area *area);
+
+/* The same where the caller has blocked all 64 signals, by the raw system call. Costs: 1 (register). */
+int rseq_rt_on_thread_create_masked(rseq_rt_area *area);
+
+/*
+ * Registers the calling thread if nobody has tried yet; for a library whose
+ * runtime calls no create hook. Returns its state, RSEQ_RT_*. Async-signal-safe.
+ * When: any time; an exiting thread is not registered again.
+ * Costs: 3 the first time, then a load.
+ */
+int rseq_rt_ensure_registered(rseq_rt_area *area);
+
+/* The state, RSEQ_RT_*. Costs: 0. When: any time, on any thread. */
+int rseq_rt_thread_state(const rseq_rt_area *area);
+
+/* The errno behind RSEQ_RT_UNAVAILABLE, positive; 0 where there is none. Costs: 0. When: any time. */
+int rseq_rt_thread_errno(const rseq_rt_area *area);
+
+/* ---- the life of a thread: its own area, any time, a signal handler included ---- */
+
+/*
+ * The CPU, its NUMA node: a moment old when they return. A load where
+ * registered, else getcpu(2), whose errno is passed on.
+ */
+int rseq_rt_cpu(const rseq_rt_area *area);
+int rseq_rt_node(const rseq_rt_area *area);
+
+/* The concurrency id (Linux 6.3). Costs: 0. -ENOSYS where the kernel has none or the thread is not registered. */
+int rseq_rt_mm_cid(const rseq_rt_area *area);
+
+/*
+ * Around vfork(2), posix_spawn(3) and any child that shares the memory and has
+ * no area of its own: begin in the parent before it, end in the parent after
+ * it, with the token that begin returned. In between the ids come from
+ * getcpu(2), in both. Negative from begin: nothing was lent, so go on without
+ * end. Costs: 0. -EINVAL from end for a token that is not this area's loan.
+ * fork(2) without CLONE_VM needs nothing.
+ */
+int rseq_rt_vfork_begin(rseq_rt_area *area);
+int rseq_rt_vfork_end(rseq_rt_area *area, int token);
+
+/*
+ * Adds a callback: the last one added is the first one called. Of the calling
+ * thread only; a signal handler may push. Costs: 0. -ENOMEM when full,
+ * -ESRCH once they have run, -EBUSY from a handler that interrupted a push.
+ */
+int rseq_rt_at_exit_push(struct rseq_rt_at_exit *callbacks, void (*function)(void *), void *argument);
+
+/*
+ * Calls them, those that callbacks add included, and closes the stack; zero it
+ * to use it again. When: before the exit hook, signals open, rseq usable.
+ * Costs: 0.
+ */
+int rseq_rt_at_exit_run(struct rseq_rt_at_exit *callbacks);
+
+/* ---- the death of a thread: one of these, last, on the thread itself ---- */
+
+/*
+ * The exit hook of a thread whose memory outlives it (a joinable one): blocks
+ * all signals. The kernel stops writing to the area before it zeroes clear-tid,
+ * so whoever waits for that may reuse the memory. Costs: 1 (mask).
+ */
+int rseq_rt_on_thread_exit_keep(rseq_rt_area *area);
+
+/* The same where all signals are blocked already, and stay so. Costs: 0. */
+int rseq_rt_on_thread_exit_keep_masked(rseq_rt_area *area);
+
+/*
+ * The exit hook of a thread that unmaps its memory, or gives it to a pool:
+ * blocks all signals, unregisters. 0: the kernel writes to it no more.
+ * Negative: it may (a filter that came late, say), and the memory must outlive the
+ * thread, as after keep. Costs: 2 (mask, unregister).
+ */
+int rseq_rt_on_thread_exit_release(rseq_rt_area *area);
+
+/* The same where all signals are blocked already, and stay so. Costs: 1 (unregister). */
+int rseq_rt_on_thread_exit_release_masked(rseq_rt_area *area);
+
+/*
+ * In place of the exit hooks: blocks all signals, unregisters, makes the kernel
+ * forget clear-tid (it would write to whatever is mapped there by then),
+ * unmaps the length bytes at base, stack included, and ends the thread.
+ * For a detached thread, nobody may wait for its clear-tid word; the robust
+ * list lies elsewhere or was unregistered; base is page-aligned. A libc whose clear-tid
+ * word lies elsewhere and is waited for uses the release hook, and unmaps itself.
+ * Where the release is refused, or area is not one that was created and is in
+ * use, it ends the thread WITHOUT unmapping: a leak, and nothing worse.
+ * Costs: 5 (mask, unregister, set_tid_address, munmap, exit).
+ */
+void rseq_rt_unmap_and_exit(rseq_rt_area *area, void *base, size_t length)
+	__attribute__((__noreturn__));
+
+/*
+ * Makes the area a new one, for the next thread. When: after the joiner has
+ * seen clear-tid, or after a release hook that returned 0. Costs: 0.
+ * -EBUSY where no exit hook has run: the kernel may write to it.
+ */
+int rseq_rt_recycle(rseq_rt_area *area);
+
+/* ---- only in an archive built with --trio: for a libc that owns rseq ---- */
+
+/* With glibc's types and meaning (its manual, "Restartable Sequences"). In .data.rel.ro. */
+extern const ptrdiff_t __rseq_offset;
+extern const unsigned int __rseq_size;
+extern const unsigned int __rseq_flags;
+
+/*
+ * Fills the three from the main thread's area: size stays 0 unless the area is
+ * registered. When: after the main thread's create hook, with the thread pointer
+ * set up, before a second thread and before RELRO is sealed. Costs: 0.
+ */
+int rseq_rt_export(const rseq_rt_area *area);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

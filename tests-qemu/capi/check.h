@@ -1,0 +1,28 @@
+/* Named tests that say what became of them. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <stdio.h>
+
+extern int failures;
+
+/* A check that fails is told, and the test goes on. */
+#define CHECK_IS(actual, expected) do { \
+	long actual_ = (long)(actual), expected_ = (long)(expected); \
+	if (actual_ != expected_) { \
+		__atomic_add_fetch(&failures, 1, __ATOMIC_RELAXED); \
+		fprintf(stderr, "%s:%d: %s is %ld, not %ld\n", __FILE__, __LINE__, #actual, actual_, expected_); \
+	} \
+} while (0)
+
+#define CHECK(condition) CHECK_IS(!!(condition), 1)
+
+/* Runs one test: a name on the left of its verdict. */
+#define RUN(test) do { \
+	int before_ = failures; \
+	test(); \
+	printf("%s: %s\n", #test, failures == before_ ? "passed" : "failed"); \
+	fflush(stdout); \
+} while (0)
+
+#endif

@@ -1,0 +1,219 @@
+/*
+ * The hooks from C, under a glibc whose own registration is off ("runtime") or on ("libc").
+ * Each test prints its name and verdict; the status is 1 if one failed.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "hooks.h"
+
+int failures;
+
+static rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
+int owner, live;
+
+static void layout_agrees(void)
+{
+	static const unsigned expected[RSEQ_RT_LAYOUT_COUNT] = RSEQ_RT_LAYOUT;
+	CHECK_IS(memcmp(expected, rseq_rt_layout, sizeof expected), 0);
+}
+
+/* The kernel lays auxv above the environment, which is the way a libc's start finds it. */
+static const unsigned long *auxv(void)
+{
+	char **next = environ;
+	while (*next++)
+		;
+	return (const unsigned long *)next;
+}
+
+static void before_init(void)
+{
+	rseq_rt_area area = RSEQ_RT_AREA_INIT;
+	CHECK_IS(rseq_rt_owner(), RSEQ_RT_OWNER_UNDECIDED);
+	CHECK_IS(rseq_rt_on_thread_create(&area), -EINVAL);
+	CHECK_IS(rseq_rt_ensure_registered(&area), -EINVAL);
+	CHECK_IS(rseq_rt_thread_state(&area), RSEQ_RT_UNREGISTERED);
+	CHECK_IS(rseq_rt_init_flags(NULL, 0x80000000u), -EINVAL);
+	CHECK_IS(rseq_rt_init((const unsigned long *)((const char *)auxv() + 1)), -EINVAL);
+}
+
+static void init_and_main_thread(void)
+{
+	CHECK_IS(rseq_rt_init(auxv()), 0);
+	CHECK_IS(rseq_rt_init(auxv()), -EALREADY);
+	CHECK_IS(rseq_rt_on_thread_create(&main_area), 0);
+	CHECK_IS(rseq_rt_on_thread_create(&main_area), -EALREADY);
+	CHECK_IS(rseq_rt_owner(), owner);
+	CHECK_IS(rseq_rt_thread_state(&main_area), live);
+	CHECK_IS(rseq_rt_ensure_registered(&main_area), live);
+	CHECK_IS(rseq_rt_thread_errno(&main_area), 0);
+	CHECK(rseq_rt_feature_size() >= 20);
+	CHECK_IS(rseq_rt_length() >= 32, owner == RSEQ_RT_OWNER_RUNTIME);
+}
+
+/* Every function with every pointer that is none, and with areas out of order. */
+static void bad_input(void)
+{
+	static int (*const functions[])(rseq_rt_area *) = {
+		rseq_rt_on_thread_create, rseq_rt_on_thread_create_masked, rseq_rt_ensure_registered,
+		rseq_rt_on_thread_exit_keep, rseq_rt_on_thread_exit_keep_masked, rseq_rt_on_thread_exit_release,
+		rseq_rt_on_thread_exit_release_masked, rseq_rt_recycle, rseq_rt_vfork_begin,
+	};
+	static int (*const readers[])(const rseq_rt_area *) = {
+		rseq_rt_thread_state, rseq_rt_thread_errno, rseq_rt_cpu, rseq_rt_node, rseq_rt_mm_cid,
+	};
+	static rseq_rt_area two[2], zero;
+	struct rseq_rt_at_exit callbacks = RSEQ_RT_AT_EXIT_INIT;
+	size_t i, off;
+	for (i = 0; i < sizeof functions / sizeof *functions; i++) {
+		CHECK_IS(functions[i](NULL), -EFAULT);
+		for (off = 1; off < 64; off++)
+			CHECK_IS(functions[i]((rseq_rt_area *)((char *)two + off)), -EINVAL);
+	}
+	for (i = 0; i < sizeof readers / sizeof *readers; i++) {
+		CHECK_IS(readers[i](NULL), -EFAULT);
+		for (off = 1; off < 64; off++)
+			CHECK_IS(readers[i]((rseq_rt_area *)((char *)two + off)), -EINVAL);
+	}
+	/* Never created. */
+	for (i = 3; i < 7; i++)
+		CHECK_IS(functions[i](&two[0]), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_begin(&two[0]), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(&two[0], 0), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(NULL, 0), -EFAULT);
+	CHECK_IS(memcmp(two, &zero, sizeof zero), 0);
+	CHECK_IS(memcmp(two + 1, &zero, sizeof zero), 0);
+	/* Bytes that nobody of us wrote are touched by nobody. */
+	memset(&two[1], 0xff, sizeof two[1]);
+	CHECK(rseq_rt_on_thread_create(&two[1]) < 0);
+	CHECK(rseq_rt_on_thread_exit_release(&two[1]) < 0);
+	for (i = 0; i < sizeof zero; i++)
+		CHECK_IS(two[1].rseq_rt_opaque[i], 0xff);
+	/* A live one is not recycled. */
+	if (owner == RSEQ_RT_OWNER_RUNTIME)
+		CHECK_IS(rseq_rt_recycle(&main_area), -EBUSY);
+	CHECK_IS(rseq_rt_thread_state(&main_area), live);
+	CHECK_IS(rseq_rt_at_exit_push(NULL, NULL, NULL), -EFAULT);
+	CHECK_IS(rseq_rt_at_exit_push(&callbacks, NULL, NULL), -EFAULT);
+	CHECK_IS(rseq_rt_at_exit_run(NULL), -EFAULT);
+	CHECK_IS(rseq_rt_at_exit_run((struct rseq_rt_at_exit *)((char *)&callbacks + 4)), -EINVAL);
+}
+
+void agrees_with_getcpu(rseq_rt_area *area)
+{
+	cpu_set_t all, one;
+	int number;
+	sched_getaffinity(0, sizeof all, &all);
+	for (number = 0; number < CPU_SETSIZE; number++) {
+		unsigned cpu, node;
+		if (!CPU_ISSET(number, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(number, &one);
+		CHECK_IS(sched_setaffinity(0, sizeof one, &one), 0);
+		syscall(SYS_getcpu, &cpu, &node, NULL);
+		CHECK_IS(cpu, number);
+		CHECK_IS(rseq_rt_cpu(area), cpu);
+		CHECK_IS(rseq_rt_node(area), node);
+		CHECK_IS(rseq_rt_mm_cid(area) >= 0, rseq_rt_feature_size() >= 28);
+	}
+	sched_setaffinity(0, sizeof all, &all);
+}
+
+static void cpu_after_moves(void)
+{
+	agrees_with_getcpu(&main_area);
+}
+
+static void vfork_once(void)
+{
+	int token = rseq_rt_vfork_begin(&main_area), status;
+	pid_t child;
+	CHECK(token >= 0);
+	CHECK_IS(rseq_rt_vfork_begin(&main_area), -EBUSY);
+	child = vfork();
+	if (child == 0) {
+		rseq_rt_ensure_registered(&main_area);
+		_exit(rseq_rt_thread_state(&main_area) == RSEQ_RT_LENT && rseq_rt_cpu(&main_area) >= 0 ? 0 : 1);
+	}
+	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_LENT);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, token ^ 1), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, -1), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, 1 << 20), -EINVAL);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, token), 0);
+	CHECK_IS(rseq_rt_vfork_end(&main_area, token), -EINVAL);
+	CHECK_IS(rseq_rt_thread_state(&main_area), live);
+	CHECK_IS(waitpid(child, &status, 0), child);
+	CHECK_IS(status, 0);
+}
+
+static void vfork_loop(void)
+{
+	int i;
+	for (i = 0; i < ROUNDS; i++)
+		vfork_once();
+	agrees_with_getcpu(&main_area);
+}
+
+static struct rseq_rt_at_exit callbacks = RSEQ_RT_AT_EXIT_INIT;
+static char order[16];
+
+static void note(void *letter)
+{
+	order[strlen(order)] = *(char *)letter;
+	if (*(char *)letter == 'h')
+		CHECK_IS(rseq_rt_at_exit_push(&callbacks, note, (void *)"x"), 0);
+}
+
+static void at_exit_order(void)
+{
+	static char letters[] = "abcdefgh";
+	int i;
+	for (i = 0; i < RSEQ_RT_AT_EXIT_CAPACITY; i++)
+		CHECK_IS(rseq_rt_at_exit_push(&callbacks, note, letters + i), 0);
+	CHECK_IS(rseq_rt_at_exit_push(&callbacks, note, letters), -ENOMEM);
+	CHECK_IS(rseq_rt_at_exit_run(&callbacks), 0);
+	CHECK_IS(strcmp(order, "hxgfedcba"), 0);
+	CHECK_IS(rseq_rt_at_exit_push(&callbacks, note, letters), -ESRCH);
+	CHECK_IS(rseq_rt_at_exit_run(&callbacks), 0);
+	CHECK_IS(strlen(order), 9);
+}
+
+static void main_thread_leaves(void)
+{
+	CHECK_IS(rseq_rt_on_thread_exit_release(&main_area), 0);
+	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_EXITING);
+	CHECK(rseq_rt_cpu(&main_area) >= 0);
+}
+
+int main(int count, char **arguments)
+{
+	int libc = count == 2 && strcmp(arguments[1], "libc") == 0;
+	owner = libc ? RSEQ_RT_OWNER_LIBC : RSEQ_RT_OWNER_RUNTIME;
+	live = libc ? RSEQ_RT_REGISTERED_BY_LIBC : RSEQ_RT_REGISTERED;
+	RUN(layout_agrees);
+	RUN(before_init);
+	RUN(init_and_main_thread);
+	RUN(bad_input);
+	RUN(cpu_after_moves);
+	RUN(raw_threads_keep);
+	RUN(raw_threads_release);
+	RUN(raw_threads_unmap_themselves);
+	RUN(unmap_without_proof_leaks);
+	RUN(pthreads_keep);
+	RUN(vfork_loop);
+	RUN(at_exit_order);
+	if (!libc) {
+		RUN(refused_release_leaks);
+		RUN(unmap_while_registered_dies);
+	}
+	RUN(main_thread_leaves);
+	return failures != 0;
+}

@@ -1,0 +1,23 @@
+/* What the two files of tests share. */
+#ifndef HOOKS_H
+#define HOOKS_H
+
+#include "raw.h"
+
+#define ROUNDS 200
+
+/* Who is to own rseq, and the state of a live thread under it. */
+extern int owner, live;
+
+/* The calling thread moves to every CPU and compares. */
+void agrees_with_getcpu(rseq_rt_area *area);
+
+void raw_threads_keep(void);
+void raw_threads_release(void);
+void raw_threads_unmap_themselves(void);
+void unmap_without_proof_leaks(void);
+void refused_release_leaks(void);
+void unmap_while_registered_dies(void);
+void pthreads_keep(void);
+
+#endif

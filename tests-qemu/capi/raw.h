@@ -1,0 +1,30 @@
+/* Threads as a libc makes them: clone(2), a mapping with area and stack, clear-tid. */
+#ifndef RAW_H
+#define RAW_H
+
+#include <stddef.h>
+#include "rseq_rt.h"
+
+#define RAW_SIZE (64 * 1024)
+
+struct raw {
+	rseq_rt_area area;
+	struct rseq_rt_at_exit callbacks;
+	int clear_tid;
+	int (*body)(struct raw *);
+	void *argument;
+	int outcome;
+};
+
+/* Starts body on a mapping of its own, all signals blocked. With detached, clear-tid is left to body's end. */
+struct raw *raw_start(int (*body)(struct raw *), void *argument);
+
+/* Waits for clear-tid; the mapping stays. */
+void raw_join(struct raw *thread);
+
+void raw_free(struct raw *thread);
+
+/* rt_sigprocmask(2) on all 64 signals. Returns the mask before. */
+unsigned long mask_set(unsigned long mask);
+
+#endif

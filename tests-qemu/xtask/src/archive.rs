@@ -1,0 +1,154 @@
+//! What an archive exports, lacks and holds, read from its symbols.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use object::read::archive::ArchiveFile;
+use object::{Object as _, ObjectSymbol as _};
+
+/// The prefix of the interface.
+pub const PREFIX: &str = "rseq_rt_";
+
+/// What a libc exports, with `--trio`.
+pub const TRIO: [&str; 3] = ["__rseq_flags", "__rseq_offset", "__rseq_size"];
+
+/// Parts of the names of symbols that mean a panic, an unwinder or an allocator.
+const UNWANTED: [&str; 7] = [
+    "panicking",
+    "rust_begin_unwind",
+    "rust_panic",
+    "_Unwind_",
+    "eh_personality",
+    "__rust_alloc",
+    "__rust_no_alloc_shim",
+];
+
+/// The symbols of all members of an archive.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    /// Defined, and visible to the linker.
+    pub exported: BTreeSet<String>,
+    /// Referenced, and defined in no member.
+    pub undefined: BTreeSet<String>,
+    /// Referenced weakly: absent is an answer.
+    pub weak: BTreeSet<String>,
+    /// Everything that has a name.
+    pub named: BTreeSet<String>,
+}
+
+impl Symbols {
+    /// Reads them.
+    pub fn read(archive: &Path) -> Result<Self, String> {
+        let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", archive.display());
+        let bytes = std::fs::read(archive).map_err(|why| fail(&why))?;
+        let file = ArchiveFile::parse(&*bytes).map_err(|why| fail(&why))?;
+        let mut symbols = Self::default();
+        for member in file.members() {
+            let member = member.map_err(|why| fail(&why))?;
+            let data = member.data(&*bytes).map_err(|why| fail(&why))?;
+            // Cargo's archive also holds the crate's metadata, which is no object.
+            if let Ok(object) = object::File::parse(data) {
+                symbols.add(&object);
+            }
+        }
+        let defined = &symbols.exported;
+        symbols.undefined.retain(|name| !defined.contains(name));
+        symbols.weak.retain(|name| !defined.contains(name));
+        Ok(symbols)
+    }
+
+    fn add(&mut self, object: &object::File<'_>) {
+        for symbol in object.symbols() {
+            let Some(name) = symbol.name().ok().filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            let kind = match (symbol.is_undefined(), symbol.is_weak(), symbol.is_global()) {
+                (true, true, _) => Some(&mut self.weak),
+                (true, false, _) => Some(&mut self.undefined),
+                (false, _, true) => Some(&mut self.exported),
+                (false, _, false) => None,
+            };
+            if let Some(kind) = kind {
+                kind.insert(name.to_owned());
+            }
+            self.named.insert(name.to_owned());
+        }
+    }
+
+    /// What of it a panic, an unwinder or an allocator needs.
+    pub fn unwanted(&self) -> Vec<&str> {
+        let names = self.named.iter().map(String::as_str);
+        names
+            .filter(|name| UNWANTED.iter().any(|part| name.contains(part)))
+            .collect()
+    }
+}
+
+/// The names that cargo's archive defines for C.
+pub fn interface(raw: &Path) -> Result<Vec<String>, String> {
+    let of_ours = |name: &String| name.starts_with(PREFIX) || TRIO.contains(&name.as_str());
+    let exported = Symbols::read(raw)?.exported;
+    Ok(exported.into_iter().filter(of_ours).collect())
+}
+
+/// Whether the archive keeps its promises: the interface alone is global, nothing is lacking, no panic is left.
+pub fn check(archive: &Path, trio: bool) -> Result<String, String> {
+    let symbols = Symbols::read(archive)?;
+    let is_trio = |name: &&String| TRIO.contains(&name.as_str());
+    let stray: Vec<_> = symbols
+        .exported
+        .iter()
+        .filter(|name| !(name.starts_with(PREFIX) || trio && is_trio(name)))
+        .collect();
+    let exported = symbols.exported.iter().filter(is_trio).count();
+    // Looked for, and absent where no libc owns rseq.
+    let lacking: Vec<_> = symbols
+        .undefined
+        .iter()
+        .chain(symbols.weak.iter().filter(|name| trio || !is_trio(name)))
+        .collect();
+    let unwanted = symbols.unwanted();
+    if !stray.is_empty() {
+        Err(format!("exports more than its interface: {stray:?}"))
+    } else if !lacking.is_empty() {
+        Err(format!("lacks {lacking:?}"))
+    } else if !unwanted.is_empty() {
+        Err(format!("can panic, unwind or allocate: {unwanted:?}"))
+    } else if exported != if trio { TRIO.len() } else { 0 } {
+        Err(format!("exports {exported} of the three __rseq_*"))
+    } else if symbols.exported.is_empty() {
+        Err("exports nothing, so this proves nothing".to_owned())
+    } else {
+        Ok(format!("{} symbols", symbols.exported.len()))
+    }
+}
+
+/// The names of the interface that a header declares: before a parenthesis, or at the end of an `extern const`.
+pub fn declared(header: &str) -> BTreeSet<String> {
+    let is_code = |line: &&str| !line.starts_with([' ', '\t', '#', '/']);
+    let mut names = BTreeSet::new();
+    for line in header.lines().filter(is_code) {
+        let name = line.split(['(', '[', ';']).next().unwrap_or_default();
+        let name = name.rsplit([' ', '*']).next().unwrap_or_default();
+        let is_declaration = line.contains('(') || line.starts_with("extern const");
+        if is_declaration && (name.starts_with(PREFIX) || TRIO.contains(&name)) {
+            names.insert(name.to_owned());
+        }
+    }
+    names
+}
+
+/// What of the interface a shared object exports.
+pub fn leaked(file: &Path) -> Result<Vec<String>, String> {
+    let fail = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
+    let bytes = std::fs::read(file).map_err(|why| fail(&why))?;
+    let object = object::File::parse(&*bytes).map_err(|why| fail(&why))?;
+    let exported = object
+        .dynamic_symbols()
+        .filter(|symbol| !symbol.is_undefined())
+        .filter_map(|symbol| symbol.name().ok());
+    Ok(exported
+        .filter(|name| name.starts_with(PREFIX))
+        .map(str::to_owned)
+        .collect())
+}

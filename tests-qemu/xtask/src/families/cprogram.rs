@@ -1,0 +1,169 @@
+//! C programs on the C interface: what they are, and how one is made and judged.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::lab::Lab;
+use crate::outcome::Verdict;
+use crate::process::{self, command};
+
+/// What a C program is made of, and when it is to be content.
+pub struct Program {
+    /// The test's name.
+    pub test: &'static str,
+    /// Whether it is linked with the archive that a libc takes.
+    pub trio: bool,
+    /// Who compiles it.
+    pub compiler: &'static str,
+    /// How.
+    pub flags: &'static [&'static str],
+    /// Files of `tests-qemu/capi`.
+    pub sources: &'static [&'static str],
+    /// The program's own.
+    pub arguments: &'static [&'static str],
+    /// Whether glibc registers for itself.
+    pub libc_on: bool,
+}
+
+const PLAIN: Program = Program {
+    test: "",
+    trio: false,
+    compiler: "gcc",
+    flags: &["-std=gnu99"],
+    sources: &[],
+    arguments: &[],
+    libc_on: false,
+};
+
+const CXX: Program = Program {
+    compiler: "g++",
+    sources: &["header.c"],
+    ..PLAIN
+};
+
+/// The programs. Another one is another entry.
+pub const PROGRAMS: [Program; 9] = [
+    Program {
+        test: "header/c99",
+        flags: &["-std=c99", "-pedantic"],
+        sources: &["header.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "header/c17",
+        flags: &["-std=c17", "-pedantic"],
+        sources: &["header.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "header/c++98",
+        flags: &["-xc++", "-std=c++98", "-pedantic"],
+        ..CXX
+    },
+    Program {
+        test: "header/c++17",
+        flags: &["-xc++", "-std=c++17", "-pedantic"],
+        ..CXX
+    },
+    Program {
+        test: "header/static-pie",
+        flags: &["-std=c99", "-static-pie"],
+        sources: &["header.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "hooks/runtime-owns",
+        sources: &["hooks.c", "threads.c", "raw.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "hooks/libc-owns",
+        sources: &["hooks.c", "threads.c", "raw.c"],
+        arguments: &["libc"],
+        libc_on: true,
+        ..PLAIN
+    },
+    // A libc fills the three before it seals them; this program starts when its own linker has done so.
+    Program {
+        test: "trio",
+        trio: true,
+        flags: &["-std=gnu99", "-Wl,-z,norelro"],
+        sources: &["trio.c"],
+        ..PLAIN
+    },
+    // Whole, as a libc takes it in. `other` is a Rust archive of its own.
+    Program {
+        test: "two-archives",
+        flags: &["-std=c99", "-Wl,--whole-archive"],
+        sources: &["two.c", "other"],
+        ..PLAIN
+    },
+];
+
+/// A verdict, and what was said on the way to it.
+pub type Judged = Result<(Verdict, String), (Verdict, String)>;
+
+/// Compiles, links and runs it; the console goes with a failure.
+pub fn run(lab: &Lab, program: &Program, out: &Path) -> Judged {
+    let folder = lab.root.join("tests-qemu/capi");
+    let file = out.join(program.test.replace(['/', '+'], "-"));
+    let mut compile = tool(program.compiler).map_err(|why| (why, String::new()))?;
+    compile
+        .args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"])
+        .args(program.flags)
+        .arg("-I")
+        .arg(out.join("include"));
+    for source in program.sources {
+        if *source == "other" {
+            compile.arg(other(&folder, out)?);
+        } else {
+            compile.arg(folder.join(source));
+        }
+    }
+    compile.args(["-xnone", "-L"]).arg(out.join("lib"));
+    compile.args(["-lrseq_rt", "-Wl,--no-whole-archive", "-o"]);
+    finish(compile.arg(&file), "does not compile")?;
+    let tunable = format!("glibc.pthread.rseq={}", u8::from(program.libc_on));
+    let mut started = command(&file);
+    started
+        .args(program.arguments)
+        .env("GLIBC_TUNABLES", tunable);
+    let said = finish(&mut started, "the program")?;
+    let passed = said.lines().filter(|line| line.ends_with(": passed"));
+    let detail = match passed.count() {
+        0 => String::new(),
+        count => format!("{count} tests"),
+    };
+    Ok((Verdict::Passed(detail), said))
+}
+
+/// The other Rust archive.
+fn other(folder: &Path, out: &Path) -> Result<PathBuf, (Verdict, String)> {
+    let file = out.join("libother.a");
+    let mut rustc = command("rustc");
+    rustc.args(["--edition=2024", "--crate-type=staticlib", "-Cpanic=abort"]);
+    rustc.args(["-O", "-o"]).arg(&file);
+    finish(rustc.arg(folder.join("other.rs")), "the other archive")?;
+    Ok(file)
+}
+
+/// What it said, if it ended well.
+pub fn finish(command: &mut Command, what: &str) -> Result<String, (Verdict, String)> {
+    match process::run(command, Duration::from_secs(120)) {
+        Err(why) => Err((Verdict::Missing(format!("{what}: {why}")), String::new())),
+        Ok(finished) if finished.ok() => Ok(finished.output),
+        Ok(finished) => {
+            let why = format!("{what}: {}", finished.end);
+            Err((Verdict::Failed(why), finished.output))
+        }
+    }
+}
+
+/// A program of this machine, or why the test is skipped.
+pub fn tool(name: &str) -> Result<Command, Verdict> {
+    match which::which(name) {
+        Ok(path) => Ok(command(path)),
+        Err(_) => Err(Verdict::Skipped(format!("no {name} here"))),
+    }
+}

@@ -1,0 +1,174 @@
+//! `cargo xtask staticlib`: the C interface as one archive, made so that a libc can take it in.
+//!
+//! Cargo's archive holds the Rust runtime as global symbols, and two such archives
+//! collide. Here the members become one object, in which nothing but the interface is global.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::arch::Arch;
+use crate::archive;
+use crate::cli::StaticlibArgs;
+use crate::compiler::{self, Compiler};
+use crate::outcome::Trouble;
+use crate::process::{self, command};
+use crate::progress::Progress;
+
+/// The interface's, which pkg-config compares.
+const VERSION: &str = "0.1.0";
+
+/// What to build.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// For which CPU.
+    pub arch: Arch,
+    /// With `__rseq_*`, for a libc.
+    pub trio: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &StaticlibArgs) -> Result<ExitCode> {
+    let lab = crate::lab::Lab::new(!args.no_install, 600)?;
+    let Some(arch) = args.arch.or_else(Arch::host) else {
+        bail!("this machine is none of the three CPUs: name one with --arch");
+    };
+    let plan = Plan {
+        arch,
+        trio: args.trio,
+    };
+    match build(&lab.root, plan, &args.out, lab.install, &lab.progress) {
+        Ok(archive) => {
+            println!("{}", archive.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(trouble) => bail!("{trouble}"),
+    }
+}
+
+/// Fills `out` with the archive, the header and the pkg-config file. Returns the archive.
+pub fn build(
+    root: &Path,
+    plan: Plan,
+    out: &Path,
+    install: bool,
+    progress: &Progress,
+) -> Result<PathBuf, Trouble> {
+    let compiler = compiler::find(plan.arch, install, progress)
+        .map_err(|why| Trouble::Missing(format!("{why:#}")))?;
+    let raw = compile(root, plan, &compiler)?;
+    let lib = out.join("lib");
+    let folders = [lib.join("pkgconfig"), out.join("include")];
+    for folder in &folders {
+        std::fs::create_dir_all(folder).map_err(|why| broken(folder, why))?;
+    }
+    let archive = lib.join("librseq_rt.a");
+    localize(plan.arch, &raw, &archive)?;
+    archive::check(&archive, plan.trio).map_err(Trouble::Broken)?;
+    let header = out.join("include/rseq_rt.h");
+    std::fs::copy(root.join("include/rseq_rt.h"), &header).map_err(|why| broken(&header, why))?;
+    let pc = lib.join("pkgconfig/rseq_rt.pc");
+    std::fs::write(&pc, pkg_config(plan)).map_err(|why| broken(&pc, why))?;
+    Ok(archive)
+}
+
+/// Cargo's own archive.
+fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trouble> {
+    // aarch64's out-of-line atomics ask getauxval(3) in a constructor: neither is there while a libc starts.
+    let flags = match plan.arch {
+        Arch::Aarch64 => "-Crelocation-model=pic\u{1f}-Ctarget-feature=-outline-atomics",
+        Arch::X86_64 | Arch::Riscv64 => "-Crelocation-model=pic",
+    };
+    let kind = if plan.trio { "trio" } else { "plain" };
+    let folder = root.join(format!("target/capi/{}-{kind}", plan.arch));
+    let mut cargo = compiler.build();
+    cargo
+        .current_dir(root)
+        .args(["--quiet", "--release", "--package", "rseq-rt-capi"])
+        .args(["--target", plan.arch.target(), "--target-dir"])
+        .arg(&folder)
+        .env("CARGO_TERM_COLOR", "never")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags);
+    if plan.trio {
+        cargo.args(["--features", "trio"]);
+    }
+    finish(&mut cargo, "the C interface does not build")?;
+    let built = folder.join(plan.arch.target()).join("release");
+    Ok(built.join("librseq_rt_capi.a"))
+}
+
+/// One object with what the interface reaches, and nothing else global.
+fn localize(arch: Arch, raw: &Path, archive: &Path) -> Result<(), Trouble> {
+    let roots = archive::interface(raw).map_err(Trouble::Broken)?;
+    let work = tempfile::tempdir().map_err(|why| broken(raw, why))?;
+    let object = work.path().join("rseq_rt.o");
+    let keep = work.path().join("keep");
+    std::fs::write(&keep, roots.join("\n") + "\n").map_err(|why| broken(&keep, why))?;
+
+    let mut link = tool(arch, "ld")?;
+    link.args(["-r", "--gc-sections", "-o"]).arg(&object);
+    link.args(roots.iter().map(|root| format!("--undefined={root}")));
+    finish(link.arg(raw), "ld -r")?;
+
+    // Without debug information, which holds the paths of this machine.
+    let mut hide = tool(arch, "objcopy")?;
+    hide.arg("--strip-debug")
+        .arg(format!("--keep-global-symbols={}", keep.display()));
+    finish(hide.arg(&object), "objcopy")?;
+
+    // `ar r` adds to what is there.
+    let _ = std::fs::remove_file(archive);
+    let mut ar = tool(arch, "ar")?;
+    ar.args(["-rcsD"]).arg(archive).arg(&object);
+    finish(&mut ar, "ar")
+}
+
+/// A program of the binutils for `arch`.
+fn tool(arch: Arch, name: &str) -> Result<Command, Trouble> {
+    let name = if Arch::host() == Some(arch) {
+        name.to_owned()
+    } else {
+        format!("{}-linux-gnu-{name}", arch.name())
+    };
+    match which::which(&name) {
+        Ok(path) => Ok(command(path)),
+        Err(_) => Err(Trouble::Missing(format!("{name} is not installed"))),
+    }
+}
+
+fn finish(command: &mut Command, what: &str) -> Result<(), Trouble> {
+    let finished = process::run(command, Duration::from_secs(900))
+        .map_err(|why| Trouble::Missing(format!("{what}: {why}")))?;
+    if finished.ok() {
+        Ok(())
+    } else {
+        Err(Trouble::Broken(format!("{what}: {}", finished.tail(8))))
+    }
+}
+
+fn broken(path: &Path, why: std::io::Error) -> Trouble {
+    Trouble::Broken(format!("{}: {why}", path.display()))
+}
+
+/// A shared object that takes the archive in keeps it to itself. A libc, which exports the
+/// trio, has a version script for that; the linker's option would hide the trio too.
+fn pkg_config(plan: Plan) -> String {
+    let hide = if plan.trio {
+        ""
+    } else {
+        " -Wl,--exclude-libs,librseq_rt.a"
+    };
+    format!(
+        "prefix=${{pcfiledir}}/../..\n\
+         libdir=${{prefix}}/lib\n\
+         includedir=${{prefix}}/include\n\
+         \n\
+         Name: rseq_rt\n\
+         Description: Thread create and exit hooks for restartable sequences\n\
+         Version: {VERSION}\n\
+         Cflags: -I${{includedir}}\n\
+         Libs: -L${{libdir}} -lrseq_rt{hide}\n"
+    )
+}
