@@ -17,7 +17,14 @@ pub struct Capi;
 const NAME: &str = "capi";
 
 /// What is read from the archive of each CPU.
-const ARCHIVES: [(&str, bool); 2] = [("archive/plain", false), ("archive/trio", true)];
+const ARCHIVES: [(&str, bool); 3] = [
+    ("archive/plain", false),
+    ("archive/trio", true),
+    (ALONE, false),
+];
+
+/// Linked on its own, in which the linker finds nothing to complain of.
+const ALONE: &str = "archive/alone";
 
 /// Further tests on the host.
 const MORE: [&str; 2] = ["header/names", "shared-object"];
@@ -123,18 +130,43 @@ fn library(lab: &Lab, arch: Arch, trio: bool) -> Result<PathBuf, Trouble> {
 }
 
 fn archives(lab: &Lab, arch: Arch, tests: &[&str]) -> Vec<Outcome> {
-    let judge = |trio| {
+    let judge = |test, trio| {
         let out = library(lab, arch, trio).map_err(|why| why.verdict(true))?;
+        if test == ALONE {
+            return alone(lab, arch, &out);
+        }
         archive::check(&out.join("lib/librseq_rt.a"), trio).map_err(Verdict::Failed)
     };
     ARCHIVES
         .into_iter()
         .filter(|(test, _)| tests.contains(test))
         .map(|(test, trio)| {
-            let verdict = judge(trio).map_or_else(|verdict| verdict, Verdict::Passed);
+            let verdict = judge(test, trio).map_or_else(|verdict| verdict, Verdict::Passed);
             Outcome::new(&super::link::cell(arch), NAME, test, verdict)
         })
         .collect()
+}
+
+/// A program without libc, for that CPU.
+fn alone(lab: &Lab, arch: Arch, out: &Path) -> Result<String, Verdict> {
+    let name = if Arch::host() == Some(arch) {
+        "gcc".to_owned()
+    } else {
+        arch.cross_linker()
+    };
+    let mut link = tool(&name)?;
+    link.args(["-nostdlib", "-static", "-fno-stack-protector", "-o"])
+        .arg(out.join("alone"))
+        .arg("-I")
+        .arg(out.join("include"))
+        .arg(lab.root.join("tests-qemu/capi/alone.c"))
+        .arg(out.join("lib/librseq_rt.a"));
+    match finish(&mut link, "the link") {
+        Ok(said) if said.is_empty() => Ok(String::new()),
+        Ok(said) => Err(Verdict::Failed(said)),
+        Err((verdict, said)) if said.is_empty() => Err(verdict),
+        Err((_, said)) => Err(Verdict::Failed(said)),
+    }
 }
 
 fn programs(lab: &Lab, arch: Arch, cell: &Cell, tests: &[&str]) -> Vec<Outcome> {
