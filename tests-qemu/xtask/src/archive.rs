@@ -13,13 +13,14 @@ pub const PREFIX: &str = "rseq_rt_";
 pub const TRIO: [&str; 3] = ["__rseq_flags", "__rseq_offset", "__rseq_size"];
 
 /// Parts of the names of symbols that mean a panic, an unwinder or an allocator.
-const UNWANTED: [&str; 7] = [
+pub const UNWANTED: [&str; 8] = [
     "panicking",
     "rust_begin_unwind",
     "rust_panic",
     "_Unwind_",
     "eh_personality",
     "__rust_alloc",
+    "__rust_realloc",
     "__rust_no_alloc_shim",
 ];
 

@@ -34,18 +34,6 @@ const PROOFS: [Proof; 5] = [
     ("code_size", Guest::Sizes, code_size),
 ];
 
-/// Parts of the names of symbols that must not be linked.
-const UNWANTED: [&str; 8] = [
-    "panicking",
-    "rust_begin_unwind",
-    "rust_panic",
-    "_Unwind_",
-    "eh_personality",
-    "__rust_alloc",
-    "__rust_realloc",
-    "__rust_no_alloc_shim",
-];
-
 impl Family for Link {
     fn name(&self) -> &'static str {
         NAME
@@ -136,7 +124,10 @@ fn no_panic_unwind_alloc(elf: &ElfFile64<'_, LittleEndian>) -> Verdict {
         .filter(|name| !name.is_empty())
     {
         symbols += 1;
-        if UNWANTED.iter().any(|part| name.contains(part)) {
+        if crate::archive::UNWANTED
+            .iter()
+            .any(|part| name.contains(part))
+        {
             bad.push(format!("{:#}", rustc_demangle::demangle(name)));
         }
     }
