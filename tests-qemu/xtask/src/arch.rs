@@ -103,7 +103,8 @@ impl Arch {
     ///
     /// And its CPUs in one thread, in turns: with a thread each, qemu before 8.1 may
     /// translate code that another CPU is just changing, and keep what it read (seen:
-    /// 6.12 panicked on the breakpoint of a patch that was long complete).
+    /// 6.12 panicked on the breakpoint of a patch that was long complete). On two cores that is
+    /// the faster way as well; not so for the others, whose waiting CPUs take their turns too.
     pub fn board(self) -> (&'static [&'static str], &'static str) {
         match self {
             Arch::X86_64 => (
