@@ -163,7 +163,7 @@ int main(int count, char **arguments)
 		if (!strcmp(arguments[i], "--list"))
 			list = 1;
 		else if (!strcmp(arguments[i], "--executed"))
-			return executed_anew();
+			return registered("main, executed"), early.failures;
 		else if (i + 1 == count)
 			break;
 		else if (!strcmp(arguments[i], "--only"))

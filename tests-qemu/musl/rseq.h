@@ -43,9 +43,6 @@ void registered(const char *where);
 /* cpu_id is -2, and sched_getcpu is right on every CPU. */
 void refused(const char *where);
 
-/* main of the program where a test has executed it: 0 if it is registered. */
-int executed_anew(void);
-
 /* Moves to the CPUs in turn, calling `look` on each with its number. */
 void on_each_cpu(void (*look)(const char *where, int cpu), const char *where);
 
