@@ -23,7 +23,7 @@ const OURS: [(&str, &str); 2] = [
 const HOOKS: &str = "obj/src/thread/rseq";
 
 /// The insertions of a variant on a CPU.
-fn insertions(arch: Arch, variant: Variant) -> Vec<Insertion> {
+fn insertions(source: &Path, arch: Arch, variant: Variant) -> Vec<Insertion> {
     let common = COMMON.iter().copied();
     let release = match variant {
         Variant::Stock => return Vec::new(),
@@ -34,13 +34,14 @@ fn insertions(arch: Arch, variant: Variant) -> Vec<Insertion> {
     common
         .chain(release)
         .filter(|one| one.arch.is_none_or(|only| only == arch))
+        .filter(|one| one.since.is_none() || source.join(one.file).exists())
         .collect()
 }
 
 /// The text of each file that a variant changes or adds.
 fn changed(source: &Path, arch: Arch, variant: Variant) -> Result<HashMap<&'static str, String>> {
     let mut files = HashMap::new();
-    for one in insertions(arch, variant) {
+    for one in insertions(source, arch, variant) {
         if !files.contains_key(one.file) {
             let path = source.join(one.file);
             let text = std::fs::read_to_string(&path).with_context(|| one.file.to_owned())?;
@@ -57,10 +58,11 @@ fn insert(text: &str, one: &Insertion) -> Result<String> {
     let places: Vec<usize> = text.match_indices(one.anchor).map(|(at, _)| at).collect();
     let [place] = places[..] else {
         bail!(
-            "{}: this musl is not one the insertions know: found {} times, not once: {:?}",
+            "{}: not a musl that the insertions were made for: {} places, where one is wanted, for {:?} ({})",
             one.file,
             places.len(),
-            one.anchor
+            one.anchor,
+            one.why
         );
     };
     let at = match one.side {
@@ -99,7 +101,7 @@ pub fn make(
     // What the base has changed and this one has not goes back to what it was.
     let mut stale: Vec<String> = Vec::new();
     if base.is_some() {
-        for one in insertions(arch, Variant::Hooked) {
+        for one in insertions(source, arch, Variant::Hooked) {
             let now = match files.get(one.file) {
                 Some(text) => text.clone(),
                 None => std::fs::read_to_string(source.join(one.file))?,
