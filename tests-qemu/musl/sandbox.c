@@ -126,6 +126,7 @@ static void threads_after(void)
 	pthread_t thread;
 	thrd_t other;
 	int i, result = 0;
+	seen = 0;
 	for (i = 0; i < scaled(200, 20, 20); i++) {
 		CHECK_IS(pthread_create(&thread, NULL, late_life, NULL), 0);
 		CHECK_IS(pthread_join(thread, NULL), 0);

@@ -45,6 +45,9 @@ void *shared(unsigned long size);
 /* Runs it in a child. Returns what waitpid says of that. */
 int in_child(void (*run)(void));
 
+/* main of a program that ends in that way, and tells the descriptor what it saw on the way. */
+int end_so(const char *way, int to, const int *failures, const char *text);
+
 /* The child's end: the checks have been told, exit 0. */
 #define DONE 0
 
