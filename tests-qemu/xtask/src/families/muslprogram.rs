@@ -83,7 +83,7 @@ impl Programs {
         shared.args(sources(lab));
         shared.arg("-L").arg(&programs.folder).arg("-llibrary");
         if boots {
-            shared.env("MUSL_LDSO", format!("/{}", programs.loader()));
+            shared.env("MUSL_LDSO_DIR", "/lib");
             let mut shell = programs.compiler(lab);
             shell.args(["-static", "-o"]);
             shell.arg(programs.folder.join("sh"));
@@ -164,10 +164,6 @@ impl Programs {
             ("lib/liblibrary.so", self.folder.join(LIBRARY)),
             ("bin/sh", self.folder.join("sh")),
         ]
-    }
-
-    fn loader(&self) -> String {
-        format!("lib/ld-musl-{}.so.1", self.arch)
     }
 
     fn compiler(&self, lab: &Lab) -> Command {
