@@ -84,7 +84,7 @@ pub fn make(
     base: Option<&Path>,
 ) -> Result<String> {
     let files = changed(source, arch, variant)?;
-    let stamp = stamp(source, library, &files)?;
+    let stamp = stamp(lab, source, library, &files)?;
     let stamped = folder.join("stamp");
     if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
         return Ok(stamp);
@@ -210,10 +210,17 @@ fn forget(build: &Path, stale: &[String]) -> Result<()> {
 }
 
 /// Everything that goes in.
-fn stamp(source: &Path, library: &Path, files: &HashMap<&str, String>) -> Result<String> {
+fn stamp(
+    lab: &Lab,
+    source: &Path,
+    library: &Path,
+    files: &HashMap<&str, String>,
+) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     source.hash(&mut hasher);
     std::fs::read(library)?.hash(&mut hasher);
+    std::fs::read(lab.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
+    super::specs::TEXTS.hash(&mut hasher);
     OURS.hash(&mut hasher);
     let mut sorted: Vec<_> = files.iter().collect();
     sorted.sort();
