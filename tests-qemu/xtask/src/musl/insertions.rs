@@ -9,7 +9,7 @@ use crate::arch::Arch;
 pub struct Insertion {
     /// The file, from the root of musl's source.
     pub file: &'static str,
-    /// From which version on musl has the file, where 1.2.3 has not.
+    /// A version that has the file, where 1.2.3 has not: there the insertion is left out.
     pub since: Option<&'static str>,
     /// For one CPU only.
     pub arch: Option<Arch>,
@@ -116,8 +116,8 @@ pub const COMMON: &[Insertion] = &[
         "\tif (__init_tp(__copy_tls(mem)) < 0)\n\t\ta_crash();\n",
         "\t__rseq_main();\n",
         "a static program: its only control block is installed and auxv is known (__init_libc stores it before). \
-         Not inside __init_tp, which the dynamic linker calls for a provisional block too, and with the kernel \
-         one area a thread is all there is. Later come constructors, which may start threads",
+         Not inside __init_tp, which the dynamic linker calls for a provisional block too, while the kernel \
+         knows one area a thread. Later come constructors, which may start threads",
     ),
     at(
         "ldso/dynlink.c",
@@ -152,7 +152,8 @@ pub const COMMON: &[Insertion] = &[
         "\t__rseq_keep();\n",
         "a joinable thread, or one on a stack of the program's: no handler of the program runs any more, and \
          the test for the last thread, which goes back to run atexit handlers, is past. The joiner frees the memory \
-         only after clear-tid (__tl_sync), so that no system call is needed; after the wake the area may be the joiner's",
+         only after clear-tid (__tl_sync), so that no system call is needed; before the wake, so that nobody who \
+         was told that the thread is over finds its state alive",
     ),
     at(
         "src/process/posix_spawn.c",
@@ -203,7 +204,7 @@ pub const COMMON: &[Insertion] = &[
         ),
     ),
     since(
-        "1.2.4",
+        "1.2.5",
         on(
             Arch::Aarch64,
             at(
@@ -220,7 +221,7 @@ pub const COMMON: &[Insertion] = &[
         ),
     ),
     since(
-        "1.2.4",
+        "1.2.5",
         on(
             Arch::Aarch64,
             at(
@@ -239,7 +240,7 @@ pub const COMMON: &[Insertion] = &[
         ),
     ),
     since(
-        "1.2.4",
+        "1.2.5",
         on(
             Arch::Riscv64,
             at(
@@ -258,7 +259,7 @@ pub const COMMON: &[Insertion] = &[
         ),
     ),
     since(
-        "1.2.4",
+        "1.2.5",
         on(
             Arch::Riscv64,
             at(

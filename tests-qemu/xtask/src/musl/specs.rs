@@ -55,6 +55,9 @@ crtendS.o%s %:getenv(MUSL_ROOT /lib/crtn.o)
 
 ";
 
+/// What both are made from.
+pub const TEXTS: [&str; 2] = [WRAPPER, SPECS];
+
 /// Writes both below `root`.
 pub fn write(arch: Arch, root: &Path) -> Result<()> {
     // libgcc's out-of-line atomics ask for __getauxval, which this musl does not export.

@@ -72,7 +72,8 @@ fn insert(text: &str, one: &Insertion) -> Result<String> {
     Ok(format!("{}{}{}", &text[..at], one.text, &text[at..]))
 }
 
-/// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is made again.
+/// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is
+/// made again. Returns what tells this build from others.
 pub fn make(
     lab: &Lab,
     arch: Arch,
@@ -81,12 +82,12 @@ pub fn make(
     library: &Path,
     folder: &Path,
     base: Option<&Path>,
-) -> Result<()> {
+) -> Result<String> {
     let files = changed(source, arch, variant)?;
-    let stamp = stamp(source, library, &files)?;
+    let stamp = stamp(lab, source, library, &files)?;
     let stamped = folder.join("stamp");
     if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
-        return Ok(());
+        return Ok(stamp);
     }
     let _step = lab
         .progress
@@ -148,8 +149,8 @@ pub fn make(
         forget(&build, &stale)?;
     }
     run_make(&build, &["all"])?;
-    std::fs::write(stamped, stamp)?;
-    Ok(())
+    std::fs::write(stamped, &stamp)?;
+    Ok(stamp)
 }
 
 /// `IMPH` is a blanket "everything reads these headers"; what really does is in the .d files.
@@ -209,10 +210,17 @@ fn forget(build: &Path, stale: &[String]) -> Result<()> {
 }
 
 /// Everything that goes in.
-fn stamp(source: &Path, library: &Path, files: &HashMap<&str, String>) -> Result<String> {
+fn stamp(
+    lab: &Lab,
+    source: &Path,
+    library: &Path,
+    files: &HashMap<&str, String>,
+) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     source.hash(&mut hasher);
     std::fs::read(library)?.hash(&mut hasher);
+    std::fs::read(lab.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
+    super::specs::TEXTS.hash(&mut hasher);
     OURS.hash(&mut hasher);
     let mut sorted: Vec<_> = files.iter().collect();
     sorted.sort();
@@ -224,4 +232,53 @@ fn stamp(source: &Path, library: &Path, files: &HashMap<&str, String>) -> Result
 fn copy(from: &Path, to: &PathBuf) -> Result<()> {
     let mut cp = command("cp");
     finish(cp.arg("-a").arg(from).arg(to), "cp")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_insertion_goes_where_its_anchor_is() {
+        let one = DETACHED;
+        let text = format!("a\n{}z\n", one.anchor);
+        let inserted = insert(&text, &one).unwrap();
+        assert_eq!(inserted, format!("a\n{}{}z\n", one.anchor, one.text));
+    }
+
+    #[test]
+    fn an_anchor_that_is_not_there_once_is_an_error() {
+        let one = DETACHED;
+        for text in [String::new(), one.anchor.repeat(2)] {
+            let why = insert(&text, &one).unwrap_err().to_string();
+            assert!(why.contains(one.file) && why.contains("places"), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_variants_differ_in_one_file() {
+        let source = Path::new("/nonexistent");
+        let common = insertions(source, Arch::X86_64, Variant::DetachedAbsent);
+        for variant in [Variant::Hooked, Variant::DetachedAfterUnmap] {
+            let all = insertions(source, Arch::X86_64, variant);
+            assert_eq!(all.len(), common.len() + 1);
+            assert_eq!(all[common.len()].file, DETACHED.file);
+        }
+        assert!(insertions(source, Arch::X86_64, Variant::Stock).is_empty());
+    }
+
+    #[test]
+    fn every_insertion_is_in_the_guide() {
+        let guide = include_str!("../../../../docs/embedding.md");
+        for one in COMMON.iter().chain([&DETACHED]) {
+            assert!(guide.contains(&format!("`{}`", one.file)), "{}", one.file);
+            // The call itself; includes and labels are told in words.
+            for line in one.text.lines().map(str::trim) {
+                let call = line.split(';').next().unwrap_or_default();
+                if line.starts_with("__rseq") {
+                    assert!(guide.contains(call), "{}: {call}", one.file);
+                }
+            }
+        }
+    }
 }
