@@ -196,7 +196,8 @@ static void *struck(void *argument)
 /* As fast as threads are made and end: handlers run first thing, last thing, and in the midst. */
 static void signal_handlers(void)
 {
-	struct itimerval often = { { 0, 200 }, { 0, 200 } }, never = { { 0, 0 }, { 0, 0 } };
+	int period = scaled(200, 5000, 2000);
+	struct itimerval often = { { 0, period }, { 0, period } }, never = { { 0, 0 }, { 0, 0 } };
 	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
 	int i;
 	sigaction(SIGALRM, &action, NULL);

@@ -20,13 +20,13 @@
 #define AT_A_TIME 16
 
 static sem_t places;
-static int ended, stop, handled;
+static int ended, stop, handled, available;
 
 static void handler(int number)
 {
 	int before = errno;
 	(void)number;
-	if (kernel_has_rseq() && cpu_id() < 0)
+	if (available && cpu_id() < 0)
 		fail(__FILE__, __LINE__, "a handler finds cpu_id %d", cpu_id());
 	__atomic_add_fetch(&handled, 1, __ATOMIC_RELAXED);
 	errno = before;
@@ -51,6 +51,7 @@ static void *mapper(void *argument)
 			continue;
 		memset(at, 0xaa, 4096);
 		munmap(at, size);
+		usleep(scaled(200, 500, 500));
 		size = size < 1 << 20 ? size * 2 : 4096;
 	}
 	return argument;
@@ -60,7 +61,7 @@ static void *signaller(void *argument)
 {
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		kill(getpid(), SIGUSR1);
-		usleep(200);
+		usleep(scaled(1000, 5000, 5000));
 	}
 	return argument;
 }
@@ -83,12 +84,24 @@ static void one_more(int number)
 		pthread_detach(thread);
 }
 
+static int threads_each(void)
+{
+#ifdef SHARED
+	return scaled(2000, 200, 200);
+#else
+	return scaled(20000, 200, 200);
+#endif
+}
+
 static void process(void)
 {
-	struct itimerval often = { { 0, 500 }, { 0, 500 } };
+	/* Not so often that a slow machine does nothing else. */
+	int period = scaled(1000, 20000, 5000);
+	struct itimerval often = { { 0, period }, { 0, period } };
 	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
-	int threads = scaled(20000, 300, 200), i;
+	int threads = threads_each(), i;
 	pthread_t beside[2];
+	available = kernel_has_rseq();
 	sem_init(&places, 0, AT_A_TIME);
 	sigaction(SIGALRM, &action, NULL);
 	sigaction(SIGUSR1, &action, NULL);
@@ -110,7 +123,7 @@ static void process(void)
 
 static void detached_storm(void)
 {
-	int processes = scaled(PROCESSES, 4, 2), dead = 0, i, status;
+	int processes = scaled(PROCESSES, 3, 2), dead = 0, i, status;
 	pid_t children[PROCESSES];
 	for (i = 0; i < processes; i++) {
 		children[i] = fork();
@@ -126,7 +139,7 @@ static void detached_storm(void)
 	}
 	printf("@fact dead %d/%d\n", dead, processes);
 	fflush(stdout);
-	tell("%d processes of %d threads", processes, scaled(20000, 300, 200));
+	tell("%d processes of %d threads", processes, threads_each());
 }
 
 const struct test storm_tests[] = {
