@@ -11,7 +11,11 @@ mod cprogram;
 mod demo;
 mod host;
 mod link;
+mod musl;
+mod muslmore;
+mod muslprogram;
 mod ownership;
+mod pigz;
 mod sections;
 mod suite;
 
@@ -95,6 +99,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(sections::Sections),
         Box::new(ownership::Ownership),
         Box::new(capi::Capi),
+        Box::new(musl::Musl),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]
