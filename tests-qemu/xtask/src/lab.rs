@@ -179,6 +179,11 @@ impl Lab {
     /// Runs a guest at `place`; an error means that it could not be run.
     pub fn run(&self, place: &Place, guest: Guest, arguments: &[String]) -> Made<Run> {
         let program = self.guest(place.arch, guest)?;
+        self.run_program(place, &program, arguments)
+    }
+
+    /// Runs any static program for that CPU at `place`; where it boots it is PID 1 and has to power off.
+    pub fn run_program(&self, place: &Place, program: &Path, arguments: &[String]) -> Made<Run> {
         let emulator = |name: String| {
             which::which(&name).map_err(|_| Trouble::Missing(format!("{name} is not installed")))
         };
@@ -186,14 +191,14 @@ impl Lab {
             Machine::Native => {
                 let release = nix_release();
                 self.finish(
-                    command(&program).args(arguments),
+                    command(program).args(arguments),
                     format!("Linux {release}"),
                 )
             }
             Machine::User => {
                 let emulator = emulator(user_emulator(place.arch))?;
                 self.finish(
-                    command(emulator).arg(&program).args(arguments),
+                    command(emulator).arg(program).args(arguments),
                     "qemu-user".to_owned(),
                 )
             }
@@ -202,7 +207,7 @@ impl Lab {
                 let kernel = self.kernel(line, place.arch)?;
                 let folder = tempfile::tempdir().map_err(|error| missing(error.into()))?;
                 let archive = folder.path().join("initramfs");
-                initramfs::write(&program, &archive).map_err(missing)?;
+                initramfs::write(program, &archive).map_err(missing)?;
                 let mut boot = boot(
                     place.arch,
                     line,
