@@ -190,10 +190,7 @@ impl Lab {
         match &place.machine {
             Machine::Native => {
                 let release = nix_release();
-                self.finish(
-                    command(program).args(arguments),
-                    format!("Linux {release}"),
-                )
+                self.finish(command(program).args(arguments), format!("Linux {release}"))
             }
             Machine::User => {
                 let emulator = emulator(user_emulator(place.arch))?;
