@@ -11,7 +11,9 @@ mod cprogram;
 mod demo;
 mod host;
 mod link;
+mod origin;
 mod ownership;
+mod runtimes;
 mod sections;
 mod suite;
 
@@ -95,6 +97,8 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(sections::Sections),
         Box::new(ownership::Ownership),
         Box::new(capi::Capi),
+        Box::new(origin::Origin),
+        Box::new(runtimes::Runtimes),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]
