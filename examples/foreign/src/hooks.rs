@@ -62,7 +62,7 @@ pub fn stop() -> Result<Memory, Error> {
             thread.on_exit_release_masked(&mask).is_ok()
         };
         // Open again, unlike in a libc's own exit path: the libc has one to go yet, and while it waits there for a lock
-        // of its own, whoever holds that lock may wait for this thread to take a signal (setuid(2) does, in all threads).
+        // of its own, whoever holds that lock may wait for this thread to take a signal (setuid(3) does, in all threads).
         // Nothing registers any more, since the area says that this thread exits.
         mask.restore()?;
         released
