@@ -1,7 +1,7 @@
 //! rseq-rt under origin, a runtime without libc: `embed` is the embedding, and this the program that puts it to the test.
 //!
 //! ```text
-//! origin-embedding [--threads N] [--rounds N] [--expect-unavailable]
+//! cargo run --release --manifest-path examples/origin/Cargo.toml -- [--threads N] [--rounds N] [--expect-unavailable]
 //! ```
 //!
 //! Each round starts N threads that are joined, N that are detached, and N that are detached when they have left

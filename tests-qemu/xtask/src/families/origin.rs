@@ -8,7 +8,7 @@ use nix::sys::signal::SIGSEGV;
 use super::{Family, Job, Lane, Selection, place_needs};
 use crate::arch::Arch;
 use crate::cargo::{cargo, finish};
-use crate::compiler::{self, Compiler};
+use crate::compiler;
 use crate::install::Need;
 use crate::kernel::Line;
 use crate::lab::Lab;
@@ -145,19 +145,9 @@ fn build(lab: &Lab, arch: Arch, without_release: bool) -> Result<PathBuf, Troubl
     let missing = |error: anyhow::Error| Trouble::Missing(format!("{error:#}"));
     let compiler = compiler::find(arch, lab.install, &lab.progress).map_err(missing)?;
     let folder = lab.root.join(FOLDER);
-    let mut build = compiler.build();
-    if compiler != Compiler::Current {
-        // The one word on this wins that comes last.
-        build.arg("-Zbuild-std=core,alloc,compiler_builtins");
-    }
+    let mut build = compiler.build_with("core,alloc,compiler_builtins");
     build
-        .args([
-            "--quiet",
-            "--release",
-            "--locked",
-            "--manifest-path",
-            MANIFEST,
-        ])
+        .args(["--quiet", "--release", "--manifest-path", MANIFEST])
         .args(["--target", arch.target(), "--target-dir"])
         .arg(&folder)
         .current_dir(&lab.root)
@@ -212,7 +202,6 @@ fn form(lab: &Lab) -> Result<(Verdict, Finished), Trouble> {
     let lint = [
         "--quiet",
         "--release",
-        "--locked",
         "--target-dir",
         FOLDER,
         "--",
