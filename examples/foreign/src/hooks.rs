@@ -64,7 +64,9 @@ pub fn stop() -> Result<Memory, Error> {
         // Open again, unlike in a libc's own exit path: the libc has one to go yet, and while it waits there for a lock
         // of its own, whoever holds that lock may wait for this thread to take a signal (setuid(3) does, in all threads).
         // Nothing registers any more, since the area says that this thread exits.
-        mask.restore()?;
+        if !cfg!(feature = "left-blocked") {
+            mask.restore()?;
+        }
         released
     };
     ledger::stopped();
