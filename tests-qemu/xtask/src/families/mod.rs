@@ -14,8 +14,10 @@ mod link;
 mod musl;
 mod muslmore;
 mod muslprogram;
+mod origin;
 mod ownership;
 mod pigz;
+mod runtimes;
 mod sections;
 mod suite;
 
@@ -100,6 +102,8 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(ownership::Ownership),
         Box::new(capi::Capi),
         Box::new(musl::Musl),
+        Box::new(origin::Origin),
+        Box::new(runtimes::Runtimes),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]
