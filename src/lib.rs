@@ -14,6 +14,7 @@ mod foreign;
 mod fork;
 mod kernel;
 mod mask;
+pub mod percpu;
 mod process;
 mod reclaim;
 mod register;
