@@ -71,7 +71,8 @@ macro_rules! step {
         concat!(
             "dec dword ptr [{steps}]\n",
             "jnz 23f\n",
-            "mov dword ptr [{steps} + 8], 1\n",
+            "mov {spin:e}, 1\n",
+            "mov dword ptr [{steps} + 8], {spin:e}\n",
             "22: cmp dword ptr [{steps} + 4], 0\n",
             "je 23f\n",
             "dec dword ptr [{steps} + 4]\n",

@@ -22,7 +22,7 @@ macro_rules! section {
         #[cfg(feature = "inject")]
         pub(crate) mod $name {
             use super::*;
-            section!(@fn injected $operands ($($differs)?) ($($($temporary)*)?) (steps)
+            section!(@fn injected $operands ($($differs)?) ($($($temporary)*)?) (steps spin)
                 { section!(@text (step!()) $($line,)* commit $relaxed) }
                 { section!(@text (step!()) $($line,)* commit $release) });
         }
@@ -33,7 +33,7 @@ macro_rules! section {
     (@text ($step:expr) $($line:literal,)* commit $commit:literal) => {
         concat!(enter!("{range}" $step), $($line, "\n", $step,)* $commit, "\n", leave!())
     };
-    (@fn $name:ident ($($operand:ident),*) ($($differs:ident)?) ($($temporary:ident)*) ($($steps:ident)?)
+    (@fn $name:ident ($($operand:ident),*) ($($differs:ident)?) ($($temporary:ident)*) ($($steps:ident $spin:ident)?)
         { $relaxed:expr } { $release:expr }
     ) => {
         /// # Safety
@@ -47,9 +47,9 @@ macro_rules! section {
             $($steps: *mut Steps,)?
         ) -> Result<(), Miss> {
             if RELEASE {
-                section!(@asm $release, I, T, area, slots, ($($operand)* $($steps)?) ($($temporary)*) ($($differs)?));
+                section!(@asm $release, I, T, area, slots, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
             } else {
-                section!(@asm $relaxed, I, T, area, slots, ($($operand)* $($steps)?) ($($temporary)*) ($($differs)?));
+                section!(@asm $relaxed, I, T, area, slots, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
             }
             Ok(())
         }
@@ -93,7 +93,7 @@ macro_rules! section_pop {
         #[cfg(feature = "inject")]
         pub(crate) mod pop {
             use super::*;
-            section_pop!(@fn injected (steps)
+            section_pop!(@fn injected (steps spin)
                 { section_pop!(@text (step!()) ($($line,)*) $relaxed ($($range,)*) ($($abort),*)) }
                 { section_pop!(@text (step!()) ($($line,)*) $release ($($range,)*) ($($abort),*)) });
         }
@@ -114,7 +114,7 @@ macro_rules! section_pop {
     };
     (@lines () $($line:literal,)*) => { concat!($($line, "\n",)*) };
     (@lines ($step:expr) $($line:literal,)*) => { concat!($($line, "\n", $step,)*) };
-    (@fn $name:ident ($($steps:ident)?) { $relaxed:expr } { $release:expr }) => {
+    (@fn $name:ident ($($steps:ident $spin:ident)?) { $relaxed:expr } { $release:expr }) => {
         /// # Safety
         /// 1. The conditions of the operation of this name, in [`crate::percpu`].
         #[inline(always)]
@@ -129,15 +129,15 @@ macro_rules! section_pop {
         ) -> Result<*mut u8, Miss> {
             let (head, code);
             if RELEASE {
-                section_pop!(@asm $release, I, T, area, slots, word, empty, link, head, code, ($($steps)?));
+                section_pop!(@asm $release, I, T, area, slots, word, empty, link, head, code, ($($steps $spin)?));
             } else {
-                section_pop!(@asm $relaxed, I, T, area, slots, word, empty, link, head, code, ($($steps)?));
+                section_pop!(@asm $relaxed, I, T, area, slots, word, empty, link, head, code, ($($steps $spin)?));
             }
             popped(head, empty, code)
         }
     };
     (@asm $template:expr, $I:ident, $T:ident, $area:ident, $slots:ident, $word:ident, $empty:ident, $link:ident,
-        $head:ident, $code:ident, ($($steps:ident)?)
+        $head:ident, $code:ident, ($($steps:ident $spin:ident)?)
     ) => {
         // SAFETY: by the caller's (1) the area is the thread's, and every address that is formed may be accessed.
         unsafe {
@@ -152,6 +152,7 @@ macro_rules! section_pop {
                 head = out(reg) $head,
                 t = out(reg) $code,
                 next = out(reg) _,
+                $($spin = out(reg) _,)?
                 id = const $I::OFFSET,
                 shift = const Shift::<$T>::OF,
                 signature = const SIGNATURE,
