@@ -21,6 +21,7 @@ mod register;
 mod scoped;
 mod slice;
 mod state;
+pub mod structures;
 mod syscall;
 mod thread;
 

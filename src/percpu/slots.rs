@@ -129,6 +129,27 @@ impl<'a, I: Index, T: Sync> Slots<'a, I, T> {
         )
     }
 
+    /// As [`Self::new`], for an array: what is wrong with it, the compiler says.
+    pub const fn of<const N: usize>(storage: &'a [T; N]) -> Self {
+        const {
+            assert!(
+                size_of::<T>().is_power_of_two(),
+                "the size of a slot is no power of two"
+            );
+            assert!(size_of::<T>() >= size_of::<usize>(), "a slot has no word");
+            assert!(
+                align_of::<T>() >= align_of::<usize>(),
+                "a slot is misaligned"
+            );
+            assert!(N > 0 && N <= i32::MAX as usize, "no slot, or too many");
+        }
+        Self {
+            base: NonNull::from_ref(storage).cast(),
+            count: N,
+            storage: PhantomData,
+        }
+    }
+
     /// `count` slots from `base`, `stride` bytes from each to the next, for callers that hold an address.
     ///
     /// # Errors
