@@ -24,6 +24,7 @@ pub mod seccomp;
 pub mod show;
 pub mod signals;
 pub mod stack;
+pub mod structures;
 pub mod sys;
 pub mod tcb;
 pub mod thread;
