@@ -77,34 +77,30 @@ unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
     unsafe { crowd::subject::<Subject<I>>() }.once(false);
 }
 
-/// Takes what is in all slots and in the overflow slot; how many. `give_back` puts them there again.
+/// Takes what is in all slots and in the overflow slot, and gives it back if asked to; how many.
 fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, give_back: bool) -> Result<usize, Failed> {
-    // Given back when the slot is open again: its threads have nowhere else to put theirs if the overflow slot is full.
     let mut got = [None; CARDS];
     let mut count = 0;
-    for slot in 0..=SLOTS {
-        let mut places = got.iter_mut();
-        let each = |pointer: NonNull<Card>| {
-            count += 1;
-            // SAFETY: cards alone are stored, and they stay.
-            unsafe { pointer.as_ref() }.take(&subject.held);
-            if let Some(place) = places.next() {
-                *place = Some(pointer);
-            }
-        };
-        if slot < SLOTS {
-            match subject.pool.drain(slot, fence, each) {
-                Ok(_) | Err(DrainError::Busy) => {}
-                Err(_) => check!(false, "the drain of slot ", slot as u32, " was refused"),
-            }
-        } else if !give_back {
-            subject.pool.drain_overflow(None::<Current<'_, I>>, each);
+    let mut each = |pointer: NonNull<Card>| {
+        // SAFETY: cards alone are stored, and they stay.
+        unsafe { pointer.as_ref() }.take(&subject.held);
+        if let Some(place) = got.get_mut(count) {
+            *place = Some(pointer);
         }
-        for pointer in got.iter_mut().filter_map(Option::take) {
-            if give_back {
-                subject.put(None, pointer);
-            }
+        count += 1;
+    };
+    for slot in 0..SLOTS {
+        match subject.pool.drain(slot, fence, &mut each) {
+            Ok(_) | Err(DrainError::Busy) => {}
+            Err(_) => check!(false, "the drain of slot ", slot as u32, " was refused"),
         }
+    }
+    subject
+        .pool
+        .drain_overflow(None::<Current<'_, I>>, &mut each);
+    // The own slot first: threads that have none need the room in the overflow slot.
+    for pointer in got.into_iter().flatten().filter(|_| give_back) {
+        subject.put(here::<I>(), pointer);
     }
     Ok(count)
 }

@@ -74,8 +74,12 @@ pub unsafe fn subject<T>() -> &'static T {
 static TIDS: [AtomicU32; ALIVE] = [const { AtomicU32::new(0) }; ALIVE];
 /// What each of them does, with its number.
 static WORK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+/// How many work at a time.
+static PLACES: AtomicUsize = AtomicUsize::new(1);
 /// How many have done it.
 static DONE: AtomicUsize = AtomicUsize::new(0);
+/// How many of those with this place.
+static DONE_HERE: [AtomicUsize; ALIVE] = [const { AtomicUsize::new(0) }; ALIVE];
 
 /// One crowd.
 pub struct Crowd {
@@ -93,7 +97,8 @@ enum Started {
 }
 
 fn work(number: usize) {
-    let tid = TIDS.get(number % ALIVE);
+    let place = number % PLACES.load(Relaxed).max(1);
+    let tid = TIDS.get(place);
     if let Some(tid) = tid {
         tid.store(process::gettid(), Relaxed);
     }
@@ -102,6 +107,9 @@ fn work(number: usize) {
     unsafe { core::mem::transmute::<*mut (), fn(usize)>(work)(number) };
     if let Some(tid) = tid {
         tid.store(0, Relaxed);
+    }
+    if let Some(done) = DONE_HERE.get(place) {
+        done.fetch_add(1, Release);
     }
     DONE.fetch_add(1, Release);
 }
@@ -152,7 +160,7 @@ pub fn begin(ctx: &Ctx<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Runs the crowd on `subject`; `beside` is what the main thread does meanwhile, again and again.
+/// Runs the crowd of this process on `subject`; `beside` is what the main thread does meanwhile, again and again.
 pub fn run<T>(
     ctx: &Ctx<'_>,
     subject: &'static T,
@@ -161,8 +169,8 @@ pub fn run<T>(
 ) -> Result<(), Failed> {
     set_subject(subject);
     WORK.store(crowd.work as *mut (), Release);
-    DONE.store(0, Relaxed);
     let (alive, cpus) = (threads(ctx), witness::cpus());
+    PLACES.store(alive, Relaxed);
     // SAFETY: handle (1) the handlers of these tests use the structures, which bear it, and atomics.
     unsafe { signals::handle(SIGUSR1 as i32, crowd.handler, 0)? };
     let pause = Span::micros(ctx.scale(50, 2_000, 5_000));
@@ -170,16 +178,21 @@ pub fn run<T>(
     let mut started: [Option<Started>; ALIVE] = [const { None }; ALIVE];
     let mut turn = 0;
     for number in 0..alive * crowd.generations {
-        let Some(place) = started.get_mut(number % alive) else {
+        let (at, generation) = (number % alive, number / alive);
+        let (Some(place), Some(done)) = (started.get_mut(at), DONE_HERE.get(at)) else {
             continue;
         };
+        // The one before may wait for what the main thread does meanwhile.
+        while done.load(Acquire) < generation {
+            turn += 1;
+            shake(cpus, turn);
+            beside()?;
+            sched::relax();
+        }
         if let Some(before) = place.take() {
             join(before)?;
         }
         *place = Some(start(number)?);
-        turn += 1;
-        shake(cpus, turn);
-        beside()?;
     }
     while DONE.load(Acquire) < alive * crowd.generations {
         turn += 1;
