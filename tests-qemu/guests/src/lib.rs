@@ -19,6 +19,7 @@ pub mod hooked;
 pub mod hooks;
 pub mod mem;
 pub mod panic;
+pub mod percpu;
 pub mod runtime_tests;
 pub mod seccomp;
 pub mod show;
