@@ -15,6 +15,11 @@
 //! Every operation may be interrupted by a handler that uses the same structure: a section that is interrupted is
 //! aborted and tried again, and the overflow paths are lock-free.
 //!
+//! # How many slots
+//! By CPU, one more than the highest number in `/sys/devices/system/cpu/possible` (`0-7`: 8), which the runtime reads once:
+//! *possible*, not online, since a CPU may come later and numbers may have holes. By concurrency id, the same number is always
+//! enough. A thread whose number has no slot uses the overflow slot, so that too few is slow and never wrong.
+//!
 //! # Draining another CPU's slot
 //! An atomic instruction from elsewhere is worth nothing against a section that has compared and not yet stored. So
 //! the drain closes the slot (a mark that sections store nothing over), has the kernel abort every section in flight
@@ -25,7 +30,8 @@
 //!
 //! # One process
 //! Sections of two processes exclude each other on one CPU, but a concurrency id and the fence are of one process
-//! alone: a structure in memory that is shared between processes is not supported.
+//! alone: a structure in memory that is shared between processes is not supported. In a fork child, what another thread of
+//! the parent had in hand at that moment is lost, as with any structure.
 
 mod buffer;
 mod bytes;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, Nothing};
 
 use crate::fake::{Alone, Fake, Kernel};
-use crate::world::{CPUS, Weather, explore, switches, weather};
+use crate::world::{CPUS, FEW, Weather, explore, switches, weather};
 
 const ROOM: usize = 14;
 type Pool<'a> = Buffer<'a, u32, ROOM>;
@@ -114,7 +114,7 @@ fn try_all(
         given.sort_unstable();
         all == given
     });
-    assert!(wrong.is_some() || plans > 10, "{plans} plans");
+    assert!(wrong.is_some() || plans > FEW, "{plans} plans");
     wrong
 }
 
@@ -175,6 +175,7 @@ fn registered_and_unregistered() {
 
 /// The broken variant: a kernel that answers 0 to the fence and aborts nothing.
 #[test]
+#[cfg_attr(miri, ignore = "too few plans there")]
 fn without_the_fence_a_pointer_is_lost_or_given_twice() {
     for does in [[Push], [Pop]] {
         let roles: [(usize, bool, &[Do]); 2] = [(0, true, &does), (1, true, &[Drain(0)])];

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use rseq_rt::structures::{Bytes, BytesSlot, DrainError, Fence, NotPushed};
 
 use crate::fake::{Alone, Fake, Kernel};
-use crate::world::{CPUS, Weather, explore, switches, weather};
+use crate::world::{CPUS, FEW, Weather, explore, switches, weather};
 
 const ROOM: usize = 112;
 type Log<'a> = Bytes<'a, ROOM>;
@@ -74,7 +74,7 @@ fn try_all(
         stored.sort_unstable();
         found == stored
     });
-    assert!(wrong.is_some() || plans > 10, "{plans} plans");
+    assert!(wrong.is_some() || plans > FEW, "{plans} plans");
     wrong
 }
 
@@ -94,6 +94,7 @@ fn registered_and_unregistered() {
 
 /// The broken variant: a kernel that answers 0 to the fence and aborts nothing.
 #[test]
+#[cfg_attr(miri, ignore = "too few plans there")]
 fn without_the_fence_a_record_is_lost_or_found_twice() {
     assert!(try_all(&[0, 1], NOBODY, switches(2), false).is_some());
 }

@@ -4,7 +4,7 @@ use rseq_rt::percpu::{CpuId, Slots};
 use rseq_rt::structures::{Counter, CounterSlot};
 
 use crate::fake::Fake;
-use crate::world::{CPUS, Weather, explore, switches, weather};
+use crate::world::{CPUS, FEW, Weather, explore, switches, weather};
 
 /// Actor `me` adds `100^me` twice and takes it away once.
 fn try_all(cpus: &[usize], unregistered: usize, unprotected: usize, weather: Weather) -> bool {
@@ -29,7 +29,7 @@ fn try_all(cpus: &[usize], unregistered: usize, unprotected: usize, weather: Wea
         let expected = (0..cpus.len() as u32).map(|me| 100_usize.pow(me)).sum();
         counter.sum() == expected
     });
-    assert!(wrong.is_some() || plans > 10, "{plans} plans");
+    assert!(wrong.is_some() || plans > FEW, "{plans} plans");
     wrong.is_none()
 }
 
@@ -43,6 +43,7 @@ fn registered_and_unregistered() {
 
 /// The broken variant: a thread that the kernel does not abort adds to a slot.
 #[test]
+#[cfg_attr(miri, ignore = "too few plans there")]
 fn a_thread_that_nobody_aborts_loses_a_part() {
     assert!(!try_all(&[0, 0], NOBODY, 0, switches(2)));
 }

@@ -230,7 +230,8 @@ fn rounds<const OP: u32, K: Membarrier>(
     let thread = hooked::start_joinable(64 * 1024, worker::<OP>, 0)?;
     let (mut round, mut wrong) = (0, 0);
     let there_are = if matches!(OP, POP | BUFFER_POP) { 1 } else { 2 };
-    'steps: for step in 1..=STEPS {
+    // The last step first: it is the one before the commit.
+    'steps: for step in (1..=STEPS).rev() {
         let mut left = rounds;
         for _ in 0..50 * rounds {
             if left == 0 {
