@@ -45,6 +45,7 @@ impl<I: Index> Subject<I> {
             }
             Err(Nothing::Empty | Nothing::Busy) => {
                 self.missed.fetch_add(1, Relaxed);
+                sched::relax();
             }
         }
     }
@@ -110,7 +111,7 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     let slots = place([const { BufferSlot::<ROOM>::new() }; SLOTS])?;
     let subject = place(Subject {
         pool: Buffer::<Card, ROOM, I>::new(slots),
-        rounds: ctx.scale(20_000, 400, 600) as usize,
+        rounds: ctx.scale(20_000, 300, 300) as usize,
         held: Held::new(),
         missed: AtomicUsize::new(0),
         full: AtomicU32::new(0),

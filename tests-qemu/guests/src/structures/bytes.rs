@@ -122,7 +122,7 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     let slots = place([const { BytesSlot::<ROOM>::new() }; SLOTS])?;
     let subject = place(Subject {
         log: Bytes::<ROOM, I>::new(slots),
-        rounds: ctx.scale(300, 40, 40) as u32,
+        rounds: ctx.scale(300, 20, 20) as u32,
         stored: [const { AtomicUsize::new(0) }; 2],
         refused: AtomicUsize::new(0),
     })?;

@@ -173,7 +173,7 @@ pub fn run<T>(
     PLACES.store(alive, Relaxed);
     // SAFETY: handle (1) the handlers of these tests use the structures, which bear it, and atomics.
     unsafe { signals::handle(SIGUSR1 as i32, crowd.handler, 0)? };
-    let pause = Span::micros(ctx.scale(50, 2_000, 5_000));
+    let pause = Span::micros(ctx.scale(50, 500, 5_000));
     let storm = Storm::start(&TIDS, SIGUSR1 as i32, pause)?;
     let mut started: [Option<Started>; ALIVE] = [const { None }; ALIVE];
     let mut turn = 0;
