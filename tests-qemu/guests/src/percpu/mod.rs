@@ -1,6 +1,7 @@
 //! The tests of the per-CPU operations.
 
 pub mod edges;
+pub mod orders;
 mod rig;
 mod single;
 mod slot;
