@@ -7,6 +7,7 @@ mod single;
 mod slot;
 pub mod steps;
 pub mod stress;
+pub mod unprotected;
 mod work;
 
 use crate::check;
