@@ -1,11 +1,13 @@
 //! The tests of the per-CPU operations.
 
 pub mod edges;
+pub mod orders;
 mod rig;
 mod single;
 mod slot;
 pub mod steps;
 pub mod stress;
+pub mod unprotected;
 mod work;
 
 use crate::check;
