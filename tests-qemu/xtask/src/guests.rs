@@ -18,6 +18,8 @@ pub enum Guest {
     Suite,
     /// The hooks as symbols of their own.
     Sizes,
+    /// The per-CPU operations as symbols of their own.
+    Golden,
 }
 
 impl Guest {
@@ -27,6 +29,7 @@ impl Guest {
             Guest::Init => "init",
             Guest::Suite => "suite",
             Guest::Sizes => "sizes",
+            Guest::Golden => "golden",
         }
     }
 }
