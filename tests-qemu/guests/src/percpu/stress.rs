@@ -148,7 +148,7 @@ fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
     super::init(ctx)?;
     rig::handler()?;
     rig::SOON.store(ctx.scale(5, 100, 100), Relaxed);
-    PIECES.store(ctx.scale(300, 40, 50), Relaxed);
+    PIECES.store(ctx.scale(150, 20, 50), Relaxed);
     let workers = (ctx.facts.cpus as usize * 6).min(WORKERS);
     let native = ctx.scale == Scale::Native;
     let actions: &[Action] = if native { &ACTIONS } else { &[Action::Any] };
