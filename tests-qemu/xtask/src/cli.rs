@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::arch::Arch;
+use crate::musl::Variant;
 
 /// Builds, boots and judges the guests of rseq-rt.
 #[derive(Parser)]
@@ -24,6 +25,8 @@ pub enum Command {
     Test(TestArgs),
     /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config file.
     Staticlib(StaticlibArgs),
+    /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
+    Musl(MuslArgs),
 }
 
 /// `cargo xtask demo`
@@ -94,6 +97,23 @@ pub struct StaticlibArgs {
     #[arg(long)]
     pub trio: bool,
     /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// `cargo xtask musl`
+#[derive(Args)]
+pub struct MuslArgs {
+    /// The CPU (default: this machine's).
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+    /// Where bin/musl-gcc, include/ and lib/ are made.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// For the tests: musl as it comes, or with a hook at the wrong place.
+    #[arg(long, value_enum, default_value = "hooked", hide = true)]
+    pub variant: Variant,
+    /// Install and fetch nothing on this machine.
     #[arg(long)]
     pub no_install: bool,
 }

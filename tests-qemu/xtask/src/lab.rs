@@ -15,6 +15,7 @@ use crate::compiler;
 use crate::guests::{self, Guest};
 use crate::initramfs;
 use crate::kernel::{self, Kernel, Line};
+use crate::musl::{self, Variant};
 use crate::outcome::{Cell, Trouble};
 use crate::place::{Machine, Place, system_emulator, user_emulator};
 use crate::process::{self, Finished, command};
@@ -36,6 +37,7 @@ pub struct Lab {
     guests: [OnceLock<Made<PathBuf>>; 3],
     names: [OnceLock<Made<Vec<String>>>; 3],
     kernels: Mutex<Shelf>,
+    musls: Mutex<HashMap<(Arch, Variant), Made<PathBuf>>>,
 }
 
 #[derive(Default)]
@@ -71,6 +73,7 @@ impl Lab {
             guests: Default::default(),
             names: Default::default(),
             kernels: Mutex::default(),
+            musls: Mutex::default(),
         })
     }
 
@@ -94,6 +97,16 @@ impl Lab {
             guests::build(&self.root, arch, &compiler, &self.progress)
         });
         folder.clone().map(|folder| folder.join(guest.file()))
+    }
+
+    /// The folder of a musl with `bin/musl-gcc`, built if need be.
+    pub fn musl(&self, arch: Arch, variant: Variant) -> Made<PathBuf> {
+        let mut musls = self
+            .musls
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let make = || musl::build(self, arch, variant, None);
+        musls.entry((arch, variant)).or_insert_with(make).clone()
     }
 
     /// The kernel of `line`, fetched if need be.

@@ -19,6 +19,7 @@ mod install;
 mod kernel;
 mod lab;
 mod matrix;
+mod musl;
 mod outcome;
 mod place;
 mod process;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Demo(args) => demo::run(args),
         cli::Command::Test(args) => test::run(args),
         cli::Command::Staticlib(args) => staticlib::run(args),
+        cli::Command::Musl(args) => musl::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
