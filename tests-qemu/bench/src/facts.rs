@@ -9,13 +9,13 @@ pub fn run() {
     here::init();
     let state = here::register();
     let current = here::current::<CpuId>();
-    let line = serde_json::json!({
-        "owner": format!("{:?}", RSEQ.owner()),
-        "length": RSEQ.length(),
-        "feature_size": RSEQ.feature_size(),
-        "state": format!("{state:?}"),
-        "sections": format!("{:?}", RSEQ.sections()),
-        "runs_sections": current.is_some(),
-    });
-    println!("{line}");
+    let owner = RSEQ
+        .owner()
+        .map_or_else(|| "undecided".to_owned(), |owner| format!("{owner:?}"));
+    let (length, feature_size) = (RSEQ.length(), RSEQ.feature_size());
+    let (state, sections) = (format!("{state:?}"), format!("{:?}", RSEQ.sections()));
+    let runs = current.is_some();
+    println!(
+        r#"{{"owner":{owner:?},"length":{length},"feature_size":{feature_size},"state":{state:?},"sections":{sections:?},"runs_sections":{runs}}}"#
+    );
 }

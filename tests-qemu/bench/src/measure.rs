@@ -44,17 +44,16 @@ pub fn each<T>(mut operation: impl FnMut() -> T) -> f64 {
     })
 }
 
-/// One line: `what` is measured, for the table.
+/// One line: `what` is measured, for the table. The words are ASCII, and have neither quotes nor backslashes.
 pub fn tell(name: &str, variant: &str, value: f64, what: &str) {
-    let line = serde_json::json!({"name": name, "variant": variant, "ns": value, "what": what});
-    println!("{line}");
+    println!(r#"{{"name":{name:?},"variant":{variant:?},"ns":{value:.4},"what":{what:?}}}"#);
 }
 
 /// One line of a value that is no time.
 pub fn tell_in(unit: &str, name: &str, variant: &str, value: f64, what: &str) {
-    let line = serde_json::json!(
-        {"name": name, "variant": variant, "value": value, "unit": unit, "what": what});
-    println!("{line}");
+    println!(
+        r#"{{"name":{name:?},"variant":{variant:?},"value":{value:.4},"unit":{unit:?},"what":{what:?}}}"#
+    );
 }
 
 /// The CPUs that this process may use.

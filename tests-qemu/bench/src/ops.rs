@@ -41,13 +41,16 @@ pub fn run() {
 fn adds() {
     let name = "add";
     let slot = &Slot::for_each_cpu()[0];
-    let shared = black_box(&slot.word);
+    let (shared, own) = (black_box(&slot.word), &slot.second);
     tell(
         name,
         "plain",
         each(|| FLOOR.with(plain::add)),
         "a plain, not atomic, add to a thread-local word: the floor",
     );
+    let value = each(|| plain::add(black_box(own)));
+    let what = "the same to a word behind a pointer that the compiler and the CPU's renaming do not see through";
+    tell(name, "plain, by pointer", value, what);
     section_add::<CpuId>("per-CPU", "by cpu_id: ");
     section_add::<MmCid>("per-CPU, mm_cid", "by mm_cid: ");
     let storage = Slot::for_each_cpu();

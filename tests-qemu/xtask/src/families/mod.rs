@@ -6,6 +6,7 @@ use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome};
 use crate::place::Place;
 
+mod bench;
 mod capi;
 mod cprogram;
 mod demo;
@@ -14,6 +15,8 @@ mod link;
 mod ownership;
 mod sections;
 mod suite;
+
+pub use link::code_sizes;
 
 /// What the command line left of the matrix.
 #[derive(Debug, Default)]
@@ -95,6 +98,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(sections::Sections),
         Box::new(ownership::Ownership),
         Box::new(capi::Capi),
+        Box::new(bench::Bench),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]
