@@ -20,11 +20,9 @@ impl<K: Kernel> Process<K> {
     /// `Unavailable` if the thread has no rseq and a filter refuses getcpu(2).
     #[inline]
     pub fn current_cpu(&self, area: &Area) -> Result<u32, Error> {
-        // The state first: a vfork child sees its parent's cpu_id, frozen.
-        if area.state_byte() == State::REGISTERED {
-            Ok(area.cpu_id() as u32)
-        } else {
-            self.cpu_without_own_area(area)
+        match area.registered_cpu() {
+            Some(cpu) => Ok(cpu),
+            None => self.cpu_without_own_area(area),
         }
     }
 

@@ -9,6 +9,8 @@ use crate::arch::Arch;
 pub struct Insertion {
     /// The file, from the root of musl's source.
     pub file: &'static str,
+    /// A version that has the file, where 1.2.3 has not: there the insertion is left out.
+    pub since: Option<&'static str>,
     /// For one CPU only.
     pub arch: Option<Arch>,
     /// Text that is in the file exactly once.
@@ -41,6 +43,7 @@ const fn at(
 ) -> Insertion {
     Insertion {
         file,
+        since: None,
         arch: None,
         anchor,
         side,
@@ -52,6 +55,13 @@ const fn at(
 const fn on(arch: Arch, insertion: Insertion) -> Insertion {
     Insertion {
         arch: Some(arch),
+        ..insertion
+    }
+}
+
+const fn since(version: &'static str, insertion: Insertion) -> Insertion {
+    Insertion {
+        since: Some(version),
         ..insertion
     }
 }
@@ -106,8 +116,8 @@ pub const COMMON: &[Insertion] = &[
         "\tif (__init_tp(__copy_tls(mem)) < 0)\n\t\ta_crash();\n",
         "\t__rseq_main();\n",
         "a static program: its only control block is installed and auxv is known (__init_libc stores it before). \
-         Not inside __init_tp, which the dynamic linker calls for a provisional block too, and with the kernel \
-         one area a thread is all there is. Later come constructors, which may start threads",
+         Not inside __init_tp, which the dynamic linker calls for a provisional block too, while the kernel \
+         knows one area a thread. Later come constructors, which may start threads",
     ),
     at(
         "ldso/dynlink.c",
@@ -142,7 +152,8 @@ pub const COMMON: &[Insertion] = &[
         "\t__rseq_keep();\n",
         "a joinable thread, or one on a stack of the program's: no handler of the program runs any more, and \
          the test for the last thread, which goes back to run atexit handlers, is past. The joiner frees the memory \
-         only after clear-tid (__tl_sync), so that no system call is needed; after the wake the area may be the joiner's",
+         only after clear-tid (__tl_sync), so that no system call is needed; before the wake, so that nobody who \
+         was told that the thread is over finds its state alive",
     ),
     at(
         "src/process/posix_spawn.c",
@@ -190,6 +201,84 @@ pub const COMMON: &[Insertion] = &[
              1:\n",
             "the parent alone, and after it has its return address back on the stack, which a call would overwrite. \
              In the child the area stays lent until it executes another program or ends",
+        ),
+    ),
+    since(
+        "1.2.5",
+        on(
+            Arch::Aarch64,
+            at(
+                "src/process/aarch64/vfork.s",
+                After,
+                "vfork:\n",
+                "\t.hidden __rseq_lend\n\
+             \tstp x29, x30, [sp, -16]!\n\
+             \tbl __rseq_lend\n\
+             \tldp x29, x30, [sp], 16\n\
+             \tmov w9, w0\n",
+                "before the registers of the call are set. The token goes where the kernel keeps it for both",
+            ),
+        ),
+    ),
+    since(
+        "1.2.5",
+        on(
+            Arch::Aarch64,
+            at(
+                "src/process/aarch64/vfork.s",
+                After,
+                "\tsvc 0\n",
+                "\t.hidden __rseq_unlend\n\
+             \tcbz x0, 1f\n\
+             \tstp x0, x30, [sp, -16]!\n\
+             \tmov w0, w9\n\
+             \tbl __rseq_unlend\n\
+             \tldp x0, x30, [sp], 16\n\
+             1:\n",
+                "the parent alone; it pushes after the child, which used the same stack, is done with it",
+            ),
+        ),
+    ),
+    since(
+        "1.2.5",
+        on(
+            Arch::Riscv64,
+            at(
+                "src/process/riscv64/vfork.s",
+                After,
+                "vfork:\n",
+                "\t.hidden __rseq_lend\n\
+             \taddi sp, sp, -16\n\
+             \tsd ra, 8(sp)\n\
+             \tcall __rseq_lend\n\
+             \tld ra, 8(sp)\n\
+             \taddi sp, sp, 16\n\
+             \tmv t1, a0\n",
+                "as on aarch64",
+            ),
+        ),
+    ),
+    since(
+        "1.2.5",
+        on(
+            Arch::Riscv64,
+            at(
+                "src/process/riscv64/vfork.s",
+                After,
+                "\tecall\n",
+                "\t.hidden __rseq_unlend\n\
+             \tbeqz a0, 1f\n\
+             \taddi sp, sp, -16\n\
+             \tsd ra, 8(sp)\n\
+             \tsd a0, 0(sp)\n\
+             \tmv a0, t1\n\
+             \tcall __rseq_unlend\n\
+             \tld a0, 0(sp)\n\
+             \tld ra, 8(sp)\n\
+             \taddi sp, sp, 16\n\
+             1:\n",
+                "as on aarch64",
+            ),
         ),
     ),
     at(

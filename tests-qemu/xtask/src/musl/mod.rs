@@ -78,13 +78,26 @@ pub fn build(
     let store = lab.root.join("target/musl").join(arch.name());
     let broken = |why: anyhow::Error| Trouble::Broken(format!("musl for {arch}: {why:#}"));
     let base = store.join(Variant::Hooked.name());
-    tree::make(lab, arch, Variant::Hooked, &source, &library, &base, None).map_err(broken)?;
+    let hooked = Variant::Hooked;
+    let mut stamp =
+        tree::make(lab, arch, hooked, &source, &library, &base, None).map_err(broken)?;
     let made = store.join(variant.name());
-    if variant != Variant::Hooked {
-        tree::make(lab, arch, variant, &source, &library, &made, Some(&base)).map_err(broken)?;
+    if variant != hooked {
+        stamp = tree::make(lab, arch, variant, &source, &library, &made, Some(&base))
+            .map_err(broken)?;
     }
-    let root = out.map_or_else(|| made.join("root"), Path::to_path_buf);
+    if let Some(out) = out {
+        install(arch, &made.join("build"), out).map_err(broken)?;
+        return Ok(out.to_owned());
+    }
+    // Programs that were linked with it may be running: not written again for nothing.
+    let root = made.join("root");
+    let installed = made.join("installed");
+    if std::fs::read_to_string(&installed).is_ok_and(|old| old == stamp) {
+        return Ok(root);
+    }
     install(arch, &made.join("build"), &root).map_err(broken)?;
+    std::fs::write(installed, stamp).map_err(|why| broken(why.into()))?;
     Ok(root)
 }
 

@@ -53,6 +53,5 @@ void __rseq_unlend(int token)
 
 int __rseq_cpu(void)
 {
-	if (rseq_rt_thread_state(AREA) != RSEQ_RT_REGISTERED) return -1;
-	return rseq_rt_cpu(AREA);
+	return rseq_rt_registered_cpu(AREA);
 }

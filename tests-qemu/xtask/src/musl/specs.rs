@@ -24,7 +24,7 @@ const SPECS: &str = "\
 -nostdinc -isystem %:getenv(MUSL_ROOT /include) -isystem include%s %(old_cpp_options)
 
 *cc1:
-%(cc1_cpu) -nostdinc -isystem %:getenv(MUSL_ROOT /include) -isystem include%s
+%(cc1_cpu) @CC1@-nostdinc -isystem %:getenv(MUSL_ROOT /include) -isystem include%s
 
 *link_libgcc:
 -L%:getenv(MUSL_ROOT /lib) -L .%s
@@ -55,9 +55,19 @@ crtendS.o%s %:getenv(MUSL_ROOT /lib/crtn.o)
 
 ";
 
+/// What both are made from.
+pub const TEXTS: [&str; 2] = [WRAPPER, SPECS];
+
 /// Writes both below `root`.
 pub fn write(arch: Arch, root: &Path) -> Result<()> {
-    let specs = SPECS.replace("@ARCH@", arch.name());
+    // libgcc's out-of-line atomics ask for __getauxval, which this musl does not export.
+    let atomics = match arch {
+        Arch::Aarch64 => "-mno-outline-atomics ",
+        Arch::X86_64 | Arch::Riscv64 => "",
+    };
+    let specs = SPECS
+        .replace("@ARCH@", arch.name())
+        .replace("@CC1@", atomics);
     std::fs::write(root.join("lib/musl-gcc.specs"), specs)?;
     let wrapper = WRAPPER
         .replace("@ARCH@", arch.name())

@@ -23,7 +23,7 @@ const OURS: [(&str, &str); 2] = [
 const HOOKS: &str = "obj/src/thread/rseq";
 
 /// The insertions of a variant on a CPU.
-fn insertions(arch: Arch, variant: Variant) -> Vec<Insertion> {
+fn insertions(source: &Path, arch: Arch, variant: Variant) -> Vec<Insertion> {
     let common = COMMON.iter().copied();
     let release = match variant {
         Variant::Stock => return Vec::new(),
@@ -34,13 +34,14 @@ fn insertions(arch: Arch, variant: Variant) -> Vec<Insertion> {
     common
         .chain(release)
         .filter(|one| one.arch.is_none_or(|only| only == arch))
+        .filter(|one| one.since.is_none() || source.join(one.file).exists())
         .collect()
 }
 
 /// The text of each file that a variant changes or adds.
 fn changed(source: &Path, arch: Arch, variant: Variant) -> Result<HashMap<&'static str, String>> {
     let mut files = HashMap::new();
-    for one in insertions(arch, variant) {
+    for one in insertions(source, arch, variant) {
         if !files.contains_key(one.file) {
             let path = source.join(one.file);
             let text = std::fs::read_to_string(&path).with_context(|| one.file.to_owned())?;
@@ -57,10 +58,11 @@ fn insert(text: &str, one: &Insertion) -> Result<String> {
     let places: Vec<usize> = text.match_indices(one.anchor).map(|(at, _)| at).collect();
     let [place] = places[..] else {
         bail!(
-            "{}: this musl is not one the insertions know: found {} times, not once: {:?}",
+            "{}: not a musl that the insertions were made for: {} places, where one is wanted, for {:?} ({})",
             one.file,
             places.len(),
-            one.anchor
+            one.anchor,
+            one.why
         );
     };
     let at = match one.side {
@@ -70,7 +72,8 @@ fn insert(text: &str, one: &Insertion) -> Result<String> {
     Ok(format!("{}{}{}", &text[..at], one.text, &text[at..]))
 }
 
-/// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is made again.
+/// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is
+/// made again. Returns what tells this build from others.
 pub fn make(
     lab: &Lab,
     arch: Arch,
@@ -79,12 +82,12 @@ pub fn make(
     library: &Path,
     folder: &Path,
     base: Option<&Path>,
-) -> Result<()> {
+) -> Result<String> {
     let files = changed(source, arch, variant)?;
-    let stamp = stamp(source, library, &files)?;
+    let stamp = stamp(lab, source, library, &files)?;
     let stamped = folder.join("stamp");
     if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
-        return Ok(());
+        return Ok(stamp);
     }
     let _step = lab
         .progress
@@ -99,7 +102,7 @@ pub fn make(
     // What the base has changed and this one has not goes back to what it was.
     let mut stale: Vec<String> = Vec::new();
     if base.is_some() {
-        for one in insertions(arch, Variant::Hooked) {
+        for one in insertions(source, arch, Variant::Hooked) {
             let now = match files.get(one.file) {
                 Some(text) => text.clone(),
                 None => std::fs::read_to_string(source.join(one.file))?,
@@ -146,8 +149,8 @@ pub fn make(
         forget(&build, &stale)?;
     }
     run_make(&build, &["all"])?;
-    std::fs::write(stamped, stamp)?;
-    Ok(())
+    std::fs::write(stamped, &stamp)?;
+    Ok(stamp)
 }
 
 /// `IMPH` is a blanket "everything reads these headers"; what really does is in the .d files.
@@ -207,10 +210,17 @@ fn forget(build: &Path, stale: &[String]) -> Result<()> {
 }
 
 /// Everything that goes in.
-fn stamp(source: &Path, library: &Path, files: &HashMap<&str, String>) -> Result<String> {
+fn stamp(
+    lab: &Lab,
+    source: &Path,
+    library: &Path,
+    files: &HashMap<&str, String>,
+) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     source.hash(&mut hasher);
     std::fs::read(library)?.hash(&mut hasher);
+    std::fs::read(lab.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
+    super::specs::TEXTS.hash(&mut hasher);
     OURS.hash(&mut hasher);
     let mut sorted: Vec<_> = files.iter().collect();
     sorted.sort();
@@ -222,4 +232,53 @@ fn stamp(source: &Path, library: &Path, files: &HashMap<&str, String>) -> Result
 fn copy(from: &Path, to: &PathBuf) -> Result<()> {
     let mut cp = command("cp");
     finish(cp.arg("-a").arg(from).arg(to), "cp")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_insertion_goes_where_its_anchor_is() {
+        let one = DETACHED;
+        let text = format!("a\n{}z\n", one.anchor);
+        let inserted = insert(&text, &one).unwrap();
+        assert_eq!(inserted, format!("a\n{}{}z\n", one.anchor, one.text));
+    }
+
+    #[test]
+    fn an_anchor_that_is_not_there_once_is_an_error() {
+        let one = DETACHED;
+        for text in [String::new(), one.anchor.repeat(2)] {
+            let why = insert(&text, &one).unwrap_err().to_string();
+            assert!(why.contains(one.file) && why.contains("places"), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_variants_differ_in_one_file() {
+        let source = Path::new("/nonexistent");
+        let common = insertions(source, Arch::X86_64, Variant::DetachedAbsent);
+        for variant in [Variant::Hooked, Variant::DetachedAfterUnmap] {
+            let all = insertions(source, Arch::X86_64, variant);
+            assert_eq!(all.len(), common.len() + 1);
+            assert_eq!(all[common.len()].file, DETACHED.file);
+        }
+        assert!(insertions(source, Arch::X86_64, Variant::Stock).is_empty());
+    }
+
+    #[test]
+    fn every_insertion_is_in_the_guide() {
+        let guide = include_str!("../../../../docs/embedding.md");
+        for one in COMMON.iter().chain([&DETACHED]) {
+            assert!(guide.contains(&format!("`{}`", one.file)), "{}", one.file);
+            // The call itself; includes and labels are told in words.
+            for line in one.text.lines().map(str::trim) {
+                let call = line.split(';').next().unwrap_or_default();
+                if line.starts_with("__rseq") {
+                    assert!(guide.contains(call), "{}: {call}", one.file);
+                }
+            }
+        }
+    }
 }
