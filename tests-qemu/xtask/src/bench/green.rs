@@ -12,6 +12,8 @@ use crate::lab::Lab;
 use crate::outcome::Trouble;
 use crate::process;
 
+const MANIFEST: &str = "examples/green/Cargo.toml";
+
 /// Adds it. Its lines are named `green/QUEUE/CARRIERS`.
 pub fn add(lab: &Lab, plan: &Plan, programs: &mut Vec<Program>, skipped: &mut Vec<Skipped>) {
     if !plan.wants("green") {
@@ -19,7 +21,7 @@ pub fn add(lab: &Lab, plan: &Plan, programs: &mut Vec<Program>, skipped: &mut Ve
     }
     // One turn takes some tens of nanoseconds, and the program is told the turns.
     let switches = (u64::from(plan.milliseconds) * 200).to_string();
-    let words = ["--repeats", "1", "--switches", &switches];
+    let words = ["bench", "--repeats", "1", "--switches", &switches];
     match build(lab) {
         Ok(file) => programs.push(Program {
             group: "green",
@@ -39,7 +41,7 @@ pub fn add(lab: &Lab, plan: &Plan, programs: &mut Vec<Program>, skipped: &mut Ve
 
 fn build(lab: &Lab) -> Result<PathBuf, Trouble> {
     let missing = |why: &str| Err(Trouble::Missing(why.to_owned()));
-    if !lab.root.join("examples/green/src/bin/bench.rs").exists() {
+    if !lab.root.join(MANIFEST).exists() {
         return missing("this tree has no green threads");
     }
     let Some(arch) = Arch::host() else {
@@ -50,7 +52,7 @@ fn build(lab: &Lab) -> Result<PathBuf, Trouble> {
     let target_dir = lab.root.join("target/guests").join(arch.name());
     let mut build = compiler.build();
     build
-        .args(["--release", "--package", "green", "--bin", "green-bench"])
+        .args(["--release", "--bins", "--manifest-path", MANIFEST])
         .args(["--target", arch.target(), "--target-dir"])
         .arg(&target_dir)
         .current_dir(&lab.root)
@@ -61,7 +63,7 @@ fn build(lab: &Lab) -> Result<PathBuf, Trouble> {
     if !built.ok() {
         return Err(Trouble::Broken(built.tail(6)));
     }
-    Ok(target_dir.join(arch.target()).join("release/green-bench"))
+    Ok(target_dir.join(arch.target()).join("release/green"))
 }
 
 /// `green/QUEUE/CARRIERS` as a row's name and a variant.
