@@ -175,11 +175,7 @@ pub fn all(rows: &[Samples], cpus: usize) -> Vec<Ratio> {
     RATIOS.iter().filter_map(one).collect()
 }
 
-fn find<'r>(
-    rows: &'r [Samples],
-    (group, name, variant): Key,
-    threads: usize,
-) -> Option<&'r Samples> {
+fn find(rows: &[Samples], (group, name, variant): Key, threads: usize) -> Option<&Samples> {
     let name = name.replace("{cpus}", &threads.to_string());
     rows.iter()
         .find(|row| row.group == group && row.name == name && row.variant == variant)
