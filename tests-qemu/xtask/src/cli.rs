@@ -23,6 +23,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run every test and print the matrix arch x kernel x test.
     Test(TestArgs),
+    /// Measure, in one run on this machine: tables, JSON, and plots.
+    Bench(BenchArgs),
     /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config file.
     Staticlib(StaticlibArgs),
     /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
@@ -85,6 +87,32 @@ pub struct TestArgs {
     /// Seconds until a guest is taken for hung.
     #[arg(long, default_value_t = 600)]
     pub timeout: u64,
+}
+
+/// `cargo xtask bench`
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Only the groups whose names contain this (cpu, hooks, threads, ops, structures, contended, green, size); may be repeated.
+    #[arg(long, value_name = "SUBSTRING")]
+    pub only: Vec<String>,
+    /// Few rounds and short ones: to see that it works, not what it costs.
+    #[arg(long)]
+    pub quick: bool,
+    /// How many rounds count (default: 15, quick 3).
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// A program to measure beside ours, which prints lines as tests-qemu/bench/c/external.c says; may be repeated.
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    pub with: Vec<String>,
+    /// Where the values go (default: bench.json beside the plots).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where the SVG plots go.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub plots: PathBuf,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
 }
 
 /// `cargo xtask staticlib`

@@ -48,7 +48,7 @@ const FLAGS: [&str; 6] = [
 const SCRIPT: &str = "linker/init.ld";
 
 /// The compiler's flags for the guests of the workspace at `root`.
-fn flags(root: &Path) -> String {
+pub fn flags(root: &Path) -> String {
     let mut flags: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
     let script = root.join(SCRIPT);
     if script.exists() {

@@ -8,6 +8,7 @@ use clap::Parser;
 mod apt;
 mod arch;
 mod archive;
+mod bench;
 mod cargo;
 mod cli;
 mod compiler;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         cli::Command::Demo(args) => demo::run(args),
         cli::Command::Test(args) => test::run(args),
+        cli::Command::Bench(args) => bench::run(args),
         cli::Command::Staticlib(args) => staticlib::run(args),
         cli::Command::Musl(args) => musl::run(args),
     };

@@ -111,6 +111,15 @@ fn run(lab: &Lab, arch: Arch, tests: &[String]) -> Vec<Outcome> {
         .collect()
 }
 
+/// The text of the hooks for `arch`, as the report of that name says it.
+pub fn code_sizes(lab: &Lab, arch: Arch) -> Verdict {
+    let one = run(lab, arch, &["code_size".to_owned()]).pop();
+    one.map_or_else(
+        || Verdict::Skipped("no such report".to_owned()),
+        |one| one.verdict,
+    )
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
     std::fs::read(file).map_err(|error| Trouble::Broken(format!("{}: {error}", file.display())))
 }

@@ -6,6 +6,7 @@ use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome};
 use crate::place::Place;
 
+mod bench;
 mod capi;
 mod cprogram;
 mod demo;
@@ -21,6 +22,8 @@ mod pigz;
 mod runtimes;
 mod sections;
 mod suite;
+
+pub use link::code_sizes;
 
 /// What the command line left of the matrix.
 #[derive(Debug, Default)]
@@ -108,6 +111,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(musl::Musl),
         Box::new(origin::Origin),
         Box::new(runtimes::Runtimes),
+        Box::new(bench::Bench),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]
