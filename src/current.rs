@@ -1,6 +1,7 @@
 //! Where the current thread runs: a load where rseq is registered, getcpu(2) where it is not.
 
 use core::mem::offset_of;
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::abi::{FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID, Rseq};
@@ -74,6 +75,12 @@ impl<K: Kernel> Process<K> {
 
     fn getcpu(&self) -> Result<(u32, u32), Error> {
         self.kernel.getcpu().map_err(Error::Unavailable)
+    }
+
+    /// Where the visible owner's area of the calling thread is, for critical sections.
+    #[cold]
+    pub(crate) fn foreign_rseq(&self, area: &Area) -> Option<NonNull<Rseq>> {
+        self.foreign_area(area).and_then(ForeignArea::as_rseq)
     }
 
     /// The visible owner's area of the calling thread, if this thread is that owner's.
