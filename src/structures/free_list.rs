@@ -127,6 +127,20 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
         self.slots
     }
 
+    /// Is there nothing in slot `index`, or in the overflow slot for `None`? A moment old when it returns, and no barrier.
+    ///
+    /// For those who would pay a [`Fence`] for each slot otherwise. A slot that another drain has counts as empty,
+    /// and so does one that is not there.
+    pub fn looks_empty(&self, index: Option<usize>) -> bool {
+        match index {
+            None => self.overflow.looks_empty(),
+            Some(index) => self
+                .slots
+                .get(index)
+                .is_none_or(|slot| matches!(slot.head.load(Relaxed), END | CLOSED)),
+        }
+    }
+
     /// Gives a node to the slot of the calling thread. Async-signal-safe.
     #[inline]
     pub fn push<L: Local<I>>(&self, here: L, node: &'n mut Node<T>) {

@@ -115,6 +115,10 @@ impl Stack {
         }
     }
 
+    pub(super) fn looks_empty(&self) -> bool {
+        self.first.load(Relaxed) == END
+    }
+
     /// All of it.
     pub(super) fn take(&self) -> usize {
         self.first.swap(END, Acquire)

@@ -120,6 +120,7 @@ pub unsafe fn adopt_main(env: &Env) -> Result<Thread<'static>, Error> {
     // SAFETY: from_auxv (1) the kernel's own vector.
     let config = unsafe { Config::from_auxv(env.auxv_ptr().cast()) }.claim(Claim::Runtime);
     RSEQ.init(config)?;
+    RSEQ.allow_sections();
     let payload = Carrier::new(None, 0, Exit::Joinable);
     let Ok(block) = Tcb::outside(Stack::NONE, payload) else {
         return Err(Error::NullArea);

@@ -11,6 +11,8 @@ use guests::errno::Errno;
 use guests::stack::Stack;
 use guests::sys::futex;
 
+use rseq_rt::structures::Node;
+
 use crate::carrier;
 use crate::stacks::{self, Below};
 use crate::switch;
@@ -40,7 +42,9 @@ const OUTSIDE: usize = 2;
 /// The record of a green thread, on top of its stack.
 #[repr(C, align(64))]
 pub struct Green {
-    /// The next one in whatever list it is in. First, for lists that know no offset.
+    // First, so that one address stands for both.
+    node: Node<()>,
+    /// The next one in a list of `slots`.
     pub link: AtomicPtr<Green>,
     state: AtomicUsize,
     ended: AtomicU32,
@@ -72,6 +76,20 @@ impl Ready {
     #[inline]
     pub unsafe fn from_raw(green: *mut Green) -> Option<Self> {
         NonNull::new(green).map(Self)
+    }
+
+    /// Its node in a per-CPU list.
+    #[inline]
+    pub fn into_node(self) -> NonNull<Node<()>> {
+        self.0.cast()
+    }
+
+    /// The one whose node came out of a per-CPU list.
+    #[inline]
+    pub fn from_node(node: &'static mut Node<()>) -> Option<Self> {
+        // The list has exposed the pointer that it was given, which is the whole record's.
+        let address = ptr::from_mut(node).expose_provenance();
+        NonNull::new(ptr::with_exposed_provenance_mut(address)).map(Self)
     }
 
     /// Runs it on the calling carrier until it stops; `None` at its end.
@@ -148,6 +166,7 @@ pub unsafe fn make(body: impl FnOnce() + Send + 'static) -> Result<(Ready, Handl
     // SAFETY: room for a record that nobody else knows yet.
     unsafe {
         record.write(Green {
+            node: Node::new(()),
             link: AtomicPtr::new(ptr::null_mut()),
             state: AtomicUsize::new(ALIVE),
             ended: AtomicU32::new(0),

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use green::carrier::{self, Exit};
 use green::files;
-use green::queue::{MpmcQueue, MutexQueue, RunQueue};
+use green::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
 use green::runtime::Runtime;
 use green::slots::Count;
 use green::words::{self, Totals, number};
@@ -38,7 +38,8 @@ fn main(env: &Env) -> i32 {
         line!("green-wc: no main carrier");
         return TROUBLE;
     }
-    let done = match env.value_of("--queue").unwrap_or(b"mpmc") {
+    let done = match env.value_of("--queue").unwrap_or(b"percpu") {
+        b"percpu" => run::<PercpuQueue>(root, carriers, green),
         b"mutex" => run::<MutexQueue>(root, carriers, green),
         b"mpmc" => run::<MpmcQueue>(root, carriers, green),
         other => {

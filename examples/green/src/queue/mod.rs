@@ -2,9 +2,11 @@
 
 mod mpmc;
 mod mutex;
+mod percpu;
 
 pub use mpmc::MpmcQueue;
 pub use mutex::MutexQueue;
+pub use percpu::PercpuQueue;
 
 use rseq_rt::Area;
 
