@@ -1,78 +1,94 @@
-//! A queue for each CPU, of the crate's lists: no atomic instruction on the way in or out.
+//! A ring for each CPU: no atomic instruction on the way in or out.
 //!
-//! A list is last in, first out, and a green thread that yields would find itself on top for ever. So each CPU has two:
+//! Who may run no section (under qemu-user, and on kernels known to be bad, that is everybody) and who finds the
+//! ring full uses the overflow slots of two of the crate's lists. A list is last in, first out, and a green
+//! thread that yields would find itself on top for ever; so there are two of them:
 //!
 //! ```text
-//! push ──> fresh          pop <── turned
-//!            └──── when `turned` is empty, one by one: the oldest ends on top ────^
+//! push ──> ring of this CPU ──> pop
+//!     └──> fresh         turned ──> pop, and one into the ring for each that leaves it
+//!            └─ when `turned` is empty, one by one: the oldest ends on top ─^
 //! ```
-//!
-//! Both lists have an overflow slot, which serves all carriers that may run no section: under qemu-user and on
-//! kernels known to be bad the whole queue is there.
 
 use alloc::boxed::Box;
+use core::ptr;
 
 use rseq_rt::Area;
 use rseq_rt::percpu::{CpuId, Current};
-use rseq_rt::structures::{Chain, Fence, FreeList, ListSlot, Nothing};
+use rseq_rt::structures::{FreeList, ListSlot};
 
 use super::RunQueue;
+use super::ring::{CPUS, No, Rings};
 use crate::carrier::RSEQ;
 use crate::green::Ready;
-
-/// CPUs with a slot; a carrier on a later one uses the overflow slot.
-const CPUS: usize = 64;
 
 type List = FreeList<'static, ()>;
 type Here<'a> = Option<Current<'a, CpuId>>;
 
 /// The queue.
 pub struct PercpuQueue {
+    rings: Option<Rings>,
     fresh: List,
     turned: List,
-    fence: Fence,
 }
 
+/// A list of which only the overflow slot is used.
 fn list() -> List {
-    let slots: &'static [ListSlot; CPUS] = Box::leak(Box::new([const { ListSlot::new() }; CPUS]));
-    FreeList::new(slots)
+    FreeList::new(Box::leak(Box::new([ListSlot::new()])))
 }
 
-/// Gives `green` to a list.
-#[inline]
-fn put(list: &List, here: Here<'_>, green: Ready) {
+fn put(list: &List, green: Ready) {
     // SAFETY: push_ptr (1) the record lives until its green thread has ended, which a queued one has not; it is the
     // list's alone by `Ready`, and runs on any carrier.
-    unsafe { list.push_ptr(here, green.into_node()) }
+    unsafe { list.push_ptr(None::<Current<'_>>, green.into_node()) }
+}
+
+/// `None` also while another thread has the list in hand: that one is awake and will find what it puts back.
+fn take(list: &List) -> Option<Ready> {
+    Ready::from_node(list.pop(None::<Current<'_>>).ok()?)
 }
 
 impl PercpuQueue {
-    /// From `fresh` to `turned`; the last one, which is the oldest, is not put down first.
     #[inline]
-    fn turn(&self, here: Here<'_>) -> Result<Ready, Nothing> {
-        let mut oldest = self.take_fresh(here)?;
-        while let Ok(older) = self.take_fresh(here) {
-            put(&self.turned, here, oldest);
+    fn overflow_looks_empty(&self) -> bool {
+        self.turned.looks_empty(None) && self.fresh.looks_empty(None)
+    }
+
+    /// The oldest in the overflow slots: all of `fresh` goes to `turned` for it, but the last.
+    fn pop_overflow(&self) -> Option<Ready> {
+        if let Some(oldest) = take(&self.turned) {
+            return Some(oldest);
+        }
+        let mut oldest = take(&self.fresh)?;
+        while let Some(older) = take(&self.fresh) {
+            put(&self.turned, oldest);
             oldest = older;
         }
-        Ok(oldest)
+        Some(oldest)
     }
 
     #[inline]
-    fn take_fresh(&self, here: Here<'_>) -> Result<Ready, Nothing> {
-        let node = self.fresh.pop(here)?;
-        Ready::from_node(node).ok_or(Nothing::Empty)
-    }
-
-    /// Keeps the first of `taken`; the others are shared between this CPU and whoever finds nothing on its own.
-    fn share(&self, here: Here<'_>, taken: Chain<'static, ()>) -> Option<Ready> {
-        let mut taken = taken.filter_map(Ready::from_node);
-        let first = taken.next();
-        for (number, green) in taken.enumerate() {
-            put(&self.fresh, here.filter(|_| number % 2 == 0), green);
+    fn put_at_end(&self, here: Here<'_>, green: Ready) {
+        let raw = green.into_raw();
+        let pushed = match (here, &self.rings) {
+            (Some(here), Some(rings)) => rings.push(here, raw.expose_provenance()),
+            _ => Err(No::Ring),
+        };
+        if pushed.is_err() {
+            // SAFETY: from_raw (1): the ring has not taken it.
+            unsafe { Ready::from_raw(raw) }.into_iter().for_each(|green| put(&self.fresh, green));
         }
-        first
     }
+}
+
+/// The green thread behind the value that came out of a ring.
+///
+/// # Safety
+/// 1. This is the only call for it since it was pushed.
+#[inline]
+unsafe fn out_of_ring(value: usize) -> Option<Ready> {
+    // SAFETY: from_raw (1) `put_at_end` exposed it, and (1).
+    unsafe { Ready::from_raw(ptr::with_exposed_provenance_mut(value)) }
 }
 
 impl RunQueue for PercpuQueue {
@@ -80,9 +96,9 @@ impl RunQueue for PercpuQueue {
 
     fn new(_: usize) -> Self {
         Self {
+            rings: Rings::leak(),
             fresh: list(),
             turned: list(),
-            fence: Fence::register(),
         }
     }
 
@@ -90,46 +106,62 @@ impl RunQueue for PercpuQueue {
     unsafe fn push(&self, area: &Area, green: Ready) {
         // SAFETY: current (1) is (1); (2) it is used at once, on the carrier's own stack or in a closure of `here`.
         let here = unsafe { RSEQ.current(area) };
-        put(&self.fresh, here, green);
+        self.put_at_end(here, green);
     }
 
     #[inline]
     unsafe fn pop(&self, area: &Area) -> Option<Ready> {
         // SAFETY: current (1) is (1); (2) as above.
         let here = unsafe { RSEQ.current(area) };
-        match self.turned.pop(here) {
-            Ok(node) => Ready::from_node(node),
-            Err(_) => self.turn(here).ok(),
+        let popped = match (here, &self.rings) {
+            (Some(here), Some(rings)) => rings.pop(here),
+            _ => Err(No::Ring),
+        };
+        // SAFETY: out_of_ring (1) popped a moment ago, and once.
+        let first = popped.ok().and_then(|value| unsafe { out_of_ring(value) });
+        if !self.overflow_looks_empty()
+            && let Some(oldest) = self.pop_overflow()
+        {
+            if first.is_none() {
+                return Some(oldest);
+            }
+            // There is room now. Or what is in the overflow slots would wait for a ring to be empty, for ever perhaps.
+            self.put_at_end(here, oldest);
         }
+        first
     }
 
     #[cold]
     unsafe fn steal(&self, area: &Area) -> Option<Ready> {
+        let rings = self.rings.as_ref()?;
         // SAFETY: current (1) is (1); (2) as above.
-        let here = unsafe { RSEQ.current(area) };
-        // The next CPU first, and the own one last: the carrier may just have come from elsewhere. A slot that is being
-        // emptied by somebody else is passed over.
+        let here: Here<'_> = unsafe { RSEQ.current(area) };
+        // The next CPU first, and the own one last: the carrier may just have come from elsewhere.
         let next = here.map_or(0, |here| here.id() + 1);
         for cpu in (0..CPUS).map(|step| (next + step) % CPUS) {
-            for list in [&self.turned, &self.fresh] {
-                if list.looks_empty(Some(cpu)) {
-                    continue;
+            if rings.looks_empty(cpu) {
+                continue;
+            }
+            let mut first = None;
+            rings.steal(cpu, |value| {
+                // SAFETY: out_of_ring (1) stolen now, and once.
+                let green = unsafe { out_of_ring(value) };
+                if first.is_none() {
+                    first = green;
+                } else {
+                    // The slot that is being emptied is closed: even on that CPU this goes elsewhere.
+                    green.into_iter().for_each(|green| self.put_at_end(here, green));
                 }
-                if let Ok(taken) = list.take(cpu, &self.fence)
-                    && let Some(green) = self.share(here, taken)
-                {
-                    return Some(green);
-                }
+            });
+            if first.is_some() {
+                return first;
             }
         }
         None
     }
 
     fn is_empty(&self) -> bool {
-        let lists = [&self.turned, &self.fresh];
-        let everywhere = || (0..CPUS).map(Some).chain([None]);
-        lists
-            .iter()
-            .all(|list| everywhere().all(|index| list.looks_empty(index)))
+        let all_empty = |rings: &Rings| (0..CPUS).all(|cpu| rings.looks_empty(cpu));
+        self.overflow_looks_empty() && self.rings.as_ref().is_none_or(all_empty)
     }
 }
