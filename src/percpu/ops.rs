@@ -39,7 +39,7 @@ pub enum Miss {
 /// One operation, in both orders, restarted up to the bound.
 macro_rules! run {
     ($current:ident, $slots:ident, $commit:ident, $name:ident($($operand:expr),*)) => {
-        $current.bounded(|area| {
+        $current.bounded(move |area| {
             let slots = $slots.limit();
             // SAFETY: `$name` (1) is the caller's: these are the conditions of the operation of that name.
             unsafe {

@@ -10,9 +10,7 @@ use guests::stack::Stack;
 use guests::sys::process;
 use guests::tcb::{self, Tcb};
 use guests::thread::spawn;
-use rseq_rt::{
-    Area, Claim, ClearTid, ClearTidPlace, Config, Error, Process, SignalMask, Thread,
-};
+use rseq_rt::{Area, Claim, ClearTid, ClearTidPlace, Config, Error, Process, SignalMask, Thread};
 
 use crate::green::Green;
 
@@ -106,7 +104,9 @@ pub fn here<R>(look: impl FnOnce(&Carrier) -> R) -> Option<R> {
 
 /// As [`here`] without the guard against a switch: the address of the carrier, for those who want it to grow stale.
 pub fn here_unguarded() -> *const Carrier {
-    tcb::current().payload::<Carrier>().map_or(ptr::null(), ptr::from_ref)
+    tcb::current()
+        .payload::<Carrier>()
+        .map_or(ptr::null(), ptr::from_ref)
 }
 
 /// Decides who owns rseq and gives the main thread a carrier's block, so that it can spawn and join; it runs no green thread.

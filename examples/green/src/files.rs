@@ -54,7 +54,15 @@ pub fn kind(path: &Path) -> Result<Kind, Errno> {
     let (from, to) = (path.as_ptr().expose_provenance(), answer.as_mut_ptr());
     let flags = AT_SYMLINK_NOFOLLOW as usize;
     // SAFETY: reads the path up to its zero, writes the answer.
-    done(unsafe { call4(__NR_newfstatat, AT_FDCWD as usize, from, to.expose_provenance(), flags) })?;
+    done(unsafe {
+        call4(
+            __NR_newfstatat,
+            AT_FDCWD as usize,
+            from,
+            to.expose_provenance(),
+            flags,
+        )
+    })?;
     // SAFETY: integers, all of them written above.
     let mode = unsafe { answer.assume_init() }.st_mode & S_IFMT;
     Ok(match mode {
@@ -79,7 +87,8 @@ fn open(path: &Path, flags: u32) -> Result<Open, Errno> {
     let from = path.as_ptr().expose_provenance();
     let flags = (flags | O_RDONLY | O_CLOEXEC | O_NOFOLLOW) as usize;
     // SAFETY: reads the path up to its zero.
-    check(unsafe { call4(__NR_openat, AT_FDCWD as usize, from, flags, 0) }).map(|fd| Open(fd as i32))
+    check(unsafe { call4(__NR_openat, AT_FDCWD as usize, from, flags, 0) })
+        .map(|fd| Open(fd as i32))
 }
 
 /// Opens a file for reading.

@@ -39,18 +39,18 @@ const DONE: usize = 1;
 /// A kernel thread waits for `ended`. Anything else is the address of a green thread that waits.
 const OUTSIDE: usize = 2;
 
-/// The record of a green thread, on top of its stack.
+/// The record of a green thread, on top of its stack. What a switch touches is in its first cache line.
 #[repr(C, align(64))]
 pub struct Green {
     // First, so that one address stands for both.
     node: Node<()>,
+    body: UnsafeCell<ManuallyDrop<Body>>,
+    yielder: Cell<*const Yielder<(), Request>>,
+    operand: Cell<usize>,
     /// The next one in a list of `slots`.
     pub link: AtomicPtr<Green>,
     state: AtomicUsize,
     ended: AtomicU32,
-    operand: Cell<usize>,
-    yielder: Cell<*const Yielder<(), Request>>,
-    body: UnsafeCell<ManuallyDrop<Body>>,
     stack: Stack,
 }
 
@@ -218,7 +218,11 @@ impl Handle {
 }
 
 fn wait_outside(green: &Green) {
-    if green.state.compare_exchange(ALIVE, OUTSIDE, AcqRel, Acquire).is_err() {
+    if green
+        .state
+        .compare_exchange(ALIVE, OUTSIDE, AcqRel, Acquire)
+        .is_err()
+    {
         return;
     }
     while green.ended.load(Acquire) == 0 {

@@ -26,6 +26,7 @@ pub mod runtime;
 pub mod slots;
 pub mod stacks;
 pub mod switch;
+pub mod tests;
 pub mod timers;
 pub mod words;
 

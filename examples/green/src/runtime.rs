@@ -77,6 +77,11 @@ impl<Q: RunQueue> Runtime<Q> {
         self.idle.wake_all();
     }
 
+    /// The slots that have a carrier, with its kernel thread's id.
+    pub fn tids(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.slots.carriers()
+    }
+
     /// How many carriers there are.
     pub fn carriers(&self) -> u32 {
         self.slots.occupied()
@@ -149,19 +154,24 @@ impl<Q: RunQueue> Runtime<Q> {
         self.idle.wake_one();
     }
 
-    /// The next one to run.
+    /// The next one to run: what was handed to this carrier by name takes turns with the queue.
     ///
     /// # Safety
     /// 1. `area` is the calling carrier's, and `slot` the one it entered.
     #[inline]
-    unsafe fn next(&self, area: &Area, slot: &Slot) -> Option<Ready> {
-        if slot.has_mail() {
-            // SAFETY: make_ready (1) is (1).
-            slot.take_mail(|green| unsafe { self.queue.push(area, green) });
+    unsafe fn next(&self, area: &Area, slot: &Slot, round: u32) -> Option<Ready> {
+        if slot.has_mail()
+            && round.is_multiple_of(2)
+            && let Some(green) = slot.pop_mail()
+        {
+            return Some(green);
         }
         // SAFETY: pop (1) is (1).
         if let Some(green) = unsafe { self.queue.pop(area) } {
             return Some(green);
+        }
+        if slot.has_mail() {
+            return slot.pop_mail();
         }
         // SAFETY: steal (1) is (1).
         let stolen = unsafe { self.queue.steal(area) };
@@ -279,7 +289,7 @@ impl<Q: RunQueue> Schedule for Runtime<Q> {
                 unsafe { self.look_at_clock(area) };
             }
             // SAFETY: next (1) this carrier's; run_one (1) likewise.
-            match unsafe { self.next(area, slot) } {
+            match unsafe { self.next(area, slot, round) } {
                 Some(green) => {
                     slot.count(Count::Switches);
                     // More than one: somebody who sleeps could have the others.

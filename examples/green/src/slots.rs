@@ -64,14 +64,36 @@ impl Slot {
         loop {
             // SAFETY: in the caller's hand until the exchange.
             unsafe { &*green }.link.store(head, Relaxed);
-            match self.inbox.compare_exchange_weak(head, green, Release, Relaxed) {
+            match self
+                .inbox
+                .compare_exchange_weak(head, green, Release, Relaxed)
+            {
                 Ok(_) => return,
                 Err(seen) => head = seen,
             }
         }
     }
 
-    /// Takes all that was handed over, the last one first.
+    /// The last one that was handed over. For the carrier in the slot alone.
+    pub fn pop_mail(&self) -> Option<Ready> {
+        let mut head = self.inbox.load(Acquire);
+        while !head.is_null() {
+            // Nobody else takes, so `head` is in the list for as long as it is on top, and its link stands.
+            // SAFETY: it is in the list.
+            let next = unsafe { &*head }.link.load(Relaxed);
+            match self
+                .inbox
+                .compare_exchange_weak(head, next, Acquire, Acquire)
+            {
+                // SAFETY: (1) pushed by `hand`, and taken by this exchange.
+                Ok(_) => return unsafe { Ready::from_raw(head) },
+                Err(seen) => head = seen,
+            }
+        }
+        None
+    }
+
+    /// Takes all that was handed over, the last one first. For who has the slot alone, or finds it without a carrier.
     pub fn take_mail(&self, mut each: impl FnMut(Ready)) {
         // All at once: no element can come back under a half-done exchange.
         let mut at = self.inbox.swap(ptr::null_mut(), AcqRel);
@@ -106,9 +128,12 @@ impl Slots {
             let free = occupied.trailing_ones();
             let slot = self.slots.get(free as usize)?;
             let with = occupied | 1 << free;
-            match self.occupied.compare_exchange_weak(occupied, with, Acquire, Relaxed) {
+            match self
+                .occupied
+                .compare_exchange_weak(occupied, with, Acquire, Relaxed)
+            {
                 Ok(_) => {
-                    slot.tid.store(tid, Relaxed);
+                    slot.tid.store(tid, Release);
                     return Some(slot);
                 }
                 Err(seen) => occupied = seen,
@@ -120,6 +145,7 @@ impl Slots {
     pub fn leave(&self, slot: &Slot, each: impl FnMut(Ready)) {
         let number = self.slots.iter().position(|other| ptr::eq(slot, other));
         if let Some(number) = number {
+            slot.tid.store(0, Relaxed);
             self.occupied.fetch_and(!(1 << number), SeqCst);
             // Against `hand`: one of the two sees what the other stored.
             fence(SeqCst);
@@ -139,6 +165,16 @@ impl Slots {
         }
     }
 
+    /// The slots that have a carrier, with its kernel thread's id.
+    pub fn carriers(&self) -> impl Iterator<Item = (usize, u32)> {
+        let occupied = self.occupied.load(Acquire);
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(move |(number, _)| occupied >> number & 1 != 0)
+            .map(|(number, slot)| (number, slot.tid.load(Acquire)))
+            .filter(|&(_, tid)| tid != 0)
+    }
+
     /// How many slots have a carrier.
     pub fn occupied(&self) -> u32 {
         self.occupied.load(Acquire).count_ones()
@@ -146,7 +182,10 @@ impl Slots {
 
     /// The sum over all carriers that are and were.
     pub fn sum(&self, count: Count) -> u64 {
-        let counts = self.slots.iter().map(|slot| slot.counter(count).load(Relaxed));
+        let counts = self
+            .slots
+            .iter()
+            .map(|slot| slot.counter(count).load(Relaxed));
         counts.sum()
     }
 }

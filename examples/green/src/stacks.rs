@@ -13,6 +13,10 @@ use crate::green::Green;
 /// The bytes of a green thread's stack, its record included, without the guard page.
 const SIZE: usize = 64 * 1024;
 
+/// How many places of a page the tops of stacks are spread over, and how far apart these are.
+const COLORS: usize = 16;
+const COLOR: usize = 256;
+
 /// Those that no green thread runs on.
 static FREE: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
 
@@ -26,8 +30,11 @@ pub fn take() -> Result<(Stack, *mut Green), Errno> {
         Some(stack) => stack,
         None => Stack::map(SIZE)?,
     };
-    let record = stack.room_on_top::<Green>().ok_or(Errno::NOMEM)?;
-    Ok((stack, record))
+    let top = stack.room_on_top::<Green>().ok_or(Errno::NOMEM)?;
+    // All stacks end at the same place of a page, and so in the same few sets of the first cache: each goes to a
+    // place of its own, which follows from its address.
+    let color = stack.base().addr() / stack.len().max(1) % COLORS;
+    Ok((stack, top.wrapping_byte_sub(color * COLOR)))
 }
 
 /// Gives a stack back.

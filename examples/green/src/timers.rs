@@ -52,7 +52,9 @@ impl Timers {
         let map = &mut sleeping.1;
         let entry = map.first_entry().filter(|entry| entry.key().0 <= now);
         let due = entry.map(|entry| entry.remove());
-        let first = map.first_key_value().map_or(NEVER, |((until, _), _)| *until);
+        let first = map
+            .first_key_value()
+            .map_or(NEVER, |((until, _), _)| *until);
         self.first.store(first, Relaxed);
         due
     }

@@ -132,6 +132,8 @@ pub fn number(text: &[u8]) -> Option<u64> {
 pub fn report(totals: &Totals) {
     let [words, bytes, files, errors] =
         [&totals.words, &totals.bytes, &totals.files, &totals.errors].map(|n| n.load(Relaxed));
-    let text = text!("words ", words, " bytes ", bytes, " files ", files, " errors ", errors);
+    let text = text!(
+        "words ", words, " bytes ", bytes, " files ", files, " errors ", errors
+    );
     line!(text);
 }

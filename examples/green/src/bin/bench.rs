@@ -85,7 +85,13 @@ fn run<Q: RunQueue>(load: Load, told: bool) -> Result<(), Errno> {
     if told {
         let rounds = load.green.saturating_mul(load.switches);
         let at_once = load.carriers.min(load.cpus);
-        let mut text = text!("{\"name\": \"green/", *Q::NAME, "/", load.carriers, "\", \"ns\": ");
+        let mut text = text!(
+            "{\"name\": \"green/",
+            *Q::NAME,
+            "/",
+            load.carriers,
+            "\", \"ns\": "
+        );
         quotient(elapsed.saturating_mul(at_once), rounds, &mut text);
         text.and(", \"cpu_ns\": ");
         quotient(ran, rounds, &mut text);

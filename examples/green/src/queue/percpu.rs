@@ -37,6 +37,8 @@ fn list() -> List {
     FreeList::new(Box::leak(Box::new([ListSlot::new()])))
 }
 
+#[cold]
+#[inline(never)]
 fn put(list: &List, green: Ready) {
     // SAFETY: push_ptr (1) the record lives until its green thread has ended, which a queued one has not; it is the
     // list's alone by `Ready`, and runs on any carrier.
@@ -55,6 +57,8 @@ impl PercpuQueue {
     }
 
     /// The oldest in the overflow slots: all of `fresh` goes to `turned` for it, but the last.
+    #[cold]
+    #[inline(never)]
     fn pop_overflow(&self) -> Option<Ready> {
         if let Some(oldest) = take(&self.turned) {
             return Some(oldest);
@@ -67,16 +71,17 @@ impl PercpuQueue {
         Some(oldest)
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_at_end(&self, here: Here<'_>, green: Ready) {
         let raw = green.into_raw();
-        let pushed = match (here, &self.rings) {
-            (Some(here), Some(rings)) => rings.push(here, raw.expose_provenance()),
-            _ => Err(No::Ring),
-        };
-        if pushed.is_err() {
-            // SAFETY: from_raw (1): the ring has not taken it.
-            unsafe { Ready::from_raw(raw) }.into_iter().for_each(|green| put(&self.fresh, green));
+        if let (Some(here), Some(rings)) = (here, &self.rings)
+            && rings.push(here, raw.expose_provenance()).is_ok()
+        {
+            return;
+        }
+        // SAFETY: from_raw (1): the ring has not taken it.
+        if let Some(green) = unsafe { Ready::from_raw(raw) } {
+            put(&self.fresh, green);
         }
     }
 }
@@ -102,14 +107,14 @@ impl RunQueue for PercpuQueue {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn push(&self, area: &Area, green: Ready) {
         // SAFETY: current (1) is (1); (2) it is used at once, on the carrier's own stack or in a closure of `here`.
         let here = unsafe { RSEQ.current(area) };
         self.put_at_end(here, green);
     }
 
-    #[inline]
+    #[inline(always)]
     unsafe fn pop(&self, area: &Area) -> Option<Ready> {
         // SAFETY: current (1) is (1); (2) as above.
         let here = unsafe { RSEQ.current(area) };
@@ -150,7 +155,9 @@ impl RunQueue for PercpuQueue {
                     first = green;
                 } else {
                     // The slot that is being emptied is closed: even on that CPU this goes elsewhere.
-                    green.into_iter().for_each(|green| self.put_at_end(here, green));
+                    green
+                        .into_iter()
+                        .for_each(|green| self.put_at_end(here, green));
                 }
             });
             if first.is_some() {

@@ -106,7 +106,7 @@ impl Rings {
     ///
     /// # Errors
     /// [`No`].
-    #[inline]
+    #[inline(always)]
     pub fn push(&self, here: Current<'_>, value: usize) -> Result<(), No> {
         for _ in 0..LOOKS {
             let ends = self.look(here)?;
@@ -119,7 +119,15 @@ impl Rings {
             // SAFETY: compare_store_and_store (1) offsets in a slot, stored to else by `steal` alone, which closes it; (2)
             // `Ends`, and a value that nobody follows by it; (3) a place beyond the count means nothing.
             let pushed = unsafe {
-                here.compare_store_and_store(self.slots, ENDS, ends.0, at, value, new, Commit::Relaxed)
+                here.compare_store_and_store(
+                    self.slots,
+                    ENDS,
+                    ends.0,
+                    at,
+                    value,
+                    new,
+                    Commit::Relaxed,
+                )
             };
             match pushed {
                 Ok(()) => return Ok(()),
@@ -134,7 +142,7 @@ impl Rings {
     ///
     /// # Errors
     /// [`No`].
-    #[inline]
+    #[inline(always)]
     pub fn pop(&self, here: Current<'_>) -> Result<usize, No> {
         for _ in 0..LOOKS {
             let slot = self.slots.get(here.id()).ok_or(No::Ring)?;
@@ -150,7 +158,15 @@ impl Rings {
             let (at, new) = (place(first), ends.without(1).0);
             // SAFETY: compare_two_and_store (1) as above; (2) `Ends`.
             let popped = unsafe {
-                here.compare_two_and_store(self.slots, ENDS, ends.0, at, value, new, Commit::Relaxed)
+                here.compare_two_and_store(
+                    self.slots,
+                    ENDS,
+                    ends.0,
+                    at,
+                    value,
+                    new,
+                    Commit::Relaxed,
+                )
             };
             match popped {
                 Ok(()) => return Ok(value),
@@ -165,13 +181,20 @@ impl Rings {
     fn look(&self, here: Current<'_>) -> Result<Ends, No> {
         let slot = self.slots.get(here.id()).ok_or(No::Ring)?;
         let ends = Ends(slot.ends.load(Relaxed));
-        if ends.is_closed() { Err(No::Ring) } else { Ok(ends) }
+        if ends.is_closed() {
+            Err(No::Ring)
+        } else {
+            Ok(ends)
+        }
     }
 
     /// Is there nothing to steal from a CPU? A moment old.
     pub fn looks_empty(&self, cpu: usize) -> bool {
         let ends = |slot: &Slot| Ends(slot.ends.load(Relaxed));
-        self.slots.get(cpu).map(ends).is_none_or(|ends| ends.count() == 0 || ends.is_closed())
+        self.slots
+            .get(cpu)
+            .map(ends)
+            .is_none_or(|ends| ends.count() == 0 || ends.is_closed())
     }
 
     /// Takes the first half of what another CPU has, rounded up, and gives it to `each`. One system call, rarely more.
