@@ -41,6 +41,7 @@ pub enum Exit {
 pub struct Carrier {
     area: Area,
     clear_tid: ClearTid,
+    tid: AtomicU32,
     current: AtomicPtr<Green>,
     lent: AtomicU32,
     schedule: Option<&'static dyn Schedule>,
@@ -54,6 +55,7 @@ impl Carrier {
         Self {
             area: Area::new(),
             clear_tid: ClearTid::new(),
+            tid: AtomicU32::new(0),
             current: AtomicPtr::new(ptr::null_mut()),
             lent: AtomicU32::new(0),
             schedule,
@@ -66,6 +68,11 @@ impl Carrier {
     #[inline]
     pub fn area(&self) -> &Area {
         &self.area
+    }
+
+    /// The kernel's id of this thread; 0 on the main one, which runs no green thread.
+    pub fn tid(&self) -> u32 {
+        self.tid.load(Relaxed)
     }
 
     /// The green thread that runs on it now; null between two, and on a thread that runs none.
@@ -200,6 +207,7 @@ unsafe extern "C" fn main_of_carrier(argument: *mut u8) -> ! {
     };
     let _ = mask.restore();
     if let Some(schedule) = carrier.schedule {
+        carrier.tid.store(process::gettid(), Relaxed);
         schedule.run(carrier, &thread);
         schedule.left();
     }

@@ -278,7 +278,7 @@ impl<Q: RunQueue> Runtime<Q> {
 impl<Q: RunQueue> Schedule for Runtime<Q> {
     fn run(&self, carrier: &Carrier, thread: &Thread<'_>) {
         let area = thread.area();
-        let Some(slot) = self.slots.enter(process::gettid()) else {
+        let Some(slot) = self.slots.enter(carrier.tid()) else {
             return;
         };
         let mut round = 0u32;

@@ -23,6 +23,7 @@ use crate::switch::{move_to, yield_now};
 /// The family.
 pub const TESTS: &[Test] = &[
     Test::new("migrate/every-operation", every_operation),
+    Test::new("migrate/kept-carrier-is-another-thread", kept_carrier),
     Test::new("migrate/kept-area-is-another-cpu", kept_area).needs(Needs::RSEQ.cpus(2)),
     Test::new("migrate/kept-area-loses-counts", kept_area_loses)
         .needs(Needs::RSEQ.and(Needs::NATIVE).cpus(2)),
@@ -50,7 +51,7 @@ struct Seen {
 ///
 /// # Safety
 /// 1. It is. The broken variants break this, on a carrier that lives.
-unsafe fn operate(carrier: &Carrier, tids: &[u32], counter: &Counter<'_>, seen: &Seen) {
+unsafe fn operate(carrier: &Carrier, counter: &Counter<'_>, seen: &Seen) {
     let area = carrier.area();
     // SAFETY: current (1) is (1); (2) used at once.
     counter.add(unsafe { RSEQ.current::<CpuId>(area) }, 1);
@@ -60,7 +61,7 @@ unsafe fn operate(carrier: &Carrier, tids: &[u32], counter: &Counter<'_>, seen: 
     if cpu.ok() != RSEQ.current_cpu(area).ok() {
         seen.another_cpu.fetch_add(1, Relaxed);
     }
-    if !tids.contains(&process::gettid()) {
+    if carrier.tid() != process::gettid() {
         seen.another_carrier.fetch_add(1, Relaxed);
     }
 }
@@ -74,19 +75,19 @@ enum Way {
     Kept,
 }
 
-fn hop(way: Way, hops: u64, tids: &[u32], counter: &Counter<'_>, seen: &Seen) {
+fn hop(way: Way, hops: u64, carriers: usize, counter: &Counter<'_>, seen: &Seen) {
     let kept = here_unguarded();
     let mut before = process::gettid();
     for number in 0..hops {
-        move_to(number as usize % tids.len().max(1));
+        move_to(number as usize % carriers);
         let now = process::gettid();
         seen.migrations.fetch_add(u64::from(now != before), Relaxed);
         before = now;
         match way {
             // SAFETY: operate (1) lent by `here`.
-            Way::Fresh => _ = carrier::here(|here| unsafe { operate(here, &[now], counter, seen) }),
+            Way::Fresh => _ = carrier::here(|here| unsafe { operate(here, counter, seen) }),
             // SAFETY: the carriers live until the runtime is stopped. operate (1) is broken.
-            Way::Kept => unsafe { operate(&*kept, &[before], counter, seen) },
+            Way::Kept => unsafe { operate(&*kept, counter, seen) },
         }
     }
 }
@@ -95,13 +96,13 @@ fn all_hop(ctx: &Ctx<'_>, way: Way) -> Result<(Arc<Seen>, usize), Failed> {
     let (green, hops) = (ctx.scale(8, 4, 4), ctx.scale(1000, 50, 100));
     let runtime = runtime::<PercpuQueue>(ctx, green as usize, ctx.facts.cpus.clamp(2, 4))?;
     pin(runtime)?;
-    let tids: Arc<[u32]> = runtime.tids().map(|(_, tid)| tid).collect();
+    let carriers = runtime.tids().count();
     let (seen, counter) = (Arc::new(Seen::default()), counter());
     let mut all: Vec<Handle> = Vec::new();
     for _ in 0..green {
-        let (seen, tids) = (Arc::clone(&seen), Arc::clone(&tids));
+        let seen = Arc::clone(&seen);
         // SAFETY: spawn (1) it keeps counts across its switches, and in the broken way a carrier on purpose.
-        let handle = unsafe { runtime.spawn(move || hop(way, hops, &tids, counter, &seen)) };
+        let handle = unsafe { runtime.spawn(move || hop(way, hops, carriers, counter, &seen)) };
         all.push(handle?);
     }
     all.into_iter().for_each(Handle::join);
@@ -151,6 +152,22 @@ fn every_operation(ctx: &Ctx<'_>) -> Verdict {
         migrations,
         " migrations between carriers"
     )
+}
+
+/// Broken: the first carrier is kept. It is another thread by now, with rseq or without.
+fn kept_carrier(ctx: &Ctx<'_>) -> Verdict {
+    let (seen, _) = all_hop(ctx, Way::Kept)?;
+    let (wrong, operations) = (
+        seen.another_carrier.load(Relaxed),
+        seen.operations.load(Relaxed),
+    );
+    check!(
+        wrong > 0,
+        "a kept carrier was the right one ",
+        operations,
+        " times"
+    );
+    passed!("seen: ", wrong, " of ", operations, " on another thread")
 }
 
 /// Broken: the area of the first carrier is kept. It shows the CPU of that one.
