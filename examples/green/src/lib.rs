@@ -17,7 +17,9 @@
 
 extern crate alloc;
 
+pub mod bench;
 pub mod carrier;
+pub mod count;
 pub mod files;
 pub mod green;
 pub mod idle;

@@ -36,7 +36,7 @@ impl Totals {
     fn refused(&self, path: &Path, why: Errno) {
         self.errors.fetch_add(1, Relaxed);
         let name = path.strip_suffix(b"\0").unwrap_or(path);
-        line!("green-wc: ", *name, ": ", why);
+        line!("green wc: ", *name, ": ", why);
     }
 }
 

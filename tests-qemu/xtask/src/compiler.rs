@@ -20,7 +20,7 @@ use crate::progress::Progress;
 pub enum Compiler {
     /// The toolchain `cargo xtask` itself runs with.
     Current,
-    /// A cargo and a rustc that build `core` from source on the way.
+    /// A cargo and a rustc that build `core` and `alloc` from source on the way.
     FromSource {
         /// The cargo.
         cargo: PathBuf,
@@ -45,7 +45,7 @@ impl Compiler {
                     .env("RUSTC", rustc)
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env_remove("RUSTUP_TOOLCHAIN");
-                build.args(["build", "-Zbuild-std=core,compiler_builtins"]);
+                build.args(["build", "-Zbuild-std=core,alloc,compiler_builtins"]);
                 build
             }
         }

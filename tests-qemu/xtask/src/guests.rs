@@ -1,4 +1,4 @@
-//! Builds the freestanding guests.
+//! Builds the freestanding programs: the guests, and examples made like them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,13 +62,26 @@ pub fn build(
     compiler: &Compiler,
     progress: &Progress,
 ) -> Result<PathBuf, Trouble> {
+    build_package(root, arch, compiler, progress, "guests")
+}
+
+/// Builds the programs of `package` for `arch` and returns the folder they are in.
+///
+/// One package at a time: in one build with another, each would have the features that the other asks for.
+pub fn build_package(
+    root: &Path,
+    arch: Arch,
+    compiler: &Compiler,
+    progress: &Progress,
+    package: &str,
+) -> Result<PathBuf, Trouble> {
     let target_dir = root.join("target/guests").join(arch.name());
     let mut build = compiler.build();
     build
         .args([
             "--release",
             "--package",
-            "guests",
+            package,
             "--bins",
             "--target",
             arch.target(),

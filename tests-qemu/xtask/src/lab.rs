@@ -179,21 +179,23 @@ impl Lab {
     /// Runs a guest at `place`; an error means that it could not be run.
     pub fn run(&self, place: &Place, guest: Guest, arguments: &[String]) -> Made<Run> {
         let program = self.guest(place.arch, guest)?;
+        self.run_program(place, &program, arguments)
+    }
+
+    /// Runs any static program for that CPU at `place`; where it boots it is PID 1 and has to power off.
+    pub fn run_program(&self, place: &Place, program: &Path, arguments: &[String]) -> Made<Run> {
         let emulator = |name: String| {
             which::which(&name).map_err(|_| Trouble::Missing(format!("{name} is not installed")))
         };
         match &place.machine {
             Machine::Native => {
                 let release = nix_release();
-                self.finish(
-                    command(&program).args(arguments),
-                    format!("Linux {release}"),
-                )
+                self.finish(command(program).args(arguments), format!("Linux {release}"))
             }
             Machine::User => {
                 let emulator = emulator(user_emulator(place.arch))?;
                 self.finish(
-                    command(emulator).arg(&program).args(arguments),
+                    command(emulator).arg(program).args(arguments),
                     "qemu-user".to_owned(),
                 )
             }
@@ -202,7 +204,7 @@ impl Lab {
                 let kernel = self.kernel(line, place.arch)?;
                 let folder = tempfile::tempdir().map_err(|error| missing(error.into()))?;
                 let archive = folder.path().join("initramfs");
-                initramfs::write(&program, &archive).map_err(missing)?;
+                initramfs::write(program, &archive).map_err(missing)?;
                 let mut boot = boot(
                     place.arch,
                     line,

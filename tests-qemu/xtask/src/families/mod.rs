@@ -9,6 +9,8 @@ use crate::place::Place;
 mod capi;
 mod cprogram;
 mod demo;
+mod green;
+mod green_words;
 mod host;
 mod link;
 mod ownership;
@@ -97,6 +99,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(capi::Capi),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
+        Box::new(green::Green),
     ]
 }
 

@@ -1,31 +1,26 @@
-//! `green-wc PATH [--queue percpu|mpmc|mutex] [--carriers M] [--green N]`: the words of a file tree.
-#![no_std]
-#![no_main]
-
-extern crate alloc;
+//! `green wc PATH [--queue percpu|mpmc|mutex] [--carriers M] [--green N]`: the words of a file tree.
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
-use green::carrier::{self, Exit};
-use green::files;
-use green::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
-use green::runtime::Runtime;
-use green::slots::Count;
-use green::words::{self, Totals, number};
+use crate::carrier::{self, Exit};
+use crate::files;
+use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use crate::runtime::Runtime;
+use crate::slots::Count;
+use crate::words::{self, Totals, number};
 use guests::entry::Env;
 use guests::errno::Errno;
+use guests::line;
 use guests::sys::sched;
-use guests::{entry, line};
-
-entry!(main);
 
 /// What goes wrong outside the files.
 const TROUBLE: i32 = 2;
 
-fn main(env: &Env) -> i32 {
-    let Some(root) = env.args().nth(1).filter(|arg| !arg.starts_with(b"--")) else {
-        line!("green-wc PATH [--queue percpu|mpmc|mutex] [--carriers M] [--green N]");
+/// Runs the command.
+pub fn main(env: &Env) -> i32 {
+    let Some(root) = env.args().nth(2).filter(|arg| !arg.starts_with(b"--")) else {
+        line!("green wc PATH [--queue percpu|mpmc|mutex] [--carriers M] [--green N]");
         return TROUBLE;
     };
     let asked = |name: &str| env.value_of(name).and_then(number);
@@ -33,9 +28,8 @@ fn main(env: &Env) -> i32 {
     let carriers = asked("--carriers").unwrap_or(u64::from(cpus)).clamp(1, 64);
     let green = asked("--green").unwrap_or(64).clamp(1, 1 << 16) as usize;
     // SAFETY: (1) once, on the main thread.
-    if let Err(why) = unsafe { carrier::adopt_main(env) } {
-        let _ = why;
-        line!("green-wc: no main carrier");
+    if unsafe { carrier::adopt_main(env) }.is_err() {
+        line!("green wc: no carrier's block for the main thread");
         return TROUBLE;
     }
     let done = match env.value_of("--queue").unwrap_or(b"percpu") {
@@ -43,12 +37,12 @@ fn main(env: &Env) -> i32 {
         b"mutex" => run::<MutexQueue>(root, carriers, green),
         b"mpmc" => run::<MpmcQueue>(root, carriers, green),
         other => {
-            line!("green-wc: no such queue: ", *other);
+            line!("green wc: no such queue: ", *other);
             return TROUBLE;
         }
     };
     done.unwrap_or_else(|why| {
-        line!("green-wc: ", why);
+        line!("green wc: ", why);
         TROUBLE
     })
 }

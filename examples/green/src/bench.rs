@@ -1,29 +1,24 @@
-//! `green-bench [--carriers M] [--green N] [--switches K] [--repeats R]`: what a switch costs over each run queue.
+//! `green bench [--carriers M] [--green N] [--switches K] [--repeats R]`: what a switch costs over each run queue.
 //!
 //! One JSON object a line: `{"name": "green/QUEUE/CARRIERS", "ns": TIME, "cpu_ns": TIME}`. The time is one carrier's for
 //! one round: out of the green thread, into the queue, the next one out of the queue, into that one; by the
 //! clock, and by what the carriers ran of it. The queues take turns, after one turn that is not told.
-#![no_std]
-#![no_main]
-
-extern crate alloc;
 
 use alloc::vec::Vec;
 
-use green::carrier::{self, Exit};
-use green::green::Handle;
-use green::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
-use green::runtime::Runtime;
-use green::switch::yield_now;
-use green::words::number;
+use crate::carrier::{self, Exit};
+use crate::green::Handle;
+use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use crate::runtime::Runtime;
+use crate::switch::yield_now;
+use crate::words::number;
 use guests::entry::Env;
 use guests::errno::Errno;
 use guests::show::Text;
 use guests::sys::{sched, time};
-use guests::{entry, line, text};
+use guests::{line, text};
 
-entry!(main);
-
+/// What one measurement runs.
 #[derive(Clone, Copy)]
 struct Load {
     carriers: u64,
@@ -32,7 +27,8 @@ struct Load {
     switches: u64,
 }
 
-fn main(env: &Env) -> i32 {
+/// Runs the command.
+pub fn main(env: &Env) -> i32 {
     let asked = |name: &str| env.value_of(name).and_then(number);
     let cpus = sched::allowed().map_or(1, |set| u64::from(set.count()));
     let load = |carriers| Load {
@@ -43,7 +39,7 @@ fn main(env: &Env) -> i32 {
     };
     // SAFETY: (1) once, on the main thread.
     if unsafe { carrier::adopt_main(env) }.is_err() {
-        line!("green-bench: no carrier's block for the main thread");
+        line!("green bench: no carrier's block for the main thread");
         return 2;
     }
     let loads: Vec<Load> = match asked("--carriers") {
@@ -58,7 +54,7 @@ fn main(env: &Env) -> i32 {
                 .and_then(|()| run::<MpmcQueue>(load, told))
                 .and_then(|()| run::<MutexQueue>(load, told));
             if let Err(why) = done {
-                line!("green-bench: ", why);
+                line!("green bench: ", why);
                 return 2;
             }
         }
