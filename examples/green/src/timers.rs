@@ -11,10 +11,16 @@ use crate::green::Ready;
 /// No time: nobody sleeps.
 pub const NEVER: u64 = u64::MAX;
 
+/// Who sleeps until when.
+struct Sleeping {
+    // Two of one time differ in the number.
+    number: u64,
+    by_time: BTreeMap<(u64, u64), Ready>,
+}
+
 /// The sleeping green threads of one runtime.
 pub struct Timers {
-    // Two of one time differ in the number.
-    sleeping: Mutex<(u64, BTreeMap<(u64, u64), Ready>)>,
+    sleeping: Mutex<Sleeping>,
     first: AtomicU64,
 }
 
@@ -22,7 +28,10 @@ impl Timers {
     /// Nobody sleeps.
     pub const fn new() -> Self {
         Self {
-            sleeping: Mutex::new((0, BTreeMap::new())),
+            sleeping: Mutex::new(Sleeping {
+                number: 0,
+                by_time: BTreeMap::new(),
+            }),
             first: AtomicU64::new(NEVER),
         }
     }
@@ -36,9 +45,9 @@ impl Timers {
     /// Puts one to sleep; true if it is the earliest.
     pub fn insert(&self, until: u64, green: Ready) -> bool {
         let mut sleeping = self.sleeping.lock();
-        let (number, map) = &mut *sleeping;
-        *number += 1;
-        map.insert((until, *number), green);
+        let number = sleeping.number.wrapping_add(1);
+        sleeping.number = number;
+        sleeping.by_time.insert((until, number), green);
         let earliest = until < self.first();
         if earliest {
             self.first.store(until, Relaxed);
@@ -49,7 +58,7 @@ impl Timers {
     /// One whose time has come.
     pub fn take_due(&self, now: u64) -> Option<Ready> {
         let mut sleeping = self.sleeping.lock();
-        let map = &mut sleeping.1;
+        let map = &mut sleeping.by_time;
         let entry = map.first_entry().filter(|entry| entry.key().0 <= now);
         let due = entry.map(|entry| entry.remove());
         let first = map

@@ -20,7 +20,7 @@ use crate::progress::Progress;
 pub enum Compiler {
     /// The toolchain `cargo xtask` itself runs with.
     Current,
-    /// A cargo and a rustc that build `core` and `alloc` from source on the way.
+    /// A cargo and a rustc that build `core` from source on the way.
     FromSource {
         /// The cargo.
         cargo: PathBuf,
@@ -32,6 +32,11 @@ pub enum Compiler {
 impl Compiler {
     /// The `cargo build` to which package and target are yet to be added.
     pub fn build(&self) -> Command {
+        self.build_with("core,compiler_builtins")
+    }
+
+    /// The same for a program that needs more of the library than `core`.
+    pub fn build_with(&self, libraries: &str) -> Command {
         match self {
             Compiler::Current => {
                 let mut cargo =
@@ -45,7 +50,7 @@ impl Compiler {
                     .env("RUSTC", rustc)
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env_remove("RUSTUP_TOOLCHAIN");
-                build.args(["build", "-Zbuild-std=core,alloc,compiler_builtins"]);
+                build.arg("build").arg(format!("-Zbuild-std={libraries}"));
                 build
             }
         }

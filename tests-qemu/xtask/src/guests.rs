@@ -1,6 +1,7 @@
 //! Builds the freestanding programs: the guests, and examples made like them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::arch::Arch;
@@ -62,31 +63,25 @@ pub fn build(
     compiler: &Compiler,
     progress: &Progress,
 ) -> Result<PathBuf, Trouble> {
-    build_package(root, arch, compiler, progress, "guests")
+    let package = ["--package", "guests"];
+    build_package(root, arch, compiler.build(), &package, progress)
 }
 
-/// Builds the programs of `package` for `arch` and returns the folder they are in.
+/// Builds the programs of one package for `arch` by the `build` that is begun, and returns the folder they are in.
 ///
 /// One package at a time: in one build with another, each would have the features that the other asks for.
 pub fn build_package(
     root: &Path,
     arch: Arch,
-    compiler: &Compiler,
+    mut build: Command,
+    package: &[&str],
     progress: &Progress,
-    package: &str,
 ) -> Result<PathBuf, Trouble> {
     let target_dir = root.join("target/guests").join(arch.name());
-    let mut build = compiler.build();
     build
-        .args([
-            "--release",
-            "--package",
-            package,
-            "--bins",
-            "--target",
-            arch.target(),
-            "--target-dir",
-        ])
+        .args(["--release", "--bins"])
+        .args(package)
+        .args(["--target", arch.target(), "--target-dir"])
         .arg(&target_dir)
         .current_dir(root)
         .env("CARGO_TERM_COLOR", "never")

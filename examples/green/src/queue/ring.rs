@@ -67,7 +67,7 @@ impl Ends {
 
     /// Without the first `n`, and open.
     const fn without(self, n: usize) -> Self {
-        Self((self.count() - n) * ONE | self.nth(n))
+        Self(((self.count() - n) * ONE) | self.nth(n))
     }
 }
 

@@ -43,7 +43,7 @@ fn joins<Q: RunQueue>(ctx: &Ctx<'_>) -> Verdict {
             unsafe { runtime.spawn(move || grow(runtime, depth - 1, &leaves)) }
         };
         let children = [child(), child()];
-        if depth % 2 == 0 {
+        if depth.is_multiple_of(2) {
             (0..8).for_each(|_| yield_now());
         }
         for child in children {

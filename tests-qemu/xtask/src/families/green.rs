@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Family, Job, Lane, Selection, green_words, place_needs};
 use crate::arch::Arch;
+use crate::cargo::{cargo, finish};
 use crate::compiler;
 use crate::guests;
 use crate::install::Need;
@@ -20,6 +21,11 @@ pub struct Green;
 
 pub(super) const NAME: &str = "green";
 const BENCH: &str = "bench_lines";
+/// Form and lints: the package is outside the workspace, which has them checked in one go. Natively.
+const FORM: &str = "form";
+
+/// Its package, from the workspace's root.
+const MANIFEST: &str = "examples/green/Cargo.toml";
 
 impl Family for Green {
     fn name(&self) -> &'static str {
@@ -101,6 +107,9 @@ fn tests(lab: &Lab, place: &Place) -> Result<Vec<String>, Trouble> {
         tests.extend(green_words::TESTS.map(str::to_owned));
         tests.push(BENCH.to_owned());
     }
+    if place.machine == Machine::Native {
+        tests.push(FORM.to_owned());
+    }
     Ok(tests)
 }
 
@@ -113,7 +122,9 @@ fn program(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
         let _step = lab
             .progress
             .step(format!("building the green threads for {arch}"));
-        guests::build_package(&lab.root, arch, &compiler, &lab.progress, NAME)
+        let build = compiler.build_with("core,alloc,compiler_builtins");
+        let package = ["--manifest-path", MANIFEST];
+        guests::build_package(&lab.root, arch, build, &package, &lab.progress)
     });
     built.clone().map(|folder| folder.join(NAME))
 }
@@ -156,6 +167,10 @@ fn run(lab: &Lab, place: &Place, only: &[String]) -> Vec<Outcome> {
             outcomes.push(bench_lines(lab, place));
         }
     }
+    if place.machine == Machine::Native && selection.wants(NAME, FORM) {
+        let verdict = form(lab).unwrap_or_else(|why| why.verdict(true));
+        outcomes.push(Outcome::new(&place.cell(None), NAME, FORM, verdict));
+    }
     outcomes
 }
 
@@ -184,6 +199,25 @@ fn own_tests(lab: &Lab, place: &Place, selection: &Selection) -> Vec<Outcome> {
     wanted
         .map(|(test, verdict)| Outcome::new(&cell(), NAME, test, verdict).with_console(output))
         .collect()
+}
+
+fn form(lab: &Lab) -> Result<Verdict, Trouble> {
+    let target = lab.root.join("target/guests/form");
+    let target = target.display().to_string();
+    let lint = ["--quiet", "--target-dir", &target, "--", "-Dwarnings"];
+    for (tool, arguments) in [("fmt", &["--check"][..]), ("clippy", &lint[..])] {
+        let present = finish(cargo(lab, None, &[tool, "--version"])).map_err(Trouble::Missing)?;
+        if !present.ok() {
+            return Err(Trouble::Missing(present.tail(1)));
+        }
+        let mut command = cargo(lab, None, &[tool, "--manifest-path", MANIFEST]);
+        command.args(arguments);
+        let checked = finish(command).map_err(Trouble::Missing)?;
+        if !checked.ok() {
+            return Ok(Verdict::Failed(format!("{tool}: {}", checked.tail(20))));
+        }
+    }
+    Ok(Verdict::Passed(String::new()))
 }
 
 /// What `cargo xtask bench` reads: one object a line, with a name and a time.
