@@ -50,14 +50,23 @@ impl Idle {
     }
 
     /// Announces sleep. The caller then looks for work once more, and ends with [`Self::stay`] or [`Self::sleep`].
-    pub fn announce(&self) -> u32 {
+    ///
+    /// `None`: not now. The kernel has refused the barrier that it had agreed to (a filter that came late), and those
+    /// who make work have to hear of it first.
+    pub fn announce(&self) -> Option<u32> {
         let epoch = self.epoch.load(Acquire);
         self.sleepers.fetch_add(1, SeqCst);
-        let command = membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED;
-        if !self.asymmetric.load(Relaxed) || !membarrier(command) {
+        if self.asymmetric.load(Relaxed) {
+            let command = membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+            if !membarrier(command) {
+                self.asymmetric.store(false, SeqCst);
+                self.stay();
+                return None;
+            }
+        } else {
             fence(SeqCst);
         }
-        epoch
+        Some(epoch)
     }
 
     /// There was work after all.

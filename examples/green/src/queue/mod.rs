@@ -41,6 +41,15 @@ pub trait RunQueue: Send + Sync + 'static {
         None
     }
 
+    /// Takes one from where nobody has come by since the last time. Called now and then, with a number that rises, by a
+    /// carrier that has enough to do: what is queued where no carrier is any more would wait for it to have nothing.
+    ///
+    /// # Safety
+    /// 1. As for [`Self::push`].
+    unsafe fn rescue(&self, _area: &Area, _turn: u32) -> Option<Ready> {
+        None
+    }
+
     /// Is there nothing to pop or steal? Right at least about what was pushed before a full barrier.
     fn is_empty(&self) -> bool;
 }

@@ -86,6 +86,24 @@ impl PercpuQueue {
     }
 }
 
+impl PercpuQueue {
+    /// Takes half of what a CPU has: the first one is for the caller, the others for the ring of its own CPU.
+    fn steal_from(&self, rings: &Rings, cpu: usize, here: Here<'_>) -> Option<Ready> {
+        let mut first = None;
+        rings.steal(cpu, |value| {
+            // SAFETY: out_of_ring (1) stolen now, and once.
+            let green = unsafe { out_of_ring(value) };
+            if first.is_none() {
+                first = green;
+            } else if let Some(green) = green {
+                // The slot that is being emptied is closed: even on that CPU this goes elsewhere.
+                self.put_at_end(here, green);
+            }
+        });
+        first
+    }
+}
+
 /// The green thread behind the value that came out of a ring.
 ///
 /// # Safety
@@ -143,28 +161,20 @@ impl RunQueue for PercpuQueue {
         let here: Here<'_> = unsafe { RSEQ.current(area) };
         // The next CPU first, and the own one last: the carrier may just have come from elsewhere.
         let next = here.map_or(0, |here| here.id() + 1);
-        for cpu in (0..CPUS).map(|step| (next + step) % CPUS) {
-            if rings.looks_empty(cpu) {
-                continue;
-            }
-            let mut first = None;
-            rings.steal(cpu, |value| {
-                // SAFETY: out_of_ring (1) stolen now, and once.
-                let green = unsafe { out_of_ring(value) };
-                if first.is_none() {
-                    first = green;
-                } else {
-                    // The slot that is being emptied is closed: even on that CPU this goes elsewhere.
-                    green
-                        .into_iter()
-                        .for_each(|green| self.put_at_end(here, green));
-                }
-            });
-            if first.is_some() {
-                return first;
-            }
+        let others = (0..CPUS).map(|step| (next + step) % CPUS);
+        let mut others = others.filter(|&cpu| !rings.looks_empty(cpu));
+        others.find_map(|cpu| self.steal_from(rings, cpu, here))
+    }
+
+    #[cold]
+    unsafe fn rescue(&self, area: &Area, turn: u32) -> Option<Ready> {
+        let rings = self.rings.as_ref()?;
+        let cpu = turn as usize % CPUS;
+        if !rings.is_left_behind(cpu) {
+            return None;
         }
-        None
+        // SAFETY: current (1) is (1); (2) as above.
+        self.steal_from(rings, cpu, unsafe { RSEQ.current(area) })
     }
 
     fn is_empty(&self) -> bool {

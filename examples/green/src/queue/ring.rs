@@ -15,8 +15,8 @@ use rseq_rt::structures::Fence;
 
 /// CPUs with a ring.
 pub const CPUS: usize = 64;
-/// Places in a ring: with the two words before them, a power of two.
-const PLACES: usize = 254;
+/// Places in a ring: with the three words before them, a power of two.
+const PLACES: usize = 253;
 /// Looks at a slot that may differ in the section, and closings that a section may store over.
 const LOOKS: u32 = 16;
 
@@ -25,6 +25,8 @@ const LOOKS: u32 = 16;
 struct Slot {
     ends: AtomicUsize,
     closing: AtomicUsize,
+    // The ends at the last look of `is_left_behind`.
+    seen: AtomicUsize,
     places: [AtomicUsize; PLACES],
 }
 
@@ -93,6 +95,7 @@ impl Rings {
             .map(|_| Slot {
                 ends: AtomicUsize::new(0),
                 closing: AtomicUsize::new(0),
+                seen: AtomicUsize::new(0),
                 places: [const { AtomicUsize::new(0) }; PLACES],
             })
             .collect();
@@ -195,6 +198,15 @@ impl Rings {
             .get(cpu)
             .map(ends)
             .is_none_or(|ends| ends.count() == 0 || ends.is_closed())
+    }
+
+    /// Has a ring that is not empty not moved since the last look? Then its CPU is busy with something else, or nobody
+    /// is there. It may have moved by a whole turn: then what is taken from it is taken from who has enough.
+    pub fn is_left_behind(&self, cpu: usize) -> bool {
+        self.slots.get(cpu).is_some_and(|slot| {
+            let ends = Ends(slot.ends.load(Relaxed));
+            ends.count() != 0 && !ends.is_closed() && slot.seen.swap(ends.0, Relaxed) == ends.0
+        })
     }
 
     /// Takes the first half of what another CPU has, rounded up, and gives it to `each`. One system call, rarely more.

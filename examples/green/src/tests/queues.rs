@@ -6,14 +6,14 @@ use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use guests::harness::{Ctx, Needs, Test, Verdict, failed};
-use guests::sys::sched;
+use guests::sys::sched::{self, CpuSet};
 use guests::{check, passed, text};
 
-use super::{pin, runtime};
+use super::{pin, runtime, wait_until};
 use crate::green::Handle;
 use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
 use crate::slots::Count;
-use crate::switch::yield_now;
+use crate::switch::{move_to, yield_now};
 
 /// The family.
 pub const TESTS: &[Test] = &[
@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     Test::new("queues/each-once-mutex", each_once::<MutexQueue>),
     Test::new("queues/more-than-a-ring-holds", more_than_a_ring),
     Test::new("queues/stolen", stolen).needs(Needs::RSEQ.cpus(2)),
+    Test::new("queues/left-behind", left_behind).needs(Needs::RSEQ.cpus(2)),
 ];
 
 /// One green thread each: it must not run in two places, and has to be run to its end.
@@ -111,4 +112,52 @@ fn stolen(ctx: &Ctx<'_>) -> Verdict {
         " were run"
     );
     passed!(steals, " steals for ", WORK)
+}
+
+/// A CPU is masked away with green threads in its ring, and the carriers have enough to do elsewhere.
+fn left_behind(ctx: &Ctx<'_>) -> Verdict {
+    const GREEN: usize = 8;
+    let runtime = runtime::<PercpuQueue>(ctx, GREEN, 2)?;
+    pin(runtime)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let rounds: Arc<[AtomicU64; GREEN]> = Arc::new([const { AtomicU64::new(0) }; GREEN]);
+    let mut all: Vec<Handle> = Vec::new();
+    for number in 0..GREEN {
+        let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
+        let body = move || {
+            // Half of them on each carrier, whichever has spawned them.
+            move_to(number % 2);
+            while !over.load(Relaxed) {
+                if let Some(count) = rounds.get(number) {
+                    count.fetch_add(1, Relaxed);
+                }
+                yield_now();
+            }
+        };
+        // SAFETY: spawn (1) it keeps counts across its switches.
+        all.push(unsafe { runtime.spawn(body) }?);
+    }
+    let all_move_on = || {
+        let seen: Vec<u64> = rounds.iter().map(|count| count.load(Relaxed)).collect();
+        let moved = || {
+            rounds
+                .iter()
+                .zip(&seen)
+                .all(|(now, then)| now.load(Relaxed) > *then)
+        };
+        wait_until(moved)
+    };
+    all_move_on()?;
+    let cpus = sched::allowed()?;
+    for cpu in cpus.iter().take(2) {
+        // All carriers to one CPU, and then to the other: one of the two rings is left each time.
+        for (_, tid) in runtime.tids() {
+            sched::allow(tid, &CpuSet::one(cpu))?;
+        }
+        all_move_on()?;
+    }
+    over.store(true, Relaxed);
+    all.into_iter().for_each(Handle::join);
+    runtime.stop();
+    passed!(runtime.sum(Count::Steals), " steals")
 }
