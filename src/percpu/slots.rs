@@ -10,7 +10,7 @@ use linux_raw_sys::errno;
 use crate::abi::{FEATURE_SIZE_MM_CID, LEGACY_FEATURE_SIZE, Rseq};
 
 /// What numbers the slots: a field of the rseq area.
-pub trait Index: sealed::Sealed {
+pub trait Index: sealed::Sealed + 'static {
     /// Offset of the field in `struct rseq`.
     const OFFSET: usize;
     /// Feature size from which the kernel fills it.

@@ -139,7 +139,7 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
     #[inline]
     fn pop_slot<L: Local<I>>(&self, here: L) -> Result<usize, Nothing> {
         for _ in 0..LOOKS {
-            let slot = here.id().and_then(|id| self.slots.get(id));
+            let slot = here.index().and_then(|id| self.slots.get(id));
             let slot = slot.ok_or(Nothing::Empty)?;
             let count = slot.count.load(Relaxed);
             if mark::is_set(count) {
@@ -195,7 +195,7 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
     /// The thread's slot and its count at the moment, unless a drain has it.
     #[inline]
     fn look<L: Local<I>>(&self, here: L) -> Option<(&'a BufferSlot<N>, usize)> {
-        let slot = self.slots.get(here.id()?)?;
+        let slot = self.slots.get(here.index()?)?;
         let count = slot.count.load(Relaxed);
         (!mark::is_set(count)).then_some((slot, count))
     }

@@ -109,7 +109,7 @@ impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
     #[inline]
     pub fn push<L: Local<I>>(&self, here: L, record: &[u8]) -> Result<(), NotPushed> {
         for _ in 0..LOOKS {
-            let Some(slot) = here.id().and_then(|id| self.slots.get(id)) else {
+            let Some(slot) = here.index().and_then(|id| self.slots.get(id)) else {
                 break;
             };
             let end = slot.end.load(Relaxed);

@@ -159,7 +159,7 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
         let link: *const AtomicUsize = node.as_ptr().cast_const().cast();
         let new = Links::word(link);
         for _ in 0..LOOKS {
-            let Some(slot) = here.id().and_then(|id| self.slots.get(id)) else {
+            let Some(slot) = here.index().and_then(|id| self.slots.get(id)) else {
                 break;
             };
             let expect = slot.head.load(Relaxed);

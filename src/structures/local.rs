@@ -19,7 +19,7 @@ pub(super) const LOOKS: u32 = crate::percpu::RESTARTS;
 /// 1. Operations do what those of [`Current`] do.
 pub unsafe trait Local<I: Index>: Copy {
     /// [`Current::id`]; `None` if the thread may run no section.
-    fn id(self) -> Option<usize>;
+    fn index(self) -> Option<usize>;
 
     /// [`Current::add`].
     ///
@@ -133,7 +133,7 @@ pub(super) const fn is_cpu<I: Index>() -> bool {
 // SAFETY: (1) they are those.
 unsafe impl<I: Index> Local<I> for Current<'_, I> {
     #[inline(always)]
-    fn id(self) -> Option<usize> {
+    fn index(self) -> Option<usize> {
         Some(Current::id(&self))
     }
 
@@ -270,8 +270,8 @@ macro_rules! or_out_of_range {
 // SAFETY: (1) those of the inner one, or none at all.
 unsafe impl<I: Index, L: Local<I>> Local<I> for Option<L> {
     #[inline(always)]
-    fn id(self) -> Option<usize> {
-        self.and_then(Local::id)
+    fn index(self) -> Option<usize> {
+        self.and_then(Local::index)
     }
 
     or_out_of_range! {

@@ -169,7 +169,7 @@ fn registered_and_unregistered() {
             (1, false, &[DrainOverflow]),
         ],
         2,
-        switches(3),
+        switches(2),
     );
 }
 

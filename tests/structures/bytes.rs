@@ -89,7 +89,7 @@ fn a_drain_beside_pushes() {
 #[test]
 fn registered_and_unregistered() {
     assert_eq!(try_all(&[0, 1], 0, weather(2), true), None);
-    assert_eq!(try_all(&[0, 0, 1], 1, switches(3), true), None);
+    assert_eq!(try_all(&[0, 0, 1], 1, switches(2), true), None);
 }
 
 /// The broken variant: a kernel that answers 0 to the fence and aborts nothing.

@@ -106,7 +106,7 @@ impl<'w> Fake<'w> {
 
 // SAFETY: Local (1): the pseudo-code of the operations, one step a line.
 unsafe impl Local<CpuId> for Fake<'_> {
-    fn id(self) -> Option<usize> {
+    fn index(self) -> Option<usize> {
         self.pause();
         (!self.unregistered).then(|| self.world.cpu(self.me))
     }

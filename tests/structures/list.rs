@@ -203,7 +203,7 @@ fn a_drain_beside_a_push_and_a_pop() {
 #[test]
 fn a_drain_beside_two_threads() {
     let roles = [on(0, &[Push, Pop]), on(0, &[Pop]), on(1, &[Take(0)])];
-    right(&roles, 2, 0, switches(3));
+    right(&roles, 2, 0, switches(2));
 }
 
 #[test]

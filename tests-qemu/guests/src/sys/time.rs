@@ -88,9 +88,18 @@ pub fn timer_create(tid: u32, signal: i32) -> Result<i32, Errno> {
 
 /// timer_settime(2): first after `span` and then each `span`; 0 stops it.
 pub fn timer_every(timer: i32, span: Span) -> Result<(), Errno> {
+    timer_settime(timer, span, span)
+}
+
+/// timer_settime(2): after `span`, once.
+pub fn timer_once(timer: i32, span: Span) -> Result<(), Errno> {
+    timer_settime(timer, span, Span(0))
+}
+
+fn timer_settime(timer: i32, first: Span, each: Span) -> Result<(), Errno> {
     let times = __kernel_itimerspec {
-        it_interval: span.timespec(),
-        it_value: span.timespec(),
+        it_interval: each.timespec(),
+        it_value: first.timespec(),
     };
     // SAFETY: reads the times.
     done(unsafe {
