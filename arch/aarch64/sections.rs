@@ -17,7 +17,7 @@ use crate::abi::Rseq;
 use crate::arch::SIGNATURE;
 #[cfg(feature = "inject")]
 use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, popped};
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
 use crate::percpu::{Index, Miss, Shift};
 
 /// Descriptor, its store, the index, the bound. Leaves the number of the slot in `t`.
@@ -32,7 +32,7 @@ macro_rules! enter {
             ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
             ".quad 3b\n",
             ".popsection\n",
-            "adrp {t}, 3b\n",
+            "21: adrp {t}, 3b\n",
             "add {t}, {t}, :lo12:3b\n",
             "str {t}, [{area}, #8]\n",
             "2:\n",
@@ -46,7 +46,7 @@ macro_rules! enter {
     };
 }
 
-/// Behind the committing store: the end of the section, and the abort handler.
+/// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
 macro_rules! leave {
     () => {
         leave!("b {aborted}")
@@ -58,6 +58,10 @@ macro_rules! leave {
             ".balign 4\n",
             ".inst {signature}\n",
             "4:\n",
+            "subs {left}, {left}, #1\n",
+            "b.lo 24f\n",
+            "b 21b\n",
+            "24:\n",
             $($handler, "\n",)+
             ".popsection\n",
         )

@@ -17,7 +17,7 @@ use crate::abi::Rseq;
 use crate::arch::SIGNATURE;
 #[cfg(feature = "inject")]
 use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, popped};
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
 use crate::percpu::{Index, Miss, Shift};
 
 /// Descriptor, its store, the index, the bound. Leaves the offset of the slot in `t`.
@@ -32,7 +32,7 @@ macro_rules! enter {
             ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
             ".quad 3b\n",
             ".popsection\n",
-            "lla {t}, 3b\n",
+            "21: lla {t}, 3b\n",
             "sd {t}, 8({area})\n",
             "2:\n",
             $($step,)?
@@ -46,7 +46,7 @@ macro_rules! enter {
     };
 }
 
-/// Behind the committing store: the end of the section, and the abort handler.
+/// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
 macro_rules! leave {
     () => {
         leave!("lla {t}, {aborted}", "jr {t}")
@@ -58,6 +58,11 @@ macro_rules! leave {
             ".balign 4\n",
             ".word {signature}\n",
             "4:\n",
+            "addi {left}, {left}, -1\n",
+            "bltz {left}, 24f\n",
+            "lla {t}, 21b\n",
+            "jr {t}\n",
+            "24:\n",
             $($handler, "\n",)+
             ".popsection\n",
         )
@@ -163,12 +168,13 @@ section! {
         "li {m}, -1",
         "6: and {v}, {i}, {m}",
         "beqz {v}, 7f",
-        "addi {i}, {i}, -1",
+        "25: addi {i}, {i}, -1",
         "add {v}, {from}, {i}",
         "lbu {u}, 0({v})",
         "add {v}, {d}, {i}",
         "sb {u}, 0({v})",
-        "j 6b",
+        "and {v}, {i}, {m}",
+        "bnez {v}, 25b",
         "7: beqz {i}, 9f",
         "8: addi {i}, {i}, -8",
         "add {v}, {from}, {i}",

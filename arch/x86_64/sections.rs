@@ -16,7 +16,7 @@ use crate::abi::Rseq;
 use crate::arch::SIGNATURE;
 #[cfg(feature = "inject")]
 use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, popped};
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
 use crate::percpu::{Index, Miss, Shift};
 
 /// Descriptor, its store, the index, the bound. Leaves the offset of the slot in `t`.
@@ -31,7 +31,7 @@ macro_rules! enter {
             ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
             ".quad 3b\n",
             ".popsection\n",
-            "lea {t}, [rip + 3b]\n",
+            "21: lea {t}, [rip + 3b]\n",
             "mov qword ptr [{area} + 8], {t}\n",
             "2:\n",
             $($step,)?
@@ -46,7 +46,7 @@ macro_rules! enter {
     };
 }
 
-/// Behind the committing store: the end of the section, and the abort handler.
+/// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
 macro_rules! leave {
     () => {
         leave!("jmp {aborted}")
@@ -58,6 +58,8 @@ macro_rules! leave {
             ".byte 0x0f, 0xb9, 0x3d\n",
             ".long {signature}\n",
             "4:\n",
+            "sub {left}, 1\n",
+            "jnc 21b\n",
             $($handler, "\n",)+
             ".popsection\n",
         )

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use super::{CpuId, Index, Miss, Sections};
+use super::{CpuId, Index, Sections};
 use crate::abi::Rseq;
 use crate::area::Area;
 use crate::kernel::Kernel;
@@ -29,7 +29,7 @@ pub const RESTARTS: u32 = 16;
 #[derive(Debug)]
 pub struct Current<'a, I: Index = CpuId> {
     pub(crate) rseq: NonNull<Rseq>,
-    restarts: u32,
+    restarts: usize,
     this_thread: PhantomData<(&'a Area, *mut (), I)>,
 }
 
@@ -95,7 +95,7 @@ impl<I: Index> Current<'_, I> {
     const fn new(rseq: NonNull<Rseq>) -> Self {
         Self {
             rseq,
-            restarts: RESTARTS,
+            restarts: RESTARTS as usize,
             this_thread: PhantomData,
         }
     }
@@ -103,7 +103,7 @@ impl<I: Index> Current<'_, I> {
     /// With another bound than [`RESTARTS`]; 0 for a single try.
     #[inline]
     pub const fn restarts(mut self, restarts: u32) -> Self {
-        self.restarts = restarts;
+        self.restarts = restarts as usize;
         self
     }
 
@@ -117,28 +117,8 @@ impl<I: Index> Current<'_, I> {
         id as usize
     }
 
-    /// Tries once, and again while the section is aborted and the bound is not reached.
     #[inline(always)]
-    pub(crate) fn bounded<R>(
-        &self,
-        section: impl Fn(*const Rseq) -> Result<R, Miss>,
-    ) -> Result<R, Miss> {
-        match section(self.rseq.as_ptr()) {
-            Err(Miss::Aborted) => self.again(section),
-            end => end,
-        }
-    }
-
-    // Apart, so that the counter costs the first try nothing.
-    #[cold]
-    #[inline(never)]
-    fn again<R>(&self, section: impl Fn(*const Rseq) -> Result<R, Miss>) -> Result<R, Miss> {
-        for _ in 0..self.restarts {
-            match section(self.rseq.as_ptr()) {
-                Err(Miss::Aborted) => {}
-                end => return end,
-            }
-        }
-        Err(Miss::Aborted)
+    pub(crate) const fn bound(&self) -> usize {
+        self.restarts
     }
 }

@@ -62,9 +62,9 @@ impl<I: Index> Current<'_, I> {
                 unsafe {
                     match commit {
                         Commit::Relaxed =>
-                            sections::$name::injected::<I, T, false>(area, count, $($operand,)* steps),
+                            sections::$name::injected::<I, T, false>(area, count, 0, $($operand,)* steps),
                         Commit::Release =>
-                            sections::$name::injected::<I, T, true>(area, count, $($operand,)* steps),
+                            sections::$name::injected::<I, T, true>(area, count, 0, $($operand,)* steps),
                     }
                 }
             }};

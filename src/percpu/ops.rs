@@ -38,18 +38,20 @@ pub enum Miss {
 
 /// One operation, in both orders, restarted up to the bound.
 macro_rules! run {
-    ($current:ident, $slots:ident, $commit:ident, $name:ident($($operand:expr),*)) => {
-        $current.bounded(move |area| {
-            let slots = $slots.limit();
-            // SAFETY: `$name` (1) is the caller's: these are the conditions of the operation of that name.
-            unsafe {
-                match $commit {
-                    Commit::Relaxed => sections::$name::<I, T, false>(area, slots, $($operand),*),
-                    Commit::Release => sections::$name::<I, T, true>(area, slots, $($operand),*),
+    ($current:ident, $slots:ident, $commit:ident, $name:ident($($operand:expr),*)) => {{
+        let (area, slots, restarts) = ($current.rseq.as_ptr(), $slots.limit(), $current.bound());
+        // SAFETY: `$name` (1) is the caller's: these are the conditions of the operation of that name.
+        unsafe {
+            match $commit {
+                Commit::Relaxed => {
+                    sections::$name::<I, T, false>(area, slots, restarts, $($operand),*)
+                }
+                Commit::Release => {
+                    sections::$name::<I, T, true>(area, slots, restarts, $($operand),*)
                 }
             }
-        })
-    };
+        }
+    }};
 }
 
 /// The operations. `word`, `second` and `offset` are in bytes from the start of a slot; values wrap.

@@ -3,6 +3,8 @@
 //! A CPU's `sections.rs` brings `enter!`, `leave!` and `step!`, and the lines of each operation. A line is a step:
 //! no flag lives from one line to the next.
 
+use core::hint::cold_path;
+
 use super::Miss;
 
 /// The functions of one operation.
@@ -43,18 +45,19 @@ macro_rules! section {
         pub(crate) unsafe fn $name<I: Index, T, const RELEASE: bool>(
             area: *const Rseq,
             slots: usize,
+            restarts: usize,
             $($operand: usize,)*
             $($steps: *mut Steps,)?
         ) -> Result<(), Miss> {
             if RELEASE {
-                section!(@asm $release, I, T, area, slots, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
+                section!(@asm $release, I, T, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
             } else {
-                section!(@asm $relaxed, I, T, area, slots, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
+                section!(@asm $relaxed, I, T, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
             }
             Ok(())
         }
     };
-    (@asm $template:expr, $I:ident, $T:ident, $area:ident, $slots:ident,
+    (@asm $template:expr, $I:ident, $T:ident, $area:ident, $slots:ident, $restarts:ident,
         ($($operand:ident)*) ($($temporary:ident)*) ($($differs:ident)?)
     ) => {
         // SAFETY: by the caller's (1) the area is the thread's, and every address that is formed may be accessed.
@@ -63,15 +66,16 @@ macro_rules! section {
                 $template,
                 area = in(reg) $area,
                 slots = in(reg) $slots,
+                left = inout(reg) $restarts => _,
                 $($operand = in(reg) $operand,)*
                 t = out(reg) _,
                 $($temporary = out(reg) _,)*
                 id = const $I::OFFSET,
                 shift = const Shift::<$T>::OF,
                 signature = const SIGNATURE,
-                range = label { return Err(Miss::OutOfRange) },
-                aborted = label { return Err(Miss::Aborted) },
-                $($differs = label { return Err(Miss::Differs) },)?
+                range = label { return missed(Miss::OutOfRange) },
+                aborted = label { return missed(Miss::Aborted) },
+                $($differs = label { return missed(Miss::Differs) },)?
                 options(nostack),
             )
         }
@@ -122,6 +126,7 @@ macro_rules! section_pop {
         pub(crate) unsafe fn $name<I: Index, T, const RELEASE: bool>(
             area: *const Rseq,
             slots: usize,
+            restarts: usize,
             word: usize,
             empty: *mut u8,
             link: usize,
@@ -129,14 +134,14 @@ macro_rules! section_pop {
         ) -> Result<*mut u8, Miss> {
             let (head, code);
             if RELEASE {
-                section_pop!(@asm $release, I, T, area, slots, word, empty, link, head, code, ($($steps $spin)?));
+                section_pop!(@asm $release, I, T, area, slots, restarts, word, empty, link, head, code, ($($steps $spin)?));
             } else {
-                section_pop!(@asm $relaxed, I, T, area, slots, word, empty, link, head, code, ($($steps $spin)?));
+                section_pop!(@asm $relaxed, I, T, area, slots, restarts, word, empty, link, head, code, ($($steps $spin)?));
             }
             popped(head, empty, code)
         }
     };
-    (@asm $template:expr, $I:ident, $T:ident, $area:ident, $slots:ident, $word:ident, $empty:ident, $link:ident,
+    (@asm $template:expr, $I:ident, $T:ident, $area:ident, $slots:ident, $restarts:ident, $word:ident, $empty:ident, $link:ident,
         $head:ident, $code:ident, ($($steps:ident $spin:ident)?)
     ) => {
         // SAFETY: by the caller's (1) the area is the thread's, and every address that is formed may be accessed.
@@ -145,6 +150,7 @@ macro_rules! section_pop {
                 $template,
                 area = in(reg) $area,
                 slots = in(reg) $slots,
+                left = inout(reg) $restarts => _,
                 word = in(reg) $word,
                 empty = in(reg) $empty,
                 link = in(reg) $link,
@@ -169,6 +175,13 @@ pub(crate) const ABORTED: usize = 1;
 /// As [`ABORTED`].
 pub(crate) const OUT_OF_RANGE: usize = 2;
 
+/// The end of a section at a label: not what code is laid out for.
+#[inline(always)]
+pub(crate) fn missed(miss: Miss) -> Result<(), Miss> {
+    cold_path();
+    Err(miss)
+}
+
 /// From the two registers of a pop to its result.
 #[inline(always)]
 pub(crate) fn popped(head: *mut u8, empty: *mut u8, code: usize) -> Result<*mut u8, Miss> {
@@ -176,6 +189,7 @@ pub(crate) fn popped(head: *mut u8, empty: *mut u8, code: usize) -> Result<*mut 
     if head != empty {
         return Ok(head);
     }
+    cold_path();
     Err(match code {
         ABORTED => Miss::Aborted,
         OUT_OF_RANGE => Miss::OutOfRange,

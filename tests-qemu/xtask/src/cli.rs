@@ -76,6 +76,9 @@ pub struct TestArgs {
     /// Also write the report to FILE; without FILE print it on standard output in place of the tables.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+    /// Write the golden files anew from what is generated, instead of comparing.
+    #[arg(long)]
+    pub bless: bool,
     /// Seconds until a guest is taken for hung.
     #[arg(long, default_value_t = 600)]
     pub timeout: u64,

@@ -19,6 +19,8 @@ pub enum Guest {
     Suite,
     /// The hooks as symbols of their own.
     Sizes,
+    /// The per-CPU operations as symbols of their own.
+    Golden,
 }
 
 impl Guest {
@@ -28,6 +30,7 @@ impl Guest {
             Guest::Init => "init",
             Guest::Suite => "suite",
             Guest::Sizes => "sizes",
+            Guest::Golden => "golden",
         }
     }
 }

@@ -18,6 +18,7 @@ mod initramfs;
 mod install;
 mod kernel;
 mod lab;
+mod listing;
 mod matrix;
 mod outcome;
 mod place;

@@ -9,6 +9,7 @@ use crate::place::Place;
 mod capi;
 mod cprogram;
 mod demo;
+mod golden;
 mod green;
 mod green_words;
 mod host;
@@ -26,6 +27,8 @@ pub struct Selection {
     pub arches: Vec<Arch>,
     /// `--kernel`
     pub kernels: Vec<String>,
+    /// `--bless`: what is generated becomes what is expected.
+    pub bless: bool,
 }
 
 impl Selection {
@@ -95,6 +98,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(host::Host),
         Box::new(link::Link),
         Box::new(sections::Sections),
+        Box::new(golden::Golden),
         Box::new(ownership::Ownership),
         Box::new(capi::Capi),
         Box::new(demo::Demo),
@@ -126,6 +130,7 @@ mod tests {
             only: vec!["suite::ke".into()],
             arches: vec![Arch::Riscv64],
             kernels: vec!["7.2".into()],
+            bless: false,
         };
         assert!(some.wants("suite", "keep") && !some.wants("demo", "keep"));
         assert_eq!(some.places().len(), 1);
