@@ -22,7 +22,9 @@ pub const TESTS: &[Test] = &[
     Test::new("queues/each-once-mutex", each_once::<MutexQueue>),
     Test::new("queues/more-than-a-ring-holds", more_than_a_ring),
     Test::new("queues/stolen", stolen).needs(Needs::RSEQ.cpus(2)),
-    Test::new("queues/left-behind", left_behind).needs(Needs::RSEQ.cpus(2)).limit(20),
+    Test::new("queues/left-behind", left_behind)
+        .needs(Needs::RSEQ.cpus(2))
+        .limit(20),
 ];
 
 /// One green thread each: it must not run in two places, and has to be run to its end.
@@ -68,12 +70,12 @@ fn crowd<Q: RunQueue>(ctx: &Ctx<'_>, green: u64, rounds: u64) -> Verdict {
 }
 
 fn each_once<Q: RunQueue>(ctx: &Ctx<'_>) -> Verdict {
-    crowd::<Q>(ctx, ctx.scale(100, 40, 40), ctx.scale(5000, 100, 100))
+    crowd::<Q>(ctx, ctx.scale(100, 40, 40), ctx.scale(5000, 40, 100))
 }
 
 /// The overflow slots beside the rings, and the way back.
 fn more_than_a_ring(ctx: &Ctx<'_>) -> Verdict {
-    crowd::<PercpuQueue>(ctx, ctx.scale(2000, 800, 800), ctx.scale(50, 4, 4))
+    crowd::<PercpuQueue>(ctx, ctx.scale(2000, 600, 600), ctx.scale(50, 2, 4))
 }
 
 /// Work that its own CPU has no time for: one carrier is held until another has run all of it.
