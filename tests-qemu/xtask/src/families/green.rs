@@ -130,7 +130,7 @@ fn program(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
 }
 
 /// Runs it at `place`.
-pub(super) fn start(lab: &Lab, place: &Place, arguments: &[&str]) -> Result<Run, Trouble> {
+pub(crate) fn start(lab: &Lab, place: &Place, arguments: &[&str]) -> Result<Run, Trouble> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     lab.run_program(place, &program(lab, place.arch)?, &arguments)
 }
