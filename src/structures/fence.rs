@@ -117,7 +117,13 @@ impl<K: Membarrier> Fence<K> {
     }
 
     /// Aborts the sections in flight on an index; later ones see what the caller stored before. System calls: 1, or 3.
-    pub(super) fn abort_sections<I: Index>(&self, index: usize) -> Result<(), DrainError> {
+    ///
+    /// For structures of one's own on [`percpu`](crate::percpu): who closes a slot by a word that every section compares,
+    /// and finds that word still there after this, has the slot alone.
+    ///
+    /// # Errors
+    /// `Refused`; sections may be in flight.
+    pub fn abort_sections<I: Index>(&self, index: usize) -> Result<(), DrainError> {
         let outcome = match self.membarrier::<I>(index) {
             Err(_) if is_cpu::<I>() => self.visit(index),
             outcome => outcome,

@@ -149,19 +149,17 @@ fn fill<'n>(list: &List<'n>, nodes: &mut impl Iterator<Item = &'n mut Node<u32>>
 fn rest(list: &List<'_>, at_most: usize) -> Vec<u32> {
     let mut left = Vec::new();
     for cpu in 0..CPUS {
+        let looked = list.looks_empty(Some(cpu));
         let chain = list.take(cpu, &Fence::register_on(Alone));
-        left.extend(
-            chain
-                .expect("nobody else drains")
-                .take(at_most + 1)
-                .map(|node| node.value),
-        );
+        let chain = chain.expect("nobody else drains");
+        assert_eq!(looked, chain.is_empty(), "a slot that nobody changes");
+        left.extend(chain.take(at_most + 1).map(|node| node.value));
     }
-    left.extend(
-        list.take_overflow()
-            .take(at_most + 1)
-            .map(|node| node.value),
-    );
+    let looked = list.looks_empty(None);
+    let chain = list.take_overflow();
+    assert_eq!(looked, chain.is_empty(), "nobody changes it");
+    left.extend(chain.take(at_most + 1).map(|node| node.value));
+    assert!(list.looks_empty(None) && list.looks_empty(Some(CPUS)));
     left
 }
 

@@ -1,6 +1,7 @@
-//! Builds the freestanding guests.
+//! Builds the freestanding programs: the guests, and examples made like them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::arch::Arch;
@@ -65,18 +66,25 @@ pub fn build(
     compiler: &Compiler,
     progress: &Progress,
 ) -> Result<PathBuf, Trouble> {
+    let package = ["--package", "guests"];
+    build_package(root, arch, compiler.build(), &package, progress)
+}
+
+/// Builds the programs of one package for `arch` by the `build` that is begun, and returns the folder they are in.
+///
+/// One package at a time: in one build with another, each would have the features that the other asks for.
+pub fn build_package(
+    root: &Path,
+    arch: Arch,
+    mut build: Command,
+    package: &[&str],
+    progress: &Progress,
+) -> Result<PathBuf, Trouble> {
     let target_dir = root.join("target/guests").join(arch.name());
-    let mut build = compiler.build();
     build
-        .args([
-            "--release",
-            "--package",
-            "guests",
-            "--bins",
-            "--target",
-            arch.target(),
-            "--target-dir",
-        ])
+        .args(["--release", "--bins"])
+        .args(package)
+        .args(["--target", arch.target(), "--target-dir"])
         .arg(&target_dir)
         .current_dir(root)
         .env("CARGO_TERM_COLOR", "never")

@@ -11,6 +11,8 @@ mod capi;
 mod cprogram;
 mod demo;
 mod golden;
+mod green;
+mod green_words;
 mod host;
 mod link;
 mod musl;
@@ -114,6 +116,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(bench::Bench),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
+        Box::new(green::Green),
     ]
 }
 
