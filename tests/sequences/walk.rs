@@ -50,7 +50,7 @@ fn stroll(scenario: &Scenario) -> usize {
 }
 
 /// Steps that Miri takes in one scenario.
-const STROLL: usize = 48;
+const STROLL: usize = 20;
 
 /// Runs one sequence from the start. Was the last step possible, and where did it lead?
 fn replay(scenario: &Scenario, path: &[Step]) -> (bool, u64) {
