@@ -1,14 +1,20 @@
-/* Knows nothing but the three names, as glibc's manual has them ("Restartable Sequences"). */
+/*
+ * Knows nothing but the three names, as glibc's manual has them ("Restartable Sequences").
+ * With -DWEAK it can do without them: its references then have no version, as those of dlsym(3).
+ */
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "lib.h"
 
 extern const ptrdiff_t __rseq_offset;
 extern const unsigned int __rseq_size;
-#ifndef __GLIBC__
-/* A libc that does not have them: a careful reader can do without. */
+#if defined WEAK || !defined __GLIBC__
 #pragma weak __rseq_offset
 #pragma weak __rseq_size
+#define THERE (&__rseq_offset && &__rseq_size)
+#else
+#define THERE 1
 #endif
 
 /* The owner may come late, so each look is a look. */
@@ -16,7 +22,7 @@ extern const unsigned int __rseq_size;
 
 static unsigned size(void)
 {
-	return &__rseq_size ? NOW(__rseq_size) : 0;
+	return THERE ? NOW(__rseq_size) : 0;
 }
 
 static const void *area(void)

@@ -13,6 +13,9 @@ mod host;
 mod link;
 mod ownership;
 mod sections;
+mod shared;
+mod sharedcases;
+mod sharedlibs;
 mod suite;
 
 /// What the command line left of the matrix.
@@ -95,6 +98,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(sections::Sections),
         Box::new(ownership::Ownership),
         Box::new(capi::Capi),
+        Box::new(shared::Shared),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
     ]
