@@ -124,6 +124,16 @@ impl Area {
         self.kernel.cpu_id.load(Relaxed)
     }
 
+    /// The CPU by a load, `None` where this runtime has not registered the thread.
+    ///
+    /// For a libc, whose vDSO is a faster way out than getcpu(2). The same
+    /// conditions as [`Self::cpu_id`], and a lent area is none.
+    #[inline]
+    pub fn registered_cpu(&self) -> Option<u32> {
+        // The state first: a vfork child sees its parent's cpu_id, frozen.
+        (self.state_byte() == State::REGISTERED).then(|| self.cpu_id() as u32)
+    }
+
     /// The structure that the kernel writes, for debuggers, tracers and critical sections.
     ///
     /// While registered, nobody stores to `cpu_id_start`, `cpu_id`, `node_id` or

@@ -1,6 +1,7 @@
 //! Where the current thread runs: a load where rseq is registered, getcpu(2) where it is not.
 
 use core::mem::offset_of;
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::abi::{FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID, Rseq};
@@ -19,11 +20,9 @@ impl<K: Kernel> Process<K> {
     /// `Unavailable` if the thread has no rseq and a filter refuses getcpu(2).
     #[inline]
     pub fn current_cpu(&self, area: &Area) -> Result<u32, Error> {
-        // The state first: a vfork child sees its parent's cpu_id, frozen.
-        if area.state_byte() == State::REGISTERED {
-            Ok(area.cpu_id() as u32)
-        } else {
-            self.cpu_without_own_area(area)
+        match area.registered_cpu() {
+            Some(cpu) => Ok(cpu),
+            None => self.cpu_without_own_area(area),
         }
     }
 
@@ -74,6 +73,12 @@ impl<K: Kernel> Process<K> {
 
     fn getcpu(&self) -> Result<(u32, u32), Error> {
         self.kernel.getcpu().map_err(Error::Unavailable)
+    }
+
+    /// Where the visible owner's area of the calling thread is, for critical sections.
+    #[cold]
+    pub(crate) fn foreign_rseq(&self, area: &Area) -> Option<NonNull<Rseq>> {
+        self.foreign_area(area).and_then(ForeignArea::as_rseq)
     }
 
     /// The visible owner's area of the calling thread, if this thread is that owner's.

@@ -3,6 +3,7 @@
 //! The meaning is glibc's, from its manual ("Restartable Sequences") and 2.41 release notes.
 
 use core::mem::offset_of;
+use core::ptr::NonNull;
 
 use crate::abi::{LEGACY_LENGTH, Rseq};
 use crate::area::load_cpu_id;
@@ -60,13 +61,19 @@ impl Trio {
     }
 }
 
-/// The owner's area of the calling thread, read-only: we never write to it.
+/// The owner's area of the calling thread: read, and never written to but for `rseq_cs` by a critical section.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ForeignArea(*const u8);
 
 impl ForeignArea {
     pub(crate) fn at(thread_pointer: *const u8, offset: isize) -> Self {
         Self(thread_pointer.wrapping_offset(offset))
+    }
+
+    /// The address. A section stores to `rseq_cs` there, which is what every user of rseq in a thread may do, and to
+    /// nothing else.
+    pub(crate) fn as_rseq(self) -> Option<NonNull<Rseq>> {
+        NonNull::new(self.0.cast_mut().cast())
     }
 
     /// # Safety

@@ -69,6 +69,14 @@ pub unsafe trait Kernel {
     /// `FAULT` if the word is not writable memory.
     fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno>;
 
+    /// uname(2): the release, as the kernel states it, up to its first zero byte.
+    ///
+    /// # Errors
+    /// If a filter refuses the call; always, where nobody has written the method.
+    fn release(&self) -> Result<[u8; 65], Errno> {
+        Err(Errno::NOSYS)
+    }
+
     /// The libc's `__rseq_offset`, `__rseq_size` and `__rseq_flags`, if it exports them.
     fn libc_trio(&self) -> Option<Trio>;
 
@@ -174,6 +182,15 @@ unsafe impl Kernel for Linux {
             )
         }
         .map(drop)
+    }
+
+    fn release(&self) -> Result<[u8; 65], Errno> {
+        // struct new_utsname: six texts of 65 bytes, the release is the third.
+        let mut name = [[0u8; 65]; 6];
+        // SAFETY: syscall2 (1): writes the six local texts; the second argument is unused.
+        unsafe { syscall2(sc::nr::UNAME, (&raw mut name).expose_provenance(), 0) }?;
+        let [_, _, release, ..] = name;
+        Ok(release)
     }
 
     fn libc_trio(&self) -> Option<Trio> {

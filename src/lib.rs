@@ -14,12 +14,14 @@ mod foreign;
 mod fork;
 mod kernel;
 mod mask;
+pub mod percpu;
 mod process;
 mod reclaim;
 mod register;
 mod scoped;
 mod slice;
 mod state;
+pub mod structures;
 mod syscall;
 mod thread;
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicIsize};
+use core::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8};
 
 use crate::abi::{LEGACY_FEATURE_SIZE, LEGACY_LENGTH};
 use crate::config::{Claim, Config};
@@ -63,8 +63,8 @@ impl Decision {
 
 /// One process's view of rseq: a `static` that the runtime places.
 ///
-/// It is written by [`Self::init`] and by the first registration, and never
-/// again: a libc may make its memory read-only after that.
+/// It is written by [`Self::init`], by the first registration and by [`Self::allow_sections`], and
+/// never again: a libc may make its memory read-only after that.
 #[derive(Debug)]
 pub struct Process<K: Kernel = Linux> {
     pub(crate) kernel: K,
@@ -73,6 +73,7 @@ pub struct Process<K: Kernel = Linux> {
     feature_size: AtomicU32,
     asks_for_slice: AtomicBool,
     foreign_offset: AtomicIsize,
+    pub(crate) sections: AtomicU8,
 }
 
 impl Process {
@@ -98,6 +99,7 @@ impl<K: Kernel> Process<K> {
             feature_size: AtomicU32::new(LEGACY_FEATURE_SIZE),
             asks_for_slice: AtomicBool::new(false),
             foreign_offset: AtomicIsize::new(0),
+            sections: AtomicU8::new(0),
         }
     }
 

@@ -16,6 +16,7 @@ const _: () = {
     assert!(sc::nr::FUTEX == nr::__NR_futex as usize);
     assert!(sc::nr::SET_TID_ADDRESS == nr::__NR_set_tid_address as usize);
     assert!(sc::nr::MUNMAP == nr::__NR_munmap as usize);
+    assert!(sc::nr::UNAME == nr::__NR_uname as usize);
     assert!(sc::nr::EXIT == nr::__NR_exit as usize);
 };
 

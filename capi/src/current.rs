@@ -22,6 +22,19 @@ pub unsafe extern "C" fn rseq_rt_cpu(pointer: *const Area) -> c_int {
 /// # Safety
 /// 1. As for [`rseq_rt_cpu`].
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn rseq_rt_registered_cpu(pointer: *const Area) -> c_int {
+    // SAFETY: area (1) is this function's.
+    number(unsafe { area(pointer) }.and_then(|area| {
+        let unknown = Error::Unavailable(Errno::NOSYS);
+        area.registered_cpu().ok_or(unknown)
+    }))
+}
+
+/// See `rseq_rt.h`.
+///
+/// # Safety
+/// 1. As for [`rseq_rt_cpu`].
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_node(pointer: *const Area) -> c_int {
     // SAFETY: area (1) is this function's.
     number(unsafe { area(pointer) }.and_then(|area| PROCESS.current_node(area)))

@@ -67,7 +67,7 @@ static void bad_input(void)
 		rseq_rt_on_thread_exit_release_masked, rseq_rt_recycle, rseq_rt_vfork_begin,
 	};
 	static int (*const readers[])(const rseq_rt_area *) = {
-		rseq_rt_thread_state, rseq_rt_thread_errno, rseq_rt_cpu, rseq_rt_node, rseq_rt_mm_cid,
+		rseq_rt_thread_state, rseq_rt_thread_errno, rseq_rt_cpu, rseq_rt_registered_cpu, rseq_rt_node, rseq_rt_mm_cid,
 	};
 	static rseq_rt_area two[2], zero;
 	struct rseq_rt_at_exit callbacks = RSEQ_RT_AT_EXIT_INIT;
@@ -121,6 +121,7 @@ void agrees_with_getcpu(rseq_rt_area *area)
 		syscall(SYS_getcpu, &cpu, &node, NULL);
 		CHECK_IS(cpu, number);
 		CHECK_IS(rseq_rt_cpu(area), cpu);
+		CHECK_IS(rseq_rt_registered_cpu(area), rseq_rt_thread_state(area) == RSEQ_RT_REGISTERED ? (int)cpu : -ENOSYS);
 		CHECK_IS(rseq_rt_node(area), node);
 		CHECK_IS(rseq_rt_mm_cid(area) >= 0, rseq_rt_feature_size() >= 28);
 	}
@@ -144,6 +145,7 @@ static void vfork_once(void)
 		_exit(rseq_rt_thread_state(&main_area) == RSEQ_RT_LENT && rseq_rt_cpu(&main_area) >= 0 ? 0 : 1);
 	}
 	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_LENT);
+	CHECK_IS(rseq_rt_registered_cpu(&main_area), -ENOSYS);
 	CHECK_IS(rseq_rt_vfork_end(&main_area, token ^ 1), -EINVAL);
 	CHECK_IS(rseq_rt_vfork_end(&main_area, -1), -EINVAL);
 	CHECK_IS(rseq_rt_vfork_end(&main_area, 1 << 20), -EINVAL);
@@ -191,6 +193,7 @@ static void main_thread_leaves(void)
 	CHECK_IS(rseq_rt_on_thread_exit_release(&main_area), 0);
 	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_EXITING);
 	CHECK(rseq_rt_cpu(&main_area) >= 0);
+	CHECK_IS(rseq_rt_registered_cpu(&main_area), -ENOSYS);
 }
 
 int main(int count, char **arguments)

@@ -11,9 +11,10 @@ pub enum Call {
     Futex,
     SliceYield,
     Probe,
+    Uname,
 }
 
-pub const CALLS: usize = 6;
+pub const CALLS: usize = 7;
 
 /// From the `from`-th call of this kind on (the first is 1), the answer is always this one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +63,8 @@ pub struct Answers {
     pub only_32: bool,
     pub foreign: Foreign,
     pub memory: Memory,
+    /// What uname(2) states.
+    pub release: [u8; 65],
 }
 
 pub const PLAIN: Answers = Answers {
@@ -69,6 +72,7 @@ pub const PLAIN: Answers = Answers {
     only_32: false,
     foreign: Foreign::None,
     memory: Memory::Writable,
+    release: [0; 65],
 };
 
 impl Answers {

@@ -219,6 +219,10 @@ unsafe impl Kernel for &Machine {
         })
     }
 
+    fn release(&self) -> Result<[u8; 65], Errno> {
+        self.call(Call::Uname, [0; 65], || Ok(self.answers.release))
+    }
+
     fn libc_trio(&self) -> Option<Trio> {
         self.deliver_signal();
         self.trio()

@@ -4,7 +4,7 @@ use rseq_rt::{Claim, Config};
 
 use crate::fake::generation::{ALL, LATER_48, LINUX_6_3, LINUX_7_0, LINUX_7_1};
 use crate::fake::{Generation, PLAIN, config};
-use crate::walk::{depth, walk};
+use crate::walk::walk;
 use crate::world::Scenario;
 
 /// None blocked, some (SIGHUP and one of the libc's own), all.
@@ -25,7 +25,7 @@ fn walk_one(generation: Generation, configure: fn(Config) -> Config) {
             mask,
             signals,
         };
-        let states = walk(&scenario, depth(6));
+        let states = walk(&scenario, 6);
         assert!(cfg!(miri) || states > 100, "{states} states only");
     }
 }

@@ -6,7 +6,7 @@ use rseq_rt::{Claim, Config, Errno};
 use crate::deep::MASKS;
 use crate::fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_6_14_DEBUG, LINUX_7_1};
 use crate::fake::{Answers, Call, Foreign, Generation, PLAIN, config};
-use crate::walk::{depth, walk};
+use crate::walk::walk;
 use crate::world::Scenario;
 
 const GENERATIONS: [Generation; 4] = [LINUX_4_18, LINUX_6_3, LINUX_6_14_DEBUG, LINUX_7_1];
@@ -32,7 +32,7 @@ fn walk_wide(answers: impl IntoIterator<Item = Answers>, configs: &[fn(Config) -
                         mask,
                         signals,
                     };
-                    walk(&scenario, depth(4));
+                    walk(&scenario, 4);
                 }
             }
         }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -52,8 +53,28 @@ pub struct Candidate {
 }
 
 impl Apt {
-    /// Makes the folder and fetches the lists.
+    /// Makes the folder and fetches the lists of kernels.
     pub fn open(folder: &Path, progress: &Progress) -> Result<Apt> {
+        Self::open_with(folder, sources, progress)
+    }
+
+    /// The same with the source packages of one suite.
+    pub fn open_sources(folder: &Path, suite: &str, progress: &Progress) -> Result<Apt> {
+        let of_suite = |targets: &str| {
+            let all = sources(targets)?;
+            let line = all
+                .lines()
+                .find(|line| line.ends_with(&format!(" {suite} main")))?;
+            Some(format!("deb-src{}\n", line.strip_prefix("deb")?))
+        };
+        Self::open_with(folder, of_suite, progress)
+    }
+
+    fn open_with(
+        folder: &Path,
+        sources: impl Fn(&str) -> Option<String>,
+        progress: &Progress,
+    ) -> Result<Apt> {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
             which::which(program).with_context(|| format!("this machine has no {program}"))?;
         }
@@ -89,7 +110,7 @@ impl Apt {
         };
         self.updates_left = left;
         let _step =
-            progress.step("fetching the lists of kernels (apt-get update in a folder of its own)");
+            progress.step("fetching lists of packages (apt-get update in a folder of its own)");
         let updated = self.run("apt-get", &["-qq", "update"], Duration::from_secs(300))?;
         for line in updated
             .output
@@ -103,6 +124,11 @@ impl Apt {
 
     /// Runs `program` on this folder alone.
     fn run(&self, program: &str, arguments: &[&str], timeout: Duration) -> Result<Finished> {
+        let mut command = self.command(program);
+        Ok(process::run(command.args(arguments), timeout)?)
+    }
+
+    fn command(&self, program: &str) -> Command {
         let folder = self.folder.display();
         let mut command = command(program);
         for arch in Arch::ALL {
@@ -115,10 +141,9 @@ impl Apt {
             .arg("-oDir::Etc::SourceParts=/dev/null")
             // The unprivileged user of apt's sandbox may not reach our folder.
             .arg("-oAPT::Sandbox::User=root")
-            .args(arguments)
             .current_dir(self.folder.join("cache/archives"))
             .env("LC_ALL", "C");
-        Ok(process::run(&mut command, timeout)?)
+        command
     }
 
     /// The versions of `package` that the suites have.
@@ -132,6 +157,22 @@ impl Apt {
         let wanted = format!("{package}={version}");
         let shown = self.run("apt-cache", &["show", &wanted], Duration::from_secs(300))?;
         Ok(depends(&shown.output))
+    }
+
+    /// Downloads the source package and unpacks it, the distribution's patches applied, below `into`.
+    pub fn source(&self, package: &str, into: &Path) -> Result<()> {
+        let mut last = String::new();
+        for attempt in 0..3 {
+            std::thread::sleep(Duration::from_secs(10 * attempt));
+            let mut get = self.command("apt-get");
+            get.args(["-qq", "source", package]).current_dir(into);
+            let fetched = process::run(&mut get, Duration::from_secs(900))?;
+            if fetched.ok() {
+                return Ok(());
+            }
+            last = fetched.tail(2);
+        }
+        bail!("the source of {package} did not download: {last}")
     }
 
     /// Downloads `package` (with its architecture) and unpacks it into `into`.

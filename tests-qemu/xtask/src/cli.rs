@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::arch::Arch;
+use crate::musl::Variant;
 
 /// Builds, boots and judges the guests of rseq-rt.
 #[derive(Parser)]
@@ -22,8 +23,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run every test and print the matrix arch x kernel x test.
     Test(TestArgs),
+    /// Measure, in one run on this machine: tables, JSON, and plots.
+    Bench(BenchArgs),
     /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config file.
     Staticlib(StaticlibArgs),
+    /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
+    Musl(MuslArgs),
 }
 
 /// `cargo xtask demo`
@@ -76,9 +81,38 @@ pub struct TestArgs {
     /// Also write the report to FILE; without FILE print it on standard output in place of the tables.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+    /// Write the golden files anew from what is generated, instead of comparing.
+    #[arg(long)]
+    pub bless: bool,
     /// Seconds until a guest is taken for hung.
     #[arg(long, default_value_t = 600)]
     pub timeout: u64,
+}
+
+/// `cargo xtask bench`
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Only the groups whose names contain this (cpu, hooks, threads, ops, structures, contended, green, size); may be repeated.
+    #[arg(long, value_name = "SUBSTRING")]
+    pub only: Vec<String>,
+    /// Few rounds and short ones: to see that it works, not what it costs.
+    #[arg(long)]
+    pub quick: bool,
+    /// How many rounds count (default: 15, quick 3).
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// A program to measure beside ours, which prints lines as tests-qemu/bench/c/external.c says; may be repeated.
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    pub with: Vec<String>,
+    /// Where the values go (default: bench.json beside the plots).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where the SVG plots go.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub plots: PathBuf,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
 }
 
 /// `cargo xtask staticlib`
@@ -94,6 +128,23 @@ pub struct StaticlibArgs {
     #[arg(long)]
     pub trio: bool,
     /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// `cargo xtask musl`
+#[derive(Args)]
+pub struct MuslArgs {
+    /// The CPU (default: this machine's).
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+    /// Where bin/musl-gcc, include/ and lib/ are made.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// For the tests: musl as it comes, or with a hook at the wrong place.
+    #[arg(long, value_enum, default_value = "hooked", hide = true)]
+    pub variant: Variant,
+    /// Install and fetch nothing on this machine.
     #[arg(long)]
     pub no_install: bool,
 }

@@ -32,6 +32,11 @@ pub enum Compiler {
 impl Compiler {
     /// The `cargo build` to which package and target are yet to be added.
     pub fn build(&self) -> Command {
+        self.build_with("core,compiler_builtins")
+    }
+
+    /// The same for a program that needs more of the library than `core`.
+    pub fn build_with(&self, libraries: &str) -> Command {
         match self {
             Compiler::Current => {
                 let mut cargo =
@@ -45,7 +50,7 @@ impl Compiler {
                     .env("RUSTC", rustc)
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env_remove("RUSTUP_TOOLCHAIN");
-                build.args(["build", "-Zbuild-std=core,compiler_builtins"]);
+                build.arg("build").arg(format!("-Zbuild-std={libraries}"));
                 build
             }
         }
@@ -54,8 +59,13 @@ impl Compiler {
 
 /// Whether the current toolchain has `core` for `arch`.
 fn has_target(arch: Arch) -> bool {
+    has_library(arch.target(), "libcore-")
+}
+
+/// Whether the current toolchain has that library for `target`.
+fn has_library(target: &str, start: &str) -> bool {
     let mut ask = command("rustc");
-    ask.args(["--print", "target-libdir", "--target", arch.target()]);
+    ask.args(["--print", "target-libdir", "--target", target]);
     let Ok(answer) = process::run(&mut ask, Duration::from_secs(60)) else {
         return false;
     };
@@ -66,7 +76,13 @@ fn has_target(arch: Arch) -> bool {
     answer.ok()
         && files
             .into_iter()
-            .any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+            .any(|file| file.file_name().to_string_lossy().starts_with(start))
+}
+
+/// Whether the current toolchain can build `std` programs for `target`; with `install`, asks rustup for it.
+pub fn has_std(target: &str, install: bool, progress: &Progress) -> bool {
+    let has = || has_library(target, "libstd-");
+    has() || (install && which::which("rustup").is_ok() && try_add(target, progress) && has())
 }
 
 /// Finds the compiler for `arch`; with `install`, asks rustup for the target.
@@ -87,18 +103,17 @@ pub fn find(arch: Arch, install: bool, progress: &Progress) -> Result<Compiler> 
 /// asked once.
 fn add_target(arch: Arch, progress: &Progress) -> bool {
     static ADDED: [OnceLock<bool>; 3] = [const { OnceLock::new() }; 3];
-    *ADDED[arch as usize].get_or_init(|| which::which("rustup").is_ok() && try_add(arch, progress))
+    *ADDED[arch as usize].get_or_init(|| {
+        which::which("rustup").is_ok() && try_add(arch.target(), progress) && has_target(arch)
+    })
 }
 
-fn try_add(arch: Arch, progress: &Progress) -> bool {
-    let _step = progress.step(format!(
-        "rustup target add {}, to build the guests",
-        arch.target()
-    ));
+fn try_add(target: &str, progress: &Progress) -> bool {
+    let _step = progress.step(format!("rustup target add {target}"));
     let mut add = command("rustup");
-    add.args(["target", "add", arch.target()]);
+    add.args(["target", "add", target]);
     let added = process::run(&mut add, Duration::from_secs(120));
-    added.is_ok_and(|added| added.ok()) && has_target(arch)
+    added.is_ok_and(|added| added.ok())
 }
 
 /// A rustc on PATH that is not rustup's and brings the source of `core`.

@@ -1,6 +1,7 @@
-//! Builds the freestanding guests.
+//! Builds the freestanding programs: the guests, and examples made like them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::arch::Arch;
@@ -18,6 +19,8 @@ pub enum Guest {
     Suite,
     /// The hooks as symbols of their own.
     Sizes,
+    /// The per-CPU operations as symbols of their own.
+    Golden,
 }
 
 impl Guest {
@@ -27,6 +30,7 @@ impl Guest {
             Guest::Init => "init",
             Guest::Suite => "suite",
             Guest::Sizes => "sizes",
+            Guest::Golden => "golden",
         }
     }
 }
@@ -45,7 +49,7 @@ const FLAGS: [&str; 6] = [
 const SCRIPT: &str = "linker/init.ld";
 
 /// The compiler's flags for the guests of the workspace at `root`.
-fn flags(root: &Path) -> String {
+pub fn flags(root: &Path) -> String {
     let mut flags: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
     let script = root.join(SCRIPT);
     if script.exists() {
@@ -62,18 +66,25 @@ pub fn build(
     compiler: &Compiler,
     progress: &Progress,
 ) -> Result<PathBuf, Trouble> {
+    let package = ["--package", "guests"];
+    build_package(root, arch, compiler.build(), &package, progress)
+}
+
+/// Builds the programs of one package for `arch` by the `build` that is begun, and returns the folder they are in.
+///
+/// One package at a time: in one build with another, each would have the features that the other asks for.
+pub fn build_package(
+    root: &Path,
+    arch: Arch,
+    mut build: Command,
+    package: &[&str],
+    progress: &Progress,
+) -> Result<PathBuf, Trouble> {
     let target_dir = root.join("target/guests").join(arch.name());
-    let mut build = compiler.build();
     build
-        .args([
-            "--release",
-            "--package",
-            "guests",
-            "--bins",
-            "--target",
-            arch.target(),
-            "--target-dir",
-        ])
+        .args(["--release", "--bins"])
+        .args(package)
+        .args(["--target", arch.target(), "--target-dir"])
         .arg(&target_dir)
         .current_dir(root)
         .env("CARGO_TERM_COLOR", "never")

@@ -1,16 +1,17 @@
-//! The smallest initramfs: `/init` and the console it writes to.
+//! The smallest initramfs: `/init`, the console it writes to, and what else it asks for.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use cpio::newc::{Builder, ModeFileType, trailer};
 use flate2::{Compression, write::GzEncoder};
 
-/// Writes a gzip'd newc archive with `init` as `/init` and `/dev/console`.
+/// Writes a gzip'd newc archive with `init` as `/init`, `/dev/console`, and `more`: programs and libraries in
+/// folders such as `lib`.
 ///
 /// A device node is only a record of the format, so this needs no privilege.
-pub fn write(init: &Path, archive: &Path) -> Result<()> {
+pub fn write(init: &Path, more: &[(&str, PathBuf)], archive: &Path) -> Result<()> {
     let mut out = GzEncoder::new(std::fs::File::create(archive)?, Compression::fast());
     let node = |name: &str, inode, kind, permissions| {
         Builder::new(name)
@@ -27,11 +28,28 @@ pub fn write(init: &Path, archive: &Path) -> Result<()> {
         .rdev_minor(1)
         .write(&mut out, 0)
         .finish()?;
-    let program = std::fs::read(init)?;
-    let mut file = node("init", 3, ModeFileType::Regular, 0o755)
-        .write(&mut out, u32::try_from(program.len())?);
-    file.write_all(&program)?;
-    file.finish()?;
+    let mut inode = 3;
+    let mut folders = Vec::new();
+    for (name, path) in [("init", init)]
+        .into_iter()
+        .chain(more.iter().map(|(name, path)| (*name, path.as_path())))
+    {
+        if let Some((folder, _)) = name.rsplit_once('/')
+            && !folders.contains(&folder)
+        {
+            folders.push(folder);
+            node(folder, inode, ModeFileType::Directory, 0o755)
+                .write(&mut out, 0)
+                .finish()?;
+            inode += 1;
+        }
+        let content = std::fs::read(path)?;
+        let mut file = node(name, inode, ModeFileType::Regular, 0o755)
+            .write(&mut out, u32::try_from(content.len())?);
+        file.write_all(&content)?;
+        file.finish()?;
+        inode += 1;
+    }
     trailer(&mut out)?;
     out.finish()?.flush()?;
     Ok(())
@@ -47,7 +65,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (init, archive) = (dir.path().join("program"), dir.path().join("archive"));
         std::fs::write(&init, b"\x7fELF program").unwrap();
-        write(&init, &archive).unwrap();
+        let more = [("lib/libc.so", init.clone())];
+        write(&init, &more, &archive).unwrap();
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(std::fs::File::open(&archive).unwrap())
             .read_to_end(&mut bytes)
@@ -77,7 +96,9 @@ mod tests {
             [
                 ("dev".into(), 0o040_755, 0, 0, 0),
                 ("dev/console".into(), 0o020_600, 5, 1, 0),
-                ("init".into(), 0o100_755, 0, 0, 12)
+                ("init".into(), 0o100_755, 0, 0, 12),
+                ("lib".into(), 0o040_755, 0, 0, 0),
+                ("lib/libc.so".into(), 0o100_755, 0, 0, 12)
             ]
         );
     }

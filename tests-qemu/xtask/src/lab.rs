@@ -15,6 +15,7 @@ use crate::compiler;
 use crate::guests::{self, Guest};
 use crate::initramfs;
 use crate::kernel::{self, Kernel, Line};
+use crate::musl::{self, Variant};
 use crate::outcome::{Cell, Trouble};
 use crate::place::{Machine, Place, system_emulator, user_emulator};
 use crate::process::{self, Finished, command};
@@ -36,6 +37,7 @@ pub struct Lab {
     guests: [OnceLock<Made<PathBuf>>; 3],
     names: [OnceLock<Made<Vec<String>>>; 3],
     kernels: Mutex<Shelf>,
+    musls: Mutex<HashMap<(Arch, Variant), Made<PathBuf>>>,
 }
 
 #[derive(Default)]
@@ -71,6 +73,7 @@ impl Lab {
             guests: Default::default(),
             names: Default::default(),
             kernels: Mutex::default(),
+            musls: Mutex::default(),
         })
     }
 
@@ -94,6 +97,16 @@ impl Lab {
             guests::build(&self.root, arch, &compiler, &self.progress)
         });
         folder.clone().map(|folder| folder.join(guest.file()))
+    }
+
+    /// The folder of a musl with `bin/musl-gcc`, built if need be.
+    pub fn musl(&self, arch: Arch, variant: Variant) -> Made<PathBuf> {
+        let mut musls = self
+            .musls
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let make = || musl::build(self, arch, variant, None);
+        musls.entry((arch, variant)).or_insert_with(make).clone()
     }
 
     /// The kernel of `line`, fetched if need be.
@@ -179,21 +192,29 @@ impl Lab {
     /// Runs a guest at `place`; an error means that it could not be run.
     pub fn run(&self, place: &Place, guest: Guest, arguments: &[String]) -> Made<Run> {
         let program = self.guest(place.arch, guest)?;
+        self.run_program(place, &program, &[], arguments)
+    }
+
+    /// The same with a program of the caller's, and `more` files beside it where it boots as `/init`.
+    pub fn run_program(
+        &self,
+        place: &Place,
+        program: &Path,
+        more: &[(&str, PathBuf)],
+        arguments: &[String],
+    ) -> Made<Run> {
         let emulator = |name: String| {
             which::which(&name).map_err(|_| Trouble::Missing(format!("{name} is not installed")))
         };
         match &place.machine {
             Machine::Native => {
                 let release = nix_release();
-                self.finish(
-                    command(&program).args(arguments),
-                    format!("Linux {release}"),
-                )
+                self.finish(command(program).args(arguments), format!("Linux {release}"))
             }
             Machine::User => {
                 let emulator = emulator(user_emulator(place.arch))?;
                 self.finish(
-                    command(emulator).arg(&program).args(arguments),
+                    command(emulator).arg(program).args(arguments),
                     "qemu-user".to_owned(),
                 )
             }
@@ -202,7 +223,7 @@ impl Lab {
                 let kernel = self.kernel(line, place.arch)?;
                 let folder = tempfile::tempdir().map_err(|error| missing(error.into()))?;
                 let archive = folder.path().join("initramfs");
-                initramfs::write(&program, &archive).map_err(missing)?;
+                initramfs::write(program, more, &archive).map_err(missing)?;
                 let mut boot = boot(
                     place.arch,
                     line,

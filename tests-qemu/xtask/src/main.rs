@@ -8,6 +8,7 @@ use clap::Parser;
 mod apt;
 mod arch;
 mod archive;
+mod bench;
 mod cargo;
 mod cli;
 mod compiler;
@@ -18,7 +19,9 @@ mod initramfs;
 mod install;
 mod kernel;
 mod lab;
+mod listing;
 mod matrix;
+mod musl;
 mod outcome;
 mod place;
 mod process;
@@ -35,7 +38,9 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         cli::Command::Demo(args) => demo::run(args),
         cli::Command::Test(args) => test::run(args),
+        cli::Command::Bench(args) => bench::run(args),
         cli::Command::Staticlib(args) => staticlib::run(args),
+        cli::Command::Musl(args) => musl::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

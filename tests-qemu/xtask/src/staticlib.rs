@@ -150,13 +150,18 @@ fn localize(arch: Arch, raw: &Path, archive: &Path) -> Result<(), Trouble> {
     finish(&mut ar, "ar")
 }
 
-/// A program of the binutils for `arch`.
-fn tool(arch: Arch, name: &str) -> Result<Command, Trouble> {
-    let name = if Arch::host() == Some(arch) {
+/// What a program of the binutils for `arch` is called.
+pub fn tool_name(arch: Arch, name: &str) -> String {
+    if Arch::host() == Some(arch) {
         name.to_owned()
     } else {
         format!("{}-linux-gnu-{name}", arch.name())
-    };
+    }
+}
+
+/// That program.
+pub fn tool(arch: Arch, name: &str) -> Result<Command, Trouble> {
+    let name = tool_name(arch, name);
     match which::which(&name) {
         Ok(path) => Ok(command(path)),
         Err(_) => Err(Trouble::Missing(format!("{name} is not installed"))),

@@ -20,6 +20,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         only: args.only.clone(),
         arches: args.arch.clone(),
         kernels: args.kernel.clone(),
+        bless: args.bless,
     };
     if selection.places().is_empty() {
         bail!("no cell is for these --arch and --kernel");

@@ -9,7 +9,8 @@ use guests::hooks::{
     ends_refused, filtered, foreign, lifetime, lifetime_keep, lifetime_scoped, lifetime_traced,
     lifetime_view, slice, storms, storms_mask, storms_steps, v2, v2_ids, v2_steps,
 };
-use guests::{entry, runtime_tests};
+use guests::percpu::{edges, orders, steps, stress, unprotected};
+use guests::{entry, runtime_tests, structures};
 
 entry!(main);
 
@@ -46,6 +47,17 @@ fn main(env: &Env) -> i32 {
             lifetime_view::TESTS,
             lifetime_keep::TESTS,
             lifetime_scoped::TESTS,
+            edges::TESTS,
+            orders::TESTS,
+            stress::TESTS,
+            unprotected::TESTS,
+            steps::TESTS,
+            structures::counter::TESTS,
+            structures::list::TESTS,
+            structures::buffer::TESTS,
+            structures::bytes::TESTS,
+            structures::drains::TESTS,
+            structures::children::TESTS,
         ],
     )
 }

@@ -3,7 +3,7 @@
 use linux_raw_sys::general::{
     __NR_clock_gettime, __NR_nanosleep, __NR_setitimer, __NR_timer_create, __NR_timer_delete,
     __NR_timer_settime, __kernel_itimerspec, __kernel_old_itimerval, __kernel_old_timeval,
-    __kernel_timespec, CLOCK_MONOTONIC, SIGEV_THREAD_ID, sigevent,
+    __kernel_timespec, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, SIGEV_THREAD_ID, sigevent,
 };
 
 use super::raw::{call1, call2, call3, call4, done};
@@ -42,10 +42,19 @@ impl Span {
 
 /// The monotonic clock.
 pub fn now() -> Span {
+    read(CLOCK_MONOTONIC)
+}
+
+/// The time that the threads of this process have run so far, all together.
+pub fn process_time() -> Span {
+    read(CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn read(clock: u32) -> Span {
     let mut now = Span(0).timespec();
     let to = (&raw mut now).expose_provenance();
-    // SAFETY: writes `now`; this clock is always there.
-    unsafe { call2(__NR_clock_gettime, CLOCK_MONOTONIC as usize, to) };
+    // SAFETY: writes `now`; these clocks are always there.
+    unsafe { call2(__NR_clock_gettime, clock as usize, to) };
     Span(
         (now.tv_sec as u64)
             .wrapping_mul(SECOND)
@@ -79,9 +88,18 @@ pub fn timer_create(tid: u32, signal: i32) -> Result<i32, Errno> {
 
 /// timer_settime(2): first after `span` and then each `span`; 0 stops it.
 pub fn timer_every(timer: i32, span: Span) -> Result<(), Errno> {
+    timer_settime(timer, span, span)
+}
+
+/// timer_settime(2): after `span`, once.
+pub fn timer_once(timer: i32, span: Span) -> Result<(), Errno> {
+    timer_settime(timer, span, Span(0))
+}
+
+fn timer_settime(timer: i32, first: Span, each: Span) -> Result<(), Errno> {
     let times = __kernel_itimerspec {
-        it_interval: span.timespec(),
-        it_value: span.timespec(),
+        it_interval: each.timespec(),
+        it_value: first.timespec(),
     };
     // SAFETY: reads the times.
     done(unsafe {

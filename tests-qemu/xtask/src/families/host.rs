@@ -144,14 +144,15 @@ fn test(lab: &Lab) -> Vec<Outcome> {
     )
 }
 
-/// The same under Miri, where a toolchain here has it.
+/// The same under Miri: with a toolchain that has it, or to which rustup can add it.
 fn miri(lab: &Lab) -> Vec<Outcome> {
     let has = |toolchain: Option<&str>| {
         finish(cargo(lab, toolchain, &["miri", "--version"])).is_ok_and(|asked| asked.ok())
     };
     let toolchain = [None, Some("nightly")]
         .into_iter()
-        .find(|&toolchain| has(toolchain));
+        .find(|&toolchain| has(toolchain))
+        .or_else(|| (add_miri(lab) && has(Some("nightly"))).then_some(Some("nightly")));
     let Some(toolchain) = toolchain else {
         let why = "no toolchain of this machine has Miri".to_owned();
         return vec![Outcome::new(&cell(), NAME, "miri", Verdict::Skipped(why))];
@@ -165,7 +166,24 @@ fn miri(lab: &Lab) -> Vec<Outcome> {
         "--target-dir",
         "target/miri",
     ];
-    counted("miri", cargo(lab, toolchain, &arguments))
+    let mut command = cargo(lab, toolchain, &arguments);
+    // Links of lists are addresses, as critical sections know them.
+    command.env("MIRIFLAGS", "-Zmiri-permissive-provenance");
+    counted("miri", command)
+}
+
+/// `rustup component add miri`, for a nightly that is here already. It fails fast where rustup can reach nothing.
+fn add_miri(lab: &Lab) -> bool {
+    if !lab.install {
+        return false;
+    }
+    let _step = lab
+        .progress
+        .step("rustup component add miri rust-src, for the tests under Miri".to_owned());
+    let mut add = command("rustup");
+    add.args(["component", "add", "--toolchain", "nightly"]);
+    add.args(["miri", "rust-src"]);
+    finish(add).is_ok_and(|added| added.ok())
 }
 
 /// Runs a `cargo test` and gives each test an outcome of its own.

@@ -30,7 +30,7 @@ const PROOFS: [Proof; 5] = [
     ("no_panic_unwind_alloc", Guest::Init, no_panic_unwind_alloc),
     ("stack_not_executable", Guest::Init, stack_not_executable),
     ("no_writable_code", Guest::Init, no_writable_code),
-    ("rseq_cs_is_loaded", Guest::Init, rseq_cs_is_loaded),
+    ("rseq_cs_is_loaded", Guest::Golden, rseq_cs_is_loaded),
     ("code_size", Guest::Sizes, code_size),
 ];
 
@@ -111,6 +111,15 @@ fn run(lab: &Lab, arch: Arch, tests: &[String]) -> Vec<Outcome> {
         .collect()
 }
 
+/// The text of the hooks for `arch`, as the report of that name says it.
+pub fn code_sizes(lab: &Lab, arch: Arch) -> Verdict {
+    let one = run(lab, arch, &["code_size".to_owned()]).pop();
+    one.map_or_else(
+        || Verdict::Skipped("no such report".to_owned()),
+        |one| one.verdict,
+    )
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, Trouble> {
     std::fs::read(file).map_err(|error| Trouble::Broken(format!("{}: {error}", file.display())))
 }
@@ -175,8 +184,11 @@ fn no_writable_code(elf: &ElfFile64<'_, LittleEndian>) -> Verdict {
 /// Debuggers look for `__rseq_cs` in a loaded segment.
 fn rseq_cs_is_loaded(elf: &ElfFile64<'_, LittleEndian>) -> Verdict {
     let Some(section) = elf.section_by_name("__rseq_cs") else {
-        return Verdict::Skipped("the init has no critical section".to_owned());
+        return Verdict::Failed("no __rseq_cs, though there are critical sections".to_owned());
     };
+    if section.size() == 0 || section.size() % 32 != 0 || section.address() % 32 != 0 {
+        return Verdict::Failed(format!("__rseq_cs has {} bytes", section.size()));
+    }
     let endian = elf.endian();
     let holds = |start: u64, size: u64| {
         section.address() >= start && section.address() + section.size() <= start + size

@@ -6,17 +6,30 @@ use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome};
 use crate::place::Place;
 
+mod bench;
 mod capi;
 mod cprogram;
 mod demo;
+mod golden;
+mod green;
+mod green_words;
 mod host;
 mod link;
+mod musl;
+mod muslmore;
+mod muslprogram;
+mod origin;
 mod ownership;
+mod pigz;
+mod runtimes;
 mod sections;
 mod shared;
 mod sharedcases;
 mod sharedlibs;
+mod sharedplan;
 mod suite;
+
+pub use link::code_sizes;
 
 /// What the command line left of the matrix.
 #[derive(Debug, Default)]
@@ -27,6 +40,8 @@ pub struct Selection {
     pub arches: Vec<Arch>,
     /// `--kernel`
     pub kernels: Vec<String>,
+    /// `--bless`: what is generated becomes what is expected.
+    pub bless: bool,
 }
 
 impl Selection {
@@ -96,11 +111,17 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(host::Host),
         Box::new(link::Link),
         Box::new(sections::Sections),
+        Box::new(golden::Golden),
         Box::new(ownership::Ownership),
         Box::new(capi::Capi),
+        Box::new(musl::Musl),
+        Box::new(origin::Origin),
+        Box::new(runtimes::Runtimes),
         Box::new(shared::Shared),
+        Box::new(bench::Bench),
         Box::new(demo::Demo),
         Box::new(suite::Suite),
+        Box::new(green::Green),
     ]
 }
 
@@ -127,6 +148,7 @@ mod tests {
             only: vec!["suite::ke".into()],
             arches: vec![Arch::Riscv64],
             kernels: vec!["7.2".into()],
+            bless: false,
         };
         assert!(some.wants("suite", "keep") && !some.wants("demo", "keep"));
         assert_eq!(some.places().len(), 1);

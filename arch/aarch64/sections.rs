@@ -1,0 +1,182 @@
+//! The critical sections of aarch64.
+//!
+//! The operations, their pseudo-code and their conditions are those of [`crate::percpu`]; here is only how each
+//! is spelt. What is common to all:
+//!
+//! * The address of the descriptor goes into `rseq_cs` by a plain store, and the section begins behind it.
+//! * The CPU number is read inside, so that a migration aborts, and is compared with nothing but the number of
+//!   slots. `-1` and `-2` are large unsigned numbers, so that an unregistered area has no slot either.
+//! * Release: `stlr`, which takes a bare address. No exclusive pair is in a section: each stop would take the
+//!   reservation away.
+//! * The abort handler lies in `__rseq_failure`, behind the signature, which is a `brk`.
+//! * A line of the template is a step: no flag lives from one to the next, so that tests can stop there.
+
+use core::arch::asm;
+
+use crate::abi::Rseq;
+use crate::arch::SIGNATURE;
+#[cfg(feature = "inject")]
+use crate::percpu::inject::Steps;
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
+use crate::percpu::{Index, Miss, Shift};
+
+/// Descriptor, its store, the index, the bound. Leaves the number of the slot in `t`.
+macro_rules! enter {
+    ($range:literal $($step:expr)?) => {
+        concat!(
+            ".pushsection __rseq_cs, \"aw\", @progbits\n",
+            ".balign 32\n",
+            "3: .long 0, 0\n",
+            ".quad 2f, 5f - 2f, 4f\n",
+            ".popsection\n",
+            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
+            ".quad 3b\n",
+            ".popsection\n",
+            "21: adrp {t}, 3b\n",
+            "add {t}, {t}, :lo12:3b\n",
+            "str {t}, [{area}, #8]\n",
+            "2:\n",
+            $($step,)?
+            "ldr {t:w}, [{area}, #{id}]\n",
+            $($step,)?
+            "cmp {t:w}, {slots:w}\n",
+            "b.hs ", $range, "\n",
+            $($step)?
+        )
+    };
+}
+
+/// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
+macro_rules! leave {
+    () => {
+        leave!("b {aborted}")
+    };
+    ($($handler:literal),+) => {
+        concat!(
+            "5:\n",
+            ".pushsection __rseq_failure, \"ax\", @progbits\n",
+            ".balign 4\n",
+            ".inst {signature}\n",
+            "4:\n",
+            "subs {left}, {left}, #1\n",
+            "b.lo 24f\n",
+            "b 21b\n",
+            "24:\n",
+            $($handler, "\n",)+
+            ".popsection\n",
+        )
+    };
+}
+
+/// A place to stop at: counts down to the step that was asked for, says so, and waits there to be told to go on.
+#[cfg(feature = "inject")]
+macro_rules! step {
+    () => {
+        concat!(
+            "ldr {spin:w}, [{steps}]\n",
+            "sub {spin:w}, {spin:w}, #1\n",
+            "str {spin:w}, [{steps}]\n",
+            "cbnz {spin:w}, 23f\n",
+            "mov {spin:w}, #1\n",
+            "str {spin:w}, [{steps}, #8]\n",
+            "22: ldr {spin:w}, [{steps}, #4]\n",
+            "cbz {spin:w}, 23f\n",
+            "sub {spin:w}, {spin:w}, #1\n",
+            "str {spin:w}, [{steps}, #4]\n",
+            "b 22b\n",
+            "23:\n",
+        )
+    };
+}
+
+section! {
+    fn add(word, value) with u {
+        "add {t}, {word}, {t}, lsl #{shift}",
+        "ldr {u}, [{t}]",
+        "add {u}, {u}, {value}",
+        commit { "str {u}, [{t}]", "stlr {u}, [{t}]" }
+    }
+}
+
+section! {
+    fn add_through(word, offset, value) with u {
+        "lsl {t}, {t}, #{shift}",
+        "ldr {t}, [{word}, {t}]",
+        "add {t}, {t}, {offset}",
+        "ldr {u}, [{t}]",
+        "add {u}, {u}, {value}",
+        commit { "str {u}, [{t}]", "stlr {u}, [{t}]" }
+    }
+}
+
+section! {
+    fn compare_and_store(word, expect, new) else differs with u {
+        "add {t}, {word}, {t}, lsl #{shift}",
+        "ldr {u}, [{t}]",
+        "cmp {u}, {expect}\nb.ne {differs}",
+        commit { "str {new}, [{t}]", "stlr {new}, [{t}]" }
+    }
+}
+
+section! {
+    fn compare_two_and_store(word, expect, second, expect_second, new) else differs with u {
+        "lsl {t}, {t}, #{shift}",
+        "ldr {u}, [{word}, {t}]",
+        "cmp {u}, {expect}\nb.ne {differs}",
+        "ldr {u}, [{second}, {t}]",
+        "cmp {u}, {expect_second}\nb.ne {differs}",
+        commit { "str {new}, [{word}, {t}]", "add {t}, {word}, {t}\nstlr {new}, [{t}]" }
+    }
+}
+
+section! {
+    fn compare_store_and_store(word, expect, second, value, new) else differs with u {
+        "lsl {t}, {t}, #{shift}",
+        "ldr {u}, [{word}, {t}]",
+        "cmp {u}, {expect}\nb.ne {differs}",
+        "str {value}, [{second}, {t}]",
+        commit { "str {new}, [{word}, {t}]", "add {t}, {word}, {t}\nstlr {new}, [{t}]" }
+    }
+}
+
+section! {
+    fn compare_link_and_store(word, expect, link, new) else differs with u {
+        "add {t}, {word}, {t}, lsl #{shift}",
+        "ldr {u}, [{t}]",
+        "cmp {u}, {expect}\nb.ne {differs}",
+        "str {expect}, [{link}]",
+        commit { "str {new}, [{t}]", "stlr {new}, [{t}]" }
+    }
+}
+
+section! {
+    fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v {
+        "add {d}, {to}, {t}, lsl #{shift}",
+        "add {t}, {word}, {t}, lsl #{shift}",
+        "ldr {v}, [{t}]",
+        "cmp {v}, {expect}\nb.ne {differs}",
+        "mov {i}, {length}",
+        // From the end: single bytes down to a multiple of eight, words from there.
+        "tst {i}, #7\nb.eq 7f",
+        "6: sub {i}, {i}, #1",
+        "ldrb {v:w}, [{from}, {i}]",
+        "strb {v:w}, [{d}, {i}]",
+        "tst {i}, #7\nb.ne 6b",
+        "7: cbz {i}, 9f",
+        "8: sub {i}, {i}, #8",
+        "ldr {v}, [{from}, {i}]",
+        "str {v}, [{d}, {i}]",
+        "cbnz {i}, 8b\n9:",
+        commit { "str {new}, [{t}]", "stlr {new}, [{t}]" }
+    }
+}
+
+section_pop! {
+    "add {t}, {word}, {t}, lsl #{shift}",
+    "ldr {head}, [{t}]",
+    "cmp {head}, {empty}\nb.eq 5f",
+    "ldr {next}, [{head}, {link}]",
+    commit { "str {next}, [{t}]", "stlr {next}, [{t}]" }
+    range { "mov {head}, {empty}", "mov {t}, #{out_of_range}", "b 5b" }
+    abort { "mov {head}, {empty}", "mov {t}, #{aborted}", "b 5b" }
+}

@@ -1,0 +1,198 @@
+//! The critical sections of riscv64.
+//!
+//! The operations, their pseudo-code and their conditions are those of [`crate::percpu`]; here is only how each
+//! is spelt. What is common to all:
+//!
+//! * The address of the descriptor goes into `rseq_cs` by a plain store, and the section begins behind it.
+//! * The CPU number is read inside, so that a migration aborts, and is compared with nothing but the number of
+//!   slots. `lw` extends `-1` and `-2` to large unsigned numbers, so that an unregistered area has no slot either.
+//! * Release: `fence rw, w` before the store, as the psABI's table of atomics has it.
+//! * The abort handler lies in `__rseq_failure`, behind the signature, which is 4-aligned. It comes back by an
+//!   address in a register: a jump reaches 1 MiB only, and a branch 4 KiB, so those stay in their own section.
+//! * A line of the template is a step, so that tests can stop there.
+
+use core::arch::asm;
+
+use crate::abi::Rseq;
+use crate::arch::SIGNATURE;
+#[cfg(feature = "inject")]
+use crate::percpu::inject::Steps;
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
+use crate::percpu::{Index, Miss, Shift};
+
+/// Descriptor, its store, the index, the bound. Leaves the offset of the slot in `t`.
+macro_rules! enter {
+    ($range:literal $($step:expr)?) => {
+        concat!(
+            ".pushsection __rseq_cs, \"aw\", @progbits\n",
+            ".balign 32\n",
+            "3: .long 0, 0\n",
+            ".quad 2f, 5f - 2f, 4f\n",
+            ".popsection\n",
+            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
+            ".quad 3b\n",
+            ".popsection\n",
+            "21: lla {t}, 3b\n",
+            "sd {t}, 8({area})\n",
+            "2:\n",
+            $($step,)?
+            "lw {t}, {id}({area})\n",
+            $($step,)?
+            "bgeu {t}, {slots}, ", $range, "\n",
+            $($step,)?
+            "slli {t}, {t}, {shift}\n",
+            $($step)?
+        )
+    };
+}
+
+/// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
+macro_rules! leave {
+    () => {
+        leave!("lla {t}, {aborted}", "jr {t}")
+    };
+    ($($handler:literal),+) => {
+        concat!(
+            "5:\n",
+            ".pushsection __rseq_failure, \"ax\", @progbits\n",
+            ".balign 4\n",
+            ".word {signature}\n",
+            "4:\n",
+            "addi {left}, {left}, -1\n",
+            "bltz {left}, 24f\n",
+            "lla {t}, 21b\n",
+            "jr {t}\n",
+            "24:\n",
+            $($handler, "\n",)+
+            ".popsection\n",
+        )
+    };
+}
+
+/// A place to stop at: counts down to the step that was asked for, says so, and waits there to be told to go on.
+#[cfg(feature = "inject")]
+macro_rules! step {
+    () => {
+        concat!(
+            "lw {spin}, 0({steps})\n",
+            "addi {spin}, {spin}, -1\n",
+            "sw {spin}, 0({steps})\n",
+            "bnez {spin}, 23f\n",
+            "li {spin}, 1\n",
+            "sw {spin}, 8({steps})\n",
+            "22: lw {spin}, 4({steps})\n",
+            "beqz {spin}, 23f\n",
+            "addi {spin}, {spin}, -1\n",
+            "sw {spin}, 4({steps})\n",
+            "j 22b\n",
+            "23:\n",
+        )
+    };
+}
+
+section! {
+    fn add(word, value) with u {
+        "add {t}, {word}, {t}",
+        "ld {u}, 0({t})",
+        "add {u}, {u}, {value}",
+        commit { "sd {u}, 0({t})", "fence rw, w\nsd {u}, 0({t})" }
+    }
+}
+
+section! {
+    fn add_through(word, offset, value) with u {
+        "add {t}, {word}, {t}",
+        "ld {t}, 0({t})",
+        "add {t}, {t}, {offset}",
+        "ld {u}, 0({t})",
+        "add {u}, {u}, {value}",
+        commit { "sd {u}, 0({t})", "fence rw, w\nsd {u}, 0({t})" }
+    }
+}
+
+section! {
+    fn compare_and_store(word, expect, new) else differs with u {
+        "add {t}, {word}, {t}",
+        "ld {u}, 0({t})",
+        "bne {u}, {expect}, {differs}",
+        commit { "sd {new}, 0({t})", "fence rw, w\nsd {new}, 0({t})" }
+    }
+}
+
+section! {
+    fn compare_two_and_store(word, expect, second, expect_second, new) else differs with u d {
+        "add {d}, {second}, {t}",
+        "add {t}, {word}, {t}",
+        "ld {u}, 0({t})",
+        "bne {u}, {expect}, {differs}",
+        "ld {u}, 0({d})",
+        "bne {u}, {expect_second}, {differs}",
+        commit { "sd {new}, 0({t})", "fence rw, w\nsd {new}, 0({t})" }
+    }
+}
+
+section! {
+    fn compare_store_and_store(word, expect, second, value, new) else differs with u d {
+        "add {d}, {second}, {t}",
+        "add {t}, {word}, {t}",
+        "ld {u}, 0({t})",
+        "bne {u}, {expect}, {differs}",
+        "sd {value}, 0({d})",
+        commit { "sd {new}, 0({t})", "fence rw, w\nsd {new}, 0({t})" }
+    }
+}
+
+section! {
+    fn compare_link_and_store(word, expect, link, new) else differs with u {
+        "add {t}, {word}, {t}",
+        "ld {u}, 0({t})",
+        "bne {u}, {expect}, {differs}",
+        "sd {expect}, 0({link})",
+        commit { "sd {new}, 0({t})", "fence rw, w\nsd {new}, 0({t})" }
+    }
+}
+
+section! {
+    fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v u m {
+        "add {d}, {to}, {t}",
+        "add {t}, {word}, {t}",
+        "ld {u}, 0({t})",
+        "bne {u}, {expect}, {differs}",
+        "mv {i}, {length}",
+        // From the end: single bytes down to a multiple of eight, words from there. All of it in bytes where an
+        // address is odd: a misaligned access may be a trap.
+        "li {m}, 7",
+        "or {v}, {from}, {d}",
+        "and {v}, {v}, {m}",
+        "beqz {v}, 6f",
+        "li {m}, -1",
+        "6: and {v}, {i}, {m}",
+        "beqz {v}, 7f",
+        "25: addi {i}, {i}, -1",
+        "add {v}, {from}, {i}",
+        "lbu {u}, 0({v})",
+        "add {v}, {d}, {i}",
+        "sb {u}, 0({v})",
+        "and {v}, {i}, {m}",
+        "bnez {v}, 25b",
+        "7: beqz {i}, 9f",
+        "8: addi {i}, {i}, -8",
+        "add {v}, {from}, {i}",
+        "ld {u}, 0({v})",
+        "add {v}, {d}, {i}",
+        "sd {u}, 0({v})",
+        "bnez {i}, 8b\n9:",
+        commit { "sd {new}, 0({t})", "fence rw, w\nsd {new}, 0({t})" }
+    }
+}
+
+section_pop! {
+    "add {t}, {word}, {t}",
+    "ld {head}, 0({t})",
+    "beq {head}, {empty}, 5f",
+    "add {next}, {head}, {link}",
+    "ld {next}, 0({next})",
+    commit { "sd {next}, 0({t})", "fence rw, w\nsd {next}, 0({t})" }
+    range { "mv {head}, {empty}", "li {t}, {out_of_range}", "j 5b" }
+    abort { "mv {head}, {empty}", "li {t}, {aborted}", "lla {next}, 5b", "jr {next}" }
+}

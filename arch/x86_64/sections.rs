@@ -1,0 +1,157 @@
+//! The critical sections of x86_64.
+//!
+//! The operations, their pseudo-code and their conditions are those of [`crate::percpu`]; here is only how each
+//! is spelt. What is common to all:
+//!
+//! * The address of the descriptor goes into `rseq_cs` by a plain store, and the section begins behind it.
+//! * The CPU number is read inside, so that a migration aborts, and is compared with nothing but the number of
+//!   slots. `-1` and `-2` are large unsigned numbers, so that an unregistered area has no slot either.
+//! * Release: TSO orders every store behind the loads and stores before it, so both commits are one `mov`.
+//! * The abort handler lies in `__rseq_failure`, behind the signature as the operand of a `ud1`.
+//! * A line of the template is a step: no flag lives from one to the next, so that tests can stop there.
+
+use core::arch::asm;
+
+use crate::abi::Rseq;
+use crate::arch::SIGNATURE;
+#[cfg(feature = "inject")]
+use crate::percpu::inject::Steps;
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
+use crate::percpu::{Index, Miss, Shift};
+
+/// Descriptor, its store, the index, the bound. Leaves the offset of the slot in `t`.
+macro_rules! enter {
+    ($range:literal $($step:expr)?) => {
+        concat!(
+            ".pushsection __rseq_cs, \"aw\", @progbits\n",
+            ".balign 32\n",
+            "3: .long 0, 0\n",
+            ".quad 2f, 5f - 2f, 4f\n",
+            ".popsection\n",
+            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
+            ".quad 3b\n",
+            ".popsection\n",
+            "21: lea {t}, [rip + 3b]\n",
+            "mov qword ptr [{area} + 8], {t}\n",
+            "2:\n",
+            $($step,)?
+            "mov {t:e}, dword ptr [{area} + {id}]\n",
+            $($step,)?
+            "cmp {t:e}, {slots:e}\n",
+            "jae ", $range, "\n",
+            $($step,)?
+            "shl {t}, {shift}\n",
+            $($step)?
+        )
+    };
+}
+
+/// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
+macro_rules! leave {
+    () => {
+        leave!("jmp {aborted}")
+    };
+    ($($handler:literal),+) => {
+        concat!(
+            "5:\n",
+            ".pushsection __rseq_failure, \"ax\", @progbits\n",
+            ".byte 0x0f, 0xb9, 0x3d\n",
+            ".long {signature}\n",
+            "4:\n",
+            "sub {left}, 1\n",
+            "jnc 21b\n",
+            $($handler, "\n",)+
+            ".popsection\n",
+        )
+    };
+}
+
+/// A place to stop at: counts down to the step that was asked for, says so, and waits there to be told to go on.
+#[cfg(feature = "inject")]
+macro_rules! step {
+    () => {
+        concat!(
+            "dec dword ptr [{steps}]\n",
+            "jnz 23f\n",
+            "mov {spin:e}, 1\n",
+            "mov dword ptr [{steps} + 8], {spin:e}\n",
+            "22: cmp dword ptr [{steps} + 4], 0\n",
+            "je 23f\n",
+            "dec dword ptr [{steps} + 4]\n",
+            "jmp 22b\n",
+            "23:\n",
+        )
+    };
+}
+
+section! {
+    fn add(word, value) {
+        commit { "add qword ptr [{word} + {t}], {value}", "add qword ptr [{word} + {t}], {value}" }
+    }
+}
+
+section! {
+    fn add_through(word, offset, value) {
+        "mov {t}, qword ptr [{word} + {t}]",
+        commit { "add qword ptr [{t} + {offset}], {value}", "add qword ptr [{t} + {offset}], {value}" }
+    }
+}
+
+section! {
+    fn compare_and_store(word, expect, new) else differs {
+        "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
+        commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
+    }
+}
+
+section! {
+    fn compare_two_and_store(word, expect, second, expect_second, new) else differs {
+        "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
+        "cmp qword ptr [{second} + {t}], {expect_second}\njne {differs}",
+        commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
+    }
+}
+
+section! {
+    fn compare_store_and_store(word, expect, second, value, new) else differs {
+        "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
+        "mov qword ptr [{second} + {t}], {value}",
+        commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
+    }
+}
+
+section! {
+    fn compare_link_and_store(word, expect, link, new) else differs {
+        "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
+        "mov qword ptr [{link}], {expect}",
+        commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
+    }
+}
+
+section! {
+    fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v {
+        "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
+        "lea {d}, [{to} + {t}]",
+        "mov {i}, {length}",
+        // From the end: single bytes down to a multiple of eight, words from there.
+        "test {i:l}, 7\njz 7f",
+        "6: movzx {v:e}, byte ptr [{from} + {i} - 1]",
+        "mov byte ptr [{d} + {i} - 1], {v:l}",
+        "dec {i}",
+        "test {i:l}, 7\njnz 6b",
+        "7: test {i}, {i}\njz 9f",
+        "8: mov {v}, qword ptr [{from} + {i} - 8]",
+        "mov qword ptr [{d} + {i} - 8], {v}",
+        "sub {i}, 8\njnz 8b\n9:",
+        commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
+    }
+}
+
+section_pop! {
+    "mov {head}, qword ptr [{word} + {t}]",
+    "cmp {head}, {empty}\nje 5f",
+    "mov {next}, qword ptr [{head} + {link}]",
+    commit { "mov qword ptr [{word} + {t}], {next}", "mov qword ptr [{word} + {t}], {next}" }
+    range { "mov {head}, {empty}", "mov {t:e}, {out_of_range}", "jmp 5b" }
+    abort { "mov {head}, {empty}", "mov {t:e}, {aborted}", "jmp 5b" }
+}

@@ -1,0 +1,110 @@
+//! `green bench [--carriers M] [--green N] [--switches K] [--repeats R]`: what a switch costs over each run queue.
+//!
+//! One JSON object a line: `{"name": "green/QUEUE/CARRIERS", "ns": TIME, "cpu_ns": TIME}`. The time is one carrier's for
+//! one round: out of the green thread, into the queue, the next one out of the queue, into that one; by the
+//! clock, and by what the carriers ran of it. The queues take turns, after one turn that is not told.
+
+use alloc::vec::Vec;
+
+use crate::carrier::{self, Exit};
+use crate::green::Handle;
+use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use crate::runtime::Runtime;
+use crate::switch::yield_now;
+use crate::words::number;
+use guests::entry::Env;
+use guests::errno::Errno;
+use guests::show::Text;
+use guests::sys::{sched, time};
+use guests::{line, text};
+
+/// What one measurement runs.
+#[derive(Clone, Copy)]
+struct Load {
+    carriers: u64,
+    cpus: u64,
+    green: u64,
+    switches: u64,
+}
+
+/// Runs the command.
+pub fn main(env: &Env) -> i32 {
+    let asked = |name: &str| env.value_of(name).and_then(number);
+    let cpus = sched::allowed().map_or(1, |set| u64::from(set.count()));
+    let load = |carriers| Load {
+        carriers,
+        cpus,
+        green: asked("--green").unwrap_or(64).clamp(1, 1 << 16),
+        switches: asked("--switches").unwrap_or(20_000).clamp(1, 1 << 32),
+    };
+    // SAFETY: (1) once, on the main thread.
+    if unsafe { carrier::adopt_main(env) }.is_err() {
+        line!("green bench: no carrier's block for the main thread");
+        return 2;
+    }
+    let loads: Vec<Load> = match asked("--carriers") {
+        Some(carriers) => [load(carriers.clamp(1, 64))].into(),
+        None if cpus == 1 => [load(1)].into(),
+        None => [load(1), load(cpus.min(64))].into(),
+    };
+    for load in loads {
+        for repeat in 0..=asked("--repeats").unwrap_or(9) {
+            let told = repeat != 0;
+            let done = run::<PercpuQueue>(load, told)
+                .and_then(|()| run::<MpmcQueue>(load, told))
+                .and_then(|()| run::<MutexQueue>(load, told));
+            if let Err(why) = done {
+                line!("green bench: ", why);
+                return 2;
+            }
+        }
+    }
+    0
+}
+
+fn run<Q: RunQueue>(load: Load, told: bool) -> Result<(), Errno> {
+    let runtime = Runtime::<Q>::leak(load.green as usize + 1);
+    let (begun, begun_running) = (time::now().0, time::process_time().0);
+    let mut running: Vec<Handle> = Vec::new();
+    for _ in 0..load.green {
+        // SAFETY: (1) it keeps a number across its switches.
+        let handle = unsafe { runtime.spawn(move || (0..load.switches).for_each(|_| yield_now())) };
+        running.push(handle?);
+    }
+    for _ in 0..load.carriers {
+        runtime.start_carrier(Exit::Joinable)?;
+    }
+    running.into_iter().for_each(Handle::join);
+    let elapsed = time::now().0.saturating_sub(begun);
+    let ran = time::process_time().0.saturating_sub(begun_running);
+    runtime.stop();
+    if told {
+        let rounds = load.green.saturating_mul(load.switches);
+        let at_once = load.carriers.min(load.cpus);
+        let mut text = text!(
+            "{\"name\": \"green/",
+            *Q::NAME,
+            "/",
+            load.carriers,
+            "\", \"ns\": "
+        );
+        quotient(elapsed.saturating_mul(at_once), rounds, &mut text);
+        text.and(", \"cpu_ns\": ");
+        quotient(ran, rounds, &mut text);
+        text.and("}");
+        line!(text);
+    }
+    Ok(())
+}
+
+/// With three digits behind the point.
+fn quotient(dividend: u64, divisor: u64, text: &mut Text) {
+    let thousandths = dividend.saturating_mul(1000) / divisor.max(1);
+    let (whole, part) = (thousandths / 1000, thousandths % 1000);
+    let zeroes = match part {
+        0..10 => "00",
+        10..100 => "0",
+        _ => "",
+    };
+    text.and(&whole).and(".").and(zeroes).and(&part);
+}

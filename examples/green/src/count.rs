@@ -1,0 +1,85 @@
+//! `green wc PATH [--queue percpu|mpmc|mutex] [--carriers M] [--green N]`: the words of a file tree.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::carrier::{self, Exit};
+use crate::files;
+use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use crate::runtime::Runtime;
+use crate::slots::Count;
+use crate::words::{self, Totals, number};
+use guests::entry::Env;
+use guests::errno::Errno;
+use guests::line;
+use guests::sys::sched;
+
+/// What goes wrong outside the files.
+const TROUBLE: i32 = 2;
+
+/// Runs the command.
+pub fn main(env: &Env) -> i32 {
+    let Some(root) = env.args().nth(2).filter(|arg| !arg.starts_with(b"--")) else {
+        line!("green wc PATH [--queue percpu|mpmc|mutex] [--carriers M] [--green N]");
+        return TROUBLE;
+    };
+    let asked = |name: &str| env.value_of(name).and_then(number);
+    let cpus = sched::allowed().map_or(1, |set| set.count());
+    let carriers = asked("--carriers").unwrap_or(u64::from(cpus)).clamp(1, 64);
+    let green = asked("--green").unwrap_or(64).clamp(1, 1 << 16) as usize;
+    // SAFETY: (1) once, on the main thread.
+    if unsafe { carrier::adopt_main(env) }.is_err() {
+        line!("green wc: no carrier's block for the main thread");
+        return TROUBLE;
+    }
+    let done = match env.value_of("--queue").unwrap_or(b"percpu") {
+        b"percpu" => run::<PercpuQueue>(root, carriers, green),
+        b"mutex" => run::<MutexQueue>(root, carriers, green),
+        b"mpmc" => run::<MpmcQueue>(root, carriers, green),
+        other => {
+            line!("green wc: no such queue: ", *other);
+            return TROUBLE;
+        }
+    };
+    done.unwrap_or_else(|why| {
+        line!("green wc: ", why);
+        TROUBLE
+    })
+}
+
+fn run<Q: RunQueue>(root: &'static [u8], carriers: u64, at_once: usize) -> Result<i32, Errno> {
+    // One more for the walker.
+    let runtime = Runtime::<Q>::leak(at_once + 1);
+    for number in 0..carriers {
+        let exit = if number % 2 == 0 {
+            Exit::Joinable
+        } else {
+            Exit::Detached
+        };
+        runtime.start_carrier(exit)?;
+    }
+    let totals = Arc::new(Totals::default());
+    let of_walker = Arc::clone(&totals);
+    // SAFETY: (1) it keeps paths, handles and counts across its switches.
+    let walker = unsafe {
+        runtime.spawn(move || {
+            if words::walk(runtime, files::path(root), at_once, &of_walker).is_err() {
+                of_walker.errors.fetch_add(1, Relaxed);
+            }
+        })
+    };
+    walker?.join();
+    runtime.stop();
+    words::report(&totals);
+    line!(
+        "queue ",
+        *Q::NAME,
+        " carriers ",
+        carriers,
+        " switches ",
+        runtime.sum(Count::Switches),
+        " steals ",
+        runtime.sum(Count::Steals)
+    );
+    Ok(i32::from(totals.errors.load(Relaxed) != 0))
+}

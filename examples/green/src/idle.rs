@@ -1,0 +1,108 @@
+//! Carriers without work: they sleep on a futex, and whoever makes work wakes one.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, compiler_fence, fence};
+
+use guests::sys::futex;
+use guests::sys::raw::{call3, done};
+use guests::sys::time::Span;
+use linux_raw_sys::general::{__NR_membarrier, membarrier_cmd};
+
+/// The sleepers of one runtime.
+///
+/// Two sides meet as in Dekker's algorithm: one stores its work and looks for
+/// sleepers, the other announces its sleep and looks for work. Each needs a
+/// full barrier between the two, or both miss the other. Work comes every few
+/// nanoseconds and sleep costs a system call anyhow, so the sleeper pays for
+/// both sides with membarrier(2), where the kernel has it.
+#[derive(Debug)]
+pub struct Idle {
+    epoch: AtomicU32,
+    sleepers: AtomicU32,
+    asymmetric: AtomicBool,
+}
+
+fn membarrier(command: membarrier_cmd) -> bool {
+    // SAFETY: touches no memory.
+    done(unsafe { call3(__NR_membarrier, command as usize, 0, 0) }).is_ok()
+}
+
+impl Idle {
+    /// Nobody sleeps; asks the kernel for membarrier(2).
+    pub fn new() -> Self {
+        let register = membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+        Self {
+            epoch: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            asymmetric: AtomicBool::new(membarrier(register)),
+        }
+    }
+
+    /// Does somebody sleep, or is about to? Called after the work was stored.
+    #[inline]
+    pub fn is_anyone_asleep(&self) -> bool {
+        if self.asymmetric.load(Relaxed) {
+            compiler_fence(SeqCst);
+        } else {
+            fence(SeqCst);
+        }
+        self.sleepers.load(Relaxed) != 0
+    }
+
+    /// Announces sleep. The caller then looks for work once more, and ends with [`Self::stay`] or [`Self::sleep`].
+    ///
+    /// `None`: not now. The kernel has refused the barrier that it had agreed to (a filter that came late), and those
+    /// who make work have to hear of it first.
+    pub fn announce(&self) -> Option<u32> {
+        let epoch = self.epoch.load(Acquire);
+        self.sleepers.fetch_add(1, SeqCst);
+        if self.asymmetric.load(Relaxed) {
+            let command = membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+            if !membarrier(command) {
+                self.asymmetric.store(false, SeqCst);
+                self.stay();
+                return None;
+            }
+        } else {
+            fence(SeqCst);
+        }
+        Some(epoch)
+    }
+
+    /// There was work after all.
+    pub fn stay(&self) {
+        self.sleepers.fetch_sub(1, SeqCst);
+    }
+
+    /// Sleeps, unless somebody was woken since `epoch`; `limit` at most.
+    pub fn sleep(&self, epoch: u32, limit: Option<Span>) {
+        // Early or late, the caller looks for work again.
+        let _ = futex::wait(&self.epoch, epoch, limit);
+        self.stay();
+    }
+
+    /// Wakes one, if there is one. Called after the work was stored.
+    #[inline]
+    pub fn wake_one(&self) {
+        if self.is_anyone_asleep() {
+            self.wake(1);
+        }
+    }
+
+    /// Wakes all.
+    pub fn wake_all(&self) {
+        self.wake(u32::MAX >> 1);
+    }
+
+    #[cold]
+    fn wake(&self, count: u32) {
+        self.epoch.fetch_add(1, SeqCst);
+        let _ = futex::wake(&self.epoch, count);
+    }
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,23 @@
+//! `green wc|test|bench`: the word count, the tests, and what a switch costs.
+#![no_std]
+#![no_main]
+
+use green::tests::{life, migrate, queues};
+use green::{bench, count};
+use guests::entry::Env;
+use guests::harness::run_suite;
+use guests::{entry, line};
+
+entry!(main);
+
+fn main(env: &Env) -> i32 {
+    match env.args().nth(1) {
+        Some(b"wc") => count::main(env),
+        Some(b"bench") => bench::main(env),
+        Some(b"test") => run_suite(env, &[queues::TESTS, life::TESTS, migrate::TESTS]),
+        _ => {
+            line!("green wc PATH | green test | green bench");
+            2
+        }
+    }
+}

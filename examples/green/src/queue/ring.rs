@@ -1,0 +1,249 @@
+//! A bounded ring for each CPU, first in, first out, on the crate's critical sections: what a structure of one's own
+//! looks like.
+//!
+//! One word says where the ring begins and how full it is, so that one comparison in a section vouches for both.
+//! It may be the same again after others have pushed and popped, and on another CPU: what was to be stored is
+//! right there too, and what was to be taken is compared as well.
+
+use alloc::boxed::Box;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
+use rseq_rt::structures::Fence;
+
+/// CPUs with a ring.
+pub const CPUS: usize = 64;
+/// Places in a ring: with the three words before them, a power of two.
+const PLACES: usize = 253;
+/// Looks at a slot that may differ in the section, and closings that a section may store over.
+const LOOKS: u32 = 16;
+
+/// One CPU's ring.
+#[repr(C, align(128))]
+struct Slot {
+    ends: AtomicUsize,
+    closing: AtomicUsize,
+    // The ends at the last look of `is_left_behind`.
+    seen: AtomicUsize,
+    places: [AtomicUsize; PLACES],
+}
+
+const ENDS: usize = offset_of!(Slot, ends);
+
+const fn place(at: usize) -> usize {
+    offset_of!(Slot, places) + at * size_of::<usize>()
+}
+
+/// Where a ring begins and how many are in it, as one word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ends(usize);
+
+/// No section expects a word with this bit, and none stores one.
+const CLOSED: usize = 1 << 63;
+/// One more in the ring.
+const ONE: usize = 1 << 32;
+
+impl Ends {
+    const fn first(self) -> usize {
+        self.0 & (ONE - 1)
+    }
+
+    const fn count(self) -> usize {
+        (self.0 & !CLOSED) / ONE
+    }
+
+    const fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    const fn wrapped(at: usize) -> usize {
+        if at < PLACES { at } else { at - PLACES }
+    }
+
+    /// The place of the `n`th.
+    const fn nth(self, n: usize) -> usize {
+        Self::wrapped(self.first() + n)
+    }
+
+    /// Without the first `n`, and open.
+    const fn without(self, n: usize) -> Self {
+        Self(((self.count() - n) * ONE) | self.nth(n))
+    }
+}
+
+/// Why nothing was pushed or popped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum No {
+    /// The ring of this CPU is full, or empty.
+    Room,
+    /// The calling thread has no ring now: the CPU is beyond the slots, a thief has closed it, sections are aborted.
+    Ring,
+}
+
+/// The rings.
+pub struct Rings {
+    slots: Slots<'static, CpuId, Slot>,
+    fence: Fence,
+}
+
+impl Rings {
+    /// Empty ones, for the life of the process; `None` if the storage is refused.
+    pub fn leak() -> Option<Self> {
+        let slots: Box<[Slot]> = (0..CPUS)
+            .map(|_| Slot {
+                ends: AtomicUsize::new(0),
+                closing: AtomicUsize::new(0),
+                seen: AtomicUsize::new(0),
+                places: [const { AtomicUsize::new(0) }; PLACES],
+            })
+            .collect();
+        Some(Self {
+            slots: Slots::new(Box::leak(slots)).ok()?,
+            fence: Fence::register(),
+        })
+    }
+
+    /// Puts a pointer at the end of the ring of the CPU that the thread is on.
+    ///
+    /// # Errors
+    /// [`No`].
+    #[inline(always)]
+    pub fn push(&self, here: Current<'_>, value: usize) -> Result<(), No> {
+        for _ in 0..LOOKS {
+            let ends = self.look(here)?;
+            if ends.count() == PLACES {
+                return Err(No::Room);
+            }
+            let at = place(ends.nth(ends.count()));
+            let new = ends.0 + ONE;
+            // Relaxed: the next one to pop here comes after the kernel's own barriers, a thief after its fence.
+            // SAFETY: compare_store_and_store (1) offsets in a slot, stored to else by `steal` alone, which closes it; (2)
+            // `Ends`, and a value that nobody follows by it; (3) a place beyond the count means nothing.
+            let pushed = unsafe {
+                here.compare_store_and_store(
+                    self.slots,
+                    ENDS,
+                    ends.0,
+                    at,
+                    value,
+                    new,
+                    Commit::Relaxed,
+                )
+            };
+            match pushed {
+                Ok(()) => return Ok(()),
+                Err(Miss::Differs) => {}
+                Err(_) => break,
+            }
+        }
+        Err(No::Ring)
+    }
+
+    /// Takes the pointer at the beginning of the ring of the CPU that the thread is on.
+    ///
+    /// # Errors
+    /// [`No`].
+    #[inline(always)]
+    pub fn pop(&self, here: Current<'_>) -> Result<usize, No> {
+        for _ in 0..LOOKS {
+            let slot = self.slots.get(here.id()).ok_or(No::Ring)?;
+            let ends = Ends(slot.ends.load(Relaxed));
+            if ends.is_closed() {
+                break;
+            }
+            if ends.count() == 0 {
+                return Err(No::Room);
+            }
+            let first = ends.first();
+            let value = slot.places.get(first).map_or(0, |at| at.load(Relaxed));
+            let (at, new) = (place(first), ends.without(1).0);
+            // SAFETY: compare_two_and_store (1) as above; (2) `Ends`.
+            let popped = unsafe {
+                here.compare_two_and_store(
+                    self.slots,
+                    ENDS,
+                    ends.0,
+                    at,
+                    value,
+                    new,
+                    Commit::Relaxed,
+                )
+            };
+            match popped {
+                Ok(()) => return Ok(value),
+                Err(Miss::Differs) => {}
+                Err(_) => break,
+            }
+        }
+        Err(No::Ring)
+    }
+
+    #[inline]
+    fn look(&self, here: Current<'_>) -> Result<Ends, No> {
+        let slot = self.slots.get(here.id()).ok_or(No::Ring)?;
+        let ends = Ends(slot.ends.load(Relaxed));
+        if ends.is_closed() {
+            Err(No::Ring)
+        } else {
+            Ok(ends)
+        }
+    }
+
+    /// Is there nothing to steal from a CPU? A moment old.
+    pub fn looks_empty(&self, cpu: usize) -> bool {
+        let ends = |slot: &Slot| Ends(slot.ends.load(Relaxed));
+        self.slots
+            .get(cpu)
+            .map(ends)
+            .is_none_or(|ends| ends.count() == 0 || ends.is_closed())
+    }
+
+    /// Has a ring that is not empty not moved since the last look? Then its CPU is busy with something else, or nobody
+    /// is there. It may have moved by a whole turn: then what is taken from it is taken from who has enough.
+    pub fn is_left_behind(&self, cpu: usize) -> bool {
+        self.slots.get(cpu).is_some_and(|slot| {
+            let ends = Ends(slot.ends.load(Relaxed));
+            ends.count() != 0 && !ends.is_closed() && slot.seen.swap(ends.0, Relaxed) == ends.0
+        })
+    }
+
+    /// Takes the first half of what another CPU has, rounded up, and gives it to `each`. One system call, rarely more.
+    pub fn steal(&self, cpu: usize, each: impl FnMut(usize)) {
+        let Some(slot) = self.slots.get(cpu) else {
+            return;
+        };
+        // Two thieves would take each other's mark for their own.
+        if slot.closing.swap(1, Acquire) == 0 {
+            if let Some(ends) = self.close(slot, cpu) {
+                let half = ends.count().div_ceil(2);
+                // The places are free only when they are read.
+                (0..half)
+                    .filter_map(|n| slot.places.get(ends.nth(n)))
+                    .map(|at| at.load(Relaxed))
+                    .for_each(each);
+                slot.ends.store(ends.without(half).0, Release);
+            }
+            slot.closing.store(0, Release);
+        }
+    }
+
+    /// Closes a slot. It is the caller's until that stores a word that is open.
+    fn close(&self, slot: &Slot, cpu: usize) -> Option<Ends> {
+        for _ in 0..LOOKS {
+            slot.ends.fetch_or(CLOSED, AcqRel);
+            if self.fence.abort_sections::<CpuId>(cpu).is_err() {
+                slot.ends.fetch_and(!CLOSED, Relaxed);
+                return None;
+            }
+            // Gone, if a section that had compared before the mark stored over it. If it is there, none did, and
+            // none can any more.
+            let ends = Ends(slot.ends.load(Acquire));
+            if ends.is_closed() {
+                return Some(ends);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,143 @@
+//! A runtime: what carriers and green threads share, and how both are started.
+
+mod schedule;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+
+use guests::errno::Errno;
+use guests::sys::{futex, process};
+use rustix_futex_sync::Mutex;
+
+use crate::carrier::{self, Exit, Joinable, Schedule as _};
+use crate::green::{self, Handle};
+use crate::idle::Idle;
+use crate::queue::RunQueue;
+use crate::slots::{Count, Slots};
+use crate::timers::Timers;
+
+/// Carriers, green threads, and a run queue between them.
+pub struct Runtime<Q> {
+    queue: Q,
+    idle: Idle,
+    timers: Timers,
+    slots: Slots,
+    capacity: usize,
+    greens: AtomicUsize,
+    to_leave: AtomicU32,
+    stopping: AtomicBool,
+    live: AtomicU32,
+    joinable: Mutex<Vec<Joinable>>,
+}
+
+impl<Q: RunQueue> Runtime<Q> {
+    /// A runtime for `capacity` green threads at a time, without a carrier. It lives as long as the
+    /// process: detached carriers ask nobody how long they may use it.
+    pub fn leak(capacity: usize) -> &'static Self {
+        Box::leak(Box::new(Self {
+            queue: Q::new(capacity),
+            idle: Idle::new(),
+            timers: Timers::new(),
+            slots: Slots::new(),
+            capacity,
+            greens: AtomicUsize::new(0),
+            to_leave: AtomicU32::new(0),
+            stopping: AtomicBool::new(false),
+            live: AtomicU32::new(0),
+            joinable: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// Starts a carrier.
+    ///
+    /// # Errors
+    /// What mmap(2) and clone(2) say.
+    pub fn start_carrier(&'static self, exit: Exit) -> Result<(), Errno> {
+        self.live.fetch_add(1, Relaxed);
+        match carrier::start(self, exit) {
+            Ok(joinable) => {
+                self.joinable.lock().extend(joinable);
+                Ok(())
+            }
+            Err(errno) => {
+                self.left();
+                Err(errno)
+            }
+        }
+    }
+
+    /// Asks one carrier to leave, whichever comes first. The green threads go on on the others.
+    pub fn retire_carrier(&self) {
+        self.to_leave.fetch_add(1, Relaxed);
+        self.idle.wake_all();
+    }
+
+    /// The slots that have a carrier, with its kernel thread's id.
+    pub fn tids(&self) -> impl Iterator<Item = (usize, u32)> {
+        self.slots.carriers()
+    }
+
+    /// How many carriers there are.
+    pub fn carriers(&self) -> u32 {
+        self.slots.occupied()
+    }
+
+    /// Waits until the carriers have left: all, after a stop.
+    pub fn stop(&'static self) {
+        self.stopping.store(true, Release);
+        self.idle.wake_all();
+        loop {
+            match self.live.load(Acquire) {
+                0 => break,
+                live => _ = futex::wait(&self.live, live, None),
+            }
+        }
+        self.reap();
+        self.stopping.store(false, Release);
+    }
+
+    fn reap(&self) {
+        let joinable = core::mem::take(&mut *self.joinable.lock());
+        for carrier in joinable {
+            if carrier.join().is_err() {
+                process::exit_group(122);
+            }
+        }
+    }
+
+    /// What the carriers have counted.
+    pub fn sum(&self, count: Count) -> u64 {
+        self.slots.sum(count)
+    }
+
+    /// Starts a green thread, from any thread that has a carrier's block.
+    ///
+    /// # Errors
+    /// EAGAIN if there are as many as the runtime was made for; what mmap(2) says.
+    ///
+    /// # Safety
+    /// 1. Between two switches `body` is on one carrier, and after each perhaps on another: what it keeps across one
+    ///    belongs to no kernel thread.
+    pub unsafe fn spawn(&self, body: impl FnOnce() + Send + 'static) -> Result<Handle, Errno> {
+        if self.greens.fetch_add(1, Relaxed) >= self.capacity {
+            self.greens.fetch_sub(1, Relaxed);
+            return Err(Errno::AGAIN);
+        }
+        // SAFETY: make (1) is (1).
+        let made = unsafe { green::make(body) };
+        let Ok((green, handle)) = made else {
+            self.greens.fetch_sub(1, Relaxed);
+            return made.map(|(_, handle)| handle);
+        };
+        // SAFETY: push (1) the calling thread's own area, and the closure does not switch.
+        let pushed = carrier::here(|carrier| unsafe { self.queue.push(carrier.area(), green) });
+        if pushed.is_none() {
+            // It was neither run nor queued: a green thread without a way to a carrier.
+            process::exit_group(123);
+        }
+        self.idle.wake_one();
+        Ok(handle)
+    }
+}

@@ -1,0 +1,165 @@
+//! Nothing lost, nothing twice, and work that is stolen.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64};
+
+use guests::harness::{Ctx, Needs, Test, Verdict, failed};
+use guests::sys::sched::{self, CpuSet};
+use guests::{check, passed, text};
+
+use super::{pin, runtime, wait_until};
+use crate::green::Handle;
+use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use crate::slots::Count;
+use crate::switch::{move_to, yield_now};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("queues/each-once-percpu", each_once::<PercpuQueue>),
+    Test::new("queues/each-once-mpmc", each_once::<MpmcQueue>),
+    Test::new("queues/each-once-mutex", each_once::<MutexQueue>),
+    Test::new("queues/more-than-a-ring-holds", more_than_a_ring),
+    Test::new("queues/stolen", stolen).needs(Needs::RSEQ.cpus(2)),
+    Test::new("queues/left-behind", left_behind)
+        .needs(Needs::RSEQ.cpus(2))
+        .limit(20),
+];
+
+/// One green thread each: it must not run in two places, and has to be run to its end.
+fn yields(running: &AtomicBool, rounds: u64, done: &AtomicU64) {
+    for _ in 0..rounds {
+        if running.swap(true, AcqRel) {
+            let _ = failed(text!("a green thread runs on two carriers"));
+        }
+        core::hint::spin_loop();
+        running.store(false, SeqCst);
+        yield_now();
+        done.fetch_add(1, Relaxed);
+    }
+}
+
+fn crowd<Q: RunQueue>(ctx: &Ctx<'_>, green: u64, rounds: u64) -> Verdict {
+    // More carriers than CPUs: they are preempted between any two steps.
+    let carriers = ctx.facts.cpus * 3;
+    let runtime = runtime::<Q>(ctx, green as usize, carriers)?;
+    let done = Arc::new(AtomicU64::new(0));
+    let mut crowd: Vec<Handle> = Vec::new();
+    for _ in 0..green {
+        let (done, running) = (Arc::clone(&done), AtomicBool::new(false));
+        // SAFETY: spawn (1) it keeps counts across its switches.
+        let handle = unsafe { runtime.spawn(move || yields(&running, rounds, &done)) };
+        crowd.push(handle?);
+    }
+    crowd.into_iter().for_each(Handle::join);
+    runtime.stop();
+    let done = done.load(Relaxed);
+    check!(done == green * rounds, done, " rounds of ", green * rounds);
+    // Each of them is switched to once more, for its end.
+    let switches = runtime.sum(Count::Switches);
+    check!(switches == green * (rounds + 1), switches, " switches");
+    passed!(
+        switches,
+        " switches, ",
+        runtime.sum(Count::Steals),
+        " steals, ",
+        carriers,
+        " carriers"
+    )
+}
+
+fn each_once<Q: RunQueue>(ctx: &Ctx<'_>) -> Verdict {
+    crowd::<Q>(ctx, ctx.scale(100, 40, 40), ctx.scale(5000, 40, 100))
+}
+
+/// The overflow slots beside the rings, and the way back.
+fn more_than_a_ring(ctx: &Ctx<'_>) -> Verdict {
+    crowd::<PercpuQueue>(ctx, ctx.scale(2000, 600, 600), ctx.scale(50, 2, 4))
+}
+
+/// Work that its own CPU has no time for: one carrier is held until another has run all of it.
+fn stolen(ctx: &Ctx<'_>) -> Verdict {
+    const WORK: u64 = 20;
+    let runtime = runtime::<PercpuQueue>(ctx, WORK as usize + 1, 2)?;
+    pin(runtime)?;
+    let done = Arc::new(AtomicU64::new(0));
+    let of_holder = Arc::clone(&done);
+    let holder = move || {
+        for _ in 0..WORK {
+            let done = Arc::clone(&of_holder);
+            // SAFETY: spawn (1) it switches nowhere.
+            let handle = unsafe {
+                runtime.spawn(move || {
+                    done.fetch_add(1, Relaxed);
+                })
+            };
+            // Their stacks stay: to join is to let the own carrier run them.
+            if handle.map(core::mem::forget).is_err() {
+                let _ = failed(text!("spawn"));
+            }
+        }
+        while of_holder.load(Relaxed) != WORK {
+            sched::relax();
+        }
+    };
+    // SAFETY: spawn (1) it never switches.
+    unsafe { runtime.spawn(holder) }?.join();
+    runtime.stop();
+    let steals = runtime.sum(Count::Steals);
+    check!(
+        steals > 0,
+        "nothing was stolen, and yet ",
+        WORK,
+        " were run"
+    );
+    passed!(steals, " steals for ", WORK)
+}
+
+/// A CPU is masked away with green threads in its ring, and the carriers have enough to do elsewhere.
+fn left_behind(ctx: &Ctx<'_>) -> Verdict {
+    const GREEN: usize = 8;
+    let runtime = runtime::<PercpuQueue>(ctx, GREEN, 2)?;
+    pin(runtime)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let rounds: Arc<[AtomicU64; GREEN]> = Arc::new([const { AtomicU64::new(0) }; GREEN]);
+    let mut all: Vec<Handle> = Vec::new();
+    for number in 0..GREEN {
+        let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
+        let body = move || {
+            // Half of them on each carrier, whichever has spawned them.
+            move_to(number % 2);
+            while !over.load(Relaxed) {
+                if let Some(count) = rounds.get(number) {
+                    count.fetch_add(1, Relaxed);
+                }
+                yield_now();
+            }
+        };
+        // SAFETY: spawn (1) it keeps counts across its switches.
+        all.push(unsafe { runtime.spawn(body) }?);
+    }
+    let all_move_on = || {
+        let seen: Vec<u64> = rounds.iter().map(|count| count.load(Relaxed)).collect();
+        let moved = || {
+            rounds
+                .iter()
+                .zip(&seen)
+                .all(|(now, then)| now.load(Relaxed) > *then)
+        };
+        wait_until(moved)
+    };
+    all_move_on()?;
+    let cpus = sched::allowed()?;
+    for cpu in cpus.iter().take(2) {
+        // All carriers to one CPU, and then to the other: one of the two rings is left each time.
+        for (_, tid) in runtime.tids() {
+            sched::allow(tid, &CpuSet::one(cpu))?;
+        }
+        all_move_on()?;
+    }
+    over.store(true, Relaxed);
+    all.into_iter().for_each(Handle::join);
+    runtime.stop();
+    passed!(runtime.sum(Count::Steals), " steals")
+}

@@ -1,0 +1,33 @@
+//! The console: a line is one write(2), so that lines never mix.
+
+use core::fmt;
+
+/// The longest line.
+const LENGTH: usize = 200;
+
+struct Line {
+    bytes: [u8; LENGTH],
+    used: usize,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.used + text.len();
+        let place = self.bytes.get_mut(self.used..end).ok_or(fmt::Error)?;
+        place.copy_from_slice(text.as_bytes());
+        self.used = end;
+        Ok(())
+    }
+}
+
+/// Writes one line.
+pub fn put(arguments: fmt::Arguments<'_>) {
+    let mut line = Line {
+        bytes: [0; LENGTH],
+        used: 0,
+    };
+    // A line too long, or a console that takes nothing, leaves nobody to tell.
+    let _ = fmt::write(&mut line, format_args!("{arguments}\n"));
+    // SAFETY: nobody closes standard output.
+    let _ = rustix::io::write(unsafe { rustix::stdio::stdout() }, &line.bytes[..line.used]);
+}

@@ -1,0 +1,63 @@
+//! Per-CPU operations: critical sections that the kernel restarts, or aborts, instead of atomics.
+//!
+//! [`Slots`] is one slot of data for each CPU (or each concurrency id), [`Current`] the proof that the calling thread
+//! may run sections, and each method of `Current` is one operation on the slot of the CPU that the thread is on *at that
+//! moment*: its number is read inside the section, and a migration, a preemption or a signal before the committing store
+//! makes the whole section undone. An operation has exactly one committing store, its last instruction.
+//!
+//! What may end an operation otherwise is a [`Miss`], and then nothing was committed. Who has no `Current` (the
+//! thread is not registered, exits, is a vfork child; the kernel does not abort sections, see [`Sections`]) and whoever
+//! meets a miss that another try does not cure uses storage that all share, with atomics: never a slot.
+//!
+//! # Instructions
+//!
+//! From the call to the return of a function that makes one operation, on the way to the commit, with the number of
+//! librseq's C function for the same behind the stroke (version cbdabc45, gcc 12.2 `-O2 -fno-pie`; none where
+//! it has no such operation):
+//!
+//! | | x86_64 | aarch64 | riscv64 |
+//! |---|---|---|---|
+//! | add | 10 / 14 | 14 / 19 | 14 / 17 |
+//! | add through a pointer | 11 / 21 | 16 | 16 |
+//! | compare and store | 12 / 17 | 15 / 20 | 14 / 17 |
+//! | compare two and store | 18 / 20 | 19 / 23 | 18 / 19 |
+//! | compare, store and store | 17 / 19 | 17 / 21 | 17 / 18 |
+//! | compare, link and store | 15 / 20 | 17 / 21 | 16 / 18 |
+//! | pop | 16 / 23 | 23 / 26 | 17 / 24 |
+//! | compare, copy 16 bytes and store | 39 / 123 | 29 / 87 | 40 / 118 |
+//!
+//! librseq's numbers hold the three instructions that find the area from the thread pointer; here [`Current`] has found
+//! it. Its functions have fewer arguments, and two operations over several words hold up to five instructions here that
+//! only move arguments. The sections themselves are pinned in `tests-qemu/golden`, one instruction a line.
+//!
+//! # Who reads and writes
+//!
+//! A slot may be read by anybody at any time, with atomics. It is written by sections of its own CPU alone, or by
+//! somebody who has made sure that none runs there (membarrier's rseq fence).
+//!
+//! # What stays behind
+//!
+//! After its commit a section leaves the address of its descriptor in the area, and the kernel clears it when it next
+//! looks. So the object that holds the sections is not unloaded (`-z nodelete`) while threads live that ran one; the
+//! exit hooks and the end of a scope clear it for areas of this runtime.
+
+#[macro_use]
+pub(crate) mod template;
+
+mod allowed;
+mod current;
+#[cfg(feature = "inject")]
+pub mod inject;
+mod ops;
+mod slots;
+
+#[cfg_attr(target_arch = "x86_64", path = "../../arch/x86_64/sections.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "../../arch/aarch64/sections.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "../../arch/riscv64/sections.rs")]
+pub(crate) mod sections;
+
+pub use allowed::Sections;
+pub use current::{Current, RESTARTS};
+pub use ops::{Commit, Miss};
+pub(crate) use slots::Shift;
+pub use slots::{CpuId, Index, MmCid, Slots, StorageError};

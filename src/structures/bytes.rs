@@ -1,0 +1,233 @@
+//! A bounded run of bytes for each CPU.
+
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use super::fence::{DrainError, Fence, Membarrier};
+use super::line::Line;
+use super::local::{LOOKS, Local};
+use super::mark;
+use crate::percpu::{CpuId, Index, Miss, Slots};
+
+/// One CPU's part of a [`Bytes`]: two words, and room for `N` bytes.
+///
+/// Its size has to be a power of two: `N` is 112, 240, 496, 1008 and so on.
+#[repr(C)]
+#[derive(Debug)]
+pub struct BytesSlot<const N: usize> {
+    line: [Line; 0],
+    end: AtomicUsize,
+    drained: AtomicUsize,
+    bytes: UnsafeCell<[u8; N]>,
+}
+
+// SAFETY: bytes below `end` are written by nobody, and read by the drain that has the slot; those above belong to
+// the one section on that number.
+unsafe impl<const N: usize> Sync for BytesSlot<N> {}
+
+impl<const N: usize> Default for BytesSlot<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> BytesSlot<N> {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            line: [],
+            end: AtomicUsize::new(0),
+            drained: AtomicUsize::new(0),
+            bytes: UnsafeCell::new([0; N]),
+        }
+    }
+}
+
+/// Why nothing was stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotPushed {
+    /// There is no room for all of it.
+    Full,
+    /// The overflow slot is being drained.
+    Busy,
+}
+
+/// Up to `N` bytes for each CPU, for records that are collected later; and as many for all threads that have no slot.
+///
+/// A push is stored whole or not at all. Where one record ends and the next begins is the caller's to write.
+///
+/// ```
+/// use rseq_rt::structures::{Bytes, BytesSlot, Fence, NotPushed};
+///
+/// static LOGS: [BytesSlot<1008>; 8] = [const { BytesSlot::new() }; 8]; // one for each possible CPU
+/// static LOG: Bytes<'static, 1008> = Bytes::new(&LOGS);
+///
+/// fn log(thread: &rseq_rt::Thread<'_>, line: &[u8]) -> Result<(), NotPushed> {
+///     // SAFETY: `Thread::current` (1): used at once.
+///     LOG.push(unsafe { thread.current() }, line)
+/// }
+///
+/// let fence = Fence::register(); // once a process
+/// for cpu in 0..LOG.slots().count() {
+///     let _ = LOG.drain(cpu, &fence, |lines| assert!(lines.is_empty() || lines.ends_with(b"\n")));
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Bytes<'a, const N: usize, I: Index = CpuId> {
+    slots: Slots<'a, I, BytesSlot<N>>,
+    overflow: Reserved<N>,
+}
+
+const END: usize = offset_of!(BytesSlot<0>, end);
+const BYTES: usize = offset_of!(BytesSlot<0>, bytes);
+
+impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
+    /// An empty buffer, if the slots are. The slots serve this buffer alone.
+    pub const fn new<const CPUS: usize>(slots: &'a [BytesSlot<N>; CPUS]) -> Self {
+        Self::over(Slots::of(slots))
+    }
+
+    /// As [`Self::new`], for storage that was checked at run time.
+    pub const fn over(slots: Slots<'a, I, BytesSlot<N>>) -> Self {
+        Self {
+            slots,
+            overflow: Reserved::new(),
+        }
+    }
+
+    /// Its slots.
+    pub const fn slots(&self) -> Slots<'a, I, BytesSlot<N>> {
+        self.slots
+    }
+
+    /// Stores a record behind the others of the calling thread's slot. Async-signal-safe.
+    ///
+    /// # Errors
+    /// [`NotPushed`]; nothing is stored.
+    #[inline]
+    pub fn push<L: Local<I>>(&self, here: L, record: &[u8]) -> Result<(), NotPushed> {
+        for _ in 0..LOOKS {
+            let Some(slot) = here.index().and_then(|id| self.slots.get(id)) else {
+                break;
+            };
+            let end = slot.end.load(Relaxed);
+            if mark::is_set(end) {
+                break;
+            }
+            if record.len() > N.saturating_sub(end) {
+                return Err(NotPushed::Full);
+            }
+            let (word, new) = ((END, end), end + record.len());
+            // SAFETY: compare_copy_and_store (1) END, stored to by `drain` else; (2) an end; (3) as much room as was left
+            // at that end, from which on bytes mean nothing; (4) a slice, and bytes of slots are lent by `drain`
+            // alone, whose slot is closed.
+            match unsafe { here.compare_copy_and_store(self.slots, word, BYTES + end, record, new) }
+            {
+                Ok(()) => return Ok(()),
+                Err(Miss::Differs) => {}
+                Err(_) => break,
+            }
+        }
+        self.overflow.push(here, record)
+    }
+
+    /// Takes all records of one slot, which may be any CPU's, and gives them to `records`; how many bytes.
+    /// System calls: 1, rarely more.
+    ///
+    /// The slot is closed while `records` runs; what is pushed there goes to the overflow slot.
+    ///
+    /// # Errors
+    /// [`DrainError`]; nothing is taken.
+    pub fn drain<K: Membarrier>(
+        &self,
+        index: usize,
+        fence: &Fence<K>,
+        records: impl FnOnce(&[u8]),
+    ) -> Result<usize, DrainError> {
+        let slot = self.slots.get(index).ok_or(DrainError::NoSuchSlot)?;
+        let abort = || fence.abort_sections::<I>(index);
+        mark::drain(&slot.end, &slot.drained, abort, |end| {
+            // SAFETY: closed, so that no section writes here before the drain ends.
+            let bytes = unsafe { &*slot.bytes.get() };
+            records(bytes.get(..end).unwrap_or(bytes));
+        })
+    }
+
+    /// Takes all records of the overflow slot and gives them to `records`; how many bytes. No system call.
+    ///
+    /// # Errors
+    /// `Busy`: another drain, or a thread (the one under the calling handler, maybe) that is in the middle of a push.
+    pub fn drain_overflow(&self, records: impl FnOnce(&[u8])) -> Result<usize, DrainError> {
+        self.overflow.drain(records)
+    }
+}
+
+/// The overflow slot: room is reserved by one atomic, filled, and reported by another.
+#[derive(Debug)]
+struct Reserved<const N: usize> {
+    reserved: AtomicUsize,
+    filled: AtomicUsize,
+    bytes: UnsafeCell<[u8; N]>,
+}
+
+// SAFETY: each byte is written by who reserved it, and read when all that was reserved is filled and nothing more can be.
+unsafe impl<const N: usize> Sync for Reserved<N> {}
+
+impl<const N: usize> Reserved<N> {
+    const fn new() -> Self {
+        Self {
+            reserved: AtomicUsize::new(0),
+            filled: AtomicUsize::new(0),
+            bytes: UnsafeCell::new([0; N]),
+        }
+    }
+
+    fn push<I: Index, L: Local<I>>(&self, here: L, record: &[u8]) -> Result<(), NotPushed> {
+        let mut seen = self.reserved.load(Relaxed);
+        let at = loop {
+            if mark::is_set(seen) {
+                return Err(NotPushed::Busy);
+            }
+            if record.len() > N.saturating_sub(seen) {
+                return Err(NotPushed::Full);
+            }
+            here.between();
+            // Acquire: what a drain has read was read before it is written anew.
+            match self
+                .reserved
+                .compare_exchange_weak(seen, seen + record.len(), Acquire, Relaxed)
+            {
+                Ok(at) => break at,
+                Err(now) => seen = now,
+            }
+        };
+        here.between();
+        let to = self.bytes.get().cast::<u8>().wrapping_add(at);
+        // SAFETY: `record.len()` bytes from `at` on were there and are reserved for this call alone.
+        unsafe { to.copy_from_nonoverlapping(record.as_ptr(), record.len()) };
+        here.between();
+        self.filled.fetch_add(record.len(), Release);
+        Ok(())
+    }
+
+    fn drain(&self, records: impl FnOnce(&[u8])) -> Result<usize, DrainError> {
+        let seen = self.reserved.fetch_or(mark::MARK, SeqCst);
+        if mark::is_set(seen) {
+            return Err(DrainError::Busy);
+        }
+        // Acquire: what was reported filled is.
+        if self.filled.load(Acquire) != seen {
+            self.reserved.fetch_and(!mark::MARK, Relaxed);
+            return Err(DrainError::Busy);
+        }
+        // SAFETY: all of it filled, and the mark lets nobody reserve.
+        let bytes = unsafe { &*self.bytes.get() };
+        records(bytes.get(..seen).unwrap_or(bytes));
+        self.filled.store(0, Relaxed);
+        // Release: read before it can be reserved.
+        self.reserved.store(0, Release);
+        Ok(seen)
+    }
+}

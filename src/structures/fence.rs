@@ -1,0 +1,171 @@
+//! The fence of a drain: after it, no section that had begun before it is in flight on that CPU.
+
+use linux_raw_sys::general::membarrier_cmd as cmd;
+use linux_raw_sys::general::membarrier_cmd_flag;
+
+use super::local::is_cpu;
+use crate::error::Errno;
+use crate::kernel::Linux;
+use crate::percpu::Index;
+use crate::syscall::syscall3;
+
+/// Why a drain took nothing. Nothing is lost: what was in the slot is still there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// The index is not below the number of slots.
+    NoSuchSlot,
+    /// Another drain of this slot is under way, in another thread or under the calling handler; or sections stored over
+    /// the mark each time.
+    Busy,
+    /// The kernel refused the fence and its fallback.
+    Refused(Errno),
+}
+
+/// CPUs by number, the first 1024: what sched_setaffinity(2) takes.
+pub type CpuSet = [u64; 16];
+
+/// The system calls of a fence.
+///
+/// # Safety
+/// 1. `membarrier` and `set_affinity` have done what they say whenever they answer success.
+pub unsafe trait Membarrier {
+    /// membarrier(2).
+    ///
+    /// # Errors
+    /// As the kernel answers.
+    fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), Errno>;
+
+    /// sched_getaffinity(2) of the calling thread.
+    ///
+    /// # Errors
+    /// As the kernel answers; `INVAL` where it knows more than 1024 CPUs.
+    fn affinity(&self) -> Result<CpuSet, Errno>;
+
+    /// sched_setaffinity(2) of the calling thread, which runs on one of these CPUs when it returns.
+    ///
+    /// # Errors
+    /// As the kernel answers; `INVAL` if none of them is online and allowed.
+    fn set_affinity(&self, cpus: &CpuSet) -> Result<(), Errno>;
+}
+
+// SAFETY: (1) the kernel's word.
+unsafe impl Membarrier for Linux {
+    fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), Errno> {
+        // SAFETY: syscall3 (1): touches no memory of ours.
+        unsafe {
+            syscall3(
+                sc::nr::MEMBARRIER,
+                command as usize,
+                flags as usize,
+                cpu as usize,
+            )
+        }
+        .map(drop)
+    }
+
+    fn affinity(&self) -> Result<CpuSet, Errno> {
+        let mut cpus = CpuSet::default();
+        let to = (&raw mut cpus).expose_provenance();
+        // SAFETY: syscall3 (1): writes the local set.
+        unsafe { syscall3(sc::nr::SCHED_GETAFFINITY, 0, size_of::<CpuSet>(), to) }.map(|_| cpus)
+    }
+
+    fn set_affinity(&self, cpus: &CpuSet) -> Result<(), Errno> {
+        let from = core::ptr::from_ref(cpus).expose_provenance();
+        // SAFETY: syscall3 (1): reads the set, changes where this thread runs.
+        unsafe { syscall3(sc::nr::SCHED_SETAFFINITY, 0, size_of::<CpuSet>(), from) }.map(drop)
+    }
+}
+
+/// What aborts the sections in flight on another CPU. One a process; a copy is as good.
+///
+/// Where the kernel has it (5.10), membarrier(2) with `PRIVATE_EXPEDITED_RSEQ`. An offline CPU answers success: nothing
+/// runs there. Elsewhere, and where a filter refuses it, the calling thread moves itself to that
+/// CPU and back, which preempts whoever was in a section there; for that the CPU must be online and within the
+/// thread's cpuset, and concurrency ids have no such fallback. The barriers without rseq (`PRIVATE_EXPEDITED`, `GLOBAL`) are
+/// none: they interrupt a section without aborting it.
+#[derive(Clone, Copy, Debug)]
+pub struct Fence<K: Membarrier = Linux> {
+    kernel: K,
+    has_membarrier: bool,
+}
+
+impl Fence {
+    /// Registers the process for the fence. One system call, which may wait for a grace period of the kernel's: at start.
+    ///
+    /// exec(2) forgets it, and a fork child keeps it; where it was forgotten the fence registers once more.
+    pub fn register() -> Self {
+        Self::register_on(Linux)
+    }
+}
+
+impl<K: Membarrier> Fence<K> {
+    /// As [`Fence::register`], on a kernel of the caller's choice.
+    pub fn register_on(kernel: K) -> Self {
+        let register = cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ as u32;
+        let has_membarrier = kernel.membarrier(register, 0, 0).is_ok();
+        Self {
+            kernel,
+            has_membarrier,
+        }
+    }
+
+    /// Does it use membarrier(2)? Says nothing of rseq(2): either exists without the other.
+    pub const fn has_membarrier(&self) -> bool {
+        self.has_membarrier
+    }
+
+    /// Aborts the sections in flight on an index; later ones see what the caller stored before. System calls: 1, or 3.
+    ///
+    /// For structures of one's own on [`percpu`](crate::percpu): who closes a slot by a word that every section compares,
+    /// and finds that word still there after this, has the slot alone.
+    ///
+    /// # Errors
+    /// `Refused`; sections may be in flight.
+    pub fn abort_sections<I: Index>(&self, index: usize) -> Result<(), DrainError> {
+        let outcome = match self.membarrier::<I>(index) {
+            Err(_) if is_cpu::<I>() => self.visit(index),
+            outcome => outcome,
+        };
+        outcome.map_err(DrainError::Refused)
+    }
+
+    fn membarrier<I: Index>(&self, index: usize) -> Result<(), Errno> {
+        if !self.has_membarrier {
+            return Err(Errno::NOSYS);
+        }
+        let fence = || {
+            let command = cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ as u32;
+            if is_cpu::<I>() {
+                let one = membarrier_cmd_flag::MEMBARRIER_CMD_FLAG_CPU as u32;
+                self.kernel.membarrier(command, one, index as u32)
+            } else {
+                // A thread with that id may be anywhere.
+                self.kernel.membarrier(command, 0, 0)
+            }
+        };
+        match fence() {
+            // Not registered: another program was executed since.
+            Err(Errno::PERM) => {
+                let register = cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ as u32;
+                self.kernel.membarrier(register, 0, 0)?;
+                fence()
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Runs on that CPU for a moment.
+    fn visit(&self, cpu: usize) -> Result<(), Errno> {
+        let before = self.kernel.affinity()?;
+        let mut there = CpuSet::default();
+        let Some(word) = there.get_mut(cpu / 64) else {
+            return Err(Errno::INVAL);
+        };
+        *word = 1 << (cpu % 64);
+        self.kernel.set_affinity(&there)?;
+        // The context switch that brought us here was the barrier too.
+        self.kernel.set_affinity(&before)
+    }
+}

@@ -1,0 +1,54 @@
+//! Per-CPU structures on the critical sections: [`Counter`], [`FreeList`], [`Buffer`], [`Bytes`].
+//!
+//! Storage is the caller's: one slot for each possible CPU or concurrency id, and the structure itself, which holds the
+//! overflow slot; both may be `static`. Nothing is allocated, and nothing calls the kernel but [`Fence`], and the drains that
+//! take one. Every operation takes what [`Process::current`](crate::Process::current) answers, `None` included.
+//!
+//! # Who touches what
+//! A thread that is registered writes to the slot of the CPU it runs on, by a critical section, without atomics.
+//! Every other thread (unavailable, [`Exiting`](crate::State::Exiting), a vfork child under
+//! [`lend`](crate::Thread::lend), any thread on a kernel whose sections are known to be broken, and one whose
+//! section was aborted [`RESTARTS`](crate::percpu::RESTARTS) times) writes to the overflow slot, by atomics. No
+//! slot is ever written by both means, so that registered and unregistered threads mix.
+//!
+//! # Signals
+//! Every operation may be interrupted by a handler that uses the same structure: a section that is interrupted is
+//! aborted and tried again, and the overflow paths are lock-free.
+//!
+//! # How many slots
+//! By CPU, one more than the highest number in `/sys/devices/system/cpu/possible` (`0-7`: 8), which the runtime reads once:
+//! *possible*, not online, since a CPU may come later and numbers may have holes. By concurrency id, the same number is always
+//! enough. A thread whose number has no slot uses the overflow slot, so that too few is slow and never wrong.
+//!
+//! # Draining another CPU's slot
+//! An atomic instruction from elsewhere is worth nothing against a section that has compared and not yet stored. So
+//! the drain closes the slot (a mark that sections store nothing over), has the kernel abort every section in flight
+//! ([`Fence`]: membarrier(2), `PRIVATE_EXPEDITED_RSEQ`), and looks again. The mark is there: whoever came before
+//! the fence stored nothing behind the mark, whoever comes after it sees the mark, and the content is the
+//! drain's. The mark is gone: a section stored over it in time, the content is still the slot's, and the drain
+//! begins anew.
+//!
+//! # One process
+//! Sections of two processes exclude each other on one CPU, but a concurrency id and the fence are of one process
+//! alone: a structure in memory that is shared between processes is not supported. In a fork child, what another thread of
+//! the parent had in hand at that moment is lost, as with any structure.
+
+mod buffer;
+mod bytes;
+mod counter;
+mod fence;
+mod free_list;
+mod line;
+mod link;
+mod local;
+mod mark;
+mod overflow;
+
+pub use buffer::{Buffer, BufferSlot, Full};
+pub use bytes::{Bytes, BytesSlot, NotPushed};
+pub use counter::{Counter, CounterSlot};
+pub use fence::{CpuSet, DrainError, Fence, Membarrier};
+pub use free_list::{Chain, FreeList, ListSlot, Node};
+pub use line::LINE;
+pub use local::Local;
+pub use overflow::Nothing;

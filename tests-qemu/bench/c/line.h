@@ -1,0 +1,87 @@
+/*
+ * line.h - how a C program speaks to `cargo xtask bench`: one JSON line a value.
+ *
+ * BENCH_MS is how long one value is to be measured, in milliseconds. A value is
+ * the middle one of five batches, as in the Rust half; nothing is subtracted.
+ *
+ * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
+ */
+#ifndef LINE_H
+#define LINE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define BATCHES 5
+
+/* Does so many turns. */
+typedef void (*batch)(unsigned long turns);
+
+static inline double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static inline double once(batch run, unsigned long turns)
+{
+	double start = now();
+
+	run(turns);
+	return now() - start;
+}
+
+static inline int by_size(const void *left, const void *right)
+{
+	double a = *(const double *)left, b = *(const double *)right;
+
+	return (a > b) - (a < b);
+}
+
+/* Nanoseconds of one turn. The doubling up to the batch's share of the time is the warm-up. */
+static inline double nanoseconds(batch run)
+{
+	const char *said = getenv("BENCH_MS");
+	double share = (said ? atof(said) : 10) * 1e6 / BATCHES, values[BATCHES];
+	unsigned long turns = 1;
+	int i;
+
+	while (once(run, turns) < share / 2 && turns < 1ul << 40)
+		turns *= 2;
+	for (i = 0; i < BATCHES; i++)
+		values[i] = once(run, turns) / (double)turns;
+	qsort(values, BATCHES, sizeof values[0], by_size);
+	return values[BATCHES / 2];
+}
+
+/* The line. The variant is the one that the runner knows the program by. */
+static inline void tell(const char *name, batch run, const char *what)
+{
+	printf("{\"name\":\"%s\",\"ns\":%.6f,\"what\":\"%s\"}\n", name, nanoseconds(run), what);
+	fflush(stdout);
+}
+
+/* Onto the last CPU that the process may use: the first is where a machine serves its devices. */
+static inline void pin(void)
+{
+	cpu_set_t allowed, one;
+	int cpu;
+
+	if (sched_getaffinity(0, sizeof allowed, &allowed))
+		abort();
+	for (cpu = CPU_SETSIZE - 1; cpu > 0 && !CPU_ISSET(cpu, &allowed);)
+		cpu--;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof one, &one))
+		abort();
+}
+
+#endif

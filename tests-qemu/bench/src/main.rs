@@ -1,0 +1,44 @@
+//! Measures one group of rows, on one CPU, and prints a JSON line for each value.
+//!
+//! ```text
+//! bench cpu | hooks | threads | ops | structures | contended | facts
+//! ```
+//!
+//! `BENCH_MS` is how long one value is measured, in milliseconds. The lines are those that `cargo xtask bench --with`
+//! reads from any program; this one is started by it, once for every round.
+
+mod contended;
+mod cpu;
+mod facts;
+mod here;
+mod hooks;
+mod measure;
+mod ops;
+mod plain;
+mod structures;
+mod threads;
+mod vdso;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let group = std::env::args().nth(1).unwrap_or_default();
+    let run: fn() = match group.as_str() {
+        "cpu" => cpu::run,
+        "hooks" => hooks::run,
+        "threads" => threads::run,
+        "ops" => ops::run,
+        "structures" => structures::run,
+        "contended" => contended::run,
+        "facts" => facts::run,
+        _ => {
+            eprintln!("bench: which group? cpu, hooks, threads, ops, structures, contended, facts");
+            return ExitCode::from(2);
+        }
+    };
+    if group != "contended" {
+        measure::pin(measure::last_cpu());
+    }
+    run();
+    ExitCode::SUCCESS
+}

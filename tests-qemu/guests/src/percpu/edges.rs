@@ -1,0 +1,341 @@
+//! Who may run sections and who may not, bad input, copies of every length, and the section that the kernel kills for.
+
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::SeqCst;
+use linux_raw_sys::general::{SIGSEGV, SIGUSR1};
+use rseq_rt::percpu::inject::{Op, Steps};
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Sections, Slots};
+use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
+
+use super::single::{End, OPS, once};
+use super::slot::{self, BYTES, Node, Slot, WORD, slots};
+use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, expect_killed_by, forked};
+use crate::hooked::{self, RSEQ};
+use crate::signals;
+use crate::sys::process::{self, Status, exit_group};
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::time::{self, Span};
+use crate::{check, passed, skip, witness};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("percpu/who-may", who_may),
+    Test::new("percpu/no-slot-for-this-cpu", no_slot).needs(Needs::RSEQ.cpus(2)),
+    Test::new("percpu/empty-and-different", misses).needs(Needs::RSEQ),
+    Test::new("percpu/copies", copies).needs(Needs::RSEQ),
+    Test::new("percpu/wrong-signature-is-fatal", wrong_signature).needs(Needs::RSEQ),
+];
+
+type Cpu<'a> = Option<Current<'a, CpuId>>;
+
+/// Not before the question, not unregistered, not lent, not after the exit.
+fn who_may(ctx: &Ctx<'_>) -> Verdict {
+    static AREA: Area = Area::new();
+    let current = || -> Cpu<'static> {
+        // SAFETY: (1) the only thread's; (2) used for nothing.
+        unsafe { RSEQ.current(&AREA) }
+    };
+    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    // SAFETY: (1, 2, 3) the only thread's, static.
+    let Ok(thread) = (unsafe { RSEQ.on_thread_create(&AREA) }) else {
+        check!(false, "create");
+        return PASSED;
+    };
+    check!(current().is_none(), "allowed before the question");
+    check!(RSEQ.sections() == Sections::NotAsked, "not asked");
+    let sections = RSEQ.allow_sections();
+    check!(RSEQ.sections() == sections, "forgotten");
+    let live = ctx.facts.rseq.is_ok() && sections == Sections::Allowed;
+    check!(current().is_some() == live, "the thread itself");
+    // SAFETY: as above.
+    let by_mm_cid: Option<Current<'_, MmCid>> = unsafe { thread.current() };
+    let has_it = live && RSEQ.feature_size() >= 28;
+    check!(by_mm_cid.is_some() == has_it, "by concurrency id");
+    let lent = thread.lend();
+    check!(current().is_none(), "while lent");
+    lent.end();
+    check!(current().is_some() == live, "after the loan");
+    let other = Area::new();
+    // SAFETY: as above.
+    let unregistered: Cpu<'_> = unsafe { RSEQ.current(&other) };
+    check!(unregistered.is_none(), "an area that nobody registered");
+    let gone = thread.on_exit_release();
+    check!(gone.is_ok(), "release");
+    check!(current().is_none(), "after the exit hook");
+    match live {
+        true => PASSED,
+        false => passed!("every thread goes without slots here"),
+    }
+}
+
+/// Registers the main thread for good, and allows sections.
+fn here(ctx: &Ctx<'_>) -> Result<Cpu<'static>, Failed> {
+    static AREA: Area = Area::new();
+    super::init(ctx)?;
+    slot::clear();
+    // SAFETY: (1, 2, 3) the only thread's, static.
+    check!(unsafe { RSEQ.on_thread_create(&AREA) }.is_ok(), "create");
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    Ok(unsafe { RSEQ.current(&AREA) })
+}
+
+const COMMITS: [Commit; 2] = [Commit::Relaxed, Commit::Release];
+
+fn no_slot(ctx: &Ctx<'_>) -> Verdict {
+    static ONE: [Slot; 1] = slot::new();
+    static NODE: Node = Node::new();
+    let (Some(current), Ok(few)) = (here(ctx)?, Slots::<CpuId, Slot>::new(&ONE)) else {
+        return skip!("this kernel may run no sections");
+    };
+    for cpu in witness::cpus().iter() {
+        sched::allow(0, &CpuSet::one(cpu))?;
+        for commit in COMMITS {
+            // SAFETY: (1, 2) the words of `Slot`.
+            let added = unsafe { current.add(few, WORD, 1, commit) };
+            check!(added.is_ok() == (cpu == 0), "an add on CPU ", cpu);
+            if cpu != 0 {
+                for nth in 0..OPS {
+                    let end = once(nth, current, few, commit, &NODE, || {});
+                    check!(end == End::Missed(Miss::OutOfRange), "operation ", nth);
+                }
+            }
+        }
+    }
+    let [only] = &ONE;
+    check!(only.word.load(SeqCst) <= 2, "changed");
+    PASSED
+}
+
+fn misses(ctx: &Ctx<'_>) -> Verdict {
+    static NODE: Node = Node::new();
+    let (Some(current), Some(slots)) = (here(ctx)?, slots::<CpuId>()) else {
+        return skip!("this kernel may run no sections");
+    };
+    sched::allow(0, &CpuSet::one(witness::cpus().iter().next().unwrap_or(0)))?;
+    let differs = Err(Miss::Differs);
+    let (word, second) = (WORD, slot::SECOND);
+    for commit in COMMITS {
+        // SAFETY: (1, 2, 3, 4) the words of `Slot`, and nothing is stored.
+        unsafe {
+            let popped = current.pop(slots, slot::HEAD, core::ptr::null_mut(), 0, commit);
+            check!(popped == Err(Miss::Differs), "an empty list");
+            let stored = current.compare_and_store(slots, word, 1, 2, commit);
+            check!(stored == differs, "a comparison");
+            let stored = current.compare_two_and_store(slots, word, 0, second, 1, 2, commit);
+            check!(stored == differs, "a second comparison");
+            let stored = current.compare_store_and_store(slots, word, 1, second, 0, 2, commit);
+            check!(stored == differs, "a comparison before a store");
+            let link = NODE.next.as_ptr();
+            let stored = current.compare_link_and_store(slots, slot::HEAD, 8, link, 16, commit);
+            check!(stored == differs, "a comparison before a link");
+            let from = [9u8; 8];
+            let stored =
+                current.compare_copy_and_store(slots, word, 1, BYTES, from.as_ptr(), 8, 2, commit);
+            check!(stored == differs, "a comparison before a copy");
+        }
+        let untouched = slots.iter().all(|slot| {
+            slot.word.load(SeqCst) == 0
+                && slot.head.load(SeqCst).is_null()
+                && slot.second.load(SeqCst) == slot.second.as_ptr().addr()
+                && slot
+                    .records
+                    .iter()
+                    .flatten()
+                    .all(|word| word.load(SeqCst) == 0)
+        });
+        check!(
+            untouched && NODE.next.load(SeqCst) == 0,
+            "something was stored"
+        );
+    }
+    // And each of them the other way.
+    for nth in 0..OPS {
+        let end = loop {
+            match once(nth, current, slots, Commit::Release, &NODE, || {}) {
+                End::Missed(Miss::Aborted) => {}
+                end => break end,
+            }
+        };
+        check!(end == End::Done, "operation ", nth);
+    }
+    PASSED
+}
+
+/// Every length, from and to every alignment, and not a byte more.
+fn copies(ctx: &Ctx<'_>) -> Verdict {
+    const MAX: usize = 40;
+    let (Some(current), Some(slots)) = (here(ctx)?, slots::<CpuId>()) else {
+        return skip!("this kernel may run no sections");
+    };
+    let from: [u8; MAX + 8] = core::array::from_fn(|nth| nth as u8 ^ 0xa5);
+    let mut copied = 0;
+    for length in 0..=MAX {
+        for (off, to) in (0..8).flat_map(|off| [(off, 0), (off, 3), (0, off)]) {
+            let place = loop {
+                let Some(slot) = slots.get(current.id()) else {
+                    return skip!("more CPUs than slots");
+                };
+                slot.records
+                    .iter()
+                    .flatten()
+                    .for_each(|word| word.store(0, SeqCst));
+                let word = slot.word.load(SeqCst);
+                let Some(source) = from.get(off..off + length) else {
+                    return PASSED;
+                };
+                let commit = if copied % 2 == 0 {
+                    Commit::Relaxed
+                } else {
+                    Commit::Release
+                };
+                // SAFETY: (1, 2, 3, 4) MAX and eight bytes are in the records.
+                let done = unsafe {
+                    current.compare_copy_and_store(
+                        slots,
+                        WORD,
+                        word,
+                        BYTES + to,
+                        source.as_ptr(),
+                        length,
+                        word + 1,
+                        commit,
+                    )
+                };
+                if done.is_ok() && slot.word.load(SeqCst) == word + 1 {
+                    break slot;
+                }
+            };
+            let base: *const AtomicUsize = place.records.as_ptr().cast();
+            for nth in 0..MAX + 16 {
+                // SAFETY: within the records.
+                let byte = unsafe { base.cast::<u8>().add(nth).read_volatile() };
+                let inside = nth.checked_sub(to).filter(|&at| at < length);
+                let want = inside
+                    .and_then(|at| from.get(off + at))
+                    .copied()
+                    .unwrap_or(0);
+                check!(
+                    byte == want,
+                    "byte ",
+                    nth,
+                    " of ",
+                    length,
+                    " from ",
+                    off,
+                    " to ",
+                    to
+                );
+            }
+            copied += 1;
+        }
+    }
+    passed!(copied, " copies")
+}
+
+/// A kernel that is told another signature than the sections carry.
+struct Mislabelled;
+
+// SAFETY: (1, 2, 3) all of it is the real kernel's.
+unsafe impl Kernel for Mislabelled {
+    unsafe fn rseq(
+        &self,
+        area: *const Rseq,
+        length: u32,
+        flags: u32,
+        signature: u32,
+    ) -> Result<(), Raw> {
+        // SAFETY: (1) is the caller's.
+        unsafe { Linux.rseq(area, length, flags, signature ^ 1) }
+    }
+
+    fn set_signal_mask(&self, mask: u64) -> Result<u64, Raw> {
+        Linux.set_signal_mask(mask)
+    }
+
+    fn getcpu(&self) -> Result<(u32, u32), Raw> {
+        Linux.getcpu()
+    }
+
+    fn futex_wait(&self, word: &core::sync::atomic::AtomicU32, expected: u32) -> Result<(), Raw> {
+        Linux.futex_wait(word, expected)
+    }
+
+    fn slice_yield(&self) -> Result<(), Raw> {
+        Linux.slice_yield()
+    }
+
+    fn probe_write(&self, address: *const core::sync::atomic::AtomicU32) -> Result<(), Raw> {
+        Linux.probe_write(address)
+    }
+
+    fn release(&self) -> Result<[u8; 65], Raw> {
+        Linux.release()
+    }
+
+    fn libc_trio(&self) -> Option<Trio> {
+        None
+    }
+
+    fn thread_pointer(&self) -> *const u8 {
+        Linux.thread_pointer()
+    }
+}
+
+static ABORTED: AtomicUsize = AtomicUsize::new(0);
+static STEPS: Steps = Steps {
+    left: core::sync::atomic::AtomicU32::new(0),
+    turns: core::sync::atomic::AtomicU32::new(0),
+    here: core::sync::atomic::AtomicU32::new(0),
+};
+
+/// Stops in the middle of a section until a signal comes, which aborts it. Does it live on?
+fn interrupted<K: Kernel>(process: &'static Process<K>, ctx: &Ctx<'_>) -> ! {
+    static AREA: Area = Area::new();
+    if process.init(hooked::config(ctx.env)).is_err() {
+        exit_group(1);
+    }
+    process.allow_sections();
+    // SAFETY: (1, 2, 3) the only thread's, static.
+    let created = unsafe { process.on_thread_create(&AREA) }.is_ok();
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    let current: Cpu<'_> = unsafe { process.current(&AREA) };
+    let (true, Some(current), Some(slots)) = (created, current, slots()) else {
+        exit_group(2)
+    };
+    let timer = time::timer_create(process::gettid(), SIGUSR1 as i32);
+    for _ in 0..50 {
+        STEPS.left.store(2, SeqCst);
+        STEPS.turns.store(u32::MAX, SeqCst);
+        if timer.is_ok_and(|timer| time::timer_once(timer, Span::millis(2)).is_err()) {
+            exit_group(3);
+        }
+        // SAFETY: (1, 2) a sum.
+        if unsafe { current.stopping(slots, Op::Add(WORD, 1), Commit::Relaxed, &STEPS) }.is_err() {
+            ABORTED.fetch_add(1, SeqCst);
+            exit_group(7);
+        }
+    }
+    exit_group(4)
+}
+
+/// The broken variant beside the right one: only the signature differs.
+fn wrong_signature(ctx: &Ctx<'_>) -> Verdict {
+    unsafe extern "C" fn go_on(_: i32, _: *mut linux_raw_sys::general::siginfo_t, _: *mut u8) {
+        STEPS.turns.store(0, SeqCst);
+    }
+    static RIGHT: Process = Process::new();
+    static WRONG: Process<Mislabelled> = Process::with_kernel(Mislabelled);
+    // SAFETY: handle (1) one store.
+    unsafe { signals::handle(SIGUSR1 as i32, go_on, 0)? };
+    let status = forked(|| interrupted(&RIGHT, ctx))?;
+    if status == Status::Exited(2) {
+        return skip!("this kernel may run no sections");
+    }
+    check!(
+        status == Status::Exited(7),
+        "with the right signature it ",
+        status
+    );
+    expect_killed_by(SIGSEGV as i32, || interrupted(&WRONG, ctx))?;
+    PASSED
+}

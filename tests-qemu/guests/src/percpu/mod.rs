@@ -1,0 +1,22 @@
+//! The tests of the per-CPU operations.
+
+pub mod edges;
+pub mod orders;
+mod rig;
+mod single;
+mod slot;
+pub mod steps;
+pub mod stress;
+pub mod unprotected;
+mod work;
+
+use crate::check;
+use crate::harness::{Ctx, Failed};
+use crate::hooked::{self, RSEQ};
+
+/// Initialises rseq and allows sections.
+pub(crate) fn init(ctx: &Ctx<'_>) -> Result<(), Failed> {
+    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    RSEQ.allow_sections();
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Each operation once, on one thread, with its effect judged: all of it, or nothing.
+//!
+//! No atomic read-modify-write: where that is a loop of exclusive loads and stores, a single-stepped thread never
+//! leaves it.
+
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use rseq_rt::percpu::{Commit, Current, Index, Miss, Slots};
+
+use super::slot::{BYTES, FAR, HEAD, NEXT, Node, RECORDS, SECOND, Slot, VALUES, WORD, WORDS};
+
+/// How many operations there are.
+pub const OPS: usize = 8;
+
+/// What an operation came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Committed, once.
+    Done,
+    /// It missed so, and nothing was changed.
+    Missed(Miss),
+    /// It said one thing and did another.
+    Wrong,
+}
+
+/// What all slots hold together.
+fn total<I: Index>(slots: Slots<'_, I, Slot>, word: impl Fn(&Slot) -> usize) -> usize {
+    slots
+        .iter()
+        .fold(0, |sum, slot| sum.wrapping_add(word(slot)))
+}
+
+fn word(slot: &Slot) -> usize {
+    slot.word.load(SeqCst)
+}
+
+/// The `nth` operation, which adds one to something, or moves `node`. Restarted as often as the bound of `current`
+/// says. `around` is called just before the section and just after it.
+pub fn once<I: Index>(
+    nth: usize,
+    current: Current<'_, I>,
+    slots: Slots<'_, I, Slot>,
+    commit: Commit,
+    node: &Node,
+    around: impl Fn(),
+) -> End {
+    let before = total(slots, word);
+    let far = total(slots, |slot| slot.far.load(SeqCst));
+    let at = core::ptr::from_ref(node).expose_provenance();
+    let is_listed = || slots.iter().any(|slot| slot.head.load(SeqCst).addr() == at);
+    let was_listed = is_listed();
+    let full = [0x5a5a_usize, 2, 3, 4, 5];
+    // The values of the moment, as the caller of an operation that compares looks at them.
+    let looked = slots.get(current.id()).map(|slot| {
+        let head = slot.head.load(Relaxed).expose_provenance();
+        (slot.word.load(Relaxed), slot.second.load(Relaxed), head)
+    });
+    // Without a slot there is nothing to look at, and the section is to find that out by itself.
+    let (expect, second, head) = looked.unwrap_or_default();
+    let new = expect.wrapping_add(1);
+    let record = BYTES + expect % RECORDS * (WORDS * 8);
+    let value = VALUES + 8 * (expect % 8);
+    around();
+    // SAFETY: (1, 2, 3, 4) the words of `Slot`, and a node that is in no list or in this one.
+    let result = unsafe {
+        match nth {
+            0 => current.add(slots, WORD, 1, commit),
+            1 => current.add_through(slots, SECOND, FAR, 1, commit),
+            2 => current.compare_and_store(slots, WORD, expect, new, commit),
+            3 => current.compare_two_and_store(slots, WORD, expect, SECOND, second, new, commit),
+            4 => current.compare_store_and_store(slots, WORD, expect, value, 77, new, commit),
+            5 => current.compare_link_and_store(slots, HEAD, head, node.next.as_ptr(), at, commit),
+            6 => current
+                .pop(slots, HEAD, core::ptr::null_mut(), NEXT, commit)
+                .map(drop),
+            _ => {
+                let from = full.as_ptr().cast();
+                let length = size_of_val(&full);
+                current
+                    .compare_copy_and_store(slots, WORD, expect, record, from, length, new, commit)
+            }
+        }
+    };
+    around();
+    let after = total(slots, word);
+    let moved = total(slots, |slot| slot.far.load(SeqCst)).wrapping_sub(far);
+    let changed = match nth {
+        1 => moved,
+        // The node has come, or gone.
+        5 | 6 => usize::from(is_listed() != was_listed),
+        _ => after.wrapping_sub(before),
+    };
+    match result {
+        Ok(()) if changed == 1 => End::Done,
+        Err(miss) if changed == 0 => End::Missed(miss),
+        _ => End::Wrong,
+    }
+}

@@ -1,0 +1,238 @@
+//! Under a tracer: stopped after every instruction, and stopped at one instruction and moved to another CPU.
+
+use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGTRAP};
+use rseq_rt::Area;
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Sections};
+
+use super::single::{End, OPS, once};
+use super::slot::{self, Node};
+use crate::errno::Errno;
+use crate::harness::child::wait;
+use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::hooked::RSEQ;
+use crate::sys::process::{self, Status, exit_group};
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::{ptrace, signal};
+use crate::{check, passed, skip, witness};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("percpu/single-stepped", stepped)
+        .needs(Needs::RSEQ.and(Needs::PTRACE))
+        .limit(60),
+    Test::new("percpu/moved-at-each-instruction", moved)
+        .needs(Needs::RSEQ.and(Needs::PTRACE).cpus(2))
+        .limit(60),
+];
+
+const ALL_RIGHT: i32 = 7;
+/// Nothing was ever aborted.
+const UNDISTURBED: i32 = 8;
+/// Plus the number of the operation: it said one thing and did another.
+const WRONG: i32 = 20;
+/// The longest operation, with what leads up to it, from the stop before it.
+const REACH: u32 = 54;
+
+/// Stands still until the tracer goes on.
+fn stop() {
+    let _ = signal::kill(process::getpid(), SIGSTOP as i32);
+}
+
+/// A child that makes all operations, each `rounds` times, with a stop before the section and one after it.
+fn child<I: Index>(rounds: u32) -> ! {
+    static AREA: Area = Area::new();
+    static NODE: Node = Node::new();
+    process::no_core_dump();
+    slot::clear();
+    // Before any step: deciding for the process is a compare-and-swap. See `v2_steps`.
+    // SAFETY: (1, 2, 3) the only thread's, static.
+    let registered = unsafe { RSEQ.on_thread_create(&AREA) }.is_ok();
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    let current: Option<Current<'_, I>> = unsafe { RSEQ.current(&AREA) };
+    let (Some(current), Some(slots)) = (current, slot::few::<I>()) else {
+        exit_group(if registered { 2 } else { 3 })
+    };
+    if ptrace::trace_me().is_err() {
+        exit_group(4);
+    }
+    let mut aborted = 0;
+    for commit in [Commit::Relaxed, Commit::Release] {
+        for nth in 0..OPS {
+            for round in 0..rounds {
+                // Of many rounds every other one is a single try, so that an abort shows.
+                let current = match round % 2 {
+                    1 => current.restarts(0),
+                    _ => current,
+                };
+                // For the pop, something to pop.
+                while nth == 6 && once(5, current, slots, commit, &NODE, || {}) != End::Done {
+                    slot::clear();
+                }
+                match once(nth, current, slots, commit, &NODE, stop) {
+                    End::Wrong => exit_group(WRONG + nth as i32),
+                    End::Missed(Miss::Aborted) => aborted += 1,
+                    _ => {}
+                }
+                if nth >= 5 {
+                    slot::clear();
+                }
+            }
+        }
+    }
+    exit_group(if aborted == 0 { UNDISTURBED } else { ALL_RIGHT })
+}
+
+/// What a tracer does with the child from the stop before a section: up to `depth` steps.
+struct Tracer {
+    pid: i32,
+    status: Status,
+    steps: u64,
+}
+
+/// The CPU cannot step.
+struct NoSteps;
+
+impl Tracer {
+    fn start(body: fn() -> !) -> Result<Self, Failed> {
+        // SAFETY: (1) no other thread yet.
+        let pid = unsafe { process::fork()? };
+        if pid == 0 {
+            body();
+        }
+        let status = wait(pid)?;
+        Ok(Self {
+            pid,
+            status,
+            steps: 0,
+        })
+    }
+
+    /// Stands before or behind a section.
+    fn stands(&self) -> bool {
+        self.status == Status::Stopped(SIGSTOP as i32)
+    }
+
+    /// One instruction after the other, until the section is over or `depth` are done. Whether it still goes on.
+    fn step(&mut self, depth: u32) -> Result<Result<bool, NoSteps>, Failed> {
+        for _ in 0..depth {
+            match ptrace::run_one(self.pid, 0) {
+                Err(NO_STEPS) => {
+                    let _ = signal::kill(self.pid, SIGKILL as i32);
+                    let _ = wait(self.pid);
+                    return Ok(Err(NoSteps));
+                }
+                other => other?,
+            }
+            self.steps += 1;
+            self.status = wait(self.pid)?;
+            if self.status != Status::Stopped(SIGTRAP as i32) {
+                return Ok(Ok(false));
+            }
+        }
+        Ok(Ok(true))
+    }
+
+    /// Up to the next stop of its own, or its end.
+    fn run(&mut self) -> Result<(), Failed> {
+        ptrace::run_on(self.pid, 0)?;
+        self.status = wait(self.pid)?;
+        Ok(())
+    }
+}
+
+const NO_STEPS: Errno = Errno(linux_raw_sys::errno::EIO);
+
+fn begin(ctx: &Ctx<'_>) -> Result<bool, Failed> {
+    super::init(ctx)?;
+    Ok(RSEQ.sections() == Sections::Allowed)
+}
+
+/// Which kinds of index this kernel has.
+fn indices(ctx: &Ctx<'_>) -> usize {
+    if ctx.facts.feature_size >= 28 { 2 } else { 1 }
+}
+
+/// A stop after every instruction: every section is aborted, up to the bound, and says so.
+fn stepped(ctx: &Ctx<'_>) -> Verdict {
+    if !begin(ctx)? {
+        return skip!("this kernel may run no sections");
+    }
+    let (mut steps, mut sections) = (0, 0u32);
+    let bodies: [fn() -> !; 2] = [|| child::<CpuId>(1), || child::<MmCid>(1)];
+    for body in bodies.into_iter().take(indices(ctx)) {
+        let mut child = Tracer::start(body)?;
+        while child.stands() {
+            if child.step(u32::MAX)?.is_err() {
+                return skip!("this CPU cannot step");
+            }
+            sections += 1;
+            if child.stands() {
+                child.run()?;
+            }
+        }
+        let status = child.status;
+        check!(
+            status == Status::Exited(ALL_RIGHT),
+            "after ",
+            child.steps,
+            " steps it ",
+            status
+        );
+        steps += child.steps;
+    }
+    passed!(
+        steps,
+        " steps, ",
+        sections,
+        " operations, which all came to their end"
+    )
+}
+
+/// Stopped after so many instructions, and moved: the operation ends right, wherever that was.
+fn moved(ctx: &Ctx<'_>) -> Verdict {
+    if !begin(ctx)? {
+        return skip!("this kernel may run no sections");
+    }
+    let cpus = witness::cpus();
+    let (mut steps, mut moves) = (0, 0u64);
+    let stride = ctx.scale(1, 3, 3) as u32;
+    let bodies: [[fn() -> !; 2]; 2] = [
+        [|| child::<CpuId>(REACH), || child::<MmCid>(REACH)],
+        [|| child::<CpuId>(REACH / 3), || child::<MmCid>(REACH / 3)],
+    ];
+    let [native, emulated] = bodies;
+    let bodies = if stride == 1 { native } else { emulated };
+    for (first, body) in bodies.into_iter().enumerate().take(indices(ctx)) {
+        let mut child = Tracer::start(body)?;
+        let mut depth = first as u32;
+        let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
+        while child.stands() {
+            match child.step(depth)? {
+                Err(NoSteps) => return skip!("this CPU cannot step"),
+                Ok(true) => {
+                    if let Some(cpu) = to.next() {
+                        sched::allow(child.pid as u32, &CpuSet::one(cpu))?;
+                        moves += 1;
+                    }
+                    child.run()?;
+                }
+                Ok(false) => {}
+            }
+            // The stop behind the section.
+            if child.stands() {
+                child.run()?;
+            }
+            depth = (depth + stride) % REACH;
+        }
+        let status = child.status;
+        let right = status == Status::Exited(ALL_RIGHT);
+        check!(right, "after ", moves, " moves it ", status);
+        steps += child.steps;
+    }
+    passed!(
+        moves,
+        " moves, each after another instruction, ",
+        steps,
+        " steps"
+    )
+}

@@ -1,0 +1,213 @@
+//! Every operation, by CPU number and by concurrency id, with both commits, disturbed at each step.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use rseq_rt::Thread;
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, MmCid};
+
+use super::rig::{self, ABORTS, ACTIONS, Action, HITS, WORKER, WORKERS};
+use super::work::{self, Job, KINDS, Kind, WITHOUT};
+use crate::harness::{Ctx, Failed, Scale, Test, Verdict, failed};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::time::{self, Span};
+use crate::{check, passed, text, witness};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("percpu/stress-add", |ctx| stress(ctx, Kind::Add)).limit(90),
+    Test::new("percpu/stress-add-through", |ctx| {
+        stress(ctx, Kind::AddThrough)
+    })
+    .limit(90),
+    Test::new("percpu/stress-compare", |ctx| {
+        stress(ctx, Kind::CompareAndStore)
+    })
+    .limit(90),
+    Test::new("percpu/stress-compare-two", |ctx| {
+        stress(ctx, Kind::CompareTwoAndStore)
+    })
+    .limit(90),
+    Test::new("percpu/stress-array", |ctx| {
+        stress(ctx, Kind::CompareStoreAndStore)
+    })
+    .limit(90),
+    Test::new("percpu/stress-list", |ctx| stress(ctx, Kind::LinkAndPop)).limit(90),
+    Test::new("percpu/stress-copy", |ctx| {
+        stress(ctx, Kind::CompareCopyAndStore)
+    })
+    .limit(90),
+];
+
+const STACK: usize = 64 * 1024;
+
+/// One combination.
+#[derive(Clone, Copy)]
+struct Setting {
+    kind: Kind,
+    by_mm_cid: bool,
+    commit: Commit,
+    action: Action,
+    percent: u32,
+}
+
+static KIND: AtomicU32 = AtomicU32::new(0);
+static RELEASE: AtomicU32 = AtomicU32::new(0);
+static ACTION: AtomicU32 = AtomicU32::new(0);
+static PERCENT: AtomicU32 = AtomicU32::new(0);
+static PIECES: AtomicU64 = AtomicU64::new(0);
+static ENDED: AtomicU32 = AtomicU32::new(0);
+static WITH: AtomicU32 = AtomicU32::new(0);
+
+fn worker<I: Index>(thread: &Thread<'_>, hooked: &Hooked) {
+    let me = hooked.argument;
+    let Some(worker) = WORKER.get(me) else {
+        return;
+    };
+    // SAFETY: (1) no loan, no green threads.
+    let current: Option<Current<'_, I>> = unsafe { thread.current() };
+    WITH.fetch_add(u32::from(current.is_some()), Relaxed);
+    let seed = (me as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    if worker
+        .enter(seed ^ u64::from(PERCENT.load(Relaxed)))
+        .is_err()
+    {
+        let _ = failed(text!("no timer"));
+    }
+    let action = *ACTIONS
+        .get(ACTION.load(Relaxed) as usize)
+        .unwrap_or(&Action::Any);
+    let kind = *KINDS.get(KIND.load(Relaxed) as usize).unwrap_or(&Kind::Add);
+    let commit = if RELEASE.load(Relaxed) == 0 {
+        Commit::Relaxed
+    } else {
+        Commit::Release
+    };
+    for count in 0..PIECES.load(Relaxed) as usize {
+        let disturbed = worker.random() as u32 % 100 < PERCENT.load(Relaxed);
+        let job = Job {
+            worker,
+            me,
+            count,
+            current,
+            commit,
+            disturb: disturbed.then_some(action),
+        };
+        job.work(kind);
+    }
+    worker.leave();
+    ENDED.fetch_add(1, Relaxed);
+}
+
+/// Six times the CPUs, all at it, and the sums are exact.
+fn run(setting: Setting, workers: usize) -> Result<u32, Failed> {
+    work::clear();
+    KIND.store(setting.kind as u32, Relaxed);
+    RELEASE.store(setting.commit as u32, Relaxed);
+    ACTION.store(setting.action as u32, Relaxed);
+    PERCENT.store(setting.percent, Relaxed);
+    ENDED.store(0, Relaxed);
+    WITH.store(0, Relaxed);
+    let body = if setting.by_mm_cid {
+        worker::<MmCid>
+    } else {
+        worker::<CpuId>
+    };
+    let mut threads = [const { None }; WORKERS];
+    for (me, thread) in threads.iter_mut().enumerate().take(workers) {
+        *thread = Some(hooked::start_joinable(STACK, body, me)?);
+    }
+    if matches!(setting.action, Action::Migrate | Action::Any) {
+        move_them(workers);
+    }
+    for thread in threads.into_iter().flatten() {
+        check!(thread.join().is_ok(), "join");
+    }
+    work::judge(setting.kind)?;
+    Ok(WITH.load(Relaxed))
+}
+
+/// From CPU to CPU, whatever they are doing, until all have ended.
+fn move_them(workers: usize) {
+    let cpus = witness::cpus();
+    for cpu in core::iter::repeat(()).flat_map(|()| cpus.iter()) {
+        if ENDED.load(Relaxed) as usize >= workers {
+            return;
+        }
+        for worker in &WORKER {
+            let tid = worker.tid.load(Relaxed);
+            if tid != 0 {
+                let _ = sched::allow(tid, &CpuSet::one(cpu));
+                let _ = sched::allow(tid, &cpus);
+            }
+        }
+        let _ = time::sleep(Span::micros(100));
+    }
+}
+
+fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
+    super::init(ctx)?;
+    rig::handler()?;
+    rig::SOON.store(ctx.scale(5, 100, 100), Relaxed);
+    PIECES.store(ctx.scale(150, 20, 50), Relaxed);
+    let workers = (ctx.facts.cpus as usize * 6).min(WORKERS);
+    let native = ctx.scale == Scale::Native;
+    let actions: &[Action] = if native { &ACTIONS } else { &[Action::Any] };
+    let percents: &[u32] = if native { &[25, 50, 100] } else { &[75] };
+    let (mut cells, mut pieces, mut without) = (0u64, 0u64, 0u64);
+    for by_mm_cid in [false, true] {
+        for commit in [Commit::Relaxed, Commit::Release] {
+            for &action in actions {
+                for &percent in percents {
+                    let before = ABORTS.load(Relaxed);
+                    let setting = Setting {
+                        kind,
+                        by_mm_cid,
+                        commit,
+                        action,
+                        percent,
+                    };
+                    let with = run(setting, workers)?;
+                    cells += 1;
+                    pieces += workers as u64 * PIECES.load(Relaxed);
+                    without += WITHOUT.load(Relaxed);
+                    let aborted = ABORTS.load(Relaxed) - before;
+                    let live = expected(ctx, by_mm_cid);
+                    check!(
+                        with as usize == if live { workers } else { 0 },
+                        with,
+                        " of ",
+                        workers,
+                        " threads may run sections"
+                    );
+                    check!(
+                        !live || aborted != 0 || action == Action::Delay,
+                        "no section was aborted, cell ",
+                        cells
+                    );
+                }
+            }
+        }
+    }
+    let (aborts, hits) = (ABORTS.load(Relaxed), HITS.load(Relaxed));
+    passed!(
+        cells,
+        " cells, ",
+        workers,
+        " threads, ",
+        pieces,
+        " pieces, ",
+        aborts,
+        " aborts, ",
+        hits,
+        " at a step, ",
+        without,
+        " without a slot"
+    )
+}
+
+/// Do threads run sections here?
+fn expected(ctx: &Ctx<'_>, by_mm_cid: bool) -> bool {
+    ctx.facts.rseq.is_ok()
+        && RSEQ.sections() == rseq_rt::percpu::Sections::Allowed
+        && (!by_mm_cid || ctx.facts.feature_size >= 28)
+}

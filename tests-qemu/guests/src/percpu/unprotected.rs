@@ -1,0 +1,131 @@
+//! The broken variant of all the stress: the same sections, on threads that no kernel aborts. What the sums are worth
+//! shows here: they must come out wrong.
+
+use core::sync::atomic::{
+    AtomicU32, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
+use rseq_rt::percpu::inject::{Op, Steps};
+use rseq_rt::percpu::{Commit, CpuId, Current};
+use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
+
+use super::slot::{self, WORD, slots};
+use crate::harness::{Ctx, Test, Verdict, failed};
+use crate::{check, hooked, passed, text, thread};
+
+/// The family.
+pub const TESTS: &[Test] = &[Test::new(
+    "percpu/sums-without-a-kernel-are-wrong",
+    unprotected,
+)];
+
+/// It says that it has registered, and has not: each thread is on CPU 0 for ever, and nothing is aborted.
+struct Pretending;
+
+// SAFETY: (1, 3) nothing writes to an area, and there is no trio; (2) the real kernel's.
+unsafe impl Kernel for Pretending {
+    unsafe fn rseq(&self, area: *const Rseq, _: u32, flags: u32, _: u32) -> Result<(), Raw> {
+        // SAFETY: (1) the caller's area.
+        let area = unsafe { &*area };
+        area.cpu_id
+            .store(if flags & 1 == 0 { 0 } else { -1 }, Relaxed);
+        Ok(())
+    }
+
+    fn set_signal_mask(&self, mask: u64) -> Result<u64, Raw> {
+        Linux.set_signal_mask(mask)
+    }
+
+    fn getcpu(&self) -> Result<(u32, u32), Raw> {
+        Linux.getcpu()
+    }
+
+    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Raw> {
+        Linux.futex_wait(word, expected)
+    }
+
+    fn slice_yield(&self) -> Result<(), Raw> {
+        Linux.slice_yield()
+    }
+
+    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Raw> {
+        Linux.probe_write(address)
+    }
+
+    fn release(&self) -> Result<[u8; 65], Raw> {
+        // A version that is trusted.
+        let mut release = [0; 65];
+        for (to, from) in release.iter_mut().zip(*b"6.18.0") {
+            *to = from;
+        }
+        Ok(release)
+    }
+
+    fn libc_trio(&self) -> Option<Trio> {
+        None
+    }
+
+    fn thread_pointer(&self) -> *const u8 {
+        Linux.thread_pointer()
+    }
+}
+
+static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
+static DONE: AtomicUsize = AtomicUsize::new(0);
+const THREADS: usize = 4;
+
+fn adds(_: &()) {
+    let area = Area::new();
+    // SAFETY: (1, 2, 3) this thread's, and nothing is registered.
+    let created = unsafe { PROCESS.scoped(&area) };
+    // SAFETY: (1) this thread's; (2) not after this function.
+    let current: Option<Current<'_, CpuId>> = unsafe { PROCESS.current(&area) };
+    let (Ok(_scope), Some(current), Some(slots)) = (created, current, slots::<CpuId>()) else {
+        let _ = failed(text!("no thread that pretends"));
+        return;
+    };
+    let steps = Steps::default();
+    for _ in 0..1_000 {
+        let Some(word) = slots.get(0).map(|slot| slot.word.load(SeqCst)) else {
+            return;
+        };
+        // The last step, behind the comparison and before the store.
+        steps
+            .left
+            .store(if cfg!(target_arch = "x86_64") { 5 } else { 6 }, Relaxed);
+        steps.turns.store(500, Relaxed);
+        let op = Op::CompareAndStore(WORD, word, word + 1);
+        // SAFETY: (1, 2) a sum, and nobody takes it for one.
+        if unsafe { current.stopping(slots, op, Commit::Release, &steps) }.is_ok() {
+            DONE.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+fn unprotected(ctx: &Ctx<'_>) -> Verdict {
+    check!(PROCESS.init(hooked::config(ctx.env)) == Ok(None), "init");
+    PROCESS.allow_sections();
+    slot::clear();
+    for round in 1..=100 {
+        let threads: [_; THREADS] = core::array::from_fn(|_| thread::start(64 * 1024, (), adds));
+        for thread in threads {
+            thread?.join()?;
+        }
+        let sum = slot::all()
+            .map(|slot| slot.word.load(SeqCst))
+            .sum::<usize>();
+        let done = DONE.load(SeqCst);
+        check!(done != 0, "nothing was added");
+        if sum != done {
+            return passed!(
+                done - sum.min(done),
+                " of ",
+                done,
+                " lost, in round ",
+                round
+            );
+        }
+    }
+    check!(false, "the sums are exact without any protection");
+    crate::harness::PASSED
+}

@@ -1,0 +1,329 @@
+//! The operations at work, each with a sum that must be exact at the end.
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use rseq_rt::percpu::inject::Op;
+use rseq_rt::percpu::{Commit, Current, Index, Miss};
+
+use super::rig::{Action, WORKERS, Worker};
+use super::slot::{
+    self, BYTES, FAR, HEAD, NEXT, Node, RECORDS, ROOM, SECOND, Slot, VALUES, WORD, WORDS, all,
+};
+use crate::check;
+use crate::harness::Failed;
+
+/// An operation, and what is done with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A sum.
+    Add,
+    /// A sum behind a pointer.
+    AddThrough,
+    /// A sum by comparison.
+    CompareAndStore,
+    /// Two sums, each added to only if the other one stands still.
+    CompareTwoAndStore,
+    /// Values pushed into an array, and taken out again by comparing two.
+    CompareStoreAndStore,
+    /// Nodes pushed onto a list and popped off it.
+    LinkAndPop,
+    /// Records copied into a ring.
+    CompareCopyAndStore,
+}
+
+/// All of them.
+pub const KINDS: [Kind; 7] = [
+    Kind::Add,
+    Kind::AddThrough,
+    Kind::CompareAndStore,
+    Kind::CompareTwoAndStore,
+    Kind::CompareStoreAndStore,
+    Kind::LinkAndPop,
+    Kind::CompareCopyAndStore,
+];
+
+/// What went in, whichever way.
+static IN: AtomicUsize = AtomicUsize::new(0);
+/// What went in without a slot, or came out again.
+static OUT: AtomicUsize = AtomicUsize::new(0);
+/// Operations that went without a slot.
+pub static WITHOUT: AtomicU64 = AtomicU64::new(0);
+
+const NODES: usize = 4;
+static NODE: [[Node; NODES]; WORKERS] = [const { [const { Node::new() }; NODES] }; WORKERS];
+/// What each worker has in hand, linked.
+static HELD: [AtomicPtr<Node>; WORKERS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; WORKERS];
+
+/// Everything as at the start. Nobody works.
+pub fn clear() {
+    slot::clear();
+    IN.store(0, Relaxed);
+    OUT.store(0, Relaxed);
+    WITHOUT.store(0, Relaxed);
+    for (held, nodes) in HELD.iter().zip(&NODE) {
+        held.store(core::ptr::null_mut(), Relaxed);
+        for node in nodes {
+            node.found.store(0, Relaxed);
+            hold(held, core::ptr::from_ref(node).cast_mut());
+        }
+    }
+}
+
+fn hold(held: &AtomicPtr<Node>, node: *mut Node) {
+    // SAFETY: a node of `NODE`, in nobody else's hand and in no list.
+    let next = unsafe { &(*node).next };
+    next.store(held.load(Relaxed).expose_provenance(), Relaxed);
+    held.store(node, Relaxed);
+}
+
+fn let_go(held: &AtomicPtr<Node>) -> Option<*mut Node> {
+    let node = held.load(Relaxed);
+    // SAFETY: as in `hold`.
+    let next = unsafe { &node.as_ref()?.next }.load(Relaxed);
+    held.store(core::ptr::with_exposed_provenance_mut(next), Relaxed);
+    Some(node)
+}
+
+/// One piece of work, in a worker's hands.
+pub struct Job<'a, I: Index> {
+    /// Who.
+    pub worker: &'a Worker,
+    /// Its number.
+    pub me: usize,
+    /// Its pieces so far.
+    pub count: usize,
+    /// Whether it may use slots.
+    pub current: Option<Current<'a, I>>,
+    /// The order of the commit.
+    pub commit: Commit,
+    /// What disturbs it.
+    pub disturb: Option<Action>,
+}
+
+impl<I: Index> Job<'_, I> {
+    fn run(&self, ask: impl FnMut(&Slot) -> Option<Op>) -> Result<*mut u8, Miss> {
+        let result = self
+            .worker
+            .run(self.current, self.commit, self.disturb, ask);
+        if matches!(result, Err(Miss::Aborted | Miss::OutOfRange)) {
+            WITHOUT.fetch_add(1, Relaxed);
+        }
+        result
+    }
+
+    /// To a sum: if not to a slot's, then to the one that all share.
+    fn sum(&self, ask: impl Fn(&Slot, usize) -> Op) {
+        let value = 1 + self.worker.random() as usize % 1000;
+        IN.fetch_add(value, Relaxed);
+        if self.run(|slot| Some(ask(slot, value))).is_err() {
+            OUT.fetch_add(value, Relaxed);
+        }
+    }
+
+    /// Does it.
+    pub fn work(&self, kind: Kind) {
+        match kind {
+            Kind::Add => self.sum(|_, value| Op::Add(WORD, value)),
+            Kind::AddThrough => self.sum(|_, value| Op::AddThrough(SECOND, FAR, value)),
+            Kind::CompareAndStore => self.sum(|slot, value| {
+                let word = slot.word.load(Relaxed);
+                Op::CompareAndStore(WORD, word, word.wrapping_add(value))
+            }),
+            Kind::CompareTwoAndStore => {
+                let other = core::mem::offset_of!(Slot, far);
+                let swapped = self.count % 2 == 1;
+                self.sum(|slot, value| {
+                    let (word, far) = (slot.word.load(Relaxed), slot.far.load(Relaxed));
+                    if swapped {
+                        Op::CompareTwoAndStore(other, far, WORD, word, far.wrapping_add(value))
+                    } else {
+                        Op::CompareTwoAndStore(WORD, word, other, far, word.wrapping_add(value))
+                    }
+                });
+            }
+            Kind::CompareStoreAndStore if self.count.is_multiple_of(2) => self.push_value(),
+            Kind::CompareStoreAndStore => self.pop_value(),
+            Kind::LinkAndPop if self.worker.random().is_multiple_of(2) => self.push_node(),
+            Kind::LinkAndPop => self.pop_node(),
+            Kind::CompareCopyAndStore => self.copy(),
+        }
+    }
+
+    fn unique(&self) -> usize {
+        self.me << 32 | self.count
+    }
+
+    fn push_value(&self) {
+        let value = self.unique();
+        let pushed = self.run(|slot| {
+            let count = slot.word.load(Relaxed);
+            (count < ROOM).then(|| {
+                Op::CompareStoreAndStore(WORD, count, VALUES + count * 8, value, count + 1)
+            })
+        });
+        if pushed.is_ok() {
+            IN.fetch_add(mixed(value), Relaxed);
+        }
+    }
+
+    fn pop_value(&self) {
+        let seen = Cell::new(0);
+        let popped = self.run(|slot| {
+            let count = slot.word.load(Relaxed);
+            let last = count.checked_sub(1)?;
+            let value = slot.values.get(last)?.load(Relaxed);
+            seen.set(value);
+            Some(Op::CompareTwoAndStore(
+                WORD,
+                count,
+                VALUES + last * 8,
+                value,
+                last,
+            ))
+        });
+        if popped.is_ok() {
+            OUT.fetch_add(mixed(seen.get()), Relaxed);
+        }
+    }
+
+    fn push_node(&self) {
+        let Some(held) = HELD.get(self.me) else {
+            return;
+        };
+        let Some(node) = let_go(held) else {
+            return;
+        };
+        // SAFETY: in this worker's hand.
+        let link = unsafe { (*node).next.as_ptr() };
+        let pushed = self.run(|slot| {
+            let head = slot.head.load(Relaxed).expose_provenance();
+            Some(Op::CompareLinkAndStore(
+                HEAD,
+                head,
+                link,
+                node.expose_provenance(),
+            ))
+        });
+        if pushed.is_err() {
+            hold(held, node);
+        }
+    }
+
+    fn pop_node(&self) {
+        let Some(held) = HELD.get(self.me) else {
+            return;
+        };
+        if let Ok(node) = self.run(|_| Some(Op::Pop(HEAD, core::ptr::null_mut(), NEXT))) {
+            hold(held, node.cast());
+        }
+    }
+
+    fn copy(&self) {
+        let record = record(self.unique());
+        let copied = self.run(|slot| {
+            let count = slot.word.load(Relaxed);
+            let at = BYTES + count % RECORDS * (WORDS * 8);
+            let from = record.as_ptr().cast();
+            Some(Op::CompareCopyAndStore(
+                WORD,
+                count,
+                at,
+                from,
+                WORDS * 8,
+                count.wrapping_add(1),
+            ))
+        });
+        IN.fetch_add(1, Relaxed);
+        if copied.is_err() {
+            OUT.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// So that a sum of many tells whether one is missing and another one there twice.
+fn mixed(value: usize) -> usize {
+    let value = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (value ^ value >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1
+}
+
+fn record(value: usize) -> [usize; WORDS] {
+    core::array::from_fn(|nth| value ^ mixed(nth))
+}
+
+/// Judges the work when all have ended.
+pub fn judge(kind: Kind) -> Result<(), Failed> {
+    let total = |word: fn(&Slot) -> usize| all().map(word).fold(0, usize::wrapping_add);
+    let word = || total(|slot| slot.word.load(Relaxed));
+    let far = || total(|slot| slot.far.load(Relaxed));
+    let (sent, out) = (IN.load(Relaxed), OUT.load(Relaxed));
+    let found = match kind {
+        Kind::Add | Kind::CompareAndStore => word(),
+        Kind::AddThrough => far(),
+        Kind::CompareTwoAndStore => word().wrapping_add(far()),
+        Kind::CompareStoreAndStore => total(|slot| {
+            let left = slot.values.iter().take(slot.word.load(Relaxed));
+            left.map(|value| mixed(value.load(Relaxed)))
+                .fold(0, usize::wrapping_add)
+        }),
+        Kind::CompareCopyAndStore => {
+            records()?;
+            word()
+        }
+        Kind::LinkAndPop => {
+            nodes()?;
+            0
+        }
+    };
+    let found = found.wrapping_add(out);
+    check!(
+        found == sent,
+        "in the slots and without ",
+        found,
+        ", sent ",
+        sent
+    );
+    Ok(())
+}
+
+/// No record is torn.
+fn records() -> Result<(), Failed> {
+    for slot in all() {
+        let count = slot.word.load(Relaxed);
+        for (nth, words) in slot.records.iter().enumerate().take(count) {
+            // The place of the next one: an aborted copy may have begun there.
+            if count >= RECORDS && nth == count % RECORDS {
+                continue;
+            }
+            let first = words.first().map_or(0, |word| word.load(Relaxed)) ^ mixed(0);
+            let whole = words
+                .iter()
+                .zip(record(first))
+                .all(|(word, is)| word.load(Relaxed) == is);
+            check!(whole, "a torn record");
+        }
+    }
+    Ok(())
+}
+
+/// Each node is in one hand or one list.
+fn nodes() -> Result<(), Failed> {
+    let lists = all().map(|slot| &slot.head).chain(&HELD);
+    for list in lists {
+        let mut at = list.load(Relaxed);
+        // SAFETY: the lists link nodes of `NODE`, and nobody works on them.
+        while let Some(node) = unsafe { at.as_ref() } {
+            let found = node.found.fetch_add(1, Relaxed);
+            check!(found == 0, "a node is there twice");
+            at = core::ptr::with_exposed_provenance_mut(node.next.load(Relaxed));
+        }
+    }
+    let lost = NODE
+        .iter()
+        .flatten()
+        .filter(|node| node.found.load(Relaxed) == 0);
+    let lost = lost.count();
+    check!(lost == 0, lost, " nodes are lost");
+    Ok(())
+}

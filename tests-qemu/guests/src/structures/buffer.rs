@@ -1,0 +1,155 @@
+//! Pointers and records: none lost, none got twice, none mixed.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU32, AtomicUsize};
+
+use linux_raw_sys::general::siginfo_t;
+use rseq_rt::percpu::{CpuId, Current, Index, MmCid};
+use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, Nothing};
+
+use super::cards::{Card, Held};
+use super::crowd::{self, Crowd, SLOTS, here, place, place_mut};
+use crate::harness::{Ctx, Failed, Test, Verdict};
+use crate::sys::sched;
+use crate::{check, passed};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("structures/buffer-by-cpu", crowded::<CpuId>),
+    Test::new("structures/buffer-by-concurrency-id", crowded::<MmCid>),
+];
+
+/// More than fit into one slot, so that slots are full now and then.
+const CARDS: usize = 24;
+const ROOM: usize = 14;
+
+struct Subject<I: Index> {
+    pool: Buffer<'static, Card, ROOM, I>,
+    rounds: usize,
+    held: Held,
+    missed: AtomicUsize,
+    full: AtomicU32,
+}
+
+impl<I: Index> Subject<I> {
+    fn once(&self, wait: bool) {
+        match self.pool.pop(here::<I>()) {
+            Ok(pointer) => {
+                // SAFETY: cards alone are stored, and they stay.
+                unsafe { pointer.as_ref() }.take(&self.held);
+                if wait {
+                    sched::relax();
+                }
+                self.put(here::<I>(), pointer);
+            }
+            Err(Nothing::Empty | Nothing::Busy) => {
+                self.missed.fetch_add(1, Relaxed);
+                sched::relax();
+            }
+        }
+    }
+
+    /// Gives it back where there is room.
+    fn put(&self, mut here: Option<Current<'_, I>>, pointer: NonNull<Card>) {
+        // SAFETY: as above.
+        unsafe { pointer.as_ref() }.put();
+        while let Err(Full(same)) = self.pool.push(here, pointer) {
+            if same != pointer {
+                let _ = crate::harness::failed(crate::text!("another pointer came back"));
+            }
+            self.full.fetch_add(1, Relaxed);
+            // The overflow slot next, and then again the own one: there are fewer cards than room in both.
+            here = if here.is_some() { None } else { crowd::here() };
+        }
+    }
+}
+
+fn work<I: Index>(number: usize) {
+    // SAFETY: subject (1) `crowded`.
+    let subject = unsafe { crowd::subject::<Subject<I>>() };
+    for round in 0..subject.rounds {
+        subject.once((round + number).is_multiple_of(32));
+    }
+}
+
+unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
+    // SAFETY: subject (1) `crowded`.
+    unsafe { crowd::subject::<Subject<I>>() }.once(false);
+}
+
+/// Takes what is in all slots and in the overflow slot, and gives it back if asked to; how many.
+fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, give_back: bool) -> Result<usize, Failed> {
+    let mut got = [None; CARDS];
+    let mut count = 0;
+    let mut each = |pointer: NonNull<Card>| {
+        // SAFETY: cards alone are stored, and they stay.
+        unsafe { pointer.as_ref() }.take(&subject.held);
+        if let Some(place) = got.get_mut(count) {
+            *place = Some(pointer);
+        }
+        count += 1;
+    };
+    for slot in 0..SLOTS {
+        match subject.pool.drain(slot, fence, &mut each) {
+            Ok(_) | Err(DrainError::Busy) => {}
+            Err(_) => check!(false, "the drain of slot ", slot as u32, " was refused"),
+        }
+    }
+    subject
+        .pool
+        .drain_overflow(None::<Current<'_, I>>, &mut each);
+    // The own slot first: threads that have none need the room in the overflow slot.
+    for pointer in got.into_iter().flatten().filter(|_| give_back) {
+        subject.put(here::<I>(), pointer);
+    }
+    Ok(count)
+}
+
+fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    let slots = place([const { BufferSlot::<ROOM>::new() }; SLOTS])?;
+    let subject = place(Subject {
+        pool: Buffer::<Card, ROOM, I>::new(slots),
+        rounds: ctx.scale(20_000, 300, 300) as usize,
+        held: Held::new(),
+        missed: AtomicUsize::new(0),
+        full: AtomicU32::new(0),
+    })?;
+    let cards: NonNull<Card> = place_mut([const { Card::new() }; CARDS])?.cast();
+    // Where nobody has a slot there is the overflow slot alone.
+    let count = if here::<I>().is_some() { CARDS } else { ROOM };
+    for at in 0..count {
+        // SAFETY: in the array.
+        subject.put(here::<I>(), unsafe { cards.add(at) });
+    }
+    let crowd = Crowd {
+        generations: ctx.scale(5, 2, 2) as usize,
+        work: work::<I>,
+        handler: handler::<I>,
+    };
+    let fence = Fence::register();
+    let mut drained = 0;
+    crowd::run(ctx, subject, &crowd, || {
+        drained += drain(subject, &fence, true)?;
+        Ok(())
+    })?;
+    let held = subject.held.count();
+    // SAFETY: the threads have ended.
+    let times = |at| unsafe { cards.add(at).as_ref() }.count();
+    let counted: usize = (0..CARDS).map(times).sum();
+    check!(counted == held, held, " times held, and counted ", counted);
+    let left = drain(subject, &fence, false)?;
+    check!(left == count, left, " cards of ", count);
+    let (missed, full) = (subject.missed.load(Relaxed), subject.full.load(Relaxed));
+    passed!(
+        held,
+        " times held, ",
+        drained,
+        " drained, ",
+        missed,
+        " misses, ",
+        full,
+        " times full"
+    )
+}

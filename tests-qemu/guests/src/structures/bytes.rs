@@ -1,0 +1,153 @@
+//! Records: collected once, and whole.
+
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
+
+use linux_raw_sys::general::siginfo_t;
+use rseq_rt::percpu::{CpuId, Index, MmCid};
+use rseq_rt::structures::{Bytes, BytesSlot, DrainError, Fence, NotPushed};
+
+use super::crowd::{self, Crowd, SLOTS, here, place};
+use crate::harness::{Ctx, Failed, Test, Verdict, failed};
+use crate::sys::sched;
+use crate::{check, passed, text};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("structures/bytes-by-cpu", crowded::<CpuId>),
+    Test::new("structures/bytes-by-concurrency-id", crowded::<MmCid>),
+];
+
+const ROOM: usize = 1008;
+/// Writer, number, and the two mixed: as bytes in a row, 12 of them.
+const RECORD: usize = 12;
+
+fn record(writer: u32, number: u32) -> [u8; RECORD] {
+    let mut bytes = [0; RECORD];
+    let words = [writer, number, writer.rotate_left(16) ^ !number];
+    for (to, from) in bytes
+        .iter_mut()
+        .zip(words.iter().flat_map(|word| word.to_le_bytes()))
+    {
+        *to = from;
+    }
+    bytes
+}
+
+struct Subject<I: Index> {
+    log: Bytes<'static, ROOM, I>,
+    rounds: u32,
+    /// How many were stored, and the sum of their numbers.
+    stored: [AtomicUsize; 2],
+    refused: AtomicUsize,
+}
+
+impl<I: Index> Subject<I> {
+    fn store(&self, writer: u32, number: u32) -> bool {
+        match self.log.push(here::<I>(), &record(writer, number)) {
+            Ok(()) => {
+                let [count, sum] = &self.stored;
+                count.fetch_add(1, Relaxed);
+                sum.fetch_add(number as usize, Relaxed);
+                true
+            }
+            Err(NotPushed::Full | NotPushed::Busy) => {
+                self.refused.fetch_add(1, Relaxed);
+                false
+            }
+        }
+    }
+}
+
+fn work<I: Index>(writer: usize) {
+    // SAFETY: subject (1) `crowded`.
+    let subject = unsafe { crowd::subject::<Subject<I>>() };
+    for number in 0..subject.rounds {
+        while !subject.store(writer as u32, number) {
+            sched::relax();
+        }
+    }
+}
+
+unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
+    // SAFETY: subject (1) `crowded`.
+    unsafe { crowd::subject::<Subject<I>>() }.store(u32::MAX, 1);
+}
+
+/// What was found: how many records, and the sum of their numbers.
+#[derive(Default)]
+struct Found {
+    count: usize,
+    sum: usize,
+}
+
+impl Found {
+    fn read(&mut self, bytes: &[u8]) {
+        let (records, rest) = bytes.as_chunks::<RECORD>();
+        if !rest.is_empty() {
+            let _ = failed(text!("half a record at the end of ", bytes.len()));
+        }
+        for bytes in records {
+            let mut words = bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .copied()
+                .map(u32::from_le_bytes);
+            let mut next = || words.next().unwrap_or(0);
+            let (writer, number) = (next(), next());
+            if record(writer, number) != *bytes {
+                let _ = failed(text!("a record of ", writer, " is mixed with another"));
+            }
+            self.count += 1;
+            self.sum += number as usize;
+        }
+    }
+
+    fn drain<I: Index>(&mut self, subject: &Subject<I>, fence: &Fence) -> Result<(), Failed> {
+        for slot in 0..SLOTS {
+            match subject.log.drain(slot, fence, |bytes| self.read(bytes)) {
+                Ok(_) | Err(DrainError::Busy) => {}
+                Err(_) => check!(false, "the drain of slot ", slot as u32, " was refused"),
+            }
+        }
+        // Busy: somebody is in the middle of a push, and will be collected the next time.
+        let _ = subject.log.drain_overflow(|bytes| self.read(bytes));
+        Ok(())
+    }
+}
+
+fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    let slots = place([const { BytesSlot::<ROOM>::new() }; SLOTS])?;
+    let subject = place(Subject {
+        log: Bytes::<ROOM, I>::new(slots),
+        rounds: ctx.scale(300, 20, 20) as u32,
+        stored: [const { AtomicUsize::new(0) }; 2],
+        refused: AtomicUsize::new(0),
+    })?;
+    let crowd = Crowd {
+        generations: ctx.scale(5, 2, 2) as usize,
+        work: work::<I>,
+        handler: handler::<I>,
+    };
+    let fence = Fence::register();
+    let mut found = Found::default();
+    crowd::run(ctx, subject, &crowd, || found.drain(subject, &fence))?;
+    found.drain(subject, &fence)?;
+    let [count, sum] = subject.stored.each_ref().map(|stored| stored.load(Relaxed));
+    check!(found.count == count, found.count, " records of ", count);
+    check!(
+        found.sum == sum,
+        "not the same records: ",
+        found.sum,
+        ", ",
+        sum
+    );
+    passed!(
+        count,
+        " records, ",
+        subject.refused.load(Relaxed),
+        " times no room"
+    )
+}

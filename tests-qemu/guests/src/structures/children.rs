@@ -1,0 +1,181 @@
+//! Who may not touch a slot does not: a vfork child, a thread past its exit hook, one that nobody registered.
+
+use core::ptr::NonNull;
+
+use rseq_rt::percpu::{CpuId, Current};
+use rseq_rt::structures::{
+    Buffer, BufferSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
+};
+use rseq_rt::{Area, State, Thread};
+
+use super::crowd::{self, SLOTS, place, place_mut};
+use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, vforked};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::stack::Stack;
+use crate::sys::process::{self, Status};
+use crate::sys::sched::{self, CpuSet};
+use crate::{check, passed, witness};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("structures/vfork-child-overflows", lent).needs(Needs::REAL_KERNEL),
+    Test::new("structures/exiting-thread-overflows", exiting),
+    Test::new("structures/slot-of-an-absent-cpu", absent),
+    Test::new("structures/unregistered-in-a-slot", rude).needs(Needs::RSEQ.and(Needs::REAL_KERNEL)),
+];
+
+const STACK: usize = 64 * 1024;
+
+struct Subject {
+    counter: Counter<'static>,
+    list: FreeList<'static, u32>,
+}
+
+fn subject() -> Result<&'static Subject, Failed> {
+    let subject = place(Subject {
+        counter: Counter::new(place([const { CounterSlot::new() }; SLOTS])?),
+        list: FreeList::new(place([const { ListSlot::new() }; SLOTS])?),
+    })?;
+    crowd::set_subject(subject);
+    Ok(subject)
+}
+
+/// The calling thread, which may be in a state in which it runs no section.
+fn current(area: &Area) -> Option<Current<'_, CpuId>> {
+    // SAFETY: current (1) the callers' own, or that of the parent, which stands still; (2) used at once.
+    unsafe { RSEQ.current(area) }
+}
+
+fn lent(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    let subject = subject()?;
+    let stack = Stack::map(STACK)?;
+    let Some(hooked) = hooked::here() else {
+        check!(false, "no block");
+        return PASSED;
+    };
+    // SAFETY: current_thread (1) the main thread's; (2) `begin` has dropped its own.
+    let Ok(thread) = (unsafe { RSEQ.current_thread(&hooked.area) }) else {
+        check!(false, "no thread");
+        return PASSED;
+    };
+    let node = place_mut(Node::new(7))?;
+    for round in 0..ctx.scale(200, 20, 0) as usize {
+        let before = subject.counter.overflowed();
+        let lent = thread.lend();
+        let status = vforked(stack, || {
+            let here = current(&hooked.area);
+            if here.is_some() {
+                process::exit_group(1);
+            }
+            // On another CPU than the frozen one says.
+            for cpu in witness::cpus().iter() {
+                let _ = sched::allow(0, &CpuSet::one(cpu));
+                subject.counter.add(here, 1);
+            }
+            if round.is_multiple_of(2) {
+                // SAFETY: push_ptr (1): in no list at even rounds, and stays.
+                unsafe { subject.list.push_ptr(here, node) };
+            } else if subject.list.pop(here).is_err() {
+                process::exit_group(2);
+            }
+        })?;
+        lent.end();
+        check!(status == Status::Exited(0), "the child ", status);
+        let added = subject.counter.overflowed() - before;
+        let cpus = witness::cpus().count() as usize;
+        check!(added == cpus, added, " of ", cpus, " by overflow");
+        let registered = matches!(thread.state(), State::Registered(_));
+        subject.counter.add(current(&hooked.area), 1);
+        let overflowed = subject.counter.overflowed() - before - added;
+        let usable = RSEQ.sections() == rseq_rt::percpu::Sections::Allowed && registered;
+        check!(
+            overflowed <= 1 && (usable || overflowed == 1),
+            "the parent's"
+        );
+    }
+    PASSED
+}
+
+fn exiting(ctx: &Ctx<'_>) -> Verdict {
+    fn body(thread: &Thread<'_>, hooked: &Hooked) {
+        // SAFETY: subject (1) `subject`.
+        let subject = unsafe { crowd::subject::<Subject>() };
+        subject.counter.add(current(&hooked.area), 1);
+        // What a library's late handler would do: after the exit hook has latched the state.
+        // SAFETY: current_thread (1) its own; (2) `thread` is used no more but to leave, which ends nothing twice.
+        let Ok(again) = (unsafe { RSEQ.current_thread(thread.area()) }) else {
+            return;
+        };
+        let kept = again.on_exit_keep();
+        let before = subject.counter.overflowed();
+        let here = current(&hooked.area);
+        subject.counter.add(here, 1);
+        if here.is_some() || subject.counter.overflowed() != before + 1 {
+            let _ = crate::harness::failed(crate::text!("a slot after the exit hook"));
+        }
+        // SAFETY: exit (1) nothing on this stack waits to be dropped.
+        unsafe { kept.exit(0) }
+    }
+    crowd::begin(ctx)?;
+    let subject = subject()?;
+    let threads = ctx.scale(100, 10, 10) as usize;
+    for _ in 0..threads {
+        let joined = hooked::start_joinable(STACK, body, 0)?.join();
+        check!(joined.is_ok(), "join");
+    }
+    let sum = subject.counter.sum();
+    check!(sum == 2 * threads, "the sum is ", sum);
+    PASSED
+}
+
+/// A CPU that is not there: the fence answers success, and there is nothing.
+fn absent(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    let subject = subject()?;
+    let fence = Fence::register();
+    let slots = place([const { BufferSlot::<14>::new() }; SLOTS])?;
+    let buffer = Buffer::<u32, 14>::new(slots);
+    for cpu in (0..SLOTS).filter(|&cpu| !witness::cpus().has(cpu as u32)) {
+        let empty = subject
+            .list
+            .take(cpu, &fence)
+            .is_ok_and(|chain| chain.is_empty());
+        check!(empty, "the drain of CPU ", cpu as u32);
+        let drained = buffer.drain(cpu, &fence, |_| ());
+        check!(drained == Ok(0), "the drain of CPU ", cpu as u32);
+    }
+    passed!(
+        "membarrier ",
+        if fence.has_membarrier() {
+            "is there"
+        } else {
+            "is not there"
+        }
+    )
+}
+
+/// The broken variant: a thread that is not registered pops from a slot as if it were. While it stands between its load
+/// and its store, a registered thread of that CPU pops the same node.
+fn rude(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    if RSEQ.sections() != rseq_rt::percpu::Sections::Allowed {
+        return crate::skip!("this kernel is known to abort no sections");
+    }
+    let slots = place([const { ListSlot::new() }; SLOTS])?;
+    let list: FreeList<'static, u32> = FreeList::new(slots);
+    let node: NonNull<Node<u32>> = place_mut(Node::new(7))?;
+    let Some(hooked) = hooked::here() else {
+        check!(false, "no block");
+        return PASSED;
+    };
+    let cpu = witness::cpus().iter().next().unwrap_or(0);
+    sched::allow(0, &CpuSet::one(cpu))?;
+    // SAFETY: push_ptr (1): in no list, and stays.
+    unsafe { list.push_ptr(current(&hooked.area), node) };
+    let rude = super::rude::Rude::begin(slots, cpu as usize);
+    let polite = list.pop(current(&hooked.area)).is_ok();
+    let got = rude.commit(slots, cpu as usize);
+    check!(polite && got, "the node was not given twice");
+    passed!("given twice")
+}

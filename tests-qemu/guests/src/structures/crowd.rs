@@ -1,0 +1,208 @@
+//! A crowd: threads of every kind that come, work and go, under signals, while somebody moves them about.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+
+use linux_raw_sys::general::SIGUSR1;
+use rseq_rt::Thread;
+use rseq_rt::percpu::{Current, Index};
+
+use crate::errno::Errno;
+use crate::harness::{Ctx, Failed};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::signals::{self, Handler, Storm};
+use crate::sys::mm::{self, Access};
+use crate::sys::process;
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::time::Span;
+use crate::thread;
+use crate::{check, witness};
+
+/// Slots of each structure: more than the CPUs of any machine that the tests boot, and fewer than some hosts have.
+pub const SLOTS: usize = 16;
+/// Threads at a time, at most.
+const ALIVE: usize = 48;
+/// Room for handlers with the CPU's whole state above them.
+const STACK: usize = 64 * 1024;
+
+/// The calling thread as the structures see it; async-signal-safe. Every fourth one is aborted once and gives up.
+pub fn here<I: Index>() -> Option<Current<'static, I>> {
+    let hooked = hooked::here()?;
+    // SAFETY: current (1) the calling thread's own; (2) nothing is lent here, and no caller keeps it.
+    let here = unsafe { RSEQ.current(&hooked.area) };
+    if hooked.argument % 4 == 2 {
+        here.map(|here| here.restarts(0))
+    } else {
+        here
+    }
+}
+
+/// A value that stays for ever, in memory of its own.
+pub fn place_mut<T>(value: T) -> Result<NonNull<T>, Errno> {
+    let at = mm::map(mm::whole_pages(size_of::<T>()), Access::ReadWrite)?.cast::<T>();
+    let at = NonNull::new(at).ok_or(Errno::NOMEM)?;
+    // SAFETY: a new mapping, large enough, and aligned to a page.
+    unsafe { at.write(value) };
+    Ok(at)
+}
+
+/// As [`place_mut`], to be shared.
+pub fn place<T>(value: T) -> Result<&'static T, Errno> {
+    // SAFETY: initialized, and never unmapped.
+    place_mut(value).map(|at| unsafe { at.as_ref() })
+}
+
+/// What the crowd works on.
+static SUBJECT: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Makes `subject` what the threads of this process work on.
+pub fn set_subject<T>(subject: &'static T) {
+    SUBJECT.store(core::ptr::from_ref(subject).cast_mut().cast(), Release);
+}
+
+/// The subject of the crowd.
+///
+/// # Safety
+/// 1. The last [`set_subject`], or [`run`], of this process was on a `T`.
+pub unsafe fn subject<T>() -> &'static T {
+    // SAFETY: (1); it was given as a static reference.
+    unsafe { &*SUBJECT.load(Acquire).cast() }
+}
+
+/// The threads at work, for the storm and for who moves them.
+static TIDS: [AtomicU32; ALIVE] = [const { AtomicU32::new(0) }; ALIVE];
+/// What each of them does, with its number.
+static WORK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+/// How many work at a time.
+static PLACES: AtomicUsize = AtomicUsize::new(1);
+/// How many have done it.
+static DONE: AtomicUsize = AtomicUsize::new(0);
+/// How many of those with this place.
+static DONE_HERE: [AtomicUsize; ALIVE] = [const { AtomicUsize::new(0) }; ALIVE];
+
+/// One crowd.
+pub struct Crowd {
+    /// How often each thread is followed by another.
+    pub generations: usize,
+    /// What each thread does, given its number.
+    pub work: fn(usize),
+    /// What a signal does.
+    pub handler: Handler,
+}
+
+enum Started {
+    Registered(hooked::Joinable),
+    Not(thread::Joinable<usize>),
+}
+
+fn work(number: usize) {
+    let place = number % PLACES.load(Relaxed).max(1);
+    let tid = TIDS.get(place);
+    if let Some(tid) = tid {
+        tid.store(process::gettid(), Relaxed);
+    }
+    let work = WORK.load(Acquire);
+    // SAFETY: `run` stored a function of this type before the first thread.
+    unsafe { core::mem::transmute::<*mut (), fn(usize)>(work)(number) };
+    if let Some(tid) = tid {
+        tid.store(0, Relaxed);
+    }
+    if let Some(done) = DONE_HERE.get(place) {
+        done.fetch_add(1, Release);
+    }
+    DONE.fetch_add(1, Release);
+}
+
+fn start(number: usize) -> Result<Started, Errno> {
+    fn registered(_: &Thread<'_>, hooked: &Hooked) {
+        work(hooked.argument);
+    }
+    if number % 4 == 3 {
+        thread::start(STACK, number, |&number| work(number)).map(Started::Not)
+    } else {
+        hooked::start_joinable(STACK, registered, number).map(Started::Registered)
+    }
+}
+
+fn join(started: Started) -> Result<(), Failed> {
+    match started {
+        Started::Registered(thread) => check!(thread.join().is_ok(), "join"),
+        Started::Not(thread) => thread.join()?,
+    }
+    Ok(())
+}
+
+/// Masks CPUs away from the threads at work, and gives them back.
+fn shake(cpus: CpuSet, turn: usize) {
+    let count = cpus.count().max(1) as usize;
+    for (number, tid) in TIDS.iter().enumerate() {
+        let tid = tid.load(Relaxed);
+        if tid != 0 {
+            let one = cpus.iter().nth((turn + number) % count).map(CpuSet::one);
+            let set = if turn.is_multiple_of(3) { None } else { one };
+            let _ = sched::allow(tid, &set.unwrap_or(cpus));
+        }
+    }
+}
+
+/// How many threads work at a time: six to a CPU.
+pub fn threads(ctx: &Ctx<'_>) -> usize {
+    (6 * ctx.facts.cpus as usize).clamp(1, ALIVE)
+}
+
+/// Registers the main thread.
+pub fn begin(ctx: &Ctx<'_>) -> Result<(), Failed> {
+    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    // SAFETY: (1) once in this process, on its main thread.
+    check!(unsafe { hooked::adopt_main() }.is_ok(), "the create hook");
+    RSEQ.allow_sections();
+    Ok(())
+}
+
+/// Runs the crowd of this process on `subject`; `beside` is what the main thread does meanwhile, again and again.
+pub fn run<T>(
+    ctx: &Ctx<'_>,
+    subject: &'static T,
+    crowd: &Crowd,
+    mut beside: impl FnMut() -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    set_subject(subject);
+    WORK.store(crowd.work as *mut (), Release);
+    let (alive, cpus) = (threads(ctx), witness::cpus());
+    PLACES.store(alive, Relaxed);
+    // SAFETY: handle (1) the handlers of these tests use the structures, which bear it, and atomics.
+    unsafe { signals::handle(SIGUSR1 as i32, crowd.handler, 0)? };
+    let pause = Span::micros(ctx.scale(50, 500, 5_000));
+    let storm = Storm::start(&TIDS, SIGUSR1 as i32, pause)?;
+    let mut started: [Option<Started>; ALIVE] = [const { None }; ALIVE];
+    let mut turn = 0;
+    for number in 0..alive * crowd.generations {
+        let (at, generation) = (number % alive, number / alive);
+        let (Some(place), Some(done)) = (started.get_mut(at), DONE_HERE.get(at)) else {
+            continue;
+        };
+        // The one before may wait for what the main thread does meanwhile.
+        while done.load(Acquire) < generation {
+            turn += 1;
+            shake(cpus, turn);
+            beside()?;
+            sched::relax();
+        }
+        if let Some(before) = place.take() {
+            join(before)?;
+        }
+        *place = Some(start(number)?);
+    }
+    while DONE.load(Acquire) < alive * crowd.generations {
+        turn += 1;
+        shake(cpus, turn);
+        beside()?;
+        sched::relax();
+    }
+    for thread in started.into_iter().flatten() {
+        join(thread)?;
+    }
+    storm.stop()?;
+    Ok(())
+}

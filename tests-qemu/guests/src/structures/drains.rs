@@ -1,0 +1,308 @@
+//! A drain beside a section that stands at each of its steps, with the fence and without it.
+//!
+//! One thread stands in a section on one CPU, the main thread drains that CPU's slot from another one, and then lets the
+//! section go on. With the fence it was aborted and finds the slot empty. The broken variant's fence says that it
+//! was there, and was not: the section commits over the drain's mark.
+
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use rseq_rt::percpu::CpuId;
+use rseq_rt::structures::{
+    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet as Cpus, Fence, FreeList, ListSlot, Membarrier,
+    Node,
+};
+
+use super::crowd::{self, SLOTS, place, place_mut};
+use super::slow::{Slow, Stop};
+use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::sys::sched::{self, CpuSet};
+use crate::{check, passed, witness};
+
+/// The family. Without sections (a known-bad kernel) there is nothing to stop.
+pub const TESTS: &[Test] = &[
+    Test::new("structures/drain-at-each-step-of-a-pop", at_each_step::<0>)
+        .needs(NEEDS)
+        .limit(240),
+    Test::new("structures/drain-at-each-step-of-a-push", at_each_step::<1>)
+        .needs(NEEDS)
+        .limit(240),
+    Test::new(
+        "structures/drain-at-each-step-of-a-buffer-pop",
+        at_each_step::<2>,
+    )
+    .needs(NEEDS),
+    Test::new(
+        "structures/drain-at-each-step-of-a-buffer-push",
+        at_each_step::<3>,
+    )
+    .needs(NEEDS),
+    Test::new("structures/drain-at-each-step-of-a-copy", at_each_step::<4>)
+        .needs(NEEDS)
+        .limit(240),
+    Test::new("structures/drain-without-the-fence-pop", broken::<0>)
+        .needs(NEEDS)
+        .limit(240),
+    Test::new("structures/drain-without-the-fence-push", broken::<1>)
+        .needs(NEEDS)
+        .limit(240),
+    Test::new("structures/drain-without-the-fence-buffer-pop", broken::<2>)
+        .needs(NEEDS)
+        .limit(240),
+    Test::new(
+        "structures/drain-without-the-fence-buffer-push",
+        broken::<3>,
+    )
+    .needs(NEEDS),
+    Test::new("structures/drain-without-the-fence-copy", broken::<4>)
+        .needs(NEEDS)
+        .limit(240),
+];
+
+const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(2);
+/// More than any of these sections has.
+const STEPS: u32 = 14;
+const POP: u32 = 0;
+const PUSH: u32 = 1;
+const BUFFER_POP: u32 = 2;
+const BUFFER_PUSH: u32 = 3;
+const COPY: u32 = 4;
+
+/// A kernel whose fence only says that it was there.
+#[derive(Clone, Copy)]
+struct Lies;
+
+// SAFETY: Membarrier (1) not at all. This is the variant that must be seen.
+unsafe impl Membarrier for Lies {
+    fn membarrier(&self, _: u32, _: u32, _: u32) -> Result<(), rseq_rt::Errno> {
+        Ok(())
+    }
+
+    fn affinity(&self) -> Result<Cpus, rseq_rt::Errno> {
+        Err(rseq_rt::Errno::NOSYS)
+    }
+
+    fn set_affinity(&self, _: &Cpus) -> Result<(), rseq_rt::Errno> {
+        Err(rseq_rt::Errno::NOSYS)
+    }
+}
+
+type Item = Node<u32>;
+
+struct Subject {
+    list: FreeList<'static, u32>,
+    buffer: Buffer<'static, Item, 14>,
+    log: Bytes<'static, 112>,
+    nodes: [NonNull<Item>; 2],
+    stop: Stop,
+    step: AtomicU32,
+    cpu: AtomicU32,
+    /// Rounds that the worker may begin, and has ended.
+    begun: AtomicU32,
+    ended: AtomicU32,
+    /// What the worker got or stored in the round.
+    worker: AtomicU32,
+}
+
+// SAFETY: the nodes are used through the list and the buffer.
+unsafe impl Sync for Subject {}
+
+/// One operation, to fill the slot or in a section that stops. How many it got.
+fn operate<const OP: u32>(
+    subject: &Subject,
+    here: impl rseq_rt::structures::Local<CpuId>,
+    node: NonNull<Item>,
+) -> u32 {
+    match OP {
+        POP => subject.list.pop(here).is_ok().into(),
+        PUSH => {
+            // SAFETY: push_ptr (1): in no list: each round takes all there is.
+            unsafe { subject.list.push_ptr(here, node) };
+            0
+        }
+        BUFFER_POP => subject.buffer.pop(here).is_ok().into(),
+        BUFFER_PUSH => {
+            let _ = subject.buffer.push(here, node);
+            0
+        }
+        COPY => {
+            let _ = subject.log.push(here, b"one");
+            0
+        }
+        _ => 0,
+    }
+}
+
+/// Everything there is, taken by a drain that aborts. How many.
+fn drain<const OP: u32, K: Membarrier>(subject: &Subject, cpu: usize, fence: &Fence<K>) -> u32 {
+    match OP {
+        POP | PUSH => subject
+            .list
+            .take(cpu, fence)
+            .map_or(0, |chain| chain.take(3).count() as u32),
+        BUFFER_POP | BUFFER_PUSH => subject
+            .buffer
+            .drain(cpu, fence, |_| ())
+            .map_or(0, |count| count as u32),
+        _ => subject
+            .log
+            .drain(cpu, fence, |_| ())
+            .map_or(0, |bytes| bytes as u32 / 3),
+    }
+}
+
+fn rest<const OP: u32>(subject: &Subject) -> u32 {
+    let fence = Fence::register();
+    let slots: u32 = (0..SLOTS)
+        .map(|cpu| drain::<OP, _>(subject, cpu, &fence))
+        .sum();
+    slots
+        + match OP {
+            POP | PUSH => subject.list.take_overflow().take(3).count() as u32,
+            BUFFER_POP | BUFFER_PUSH => {
+                subject.buffer.drain_overflow(None::<Slow<'_>>, |_| ()) as u32
+            }
+            _ => subject
+                .log
+                .drain_overflow(|_| ())
+                .map_or(0, |bytes| bytes as u32 / 3),
+        }
+}
+
+/// Both have to be there at the same time, or the section is aborted by a preemption: so not at once by yielding.
+fn wait_until(there: impl Fn() -> bool) {
+    loop {
+        for _ in 0..10_000 {
+            if there() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        sched::relax();
+    }
+}
+
+fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
+    // SAFETY: subject (1) `rounds`.
+    let subject = unsafe { crowd::subject::<Subject>() };
+    let _ = sched::allow(0, &CpuSet::one(subject.cpu.load(Relaxed)));
+    // SAFETY: Thread::current (1): nothing is lent.
+    let Some(current) = (unsafe { thread.current() }) else {
+        return;
+    };
+    let here = Slow {
+        current,
+        stop: &subject.stop,
+    };
+    let mut round = 0;
+    loop {
+        wait_until(|| subject.begun.load(Acquire) != round);
+        let step = subject.step.load(Relaxed);
+        if step == u32::MAX {
+            return;
+        }
+        round += 1;
+        // Filled here: from another CPU it would be another slot.
+        let [filled, given] = subject.nodes;
+        match OP {
+            POP | PUSH => operate::<PUSH>(subject, current, filled),
+            BUFFER_POP | BUFFER_PUSH => operate::<BUFFER_PUSH>(subject, current, filled),
+            _ => operate::<COPY>(subject, current, filled),
+        };
+        let got = operate::<OP>(subject, here, given);
+        subject.worker.store(got, Relaxed);
+        subject.ended.store(round, Release);
+    }
+}
+
+/// Runs rounds at each step; the worker's share, the drain's and what was left have to be all there is. How many
+/// rounds were wrong, and how many sections were aborted.
+fn rounds<const OP: u32, K: Membarrier>(
+    rounds: u32,
+    fence: &Fence<K>,
+    stop_at_wrong: bool,
+) -> Result<(u32, usize), Failed> {
+    let mut cpus = witness::cpus().iter();
+    let (here, there) = (cpus.next().unwrap_or(0), cpus.next().unwrap_or(0));
+    check!((there as usize) < SLOTS, "no slot for CPU ", there);
+    let subject = place(Subject {
+        list: FreeList::new(place([const { ListSlot::new() }; SLOTS])?),
+        buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])?),
+        log: Bytes::new(place([const { BytesSlot::new() }; SLOTS])?),
+        nodes: [place_mut(Node::new(0))?, place_mut(Node::new(1))?],
+        stop: Stop::new(),
+        step: AtomicU32::new(0),
+        cpu: AtomicU32::new(there),
+        begun: AtomicU32::new(0),
+        ended: AtomicU32::new(0),
+        worker: AtomicU32::new(0),
+    })?;
+    crowd::set_subject(subject);
+    sched::allow(0, &CpuSet::one(here))?;
+    let thread = hooked::start_joinable(64 * 1024, worker::<OP>, 0)?;
+    let (mut round, mut wrong) = (0, 0);
+    let there_are = if matches!(OP, POP | BUFFER_POP) { 1 } else { 2 };
+    // The last step first: it is the one before the commit.
+    'steps: for step in (1..=STEPS).rev() {
+        let mut left = rounds;
+        for _ in 0..50 * rounds {
+            if left == 0 {
+                break;
+            }
+            round += 1;
+            let before = subject.stop.aborted.load(Relaxed);
+            subject.step.store(step, Relaxed);
+            subject.stop.arm(step);
+            subject.begun.store(round, Release);
+            // There, or through: not every section has so many steps.
+            wait_until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
+            let drained = drain::<OP, K>(subject, there as usize, fence);
+            subject.stop.release();
+            wait_until(|| subject.ended.load(Acquire) == round);
+            // Without the fence, a section that a preemption has aborted shows nothing.
+            if !stop_at_wrong || subject.stop.aborted.load(Relaxed) == before {
+                left -= 1;
+            }
+            let worker = subject.worker.load(Relaxed);
+            let rest = rest::<OP>(subject);
+            if drained + worker + rest != there_are {
+                wrong += 1;
+                if stop_at_wrong {
+                    break 'steps;
+                }
+            }
+        }
+    }
+    subject.step.store(u32::MAX, Relaxed);
+    subject.begun.store(round + 1, Release);
+    check!(thread.join().is_ok(), "join");
+    Ok((wrong, subject.stop.aborted.load(Relaxed)))
+}
+
+fn allowed(ctx: &Ctx<'_>) -> Result<bool, Failed> {
+    crowd::begin(ctx)?;
+    Ok(RSEQ.sections() == rseq_rt::percpu::Sections::Allowed)
+}
+
+fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
+    if !allowed(ctx)? {
+        return crate::skip!("this kernel is known to abort no sections");
+    }
+    let count = ctx.scale(6, 3, 0) as u32;
+    let (wrong, aborted) = rounds::<OP, _>(count, &Fence::register(), false)?;
+    check!(wrong == 0, wrong, " rounds lost or doubled something");
+    check!(aborted > 0, "no section was aborted");
+    passed!(aborted, " sections aborted")
+}
+
+/// The broken variant has to be seen.
+fn broken<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
+    if !allowed(ctx)? {
+        return crate::skip!("this kernel is known to abort no sections");
+    }
+    let (wrong, _) = rounds::<OP, _>(ctx.scale(8, 4, 0) as u32, &Fence::register_on(Lies), true)?;
+    check!(wrong > 0, "nothing was lost or doubled without the fence");
+    passed!("seen")
+}

@@ -1,0 +1,174 @@
+//! Nodes of a list: none lost, none given twice.
+
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
+
+use linux_raw_sys::errno::{EINVAL, ENOSYS, EPERM};
+use linux_raw_sys::general::{__NR_membarrier, siginfo_t};
+use rseq_rt::percpu::{CpuId, Index, MmCid};
+use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, Nothing};
+
+use super::cards::{Card, Held};
+use super::crowd::{self, Crowd, SLOTS, here, place, place_mut};
+use crate::errno::Errno;
+use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::seccomp::{self, Answer, When};
+use crate::sys::sched;
+use crate::{check, passed};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("structures/list-by-cpu", crowded::<CpuId>),
+    Test::new("structures/list-by-concurrency-id", crowded::<MmCid>),
+    Test::new(
+        "structures/list-without-membarrier-enosys",
+        filtered::<ENOSYS>,
+    )
+    .needs(FILTERS),
+    Test::new(
+        "structures/list-without-membarrier-einval",
+        filtered::<EINVAL>,
+    )
+    .needs(FILTERS),
+    Test::new(
+        "structures/list-without-membarrier-eperm",
+        filtered::<EPERM>,
+    )
+    .needs(FILTERS),
+];
+
+const FILTERS: Needs = Needs::SECCOMP.and(Needs::REAL_KERNEL);
+/// Fewer than threads, so that they get the same ones again and again.
+const NODES: usize = 10;
+
+struct Subject<I: Index> {
+    list: FreeList<'static, Card, I>,
+    rounds: usize,
+    held: Held,
+    missed: AtomicUsize,
+}
+
+impl<I: Index> Subject<I> {
+    /// Gets a node, holds it, and gives it back.
+    fn once(&self, wait: bool) {
+        match self.list.pop(here::<I>()) {
+            Ok(node) => {
+                node.value.take(&self.held);
+                if wait {
+                    sched::relax();
+                }
+                node.value.put();
+                self.list.push(here::<I>(), node);
+            }
+            Err(Nothing::Empty | Nothing::Busy) => {
+                self.missed.fetch_add(1, Relaxed);
+                sched::relax();
+            }
+        }
+    }
+}
+
+fn work<I: Index>(number: usize) {
+    // SAFETY: subject (1) `crowded`.
+    let subject = unsafe { crowd::subject::<Subject<I>>() };
+    for round in 0..subject.rounds {
+        subject.once((round + number).is_multiple_of(32));
+    }
+}
+
+unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
+    // SAFETY: subject (1) `crowded`.
+    unsafe { crowd::subject::<Subject<I>>() }.once(false);
+}
+
+/// Takes what is in all slots and in the overflow slot, and gives it back by the overflow slot, for those who have
+/// no other. How many.
+fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, keep: bool) -> Result<usize, Failed> {
+    let mut count = 0;
+    for slot in 0..=SLOTS {
+        let chain = match subject.list.take(slot, fence) {
+            Ok(chain) => chain,
+            Err(DrainError::NoSuchSlot) if slot == SLOTS => subject.list.take_overflow(),
+            // By concurrency id there is no other way than membarrier.
+            Err(DrainError::Busy) => continue,
+            // An offline CPU, where the caller has to go there.
+            Err(DrainError::Refused(_)) if !fence.has_membarrier() => continue,
+            Err(_) => {
+                check!(false, "the drain of slot ", slot as u32, " was refused");
+                continue;
+            }
+        };
+        for node in chain.take(NODES + 1) {
+            count += 1;
+            if !node.value.take(&subject.held) {
+                return Ok(count);
+            }
+            if !keep {
+                node.value.put();
+                subject
+                    .list
+                    .push(None::<rseq_rt::percpu::Current<'_, I>>, node);
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    let rounds = ctx.scale(20_000, 300, 300) as usize;
+    crowd_of::<I>(ctx, Fence::register(), rounds)
+}
+
+/// No fence by membarrier: the main thread goes to the CPU and comes back.
+fn filtered<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
+    seccomp::install(__NR_membarrier, When::Always, Answer::Errno(Errno(ERRNO)))?;
+    crowd::begin(ctx)?;
+    let fence = Fence::register();
+    check!(!fence.has_membarrier(), "the filter let it through");
+    crowd_of::<CpuId>(ctx, fence, ctx.scale(5_000, 100, 0) as usize)
+}
+
+fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) -> Verdict {
+    let slots = place([const { ListSlot::new() }; SLOTS])?;
+    let subject = place(Subject {
+        list: FreeList::<Card, I>::new(slots),
+        rounds,
+        held: Held::new(),
+        missed: AtomicUsize::new(0),
+    })?;
+    let nodes: NonNull<Node<Card>> = place_mut([const { Node::new(Card::new()) }; NODES])?.cast();
+    for at in 0..NODES {
+        // Some for those who have no slot.
+        let here = here::<I>().filter(|_| at % 2 == 0);
+        // SAFETY: push_ptr (1): in a mapping that stays, and used through the list alone.
+        unsafe { subject.list.push_ptr(here, nodes.add(at)) };
+    }
+    let crowd = Crowd {
+        generations: ctx.scale(5, 2, 2) as usize,
+        work: work::<I>,
+        handler: handler::<I>,
+    };
+    let mut drained = 0;
+    crowd::run(ctx, subject, &crowd, || {
+        drained += drain(subject, &fence, false)?;
+        Ok(())
+    })?;
+    let held = subject.held.count();
+    // SAFETY: the threads have ended, and nothing is in the drain's hands.
+    let count = |at| unsafe { nodes.add(at).as_ref() }.value.count();
+    let counted: usize = (0..NODES).map(count).sum();
+    check!(counted == held, held, " times held, and counted ", counted);
+    let left = drain(subject, &fence, true)?;
+    check!(left == NODES, left, " nodes of ", NODES as u32);
+    let missed = subject.missed.load(Relaxed);
+    passed!(
+        held,
+        " times held, ",
+        drained,
+        " drained, ",
+        missed,
+        " misses"
+    )
+}

@@ -1,0 +1,12 @@
+//! The per-CPU structures under crowds of threads, and beside their broken variants.
+
+pub mod buffer;
+pub mod bytes;
+pub mod cards;
+pub mod children;
+pub mod counter;
+pub mod crowd;
+pub mod drains;
+pub mod list;
+mod rude;
+pub mod slow;

@@ -1,0 +1,176 @@
+//! A thread whose sections stop at a step that was asked for, until somebody lets them go on.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicUsize};
+
+use rseq_rt::percpu::inject::{Op, Steps};
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
+use rseq_rt::structures::Local;
+
+use crate::sys::sched;
+
+/// Where sections stop, and how often they were aborted.
+pub struct Stop {
+    steps: Steps,
+    /// The step; 0 is nowhere.
+    at: AtomicU32,
+    /// Sections that were aborted.
+    pub aborted: AtomicUsize,
+}
+
+impl Stop {
+    /// Nowhere.
+    pub const fn new() -> Self {
+        Self {
+            steps: Steps {
+                left: AtomicU32::new(0),
+                turns: AtomicU32::new(0),
+                here: AtomicU32::new(0),
+            },
+            at: AtomicU32::new(0),
+            aborted: AtomicUsize::new(0),
+        }
+    }
+
+    /// From now on, at this step. While the thread is in no section.
+    pub fn arm(&self, step: u32) {
+        self.steps.here.store(0, Relaxed);
+        self.steps.turns.store(u32::MAX, Relaxed);
+        self.at.store(step, Release);
+    }
+
+    /// Nowhere any more. Whoever stands there goes on.
+    pub fn release(&self) {
+        self.at.store(0, Release);
+        self.steps.turns.store(0, Release);
+    }
+
+    /// Has a section come to the step since it was armed?
+    pub fn is_there(&self) -> bool {
+        self.steps.here.load(Acquire) != 0
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The thread.
+#[derive(Clone, Copy)]
+pub struct Slow<'a> {
+    /// Its real sections.
+    pub current: Current<'a, CpuId>,
+    /// Where they stop.
+    pub stop: &'a Stop,
+}
+
+impl Slow<'_> {
+    /// # Safety
+    /// 1. The conditions of the operation.
+    unsafe fn run<T: Sync>(self, slots: Slots<'_, CpuId, T>, op: Op) -> Result<*mut u8, Miss> {
+        for _ in 0..rseq_rt::percpu::RESTARTS {
+            // Only the first one to come there stops: a second stop would wait for a release that has been.
+            let at = self.stop.at.load(Acquire);
+            let left = if self.stop.is_there() { 0 } else { at };
+            self.stop.steps.left.store(left, Relaxed);
+            // SAFETY: (1).
+            match unsafe {
+                self.current
+                    .stopping(slots, op, Commit::Relaxed, &self.stop.steps)
+            } {
+                Err(Miss::Aborted) => self.stop.aborted.fetch_add(1, Relaxed),
+                end => return end,
+            };
+            // Aborted by something else than the fence: wait for that before the next try.
+            while self.stop.is_there() && self.stop.at.load(Acquire) != 0 {
+                sched::relax();
+            }
+        }
+        Err(Miss::Aborted)
+    }
+}
+
+// SAFETY: Local (1) they are the operations of `Current`, with a stop.
+unsafe impl Local<CpuId> for Slow<'_> {
+    fn index(self) -> Option<usize> {
+        Some(self.current.id())
+    }
+
+    unsafe fn add<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        word: usize,
+        value: usize,
+    ) -> Result<(), Miss> {
+        // SAFETY: the caller's.
+        unsafe { self.run(slots, Op::Add(word, value)) }.map(drop)
+    }
+
+    unsafe fn compare_two_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (word, expect): (usize, usize),
+        (second, expect_second): (usize, usize),
+        new: usize,
+    ) -> Result<(), Miss> {
+        let op = Op::CompareTwoAndStore(word, expect, second, expect_second, new);
+        // SAFETY: the caller's.
+        unsafe { self.run(slots, op) }.map(drop)
+    }
+
+    unsafe fn compare_store_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (word, expect): (usize, usize),
+        (second, value): (usize, usize),
+        new: usize,
+    ) -> Result<(), Miss> {
+        let op = Op::CompareStoreAndStore(word, expect, second, value, new);
+        // SAFETY: the caller's.
+        unsafe { self.run(slots, op) }.map(drop)
+    }
+
+    unsafe fn compare_link_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (word, expect): (usize, usize),
+        link: *const AtomicUsize,
+        new: usize,
+    ) -> Result<(), Miss> {
+        let op = Op::CompareLinkAndStore(word, expect, link.cast_mut().cast(), new);
+        // SAFETY: the caller's.
+        unsafe { self.run(slots, op) }.map(drop)
+    }
+
+    unsafe fn pop<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        word: usize,
+        empty: usize,
+        link: usize,
+    ) -> Result<usize, Miss> {
+        let op = Op::Pop(
+            word,
+            core::ptr::without_provenance_mut(empty),
+            link as isize,
+        );
+        // SAFETY: the caller's.
+        unsafe { self.run(slots, op) }.map(|head| head.addr())
+    }
+
+    unsafe fn compare_copy_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (word, expect): (usize, usize),
+        offset: usize,
+        source: &[u8],
+        new: usize,
+    ) -> Result<(), Miss> {
+        let (from, length) = (source.as_ptr(), source.len());
+        let op = Op::CompareCopyAndStore(word, expect, offset, from, length, new);
+        // SAFETY: the caller's.
+        unsafe { self.run(slots, op) }.map(drop)
+    }
+}

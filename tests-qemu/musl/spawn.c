@@ -1,0 +1,206 @@
+/* Children that share the memory for a while, from many threads that the scheduler moves meanwhile. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "rseq.h"
+#include "test.h"
+
+#define SHELL "/bin/sh"
+#define PARENTS 6
+
+extern char **environ;
+
+static int tids[PARENTS], parents, stop;
+
+static void ended_with(pid_t child, int code)
+{
+	int status = -1;
+	CHECK(child > 0);
+	if (child <= 0)
+		return;
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != code)
+		fail(__FILE__, __LINE__, "a child's status is %#x, not exit code %d", status, code);
+}
+
+static void spawned(void)
+{
+	char *words[] = { SHELL, "-c", "exit 7", NULL };
+	pid_t child = -1;
+	CHECK_IS(posix_spawn(&child, SHELL, NULL, NULL, words, environ), 0);
+	ended_with(child, 7);
+}
+
+static void spawn_is_refused(void)
+{
+	char *words[] = { "/nothing", NULL };
+	pid_t child = -1;
+	CHECK_IS(posix_spawn(&child, words[0], NULL, NULL, words, environ), ENOENT);
+}
+
+static void vforked(void)
+{
+	char *words[] = { SHELL, "-c", "exit 7", NULL };
+	pid_t child = vfork();
+	if (child == 0) {
+		execve(SHELL, words, environ);
+		_exit(1);
+	}
+	ended_with(child, 7);
+	child = vfork();
+	if (child == 0)
+		_exit(5);
+	ended_with(child, 5);
+}
+
+static void by_system(void)
+{
+	int status = system("exit 7");
+	CHECK(WIFEXITED(status));
+	CHECK_IS(WEXITSTATUS(status), 7);
+}
+
+/* One at a time: musl 1.2.3 lets popen close, in the child, a descriptor that a pclose elsewhere has just given back. */
+static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
+
+static void with_popen(void)
+{
+	char line[32] = "";
+	FILE *pipe = popen("echo word", "r");
+	if (!pipe)
+		fail(__FILE__, __LINE__, "popen: errno %d", errno);
+	if (!pipe)
+		return;
+	CHECK(fgets(line, sizeof line, pipe) != NULL);
+	CHECK_IS(strcmp(line, "word\n"), 0);
+	CHECK_IS(pclose(pipe), 0);
+}
+
+static void by_popen(void)
+{
+	pthread_mutex_lock(&one);
+	with_popen();
+	pthread_mutex_unlock(&one);
+}
+
+static void (*const ways[])(void) = { spawned, vforked, by_system, by_popen, spawn_is_refused };
+#define WAYS (int)(sizeof ways / sizeof *ways)
+
+static void *parent(void *argument)
+{
+	int i, rounds = scaled(60, 6, 4);
+	__atomic_store_n(&tids[__atomic_fetch_add(&parents, 1, __ATOMIC_RELAXED)], syscall(SYS_gettid), __ATOMIC_RELEASE);
+	for (i = 0; i < rounds * WAYS; i++) {
+		ways[i % WAYS]();
+		registered_now("a parent");
+	}
+	return argument;
+}
+
+/* Moves the parents about, those that wait for a child included. */
+static void *mover(void *argument)
+{
+	cpu_set_t all, one;
+	int cpu, i;
+	sched_getaffinity(0, sizeof all, &all);
+	for (cpu = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); cpu = (cpu + 1) % CPU_SETSIZE) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		for (i = 0; i < PARENTS; i++) {
+			int tid = __atomic_load_n(&tids[i], __ATOMIC_ACQUIRE);
+			if (tid)
+				sched_setaffinity(tid, sizeof one, &one);
+		}
+		usleep(300);
+	}
+	for (i = 0; i < PARENTS; i++)
+		sched_setaffinity(tids[i], sizeof all, &all);
+	return argument;
+}
+
+static void children_from_many_threads(void)
+{
+	pthread_t threads[PARENTS], moving;
+	int i;
+	if (access(SHELL, X_OK) != 0) {
+		skip("there is no " SHELL);
+		return;
+	}
+	CHECK_IS(pthread_create(&moving, NULL, mover, NULL), 0);
+	for (i = 1; i < PARENTS; i++)
+		CHECK_IS(pthread_create(&threads[i], NULL, parent, NULL), 0);
+	parent(NULL);
+	for (i = 1; i < PARENTS; i++)
+		CHECK_IS(pthread_join(threads[i], NULL), 0);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	CHECK_IS(pthread_join(moving, NULL), 0);
+	registered("a parent of many");
+	tell("%d children", PARENTS * scaled(60, 6, 4) * (WAYS + 1));
+}
+
+/*
+ * A vfork child has the memory, the thread pointer and so the area of its parent, whose ids stand still:
+ * a load there is a lie as soon as it runs elsewhere.
+ */
+static pid_t vfork_child_on(int cpu)
+{
+	pid_t child = vfork();
+	if (child == 0) {
+		cpu_set_t one;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		sched_setaffinity(0, sizeof one, &one);
+		if (cpu_by_call() != cpu)
+			_exit(1);
+		_exit(sched_getcpu() == cpu ? 0 : 2);
+	}
+	return child;
+}
+
+static void vfork_child_knows_its_cpu(void)
+{
+	cpu_set_t all;
+	int cpu, looked = 0;
+	sched_getaffinity(0, sizeof all, &all);
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &all)) {
+			ended_with(vfork_child_on(cpu), 0);
+			looked++;
+		}
+	registered("a vfork child's parent");
+	tell("on %d CPUs", looked);
+}
+
+/* A new program is a new process to rseq: nothing is left of the old registration. */
+static void executed_program_registers_anew(void)
+{
+	char *words[] = { (char *)program, "--executed", NULL };
+	int i;
+	if (!program) {
+		skip("the emulator cannot execute this program");
+		return;
+	}
+	for (i = 0; i < 10; i++) {
+		pid_t child = -1;
+		CHECK_IS(posix_spawn(&child, program, NULL, NULL, words, environ), 0);
+		ended_with(child, 0);
+	}
+}
+
+const struct test spawn_tests[] = {
+	{ "children_from_many_threads", children_from_many_threads },
+	{ "vfork_child_knows_its_cpu", vfork_child_knows_its_cpu },
+	{ "executed_program_registers_anew", executed_program_registers_anew },
+	{ NULL, NULL },
+};

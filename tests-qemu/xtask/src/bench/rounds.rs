@@ -1,0 +1,179 @@
+//! The rounds, and the lines that the programs print.
+
+use serde::Deserialize;
+use std::time::Duration;
+
+use super::programs::{Program, Skipped};
+use super::{Plan, green};
+use crate::lab::Lab;
+use crate::process::{self, Finished};
+
+/// A line: `{"name": NAME, "ns": TIME}`, or a value and its unit; the rest is optional.
+#[derive(Debug, Deserialize)]
+struct Line {
+    name: String,
+    variant: Option<String>,
+    ns: Option<f64>,
+    value: Option<f64>,
+    unit: Option<String>,
+    what: Option<String>,
+}
+
+/// All values of one row.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// The group.
+    pub group: &'static str,
+    /// What was done.
+    pub name: String,
+    /// How.
+    pub variant: String,
+    /// The same in words.
+    pub what: String,
+    /// What the values count.
+    pub unit: String,
+    /// One for each round; `None` where the round had none.
+    pub values: Vec<Option<f64>>,
+}
+
+/// Runs everything, round for round.
+pub fn run(
+    lab: &Lab,
+    plan: &Plan,
+    programs: &[Program],
+    skipped: &mut Vec<Skipped>,
+) -> Vec<Samples> {
+    let mut rows: Vec<Samples> = Vec::new();
+    let mut failed = vec![false; programs.len()];
+    if programs.is_empty() {
+        return rows;
+    }
+    for turn in 0..plan.warm_up + plan.rounds {
+        let counted = turn.checked_sub(plan.warm_up);
+        let title = match counted {
+            Some(round) => format!("round {} of {}", round + 1, plan.rounds),
+            None => "warm-up".to_owned(),
+        };
+        let _step = lab.progress.step(title);
+        for (program, failed) in programs.iter().zip(&mut failed) {
+            if *failed {
+                continue;
+            }
+            match start(program, plan) {
+                Ok(finished) => {
+                    if let Some(round) = counted {
+                        take(&mut rows, program, &finished.output, round, plan.rounds);
+                    }
+                }
+                Err(why) => {
+                    *failed = true;
+                    skipped.push(Skipped {
+                        group: program.group.to_owned(),
+                        variant: program.variant.clone(),
+                        why,
+                    });
+                }
+            }
+        }
+    }
+    let place = |row: &Samples| super::GROUPS.iter().position(|&group| group == row.group);
+    let names: Vec<(&str, String)> = rows
+        .iter()
+        .map(|row| (row.group, row.name.clone()))
+        .collect();
+    // By group, then by name as first told, so that the variants of other programs stand beside ours.
+    let first = |row: &Samples| {
+        let same = |(group, name): &(&str, String)| *group == row.group && *name == row.name;
+        names.iter().position(same)
+    };
+    rows.sort_by_key(|row| (place(row), first(row)));
+    rows
+}
+
+fn start(program: &Program, plan: &Plan) -> Result<Finished, String> {
+    let mut run = program.command(plan.milliseconds);
+    let finished = process::run(&mut run, Duration::from_secs(300));
+    let finished = finished.map_err(|why| format!("did not start: {why}"))?;
+    if finished.ok() {
+        Ok(finished)
+    } else {
+        Err(format!("{}: {}", finished.end, finished.tail(3)))
+    }
+}
+
+/// Puts the lines of one run into the rows.
+fn take(rows: &mut Vec<Samples>, program: &Program, output: &str, round: usize, rounds: usize) {
+    let lines = output.lines().filter(|line| line.starts_with('{'));
+    for line in lines.filter_map(|line| serde_json::from_str::<Line>(line).ok()) {
+        let Some(value) = line.ns.or(line.value) else {
+            continue;
+        };
+        let (name, variant) = green::split(&line.name).unwrap_or_else(|| {
+            let variant = line.variant.unwrap_or_else(|| program.variant.clone());
+            (line.name, variant)
+        });
+        let is_it = |row: &&mut Samples| {
+            row.group == program.group && row.name == name && row.variant == variant
+        };
+        let row = match rows.iter_mut().find(is_it) {
+            Some(row) => row,
+            None => {
+                let unit = if line.ns.is_some() {
+                    "ns".to_owned()
+                } else {
+                    line.unit.unwrap_or_default()
+                };
+                rows.push(Samples {
+                    group: program.group,
+                    name,
+                    variant,
+                    what: line.what.unwrap_or_default(),
+                    unit,
+                    values: vec![None; rounds],
+                });
+                let last = rows.len() - 1;
+                &mut rows[last]
+            }
+        };
+        row.values[round] = Some(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program() -> Program {
+        Program {
+            group: "ops",
+            variant: "theirs".to_owned(),
+            weight: 1,
+            file: "x".into(),
+            arguments: vec![],
+            libc_owns: true,
+        }
+    }
+
+    #[test]
+    fn lines_become_rows() {
+        let mut rows = Vec::new();
+        let said = "hello\n{\"name\":\"add\",\"ns\":2.5}\n{broken\n{\"name\":\"add\",\"variant\":\"x\",\"value\":3,\"unit\":\"u\"}\n";
+        take(&mut rows, &program(), said, 1, 2);
+        assert_eq!(rows.len(), 2);
+        assert_eq!(
+            (rows[0].variant.as_str(), rows[0].values.as_slice()),
+            ("theirs", &[None, Some(2.5)][..])
+        );
+        assert_eq!((rows[1].unit.as_str(), rows[1].values[1]), ("u", Some(3.0)));
+    }
+
+    #[test]
+    fn green_names_are_split() {
+        let row = green::split("green/percpu/2");
+        assert_eq!(
+            row,
+            Some(("switch, carriers: 2".to_owned(), "percpu".to_owned()))
+        );
+        assert_eq!(green::split("add"), None);
+    }
+}

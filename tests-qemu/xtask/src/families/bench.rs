@@ -1,0 +1,194 @@
+//! `cargo xtask bench` in its smallest form: that it runs and its document is whole. No time is judged.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Family, Job, Lane, Selection};
+use crate::arch::Arch;
+use crate::bench::{self, Plan};
+use crate::install::Need;
+use crate::lab::Lab;
+use crate::outcome::{Cell, Outcome, Verdict};
+
+/// The family.
+pub struct Bench;
+
+const NAME: &str = "bench";
+const TEST: &str = "quick";
+
+/// What must have rows where threads may run sections: the group, a row, a variant.
+const ROWS: [(&str, &str, &str); 12] = [
+    ("cpu", "CPU number", "load"),
+    ("cpu", "CPU number", "current_cpu"),
+    ("cpu", "CPU number", "C interface"),
+    ("cpu", "CPU number", "glibc, static"),
+    ("hooks", "clone+exit", "keep"),
+    ("hooks", "clone+exit", "release"),
+    ("threads", "create+join", "std"),
+    ("threads", "create+detach", "glibc, static"),
+    ("ops", "add", "per-CPU"),
+    ("ops", "add", "external"),
+    ("structures", "Counter::add", "per-CPU"),
+    ("contended", "aborts, threads: 2", "per-CPU"),
+];
+
+impl Family for Bench {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
+        match self.list(lab, selection).is_empty() {
+            true => vec![],
+            false => vec![Need::new("gcc", &["gcc"], "the programs of the bench")],
+        }
+    }
+
+    fn list(&self, _: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
+        let cell = cell().filter(|(arch, _)| {
+            selection.wants_arch(*arch)
+                && selection.wants_kernel_free()
+                && selection.wants(NAME, TEST)
+        });
+        cell.into_iter()
+            .map(|(_, cell)| (cell, TEST.to_owned()))
+            .collect()
+    }
+
+    fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
+        let listed = self.list(lab, selection).into_iter();
+        listed
+            .map(|(cell, _)| Job {
+                title: "the bench in its smallest form".to_owned(),
+                lane: Lane::Alone,
+                boots: None,
+                work: Box::new(move || {
+                    let verdict = quick(lab).unwrap_or_else(Verdict::Failed);
+                    vec![Outcome::new(&cell, NAME, TEST, verdict)]
+                }),
+            })
+            .collect()
+    }
+}
+
+/// The column of this machine's own programs.
+fn cell() -> Option<(Arch, Cell)> {
+    let arch = Arch::host()?;
+    let cell = Cell {
+        order: 9,
+        label: format!("{arch}/libcs"),
+    };
+    Some((arch, cell))
+}
+
+fn quick(lab: &Lab) -> Result<Verdict, String> {
+    let external = bench::external(lab).map_err(|why| why.to_string())?;
+    let plan = Plan {
+        rounds: 2,
+        milliseconds: 1,
+        // Another family's work, and long.
+        musl: false,
+        only: ["cpu", "hooks", "threads", "ops", "structures", "contended"]
+            .map(str::to_owned)
+            .to_vec(),
+        with: vec![("external".to_owned(), external)],
+        ..Plan::quick()
+    };
+    let report = bench::measure(lab, &plan).map_err(|why| format!("{why:#}"))?;
+    let folder = tempfile::tempdir().map_err(|why| why.to_string())?;
+    let file = folder.path().join("bench.json");
+    report.write(&file).map_err(|why| why.to_string())?;
+    let plots = bench::draw(&report, folder.path()).map_err(|why| why.to_string())?;
+    let text = std::fs::read_to_string(&file).map_err(|why| why.to_string())?;
+    let document: Value = serde_json::from_str(&text).map_err(|why| why.to_string())?;
+    if document["machine"]["rseq"]["runs_sections"] != Value::Bool(true) {
+        let said = &document["machine"]["rseq"];
+        return Ok(Verdict::Skipped(format!(
+            "no thread may run a section here: {said}"
+        )));
+    }
+    whole(&document, plan.rounds)?;
+    for plot in &plots {
+        is_svg(plot)?;
+    }
+    let count = |key: &str| document[key].as_array().map_or(0, Vec::len);
+    let (rows, ratios) = (count("rows"), count("ratios"));
+    Ok(Verdict::Passed(format!(
+        "{rows} rows, {ratios} ratios, {} plots",
+        plots.len()
+    )))
+}
+
+/// Each expected row is there, and each row has a positive or zero number for each round.
+fn whole(document: &Value, rounds: usize) -> Result<(), String> {
+    if let Some(skipped) = document["skipped"]
+        .as_array()
+        .filter(|skipped| !skipped.is_empty())
+    {
+        return Err(format!("not measured: {skipped:?}"));
+    }
+    let rows = document["rows"].as_array().ok_or("no rows")?;
+    for (group, name, variant) in ROWS {
+        let found = rows
+            .iter()
+            .any(|row| row["group"] == group && row["name"] == name && row["variant"] == variant);
+        if !found {
+            return Err(format!("no row {group}, {name}, {variant}"));
+        }
+    }
+    for row in rows {
+        let samples = row["samples"].as_array().map_or(&[][..], Vec::as_slice);
+        let good = samples
+            .iter()
+            .filter(|sample| sample.as_f64().is_some_and(|value| value >= 0.0));
+        if good.count() != rounds || row["what"].as_str().is_none_or(str::is_empty) {
+            return Err(format!("an incomplete row: {row}"));
+        }
+    }
+    let keys = ["cpu", "kernel", "mode", "arch"];
+    match keys
+        .iter()
+        .find(|key| document["machine"][key].as_str().is_none_or(str::is_empty))
+    {
+        Some(key) => Err(format!("the machine has no {key}")),
+        None if document["ratios"].as_array().is_none_or(Vec::is_empty) => {
+            Err("no ratios".to_owned())
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_svg(file: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|why| why.to_string())?;
+    if text.starts_with("<svg") && text.trim_end().ends_with("</svg>") {
+        Ok(())
+    } else {
+        Err(format!("{} is no SVG", file.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incomplete_document_is_refused() {
+        let row = |(group, name, variant): (&str, &str, &str)| serde_json::json!({"group": group, "name": name, "variant": variant, "what": "x", "samples": [1.0, 0.0]});
+        let machine = serde_json::json!({"cpu": "x", "kernel": "x", "mode": "x", "arch": "x"});
+        let rows = ROWS.map(row);
+        let good =
+            serde_json::json!({"machine": machine, "rows": rows, "ratios": [1], "skipped": []});
+        assert_eq!(whole(&good, 2), Ok(()));
+        assert!(whole(&good, 3).is_err());
+        let mut few = good.clone();
+        few["rows"].as_array_mut().unwrap().pop();
+        assert!(whole(&few, 2).is_err());
+        let mut odd = good.clone();
+        odd["rows"][0]["samples"][1] = Value::Null;
+        assert!(whole(&odd, 2).is_err());
+        let mut failed = good;
+        failed["skipped"] = serde_json::json!([{"group": "cpu"}]);
+        assert!(whole(&failed, 2).is_err());
+    }
+}

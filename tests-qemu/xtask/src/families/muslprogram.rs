@@ -1,0 +1,204 @@
+//! The C programs of `tests-qemu/musl`: their tests, and how they are compiled.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use crate::arch::Arch;
+use crate::lab::Lab;
+use crate::musl::Variant;
+use crate::outcome::Trouble;
+use crate::process::{self, command};
+
+/// How a program is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// With nothing outside of it.
+    Static,
+    /// With the libc and a library of its own beside it.
+    Shared,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Kind; 2] = [Kind::Static, Kind::Shared];
+
+    /// The first half of its tests' names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Static => "static",
+            Kind::Shared => "shared",
+        }
+    }
+}
+
+/// The sources with tests, in the order of their lists in `main.c`.
+const SOURCES: [(&str, &str); 8] = [
+    ("main.c", include_str!("../../../musl/main.c")),
+    ("everywhere.c", include_str!("../../../musl/everywhere.c")),
+    ("exits.c", include_str!("../../../musl/exits.c")),
+    ("halfway.c", include_str!("../../../musl/halfway.c")),
+    ("sandbox.c", include_str!("../../../musl/sandbox.c")),
+    ("sealed.c", include_str!("../../../musl/sealed.c")),
+    ("spawn.c", include_str!("../../../musl/spawn.c")),
+    ("storm.c", include_str!("../../../musl/storm.c")),
+];
+
+/// The names that stand in the lists of the sources.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let lines = SOURCES.into_iter().flat_map(|(_, text)| text.lines());
+    lines.filter_map(|line| line.strip_prefix("\t{ \"")?.split('"').next())
+}
+
+/// The shared object of the shared program.
+const LIBRARY: &str = "liblibrary.so";
+
+/// What this run has compiled.
+static BUILT: Mutex<Vec<(Arch, bool)>> = Mutex::new(Vec::new());
+
+/// The programs for one CPU.
+pub struct Programs {
+    arch: Arch,
+    folder: PathBuf,
+    musl: PathBuf,
+}
+
+impl Programs {
+    /// Builds our musl for `arch` if need be, and both programs; `boots`: for a machine where they stand in `/`.
+    pub fn build(lab: &Lab, arch: Arch, boots: bool) -> Result<Programs, Trouble> {
+        let programs = Programs::open(lab, arch, Variant::Hooked)?;
+        // Machines boot side by side.
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        if built.contains(&(arch, boots)) {
+            return Ok(programs);
+        }
+        programs.link(lab, Kind::Static)?;
+        let mut library = programs.compiler(lab);
+        library.args(["-fPIC", "-shared", "-o"]);
+        library.arg(programs.folder.join(LIBRARY));
+        finish(library.arg(source(lab, "library.c")))?;
+        let mut shared = programs.compiler(lab);
+        shared.args(["-DSHARED", "-DLINK=\"shared\"", "-o"]);
+        shared.arg(programs.folder.join(program_name(Kind::Shared, boots)));
+        shared.args(sources(lab));
+        shared.arg("-L").arg(&programs.folder).arg("-llibrary");
+        if boots {
+            shared.env("MUSL_LDSO_DIR", "/lib");
+            let mut shell = programs.compiler(lab);
+            shell.args(["-static", "-o"]);
+            shell.arg(programs.folder.join("sh"));
+            finish(shell.arg(source(lab, "sh.c")))?;
+        } else {
+            shared.arg(format!("-Wl,-rpath,{}", programs.folder.display()));
+        }
+        finish(&mut shared)?;
+        built.push((arch, boots));
+        Ok(programs)
+    }
+
+    /// The musl and a folder for programs under it.
+    pub fn open(lab: &Lab, arch: Arch, variant: Variant) -> Result<Programs, Trouble> {
+        let musl = lab.musl(arch, variant)?;
+        let folder = lab
+            .root
+            .join(format!("target/musl/{arch}/programs-{}", variant.name()));
+        std::fs::create_dir_all(&folder)
+            .map_err(|why| Trouble::Broken(format!("{}: {why}", folder.display())))?;
+        Ok(Programs { arch, folder, musl })
+    }
+
+    /// Links the tests, the library among them, into one static program.
+    pub fn link(&self, lab: &Lab, kind: Kind) -> Result<PathBuf, Trouble> {
+        let program = self.path(kind);
+        let mut link = self.compiler(lab);
+        link.args(["-static", "-o"]).arg(&program);
+        link.args(sources(lab)).arg(source(lab, "library.c"));
+        finish(&mut link)?;
+        Ok(program)
+    }
+
+    /// Compiles one source into a static program of its own.
+    pub fn single(&self, lab: &Lab, name: &str) -> Result<PathBuf, Trouble> {
+        let program = self.folder.join(name);
+        let mut link = self.compiler(lab);
+        link.args(["-static", "-o"]).arg(&program);
+        link.arg(source(lab, &format!("{name}.c")));
+        finish(&mut link)?;
+        Ok(program)
+    }
+
+    /// The program for this machine, or for user mode.
+    pub fn path(&self, kind: Kind) -> PathBuf {
+        self.folder.join(program_name(kind, false))
+    }
+
+    /// `musl-gcc`.
+    pub fn gcc(&self) -> PathBuf {
+        self.musl.join("bin/musl-gcc")
+    }
+
+    /// The libc that a program of that kind is linked with.
+    pub fn libc(&self, kind: Kind) -> PathBuf {
+        self.musl.join(match kind {
+            Kind::Static => "lib/libc.a",
+            Kind::Shared => "lib/libc.so",
+        })
+    }
+
+    /// A folder for more.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What stands beside the static program on a booted machine.
+    pub fn beside(&self) -> Vec<(&'static str, PathBuf)> {
+        let loader = match self.arch {
+            Arch::X86_64 => "lib/ld-musl-x86_64.so.1",
+            Arch::Aarch64 => "lib/ld-musl-aarch64.so.1",
+            Arch::Riscv64 => "lib/ld-musl-riscv64.so.1",
+        };
+        let shared = self.folder.join(program_name(Kind::Shared, true));
+        vec![
+            ("shared", shared),
+            (loader, self.musl.join("lib/libc.so")),
+            ("lib/liblibrary.so", self.folder.join(LIBRARY)),
+            ("bin/sh", self.folder.join("sh")),
+        ]
+    }
+
+    fn compiler(&self, lab: &Lab) -> Command {
+        let mut compiler = command(self.gcc());
+        compiler.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]);
+        compiler.arg("-pthread").current_dir(&lab.root);
+        compiler
+    }
+}
+
+fn program_name(kind: Kind, boots: bool) -> &'static str {
+    match (kind, boots) {
+        (Kind::Static, _) => "static",
+        (Kind::Shared, false) => "shared",
+        (Kind::Shared, true) => "shared-booted",
+    }
+}
+
+fn source(lab: &Lab, name: &str) -> PathBuf {
+    lab.root.join("tests-qemu/musl").join(name)
+}
+
+fn sources(lab: &Lab) -> impl Iterator<Item = PathBuf> + '_ {
+    let names = SOURCES.into_iter().map(|(name, _)| name).chain(["rseq.c"]);
+    names.map(|name| source(lab, name))
+}
+
+fn finish(command: &mut Command) -> Result<(), Trouble> {
+    let finished = process::run(command, std::time::Duration::from_secs(300))
+        .map_err(|why| Trouble::Missing(format!("musl-gcc: {why}")))?;
+    if finished.ok() {
+        return Ok(());
+    }
+    let said = finished.tail(8);
+    Err(Trouble::Broken(format!(
+        "the program does not compile: {said}"
+    )))
+}

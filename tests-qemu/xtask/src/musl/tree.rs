@@ -1,0 +1,284 @@
+//! One variant's build folder: the source, the insertions, the objects.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::insertions::{COMMON, DETACHED, DETACHED_AFTER_UNMAP, Insertion, Side};
+use super::{Variant, compiler, finish};
+use crate::arch::Arch;
+use crate::lab::Lab;
+use crate::process::command;
+use crate::staticlib;
+
+/// The files that are ours, and where they go.
+const OURS: [(&str, &str); 2] = [
+    ("src/internal/rseq_impl.h", include_str!("rseq_impl.h")),
+    ("src/thread/rseq.c", include_str!("rseq.c")),
+];
+
+/// The object that the library is linked into, without its ending.
+const HOOKS: &str = "obj/src/thread/rseq";
+
+/// The insertions of a variant on a CPU.
+fn insertions(source: &Path, arch: Arch, variant: Variant) -> Vec<Insertion> {
+    let common = COMMON.iter().copied();
+    let release = match variant {
+        Variant::Stock => return Vec::new(),
+        Variant::Hooked => Some(DETACHED),
+        Variant::DetachedAfterUnmap => Some(DETACHED_AFTER_UNMAP),
+        Variant::DetachedAbsent => None,
+    };
+    common
+        .chain(release)
+        .filter(|one| one.arch.is_none_or(|only| only == arch))
+        .filter(|one| one.since.is_none() || source.join(one.file).exists())
+        .collect()
+}
+
+/// The text of each file that a variant changes or adds.
+fn changed(source: &Path, arch: Arch, variant: Variant) -> Result<HashMap<&'static str, String>> {
+    let mut files = HashMap::new();
+    for one in insertions(source, arch, variant) {
+        if !files.contains_key(one.file) {
+            let path = source.join(one.file);
+            let text = std::fs::read_to_string(&path).with_context(|| one.file.to_owned())?;
+            files.insert(one.file, text);
+        }
+        let text = files.get_mut(one.file).context("just inserted")?;
+        *text = insert(text, &one)?;
+    }
+    Ok(files)
+}
+
+/// The text with one insertion made.
+fn insert(text: &str, one: &Insertion) -> Result<String> {
+    let places: Vec<usize> = text.match_indices(one.anchor).map(|(at, _)| at).collect();
+    let [place] = places[..] else {
+        bail!(
+            "{}: not a musl that the insertions were made for: {} places, where one is wanted, for {:?} ({})",
+            one.file,
+            places.len(),
+            one.anchor,
+            one.why
+        );
+    };
+    let at = match one.side {
+        Side::Before => place,
+        Side::After => place + one.anchor.len(),
+    };
+    Ok(format!("{}{}{}", &text[..at], one.text, &text[at..]))
+}
+
+/// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is
+/// made again. Returns what tells this build from others.
+pub fn make(
+    lab: &Lab,
+    arch: Arch,
+    variant: Variant,
+    source: &Path,
+    library: &Path,
+    folder: &Path,
+    base: Option<&Path>,
+) -> Result<String> {
+    let files = changed(source, arch, variant)?;
+    let stamp = stamp(lab, source, library, &files)?;
+    let stamped = folder.join("stamp");
+    if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
+        return Ok(stamp);
+    }
+    let _step = lab
+        .progress
+        .step(format!("building musl for {arch} ({})", variant.name()));
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder)?;
+    let build = folder.join("build");
+    copy(
+        &base.map_or_else(|| source.to_owned(), |base| base.join("build")),
+        &build,
+    )?;
+    // What the base has changed and this one has not goes back to what it was.
+    let mut stale: Vec<String> = Vec::new();
+    if base.is_some() {
+        for one in insertions(source, arch, Variant::Hooked) {
+            let now = match files.get(one.file) {
+                Some(text) => text.clone(),
+                None => std::fs::read_to_string(source.join(one.file))?,
+            };
+            if std::fs::read_to_string(build.join(one.file))? != now {
+                std::fs::write(build.join(one.file), now)?;
+                stale.push(one.file.to_owned());
+            }
+        }
+    } else {
+        for (file, text) in &files {
+            std::fs::write(build.join(file), text)?;
+        }
+    }
+    if variant == Variant::Stock {
+        let _ = std::fs::remove_file(build.join("src/thread/rseq.c"));
+        for ending in ["o", "lo"] {
+            let _ = std::fs::remove_file(build.join(format!("{HOOKS}.{ending}")));
+        }
+    } else if base.is_none() {
+        for (file, text) in OURS {
+            std::fs::write(build.join(file), text)?;
+        }
+        let header = lab.root.join("include/rseq_rt.h");
+        std::fs::copy(header, build.join("src/internal/rseq_rt.h"))?;
+    }
+    if base.is_none() {
+        let mut configure = command("./configure");
+        configure
+            .current_dir(&build)
+            .args(["--prefix=", "--syslibdir=/lib", "--disable-wrapper"])
+            .arg(format!("--target={arch}"))
+            .arg(format!("CC={}", compiler(arch)))
+            .arg(format!("AR={}", staticlib::tool_name(arch, "ar")))
+            .arg(format!("RANLIB={}", staticlib::tool_name(arch, "ranlib")))
+            // Which object reads which file, for the variants.
+            .arg("CFLAGS=-MMD");
+        finish(&mut configure, "configure")?;
+        run_make(&build, &[&format!("{HOOKS}.o"), &format!("{HOOKS}.lo")])?;
+        for ending in ["o", "lo"] {
+            take_in(arch, library, &build.join(format!("{HOOKS}.{ending}")))?;
+        }
+    } else {
+        forget(&build, &stale)?;
+    }
+    run_make(&build, &["all"])?;
+    std::fs::write(stamped, &stamp)?;
+    Ok(stamp)
+}
+
+/// `IMPH` is a blanket "everything reads these headers"; what really does is in the .d files.
+fn run_make(build: &Path, goals: &[&str]) -> Result<()> {
+    let jobs = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut make = command("make");
+    make.current_dir(build)
+        .args(["-s", "IMPH=", &format!("-j{jobs}")])
+        .args(goals);
+    finish(&mut make, "make")
+}
+
+/// Links the library into the object of the hooks; of the names of both only what was hidden or the trio stays global.
+fn take_in(arch: Arch, library: &Path, object: &Path) -> Result<()> {
+    let whole = object.with_extension("whole");
+    let mut link = staticlib::tool(arch, "ld").map_err(|why| anyhow::anyhow!("{why}"))?;
+    link.args(["-r", "-o"]).arg(&whole).arg(object).arg(library);
+    finish(&mut link, "ld -r")?;
+    let mut hide = staticlib::tool(arch, "objcopy").map_err(|why| anyhow::anyhow!("{why}"))?;
+    hide.args(["--wildcard", "--localize-symbol=rseq_rt_*"])
+        .arg(&whole)
+        .arg(object);
+    finish(&mut hide, "objcopy")?;
+    std::fs::remove_file(whole)?;
+    Ok(())
+}
+
+/// Removes the objects that were made from the `stale` files.
+fn forget(build: &Path, stale: &[String]) -> Result<()> {
+    let mut folders = vec![build.join("obj")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "d") {
+                let rule = std::fs::read_to_string(&path)?;
+                let reads =
+                    |file: &String| rule.split_whitespace().any(|word| word.ends_with(&**file));
+                if stale.iter().any(reads) {
+                    for ending in ["o", "lo"] {
+                        let _ = std::fs::remove_file(path.with_extension(ending));
+                    }
+                }
+            }
+        }
+    }
+    // Assembler sources leave no .d.
+    for file in stale.iter().filter(|file| file.ends_with(".s")) {
+        for ending in ["o", "lo"] {
+            let object = build.join("obj").join(file).with_extension(ending);
+            let _ = std::fs::remove_file(object);
+        }
+    }
+    let _ = std::fs::remove_dir_all(build.join("lib"));
+    Ok(())
+}
+
+/// Everything that goes in.
+fn stamp(
+    lab: &Lab,
+    source: &Path,
+    library: &Path,
+    files: &HashMap<&str, String>,
+) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    source.hash(&mut hasher);
+    std::fs::read(library)?.hash(&mut hasher);
+    std::fs::read(lab.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
+    super::specs::TEXTS.hash(&mut hasher);
+    OURS.hash(&mut hasher);
+    let mut sorted: Vec<_> = files.iter().collect();
+    sorted.sort();
+    sorted.hash(&mut hasher);
+    Ok(format!("{:016x}\n", hasher.finish()))
+}
+
+/// Copies a folder with its times, which make goes by.
+fn copy(from: &Path, to: &PathBuf) -> Result<()> {
+    let mut cp = command("cp");
+    finish(cp.arg("-a").arg(from).arg(to), "cp")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_insertion_goes_where_its_anchor_is() {
+        let one = DETACHED;
+        let text = format!("a\n{}z\n", one.anchor);
+        let inserted = insert(&text, &one).unwrap();
+        assert_eq!(inserted, format!("a\n{}{}z\n", one.anchor, one.text));
+    }
+
+    #[test]
+    fn an_anchor_that_is_not_there_once_is_an_error() {
+        let one = DETACHED;
+        for text in [String::new(), one.anchor.repeat(2)] {
+            let why = insert(&text, &one).unwrap_err().to_string();
+            assert!(why.contains(one.file) && why.contains("places"), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_variants_differ_in_one_file() {
+        let source = Path::new("/nonexistent");
+        let common = insertions(source, Arch::X86_64, Variant::DetachedAbsent);
+        for variant in [Variant::Hooked, Variant::DetachedAfterUnmap] {
+            let all = insertions(source, Arch::X86_64, variant);
+            assert_eq!(all.len(), common.len() + 1);
+            assert_eq!(all[common.len()].file, DETACHED.file);
+        }
+        assert!(insertions(source, Arch::X86_64, Variant::Stock).is_empty());
+    }
+
+    #[test]
+    fn every_insertion_is_in_the_guide() {
+        let guide = include_str!("../../../../docs/embedding.md");
+        for one in COMMON.iter().chain([&DETACHED]) {
+            assert!(guide.contains(&format!("`{}`", one.file)), "{}", one.file);
+            // The call itself; includes and labels are told in words.
+            for line in one.text.lines().map(str::trim) {
+                let call = line.split(';').next().unwrap_or_default();
+                if line.starts_with("__rseq") {
+                    assert!(guide.contains(call), "{}: {call}", one.file);
+                }
+            }
+        }
+    }
+}

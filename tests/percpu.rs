@@ -1,0 +1,303 @@
+//! Per-CPU operations on the host's own kernel, over the area that glibc has registered.
+#![cfg(not(miri))]
+
+use std::mem::offset_of;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicUsize};
+
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Slots, StorageError};
+use rseq_rt::{Area, Config, Owner, Process, State};
+
+#[derive(Default)]
+#[repr(C, align(128))]
+struct Slot {
+    word: AtomicUsize,
+    second: AtomicUsize,
+    head: AtomicPtr<Node>,
+    bytes: [AtomicUsize; 8],
+}
+
+#[derive(Default)]
+#[repr(C)]
+struct Node {
+    value: usize,
+    next: AtomicUsize,
+}
+
+const WORD: usize = offset_of!(Slot, word);
+const SECOND: usize = offset_of!(Slot, second);
+const HEAD: usize = offset_of!(Slot, head);
+const BYTES: usize = offset_of!(Slot, bytes);
+const NEXT: isize = offset_of!(Node, next) as isize;
+
+fn slots() -> Vec<Slot> {
+    let mut slots = Vec::new();
+    slots.resize_with(1024, Slot::default);
+    slots
+}
+
+fn process() -> Process {
+    let process = Process::new();
+    // SAFETY: getauxval(3) has no conditions.
+    let ask = |kind| match unsafe { libc::getauxval(kind) } {
+        0 => None,
+        value => Some(value as usize),
+    };
+    process.init(Config::new(ask(27), ask(28))).expect("once");
+    process.allow_sections();
+    process
+}
+
+/// Runs `body` on this thread, if it may run sections.
+fn with_current<I: Index>(process: &Process, body: impl FnOnce(Current<'_, I>)) -> bool {
+    let area = Area::new();
+    // SAFETY: (1, 2) this thread's, and where a libc owns, it is a thread of the libc; else it is released below.
+    unsafe {
+        if process.ensure_registered(&area) != Ok(State::Registered(Owner::Libc)) {
+            if let Ok(thread) = process.current_thread(&area) {
+                thread.on_exit_release().map(drop).expect("released");
+            }
+            eprintln!("skipped: this libc has registered nothing");
+            return false;
+        }
+        // SAFETY: (1) as above; (2) not after `body`.
+        match process.current(&area) {
+            Some(current) => body(current),
+            None => return false,
+        }
+    }
+    true
+}
+
+fn each_operation<I: Index>() {
+    let process = process();
+    let storage = slots();
+    let slots = Slots::<I, Slot>::new(&storage).expect("good storage");
+    with_current::<I>(&process, |current| {
+        let sum = |word: fn(&Slot) -> usize| slots.iter().map(word).sum::<usize>();
+        for commit in [Commit::Relaxed, Commit::Release] {
+            // Alone: the first one always lands in some slot, and what is compared is looked at on one CPU.
+            let retry = |op: &dyn Fn(&Slot) -> Result<(), Miss>| {
+                while op(slots.get(current.id()).expect("a slot")).is_err() {}
+            };
+            let before = sum(|slot| slot.word.load(SeqCst));
+            // SAFETY: (1, 2, 3) the words of `Slot`, the bytes and the nodes below.
+            unsafe {
+                current.add(slots, WORD, 5, commit).expect("added");
+                retry(&|slot| {
+                    let word = slot.word.load(SeqCst);
+                    current.compare_and_store(slots, WORD, word, word + 1, commit)
+                });
+                retry(&|slot| {
+                    let (word, second) = (slot.word.load(SeqCst), slot.second.load(SeqCst));
+                    current.compare_two_and_store(
+                        slots,
+                        WORD,
+                        word,
+                        SECOND,
+                        second,
+                        word + 1,
+                        commit,
+                    )
+                });
+                retry(&|slot| {
+                    let word = slot.word.load(SeqCst);
+                    current.compare_store_and_store(slots, WORD, word, SECOND, 77, word + 1, commit)
+                });
+                assert_eq!(sum(|slot| slot.word.load(SeqCst)), before + 8);
+                assert_eq!(
+                    current.compare_and_store(slots, WORD, usize::MAX, 0, commit),
+                    Err(Miss::Differs)
+                );
+                assert_eq!(
+                    current.compare_two_and_store(slots, BYTES + 56, 0, SECOND, 1, 0, commit),
+                    Err(Miss::Differs)
+                );
+                for length in 0..=64 {
+                    let source: Vec<u8> = (0..length as u8).map(|byte| byte ^ 0x5a).collect();
+                    let here = std::cell::Cell::new(0);
+                    retry(&|slot| {
+                        here.set(std::ptr::from_ref(slot).addr());
+                        let word = slot.word.load(SeqCst);
+                        let from = source.as_ptr();
+                        current.compare_copy_and_store(
+                            slots,
+                            WORD,
+                            word,
+                            BYTES,
+                            from,
+                            length,
+                            word + 1,
+                            commit,
+                        )
+                    });
+                    let copied = slots.iter().any(|slot| {
+                        let bytes = slot.bytes.as_ptr().cast::<u8>();
+                        std::slice::from_raw_parts(bytes, length) == source
+                    });
+                    assert!(copied, "{length} bytes");
+                }
+                let mut node = Node {
+                    value: 3,
+                    ..Node::default()
+                };
+                let at = &raw mut node;
+                retry(&|slot| {
+                    let head = slot.head.load(SeqCst).expose_provenance();
+                    let link = (*at).next.as_ptr();
+                    current.compare_link_and_store(
+                        slots,
+                        HEAD,
+                        head,
+                        link,
+                        at.expose_provenance(),
+                        commit,
+                    )
+                });
+                let popped = loop {
+                    if let Ok(head) = current.pop(slots, HEAD, null_mut(), NEXT, commit) {
+                        break head.cast::<Node>();
+                    }
+                };
+                assert_eq!((popped, (*popped).value), (at, 3));
+                assert_eq!(
+                    current.pop(slots, HEAD, null_mut(), NEXT, commit),
+                    Err(Miss::Differs)
+                );
+                for slot in slots.iter() {
+                    slot.second.store(
+                        std::ptr::from_ref(&slot.bytes[1]).expose_provenance(),
+                        SeqCst,
+                    );
+                    slot.bytes[2].store(0, SeqCst);
+                }
+                current
+                    .add_through(slots, SECOND, 8, 9, commit)
+                    .expect("added");
+                assert_eq!(sum(|slot| slot.bytes[2].load(SeqCst)), 9);
+            }
+        }
+    });
+}
+
+#[test]
+fn each_operation_by_cpu() {
+    each_operation::<CpuId>();
+}
+
+#[test]
+fn each_operation_by_concurrency_id() {
+    each_operation::<MmCid>();
+}
+
+#[test]
+fn many_threads_add() {
+    const THREADS: usize = 12;
+    const EACH: usize = 100_000;
+    let process = process();
+    let storage = slots();
+    let slots = Slots::<CpuId, Slot>::new(&storage).expect("good storage");
+    let overflow = AtomicUsize::new(0);
+    let ran = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let with = with_current::<CpuId>(&process, |current| {
+                    for _ in 0..EACH {
+                        // SAFETY: (1, 2) a counter.
+                        if unsafe { current.add(slots, WORD, 1, Commit::Relaxed) }.is_err() {
+                            overflow.fetch_add(1, Relaxed);
+                        }
+                    }
+                });
+                ran.fetch_add(usize::from(with), Relaxed);
+            });
+        }
+    });
+    let sum: usize = slots.iter().map(|slot| slot.word.load(Acquire)).sum();
+    assert_eq!(sum + overflow.load(Relaxed), ran.load(Relaxed) * EACH);
+}
+
+#[test]
+fn bad_storage_is_refused() {
+    #[repr(C, align(8))]
+    struct Three([AtomicUsize; 3]);
+    #[repr(C)]
+    struct Bytes([u8; 16]);
+    let storage = slots();
+    let (base, size) = (storage.as_ptr(), size_of::<Slot>());
+    // SAFETY: (1) `storage`, or refused.
+    let from = |base, stride, count| unsafe {
+        Slots::<CpuId, Slot>::from_raw(base, stride, count).map(|slots| slots.count())
+    };
+    assert_eq!(from(base, size, 4), Ok(4));
+    assert_eq!(from(null(), size, 4), Err(StorageError::Null));
+    assert_eq!(from(base, size / 2, 4), Err(StorageError::WrongStride));
+    assert_eq!(from(base, 0, 4), Err(StorageError::WrongStride));
+    assert_eq!(from(base, size, 0), Err(StorageError::NoSlots));
+    assert_eq!(
+        from(base, size, usize::MAX),
+        Err(StorageError::TooManySlots)
+    );
+    let off = base.wrapping_byte_add(4);
+    assert_eq!(from(off, size, 4), Err(StorageError::Misaligned));
+    let three = [Three([const { AtomicUsize::new(0) }; 3])];
+    assert_eq!(
+        Slots::<CpuId, Three>::new(&three).err(),
+        Some(StorageError::WrongStride)
+    );
+    assert_eq!(
+        Slots::<CpuId, Bytes>::new(&[Bytes([0; 16])]).err(),
+        Some(StorageError::Misaligned)
+    );
+    let _ = (three[0].0[0].load(Relaxed), Bytes([0; 16]).0);
+}
+
+#[test]
+fn an_id_beyond_the_slots_misses_and_changes_nothing() {
+    let process = process();
+    let storage = slots();
+    let slots = Slots::<CpuId, Slot>::new(&storage[..1]).expect("good storage");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: the set is zeroed, then one CPU: any but 0.
+            let moved = unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::sched_getaffinity(0, size_of_val(&set), &raw mut set);
+                let other = (1..1024).find(|&cpu| libc::CPU_ISSET(cpu, &set));
+                other.is_some_and(|cpu| {
+                    libc::CPU_ZERO(&mut set);
+                    libc::CPU_SET(cpu, &mut set);
+                    libc::sched_setaffinity(0, size_of_val(&set), &raw const set) == 0
+                })
+            };
+            if !moved {
+                eprintln!("skipped: there is one CPU");
+                return;
+            }
+            with_current::<CpuId>(&process, |current| {
+                // SAFETY: (1, 2) the words of `Slot`.
+                unsafe {
+                    let out = Err(Miss::OutOfRange);
+                    for commit in [Commit::Relaxed, Commit::Release] {
+                        assert_eq!(current.add(slots, WORD, 1, commit), out);
+                        assert_eq!(current.compare_and_store(slots, WORD, 0, 1, commit), out);
+                        let popped = current.pop(slots, HEAD, null_mut(), NEXT, commit);
+                        assert_eq!(popped, Err(Miss::OutOfRange));
+                    }
+                }
+            });
+        });
+    });
+    assert!(storage.iter().all(|slot| slot.word.load(Relaxed) == 0));
+}
+
+#[test]
+fn without_the_word_of_the_kernel_layer_nothing_runs() {
+    let process = Process::new();
+    process.init(Config::new(None, None)).expect("once");
+    let area = Area::new();
+    // SAFETY: (1) nothing is registered; (2) it is none.
+    assert!(unsafe { process.current::<CpuId>(&area) }.is_none());
+}

@@ -1,0 +1,117 @@
+//! Who may run critical sections, in every state of a thread, and what asking costs.
+
+mod fake;
+
+use fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_7_1};
+use fake::{Answers, Call, Foreign, Generation, Machine, PLAIN, run};
+use rseq_rt::percpu::{CpuId, Index, MmCid, Sections};
+use rseq_rt::{Area, Config, Errno, Process};
+
+fn may<I: Index>(process: &Process<&Machine>, area: &Area) -> bool {
+    // SAFETY: Process::current (1) the area of the thread that the machine is on; (2) used for nothing.
+    unsafe { process.current::<I>(area) }.is_some()
+}
+
+fn both(process: &Process<&Machine>, area: &Area) -> (bool, bool) {
+    (may::<CpuId>(process, area), may::<MmCid>(process, area))
+}
+
+/// A life of the first thread: whether it may at each of its stations.
+fn life(generation: Generation, configure: fn(Config) -> Config, expected: (bool, bool)) {
+    const NO: (bool, bool) = (false, false);
+    run(generation, PLAIN, configure, |_, process, [area, _]| {
+        assert_eq!(both(process, area), NO, "unregistered");
+        // SAFETY: on_thread_create (1, 2, 3): the only thread's.
+        let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+        assert_eq!(both(process, area), NO, "nobody has asked for sections");
+        process.allow_sections();
+        assert_eq!(both(process, area), expected, "{}", generation.name);
+        // SAFETY: Thread::current (1): used for nothing.
+        assert_eq!(unsafe { thread.current::<CpuId>() }.is_some(), expected.0);
+        let lent = thread.lend();
+        assert_eq!(both(process, area), NO, "lent");
+        lent.end();
+        assert_eq!(both(process, area), expected, "after the loan");
+        let _gone = thread.on_exit_release().expect("released");
+        assert_eq!(both(process, area), NO, "exiting");
+    });
+}
+
+/// On aarch64 the fake machine has to say a version that is trusted.
+const TRUSTED: bool = !cfg!(target_arch = "aarch64");
+
+#[test]
+fn every_station_of_a_life() {
+    life(LINUX_4_18, |config| config, (TRUSTED, false));
+    life(LINUX_6_3, |config| config, (TRUSTED, TRUSTED));
+    life(LINUX_7_1, |config| config, (TRUSTED, TRUSTED));
+    life(LINUX_7_1, Config::legacy_length, (TRUSTED, TRUSTED));
+    life(LINUX_7_1, Config::disabled, (false, false));
+}
+
+#[test]
+fn a_thread_without_rseq_may_not() {
+    for answers in [
+        Answers::refusing(Call::Rseq, 1, Errno::NOSYS),
+        Answers::refusing(Call::Rseq, 1, Errno::PERM),
+        Answers::pretending(1),
+        Answers::with_foreign(Foreign::Hidden),
+    ] {
+        run(
+            LINUX_7_1,
+            answers,
+            |config| config,
+            |_, process, [area, _]| {
+                process.allow_sections();
+                // SAFETY: on_thread_create (1, 2, 3): the only thread's.
+                let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+                assert_eq!(both(process, area), (false, false), "{answers:?}");
+                let _kept = thread.on_exit_keep();
+            },
+        );
+    }
+}
+
+#[test]
+fn a_thread_of_a_visible_libc_may() {
+    let answers = Answers::with_foreign(Foreign::Visible);
+    run(
+        LINUX_7_1,
+        answers,
+        |config| config,
+        |_, process, [area, _]| {
+            process.allow_sections();
+            // SAFETY: on_thread_create (1, 2, 3): the only thread's, and the libc's.
+            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+            assert_eq!(both(process, area).0, TRUSTED);
+            let lent = thread.lend();
+            assert_eq!(both(process, area), (false, false), "lent");
+            lent.end();
+            let _kept = thread.on_exit_keep();
+            assert_eq!(both(process, area), (false, false), "exiting");
+        },
+    );
+}
+
+#[test]
+fn asking_costs_a_call_where_a_kernel_is_known_bad() {
+    run(
+        LINUX_7_1,
+        PLAIN,
+        |config| config,
+        |machine, process, [area, _]| {
+            // SAFETY: on_thread_create (1, 2, 3): the only thread's.
+            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+            let count = || machine.counts().iter().sum::<u32>();
+            let before = count();
+            assert_eq!(process.sections(), Sections::NotAsked);
+            let sections = process.allow_sections();
+            let asked = count() - before;
+            assert_eq!(asked, u32::from(cfg!(target_arch = "aarch64")));
+            assert_eq!(process.sections(), sections);
+            both(process, area);
+            assert_eq!(count() - before, asked, "a look is no call");
+            let _kept = thread.on_exit_keep();
+        },
+    );
+}

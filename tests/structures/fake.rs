@@ -1,0 +1,310 @@
+//! Sections that can be aborted at each step, and a kernel whose fence aborts them.
+
+use std::ptr::with_exposed_provenance;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+use rseq_rt::Errno;
+use rseq_rt::percpu::{CpuId, Miss, RESTARTS, Slots};
+use rseq_rt::structures::{CpuSet, Local, Membarrier};
+
+use crate::world::{Event, World};
+
+/// One actor, as the structures see it.
+#[derive(Clone, Copy)]
+pub struct Fake<'w> {
+    pub world: &'w World,
+    pub me: usize,
+    /// What a signal handler of this actor does, at most once.
+    pub handler: Option<&'w (dyn Fn(Fake<'w>) + Sync)>,
+    /// Sections that no kernel knows of: the broken variant of an unregistered thread that uses the slots.
+    pub unprotected: bool,
+    /// It may run no section.
+    pub unregistered: bool,
+}
+
+/// The section was aborted.
+struct Aborted;
+
+enum End {
+    Aborted,
+    Miss(Miss),
+}
+
+impl From<Aborted> for End {
+    fn from(Aborted: Aborted) -> Self {
+        Self::Aborted
+    }
+}
+
+const DIFFERS: End = End::Miss(Miss::Differs);
+
+fn word<T>(slot: &T, offset: usize) -> &AtomicUsize {
+    let at = std::ptr::from_ref(slot).cast::<u8>().wrapping_add(offset);
+    // SAFETY: the structures name words of their slots, and `slot` is one.
+    unsafe { &*at.cast() }
+}
+
+impl<'w> Fake<'w> {
+    pub fn new(world: &'w World, me: usize) -> Self {
+        Self {
+            world,
+            me,
+            handler: None,
+            unprotected: false,
+            unregistered: false,
+        }
+    }
+
+    fn pause(self) {
+        if self.world.step(self.me) == Event::Handler
+            && let Some(handler) = self.handler
+        {
+            handler(Self {
+                handler: None,
+                ..self
+            });
+        }
+    }
+
+    fn step(self) -> Result<(), Aborted> {
+        self.pause();
+        if self.world.goes_on(self.me) || self.unprotected {
+            Ok(())
+        } else {
+            Err(Aborted)
+        }
+    }
+
+    fn section<T: Sync, R>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        steps: impl Fn(&T) -> Result<R, End>,
+    ) -> Result<R, Miss> {
+        if self.unregistered {
+            return Err(Miss::OutOfRange);
+        }
+        for _ in 0..=RESTARTS {
+            self.pause();
+            self.world.enter(self.me);
+            let once = || {
+                self.step()?;
+                let slot = slots.get(self.world.cpu(self.me));
+                steps(slot.ok_or(End::Miss(Miss::OutOfRange))?)
+            };
+            let end = once();
+            self.world.leave(self.me);
+            match end {
+                Ok(result) => return Ok(result),
+                Err(End::Miss(miss)) => return Err(miss),
+                Err(End::Aborted) => {}
+            }
+        }
+        Err(Miss::Aborted)
+    }
+}
+
+// SAFETY: Local (1): the pseudo-code of the operations, one step a line.
+unsafe impl Local<CpuId> for Fake<'_> {
+    fn index(self) -> Option<usize> {
+        self.pause();
+        (!self.unregistered).then(|| self.world.cpu(self.me))
+    }
+
+    unsafe fn add<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        at: usize,
+        value: usize,
+    ) -> Result<(), Miss> {
+        self.section(slots, |slot| {
+            // Two steps, as on CPUs that add in registers.
+            let before = word(slot, at).load(SeqCst);
+            self.step()?;
+            word(slot, at).store(before.wrapping_add(value), SeqCst);
+            Ok(())
+        })
+    }
+
+    unsafe fn compare_two_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (at, expect): (usize, usize),
+        (second, expect_second): (usize, usize),
+        new: usize,
+    ) -> Result<(), Miss> {
+        self.section(slots, |slot| {
+            if word(slot, at).load(SeqCst) != expect {
+                return Err(DIFFERS);
+            }
+            self.step()?;
+            if word(slot, second).load(SeqCst) != expect_second {
+                return Err(DIFFERS);
+            }
+            self.step()?;
+            word(slot, at).store(new, SeqCst);
+            Ok(())
+        })
+    }
+
+    unsafe fn compare_store_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (at, expect): (usize, usize),
+        (second, value): (usize, usize),
+        new: usize,
+    ) -> Result<(), Miss> {
+        self.section(slots, |slot| {
+            if word(slot, at).load(SeqCst) != expect {
+                return Err(DIFFERS);
+            }
+            self.step()?;
+            word(slot, second).store(value, SeqCst);
+            self.step()?;
+            word(slot, at).store(new, SeqCst);
+            Ok(())
+        })
+    }
+
+    unsafe fn compare_link_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (at, expect): (usize, usize),
+        link: *const AtomicUsize,
+        new: usize,
+    ) -> Result<(), Miss> {
+        self.section(slots, |slot| {
+            if word(slot, at).load(SeqCst) != expect {
+                return Err(DIFFERS);
+            }
+            self.step()?;
+            // SAFETY: the list's alone.
+            unsafe { &*link }.store(expect, SeqCst);
+            self.step()?;
+            word(slot, at).store(new, SeqCst);
+            Ok(())
+        })
+    }
+
+    unsafe fn pop<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        at: usize,
+        empty: usize,
+        link: usize,
+    ) -> Result<usize, Miss> {
+        self.section(slots, |slot| {
+            let head = word(slot, at).load(SeqCst);
+            if head == empty {
+                return Err(DIFFERS);
+            }
+            self.step()?;
+            let next = with_exposed_provenance::<AtomicUsize>(head.wrapping_add(link));
+            // SAFETY: readable while the slot holds `head`, and else this section was aborted.
+            let next = unsafe { &*next }.load(SeqCst);
+            self.step()?;
+            word(slot, at).store(next, SeqCst);
+            Ok(head)
+        })
+    }
+
+    unsafe fn compare_copy_and_store<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        (at, expect): (usize, usize),
+        offset: usize,
+        source: &[u8],
+        new: usize,
+    ) -> Result<(), Miss> {
+        self.section(slots, |slot| {
+            if word(slot, at).load(SeqCst) != expect {
+                return Err(DIFFERS);
+            }
+            for (n, &byte) in source.iter().enumerate() {
+                self.step()?;
+                let to = std::ptr::from_ref(slot).cast::<u8>().cast_mut();
+                // SAFETY: in the slot, in a cell, and nobody's while the word is `expect`.
+                unsafe { to.add(offset + n).write(byte) };
+            }
+            self.step()?;
+            word(slot, at).store(new, SeqCst);
+            Ok(())
+        })
+    }
+
+    fn between(self) {
+        self.pause();
+    }
+}
+
+/// The kernel of one actor: its fences, and its way to another CPU.
+#[derive(Clone, Copy)]
+pub struct Kernel<'w> {
+    pub world: &'w World,
+    pub me: usize,
+    /// What membarrier(2) answers to the fence.
+    pub answer: Result<(), Errno>,
+    /// What sched_setaffinity(2) answers.
+    pub moves: Result<(), Errno>,
+}
+
+impl<'w> Kernel<'w> {
+    pub fn new(world: &'w World, me: usize) -> Self {
+        Self {
+            world,
+            me,
+            answer: Ok(()),
+            moves: Ok(()),
+        }
+    }
+}
+
+// SAFETY: Membarrier (1), but for the worlds whose fence does nothing, which the tests of that want.
+unsafe impl Membarrier for Kernel<'_> {
+    fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), Errno> {
+        // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ
+        if command == 256 {
+            return self.answer;
+        }
+        assert_eq!((command, flags), (128, 1), "the fence of one CPU");
+        self.world.step(self.me);
+        self.answer?;
+        self.world.fence(self.me, Some(cpu as usize));
+        self.world.step(self.me);
+        Ok(())
+    }
+
+    fn affinity(&self) -> Result<CpuSet, Errno> {
+        Ok(CpuSet::default())
+    }
+
+    fn set_affinity(&self, cpus: &CpuSet) -> Result<(), Errno> {
+        self.world.step(self.me);
+        self.moves?;
+        // To the CPU: whoever is there is preempted. And back, where nobody need be.
+        if cpus[0] != 0 {
+            let cpu = cpus[0].trailing_zeros() as usize;
+            self.world.fence(self.me, Some(cpu));
+        }
+        self.world.step(self.me);
+        Ok(())
+    }
+}
+
+/// The kernel when all actors are gone: there is nothing to abort.
+pub struct Alone;
+
+// SAFETY: Membarrier (1): as said.
+unsafe impl Membarrier for Alone {
+    fn membarrier(&self, _: u32, _: u32, _: u32) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn affinity(&self) -> Result<CpuSet, Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    fn set_affinity(&self, _: &CpuSet) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+}
