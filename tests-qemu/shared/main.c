@@ -11,6 +11,8 @@
  *     r=STATE                  the reader: live (the thread's area), none (size 0), early (as r=live, in its constructor)
  *     threads:XY               threads that ensure through X and Y, each of them first in half of them
  *     once:XY                  after X, ensure through Y makes no rseq(2)
+ *     fork:XY                  the child is registered as its parent was, and so are the child's threads
+ *     split:XY                 X and Y are strangers: whoever comes first on a thread has it, the other goes without
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -54,16 +56,14 @@ static const struct reader *reader(void)
 	return found;
 }
 
-static int state_called(const char *name)
-{
-	static const char *const names[] = { "unregistered", "registered", "libc", "taken", "without" };
-	int i;
-	for (i = 0; i < 5; i++)
-		if (strcmp(name, names[i]) == 0)
-			return i < 4 ? i : RSEQ_RT_UNAVAILABLE;
-	fprintf(stderr, "no state %s\n", name);
-	exit(2);
-}
+/* Why a thread goes without, the owner tells: somebody unseen, or nobody. */
+static const struct { const char *name; int state, owner; } states[] = {
+	{ "unregistered", RSEQ_RT_UNREGISTERED, -1 },
+	{ "registered", RSEQ_RT_REGISTERED, RSEQ_RT_OWNER_RUNTIME },
+	{ "libc", RSEQ_RT_REGISTERED_BY_LIBC, RSEQ_RT_OWNER_LIBC },
+	{ "taken", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_LIBC },
+	{ "without", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_NOBODY },
+};
 
 /* The calling thread moves to every CPU and compares. */
 static void on_every_cpu(int (*cpu)(void))
@@ -125,6 +125,21 @@ static void read_through(const char *expected)
 	on_every_cpu(it->cpu);
 	if (strcmp(expected, "early") == 0)
 		CHECK_IS(*it->size_in_constructor, it->size());
+}
+
+static void ensure_called(int letter, const char *name)
+{
+	size_t i;
+	for (i = 0; i < sizeof states / sizeof *states; i++) {
+		if (strcmp(name, states[i].name) != 0)
+			continue;
+		ensure(letter, states[i].state);
+		if (states[i].owner >= 0)
+			CHECK_IS(lib(letter)->owner(), states[i].owner);
+		return;
+	}
+	fprintf(stderr, "no state %s\n", name);
+	exit(2);
 }
 
 static const char *pair;
@@ -198,6 +213,53 @@ static void once(const char *letters)
 	}
 	CHECK_IS(waitpid(child, &status, 0), child);
 	CHECK_IS(status, 0);
+}
+
+static void forked(const char *letters)
+{
+	int status = -1, state = lib(letters[0])->state();
+	pid_t child;
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		CHECK_IS(kernel_has_none(), 0);
+		ensure(letters[1], state);
+		threads(letters);
+		_exit(failures != 0);
+	}
+	CHECK_IS(waitpid(child, &status, 0), child);
+	CHECK_IS(status, 0);
+	ensure(letters[0], state);
+}
+
+/* Alone on its thread. */
+static void *decider(void *argument)
+{
+	ensure(pair[__atomic_fetch_add(&number_of_threads, 1, __ATOMIC_RELAXED) & 1], RSEQ_RT_REGISTERED);
+	return argument;
+}
+
+static void *stranger(void *argument)
+{
+	int turned = __atomic_fetch_add(&number_of_threads, 1, __ATOMIC_RELAXED) & 1;
+	int first = pair[turned], second = pair[!turned];
+	ensure(first, RSEQ_RT_REGISTERED);
+	ensure(second, RSEQ_RT_UNAVAILABLE);
+	ensure(first, RSEQ_RT_REGISTERED);
+	CHECK(!kernel_has_none());
+	return argument;
+}
+
+static void split(const char *letters)
+{
+	pthread_t thread;
+	int i;
+	pair = letters;
+	for (i = 0; i < 64; i++) {
+		/* Both decide for the process on threads of their own, or the second would never try. */
+		CHECK_IS(pthread_create(&thread, NULL, i < 2 ? decider : stranger, NULL), 0);
+		CHECK_IS(pthread_join(thread, NULL), 0);
+	}
 }
 
 /* Whose the table is, by the file that holds it. */
@@ -278,10 +340,14 @@ static void step(char *word)
 		threads(colon + 1);
 	else if (strncmp(word, "once:", 5) == 0)
 		once(colon + 1);
+	else if (strncmp(word, "fork:", 5) == 0)
+		forked(colon + 1);
+	else if (strncmp(word, "split:", 6) == 0)
+		split(colon + 1);
 	else if (strncmp(word, "r=", 2) == 0)
 		read_through(word + 2);
 	else if (word[1] == '=')
-		ensure(word[0], state_called(word + 2));
+		ensure_called(word[0], word + 2);
 	else if (word[1] == '~')
 		CHECK(lib(word[0])->table == lib(word[2])->table);
 	else if (word[1] == '!')

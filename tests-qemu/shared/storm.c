@@ -2,6 +2,7 @@
  * Detached threads that use a library and end, whose memory the libc unmaps or reuses as it likes: storm COUNT HOW
  *     use     ensure, read the CPU, end
  *     again   and ask again from a TSD destructor, in every round: in the last one after the library has let go
+ *     refused ensure, and enter a sandbox that refuses rseq(2) from then on
  *     late    ask for the first time from a TSD destructor in the last round
  * A timer's signal reads the CPU on whatever thread it hits. The status is 1 if something was wrong.
  */
@@ -19,12 +20,13 @@
 #include "../capi/check.h"
 #include "lib.h"
 #include "rseq_rt.h"
+#include "trap.h"
 
 int failures;
 
 extern const struct lib lib_a;
 
-enum { USE, AGAIN, LATE };
+enum { USE, AGAIN, REFUSED, LATE };
 static int how, started, ended, registered, expected;
 static pthread_key_t key;
 
@@ -56,7 +58,9 @@ static void *life(void *argument)
 		__atomic_add_fetch(&registered, lib_a.area() != NULL, __ATOMIC_RELAXED);
 	}
 	CHECK(lib_a.cpu() >= 0);
-	if (how == USE)
+	if (how == REFUSED)
+		refuse_rseq();
+	if (how == USE || how == REFUSED)
 		__atomic_add_fetch(&ended, 1, __ATOMIC_RELAXED);
 	else
 		CHECK_IS(pthread_setspecific(key, (void *)1), 0);
@@ -79,13 +83,15 @@ static int tasks(void)
 
 int main(int count, char **words)
 {
+	static const char *const hows[] = { "use", "again", "refused" };
 	struct itimerval often = { { 0, 500 }, { 0, 500 } };
 	struct sigaction action;
 	pthread_attr_t detached;
 	int wanted = count > 1 ? atoi(words[1]) : 0;
 	if (wanted < 1 || count != 3)
 		return 2;
-	how = strcmp(words[2], "use") == 0 ? USE : strcmp(words[2], "again") == 0 ? AGAIN : LATE;
+	for (how = USE; how < LATE && strcmp(words[2], hows[how]) != 0; how++)
+		;
 	expected = lib_a.ensure();
 	/* After the library's, so that its turn comes later in every round. */
 	pthread_key_create(&key, last_words);

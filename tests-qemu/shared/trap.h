@@ -1,10 +1,13 @@
-/* Counts the rseq(2) calls of one thread, and refuses them: as a sandbox that comes late. */
+/* Filters that come late, on the calling thread. */
 #ifndef TRAP_H
 #define TRAP_H
 
 extern int trapped;
 
-/* From now on, on the calling thread. */
+/* Its rseq(2) calls are counted, and not made. */
 void trap_rseq(void);
+
+/* Its rseq(2) calls are refused with EPERM. */
+void refuse_rseq(void);
 
 #endif

@@ -65,7 +65,12 @@ impl Workshop {
         for (file, sources, links) in PROGRAMS {
             self.link(file, &["-rdynamic"], sources, links)?;
         }
-        self.link("storm-static", &["-static"], &["storm.c", "form"], &[])
+        self.link(
+            "storm-static",
+            &["-static"],
+            &["storm.c", "trap.c", "form"],
+            &[],
+        )
     }
 
     /// What another machine's compiler and linker are asked for.

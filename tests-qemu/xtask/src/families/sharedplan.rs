@@ -109,4 +109,4 @@ pub const PROGRAMS: [(&str, &[&str], &[&str]); 17] = [
 ];
 
 const MAIN: &[&str] = &["main.c", "trap.c"];
-const STORM: &[&str] = &["storm.c"];
+const STORM: &[&str] = &["storm.c", "trap.c"];
