@@ -17,10 +17,8 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,46 +62,6 @@ static const struct { const char *name; int state, owner; } states[] = {
 	{ "taken", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_LIBC },
 	{ "without", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_NOBODY },
 };
-
-/* The calling thread moves to every CPU and compares. */
-static void on_every_cpu(int (*cpu)(void))
-{
-	cpu_set_t all, one;
-	int number;
-	sched_getaffinity(0, sizeof all, &all);
-	for (number = 0; number < CPU_SETSIZE; number++) {
-		if (!CPU_ISSET(number, &all))
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(number, &one);
-		CHECK_IS(sched_setaffinity(0, sizeof one, &one), 0);
-		CHECK_IS(cpu(), number);
-	}
-	sched_setaffinity(0, sizeof all, &all);
-}
-
-static int raw_rseq(const void *area, unsigned length, int flags)
-{
-#if defined __x86_64__
-	unsigned signature = 0x53053053;
-#elif defined __aarch64__
-	unsigned signature = 0xd428bc00;
-#else
-	unsigned signature = 0xf1401073;
-#endif
-	return syscall(SYS_rseq, area, length, flags, signature);
-}
-
-/* Nothing is registered on the calling thread: the kernel takes another area. */
-static int kernel_has_none(void)
-{
-	static __thread struct { unsigned words[16]; } __attribute__((__aligned__(64))) scratch;
-	memset(&scratch, 0, sizeof scratch);
-	if (raw_rseq(&scratch, 32, 0) != 0)
-		return 0;
-	CHECK_IS(raw_rseq(&scratch, 32, 1), 0);
-	return 1;
-}
 
 static void ensure(int letter, int expected)
 {

@@ -1,11 +1,14 @@
 #define _GNU_SOURCE
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include "../capi/check.h"
 #include "trap.h"
 
 /* linux/filter.h and linux/seccomp.h, which a bare musl does not have. */
@@ -59,4 +62,42 @@ void trap_rseq(void)
 void refuse_rseq(void)
 {
 	filter_rseq(RETURN_EPERM);
+}
+
+void on_every_cpu(int (*cpu)(void))
+{
+	cpu_set_t all, one;
+	int number;
+	sched_getaffinity(0, sizeof all, &all);
+	for (number = 0; number < CPU_SETSIZE; number++) {
+		if (!CPU_ISSET(number, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(number, &one);
+		CHECK_IS(sched_setaffinity(0, sizeof one, &one), 0);
+		CHECK_IS(cpu(), number);
+	}
+	sched_setaffinity(0, sizeof all, &all);
+}
+
+int raw_rseq(const void *area, unsigned length, int flags)
+{
+#if defined __x86_64__
+	unsigned signature = 0x53053053;
+#elif defined __aarch64__
+	unsigned signature = 0xd428bc00;
+#else
+	unsigned signature = 0xf1401073;
+#endif
+	return syscall(SYS_rseq, area, length, flags, signature);
+}
+
+int kernel_has_none(void)
+{
+	static __thread struct { unsigned words[16]; } __attribute__((__aligned__(64))) scratch;
+	memset(&scratch, 0, sizeof scratch);
+	if (raw_rseq(&scratch, 32, 0) != 0)
+		return 0;
+	CHECK_IS(raw_rseq(&scratch, 32, 1), 0);
+	return 1;
 }

@@ -99,7 +99,7 @@ const fn dies(libcs: &'static [Libc], case: Case) -> Case {
 /// form that this libc loads late, `{before}` and `{alone}` what a reader sees before anybody registered, and one that
 /// knows the libc alone. The steps themselves are told in `tests-qemu/shared/main.c`.
 #[rustfmt::skip]
-pub const CASES: [Case; 30] = [
+pub const CASES: [Case; 31] = [
     case("needed/a-b", "main-abr", "r={before} a={live} b={live} a~b owner:b:a r=live threads:ab once:ab once:ba fork:ab"),
     case("needed/b-a", "main-bar", "r={before} b={live} a={live} a~b owner:a:b r=live threads:ba once:ab"),
     case("needed/second-comes-first", "main-abr", "b={live} owner:b:a r=live threads:ab"),
