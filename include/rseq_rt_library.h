@@ -25,6 +25,7 @@
  *     linked with           musl           glibc, off           glibc, on
  *     the libc alone        the owner's    glibc's: size 0      glibc's
  *     a library like this   the owner's    the owner's          glibc's, by value
+ * Under a musl that registers and exports them itself they say what that one's say.
  * Who reads them looks at cpu_id too: it is negative on a thread that nobody
  * has registered yet, or no more.
  *
