@@ -33,7 +33,7 @@ static __thread rseq_rt_area area
 #pragma weak __rseq_offset
 #define OFFSET __rseq_offset
 
-static void say_what_glibc_says(void)
+static void say_what_the_libc_says(void)
 {
 }
 
@@ -68,19 +68,29 @@ static void publish(ptrdiff_t offset, unsigned size, unsigned flags)
 	__atomic_store_n(&trio_size, size, __ATOMIC_RELEASE);
 }
 
-static void say_what_glibc_says(void)
+static void say_what_the_libc_says(void)
 {
+	const ptrdiff_t *offset = NULL;
+	const unsigned *size = NULL, *flags = NULL;
 #ifdef __GLIBC__
 	/*
 	 * By their version, whatever stands before them in the scope: this ignores symbols without one. A
 	 * reference to __rseq_size@GLIBC_2.35 would not do: GNU ld quietly resolves it to the definition above.
 	 */
-	const ptrdiff_t *offset = dlvsym(RTLD_DEFAULT, "__rseq_offset", "GLIBC_2.35");
-	const unsigned *size = dlvsym(RTLD_DEFAULT, "__rseq_size", "GLIBC_2.35");
-	const unsigned *flags = dlvsym(RTLD_DEFAULT, "__rseq_flags", "GLIBC_2.35");
+	offset = dlvsym(RTLD_DEFAULT, "__rseq_offset", "GLIBC_2.35");
+	size = dlvsym(RTLD_DEFAULT, "__rseq_size", "GLIBC_2.35");
+	flags = dlvsym(RTLD_DEFAULT, "__rseq_flags", "GLIBC_2.35");
+#else
+	/* A musl that registers: musl knows no versions, and stands last in the scope. By this name it finds itself. */
+	void *libc = dlopen("libc.so", RTLD_NOW | RTLD_NOLOAD);
+	if (libc) {
+		offset = dlsym(libc, "__rseq_offset");
+		size = dlsym(libc, "__rseq_size");
+		flags = dlsym(libc, "__rseq_flags");
+	}
+#endif
 	if (offset && size && flags && *size != 0)
 		publish(*offset, *size, *flags);
-#endif
 }
 
 static void export_area(void)
@@ -203,5 +213,5 @@ const struct rseq_rt_library rseq_rt_library_v1 = {
 /* Now, so that who depends on this library never reads 0 where glibc owns. The rest waits until it is wanted. */
 __attribute__((__constructor__)) static void start(void)
 {
-	say_what_glibc_says();
+	say_what_the_libc_says();
 }

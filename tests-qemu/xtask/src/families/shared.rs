@@ -86,13 +86,18 @@ impl Family for Shared {
         let Some((arch, cell, tests)) = wanted_here(selection) else {
             return jobs;
         };
-        for musl in [true, false] {
-            let is_of_it = |test: &&String| test.starts_with("musl/") == musl;
+        // Both kinds of glibc are one build.
+        for (libc, prefix) in [
+            (Libc::Musl, "musl/"),
+            (Libc::MuslOn, "musl-on/"),
+            (Libc::GlibcOff, "glibc"),
+        ] {
+            let is_of_it = |test: &&String| test.starts_with(prefix);
             let tests: Vec<String> = tests.iter().filter(is_of_it).cloned().collect();
             if !tests.is_empty() {
                 let cell = cell.clone();
-                let title = format!("libraries under {}", if musl { "musl" } else { "glibc" });
-                let work = move || here(lab, arch, musl, &cell, &tests);
+                let title = format!("libraries under {}", prefix.trim_end_matches('/'));
+                let work = move || here(lab, arch, libc, &cell, &tests);
                 add(title, Box::new(work));
             }
         }
@@ -120,7 +125,7 @@ fn wanted_here(selection: &Selection) -> Option<(Arch, Cell, Vec<String>)> {
     for libc in Libc::ALL {
         let cases = CASES.iter().filter(|case| case.libcs.contains(&libc));
         tests.extend(cases.map(|case| test_name(libc, case.test)));
-        if libc != Libc::GlibcOn {
+        if !libc.owns() {
             tests.push(test_name(libc, ELSEWHERE[0]));
         }
     }
@@ -144,9 +149,9 @@ fn failed(why: impl std::fmt::Display) -> Failure {
     (Verdict::Failed(why.to_string()), String::new())
 }
 
-fn here(lab: &Lab, arch: Arch, musl: bool, cell: &Cell, tests: &[String]) -> Vec<Outcome> {
+fn here(lab: &Lab, arch: Arch, libc: Libc, cell: &Cell, tests: &[String]) -> Vec<Outcome> {
     let built =
-        Workshop::open(lab, arch, musl).and_then(|workshop| workshop.build().map(|()| workshop));
+        Workshop::open(lab, arch, libc).and_then(|workshop| workshop.build().map(|()| workshop));
     let judge = |test: &String| {
         let workshop = built.as_ref().map_err(Clone::clone)?;
         let (libc, name) = test.split_once('/').unwrap_or(("", test));
@@ -199,7 +204,7 @@ fn elsewhere(lab: &Lab, arch: Arch, tests: &[&str]) -> Vec<Outcome> {
             let why = format!("{} is not installed", libc_of(arch));
             return Err((Verdict::Missing(why), String::new()));
         }
-        let workshop = Workshop::open(lab, arch, false)?;
+        let workshop = Workshop::open(lab, arch, Libc::GlibcOff)?;
         workshop.build_for_elsewhere().map(|()| workshop)
     };
     let built = open();

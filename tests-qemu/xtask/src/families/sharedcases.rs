@@ -5,25 +5,38 @@
 pub enum Libc {
     /// Registers nothing.
     Musl,
+    /// The musl that `cargo xtask musl` makes.
+    MuslOn,
     /// glibc with its registration off.
     GlibcOff,
     /// glibc as it comes.
     GlibcOn,
 }
 
-use Libc::{GlibcOff, GlibcOn, Musl};
+use Libc::{GlibcOff, GlibcOn, Musl, MuslOn};
 
 impl Libc {
     /// All of them.
-    pub const ALL: [Self; 3] = [Musl, GlibcOff, GlibcOn];
+    pub const ALL: [Self; 4] = [Musl, MuslOn, GlibcOff, GlibcOn];
 
     /// The first part of its tests' names.
     pub fn name(self) -> &'static str {
         match self {
             Musl => "musl",
+            MuslOn => "musl-on",
             GlibcOff => "glibc-off",
             GlibcOn => "glibc-on",
         }
+    }
+
+    /// Whether it is a musl.
+    pub fn is_musl(self) -> bool {
+        matches!(self, Musl | MuslOn)
+    }
+
+    /// Whether it registers rseq itself.
+    pub fn owns(self) -> bool {
+        matches!(self, MuslOn | GlibcOn)
     }
 
     /// The tunable that makes it so; musl does not look at it.
@@ -35,6 +48,8 @@ impl Libc {
     fn spell(self, step: &str, folder: &str) -> String {
         let [live, late, kind, before, alone] = match self {
             Musl => ["registered", "taken", "-dynamic", "none", "live"],
+            // Without versions, a reader that starts before the library reads the 0 of its variables.
+            MuslOn => ["libc", "libc", "-dynamic", "early", "live"],
             GlibcOff => ["registered", "taken", "", "none", "none"],
             GlibcOn => ["libc", "libc", "", "early", "early"],
         };

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::cprogram::{finish, tool};
+use super::sharedcases::Libc;
 use super::sharedplan::{LIBRARIES, Library, OBJECTS, PROGRAMS};
 use crate::arch::Arch;
 use crate::lab::Lab;
-use crate::outcome::Verdict;
+use crate::musl::Variant;
+use crate::outcome::{Trouble, Verdict};
 use crate::staticlib::{self, Plan};
 
 /// What went wrong, and what was said on the way.
@@ -17,8 +19,10 @@ pub type Failure = (Verdict, String);
 pub struct Workshop {
     /// The CPU.
     pub arch: Arch,
-    /// Whether the libc is musl.
-    pub musl: bool,
+    /// The libc.
+    pub libc: Libc,
+    /// Its compiler.
+    gcc: String,
     /// Where everything is built.
     pub out: PathBuf,
     /// What `cargo xtask staticlib` made.
@@ -28,18 +32,29 @@ pub struct Workshop {
 
 impl Workshop {
     /// A place to build in, and the archive.
-    pub fn open(lab: &Lab, arch: Arch, musl: bool) -> Result<Self, Failure> {
-        let libc = if musl { "musl" } else { "glibc" };
-        let out = lab.root.join(format!("target/shared/{arch}-{libc}"));
+    pub fn open(lab: &Lab, arch: Arch, libc: Libc) -> Result<Self, Failure> {
+        let missing = |why: Trouble| (why.verdict(true), String::new());
+        let gcc = match libc {
+            Libc::Musl => "musl-gcc".to_owned(),
+            Libc::MuslOn => {
+                let musl = lab.musl(arch, Variant::Hooked).map_err(missing)?;
+                musl.join("bin/musl-gcc").display().to_string()
+            }
+            _ if Arch::host() == Some(arch) => "gcc".to_owned(),
+            _ => arch.cross_linker(),
+        };
+        let out = lab
+            .root
+            .join(format!("target/shared/{arch}-{}", libc.name()));
         let fail = |why: std::io::Error| (Verdict::Failed(why.to_string()), String::new());
         std::fs::create_dir_all(&out).map_err(fail)?;
         let capi = lab.root.join(format!("target/capi/{arch}-plain/out"));
         let plan = Plan { arch, trio: false };
-        staticlib::build(&lab.root, plan, &capi, lab.install, &lab.progress)
-            .map_err(|why| (why.verdict(true), String::new()))?;
+        staticlib::build(&lab.root, plan, &capi, lab.install, &lab.progress).map_err(missing)?;
         Ok(Self {
             arch,
-            musl,
+            libc,
+            gcc,
             out,
             capi,
             sources: lab.root.join("tests-qemu/shared"),
@@ -50,7 +65,7 @@ impl Workshop {
     pub fn build(&self) -> Result<(), Failure> {
         for library in &LIBRARIES {
             // Each libc has the one form that it can load late.
-            if self.musl || !library.file.ends_with("-dynamic.so") {
+            if self.libc.is_musl() || !library.file.ends_with("-dynamic.so") {
                 self.library(library)?;
             }
         }
@@ -86,13 +101,8 @@ impl Workshop {
 
     /// The compiler of this libc.
     pub fn compiler(&self) -> Result<Command, Failure> {
-        let name = match (self.musl, Arch::host() == Some(self.arch)) {
-            (true, _) => "musl-gcc".to_owned(),
-            (false, true) => "gcc".to_owned(),
-            (false, false) => self.arch.cross_linker(),
-        };
         let missing = |why| (why, String::new());
-        let mut compiler = tool(&name).map_err(missing)?;
+        let mut compiler = tool(&self.gcc).map_err(missing)?;
         compiler
             .args([
                 "-std=gnu99",
