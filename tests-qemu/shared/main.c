@@ -13,6 +13,8 @@
  *     once:XY                  after X, ensure through Y makes no rseq(2)
  *     fork:XY                  the child is registered as its parent was, and so are the child's threads
  *     split:XY                 X and Y are strangers: whoever comes first on a thread has it, the other goes without
+ *     hidden                   from here on this thread's owner is one that nobody can see
+ *     beside:X                 X on a thread that such an owner has, in a process where X is at work
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -220,6 +222,23 @@ static void split(const char *letters)
 	}
 }
 
+/* X owns other threads of the process. */
+static void *beside(void *letter)
+{
+	CHECK_IS(hidden_owner(), 0);
+	ensure(*(const char *)letter, RSEQ_RT_UNAVAILABLE);
+	return NULL;
+}
+
+static void beside_hidden(const char *letter)
+{
+	pthread_t thread;
+	int state = lib(*letter)->state();
+	CHECK_IS(pthread_create(&thread, NULL, beside, (void *)letter), 0);
+	CHECK_IS(pthread_join(thread, NULL), 0);
+	ensure(*letter, state);
+}
+
 /* Whose the table is, by the file that holds it. */
 static void owner(int letter, const char *expected)
 {
@@ -302,6 +321,10 @@ static void step(char *word)
 		forked(colon + 1);
 	else if (strncmp(word, "split:", 6) == 0)
 		split(colon + 1);
+	else if (strcmp(word, "hidden") == 0)
+		CHECK_IS(hidden_owner(), 0);
+	else if (strncmp(word, "beside:", 7) == 0)
+		beside_hidden(colon + 1);
 	else if (strncmp(word, "r=", 2) == 0)
 		read_through(word + 2);
 	else if (word[1] == '=')

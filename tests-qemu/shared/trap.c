@@ -101,3 +101,9 @@ int kernel_has_none(void)
 	CHECK_IS(raw_rseq(&scratch, 32, 1), 0);
 	return 1;
 }
+
+int hidden_owner(void)
+{
+	static __thread struct { unsigned words[8]; } __attribute__((__aligned__(32))) mine = { { 0, -1 } };
+	return raw_rseq(&mine, sizeof mine, 0);
+}

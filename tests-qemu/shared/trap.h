@@ -16,6 +16,9 @@ int raw_rseq(const void *area, unsigned length, int flags);
 /* Nothing is registered: the kernel takes another area. */
 int kernel_has_none(void);
 
+/* Registers as tcmalloc does: 32 bytes, told to nobody, for as long as the thread lives. */
+int hidden_owner(void);
+
 /* Moves to every CPU and compares. */
 void on_every_cpu(int (*cpu)(void));
 

@@ -114,7 +114,7 @@ const fn dies(libcs: &'static [Libc], case: Case) -> Case {
 /// form that this libc loads late, `{before}` and `{alone}` what a reader sees before anybody registered, and one that
 /// knows the libc alone. The steps themselves are told in `tests-qemu/shared/main.c`.
 #[rustfmt::skip]
-pub const CASES: [Case; 31] = [
+pub const CASES: [Case; 33] = [
     case("needed/a-b", "main-abr", "r={before} a={live} b={live} a~b owner:b:a r=live threads:ab once:ab once:ba fork:ab"),
     case("needed/b-a", "main-bar", "r={before} b={live} a={live} a~b owner:a:b r=live threads:ba once:ab"),
     case("needed/second-comes-first", "main-abr", "b={live} owner:b:a r=live threads:ab"),
@@ -135,6 +135,8 @@ pub const CASES: [Case; 31] = [
     case("dlopen/local-beside-needed", "main-a", "a={live} local:{in}/libb{kind}.so b={live} a~b owner:b:a threads:ab"),
     case("dlopen/closed-under-a-thread", "main", "global:{in}/liba{kind}.so outlive:a a={live}"),
     only(&[Musl], case("dlopen/initial-exec-is-refused", "main-a", "a=registered refused:{in}/libb.so a=registered threads:aa")),
+    only(&[Musl, GlibcOff], case("hidden-owner/first", "main-abr", "hidden a=taken b=taken a~b r=none threads:ab a=taken")),
+    only(&[Musl, GlibcOff], case("hidden-owner/on-one-thread", "main-abr", "a={live} beside:a beside:b r=live threads:ab")),
     case("storm/20000-detached", "storm", "20000 use"),
     case("storm/asked-again-in-the-last-destructor", "storm", "2000 again"),
     case("storm/asked-first-in-the-last-destructor", "storm", "2000 late"),
