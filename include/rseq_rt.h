@@ -201,6 +201,8 @@ int rseq_rt_on_thread_exit_keep_masked(rseq_rt_area *area);
  * blocks all signals, unregisters. 0: the kernel writes to it no more.
  * Negative: it may (a filter that came late, say), and the memory must outlive the
  * thread, as after keep. Costs: 2 (mask, unregister).
+ * Not in a stop handler after which somebody else's runtime goes on: signals stay
+ * blocked, and setuid(3) in another thread would wait forever. Block them, call the masked form, restore.
  */
 int rseq_rt_on_thread_exit_release(rseq_rt_area *area);
 

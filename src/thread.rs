@@ -136,6 +136,10 @@ impl<'a, K: Kernel> Thread<'a, K> {
     ///
     /// System calls: 2 (mask, unregister); 1 where nothing was registered; 0 under a foreign owner.
     ///
+    /// Not in the stop handler of a runtime that goes on with this thread: signals stay blocked, and a libc that
+    /// waits for all of its threads to take one (setuid(3)) then waits forever. Block them, call
+    /// [`Self::on_exit_release_masked`], and restore.
+    ///
     /// # Errors
     /// [`NotReleased`]: the kernel may still write to the area (a filter that came in
     /// the middle of the program's life refuses rseq(2), say). The exit is
