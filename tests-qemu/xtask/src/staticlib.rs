@@ -60,17 +60,38 @@ pub fn build(
         .map_err(|why| Trouble::Missing(format!("{why:#}")))?;
     let raw = compile(root, plan, &compiler)?;
     let lib = out.join("lib");
-    let folders = [lib.join("pkgconfig"), out.join("include")];
+    let share = out.join("share/rseq_rt");
+    let folders = [lib.join("pkgconfig"), out.join("include"), share];
     for folder in &folders {
         std::fs::create_dir_all(folder).map_err(|why| broken(folder, why))?;
     }
     let archive = lib.join("librseq_rt.a");
     localize(plan.arch, &raw, &archive)?;
     archive::check(&archive, plan.trio).map_err(Trouble::Broken)?;
-    let header = out.join("include/rseq_rt.h");
-    std::fs::copy(root.join("include/rseq_rt.h"), &header).map_err(|why| broken(&header, why))?;
-    let pc = lib.join("pkgconfig/rseq_rt.pc");
-    std::fs::write(&pc, pkg_config(plan)).map_err(|why| broken(&pc, why))?;
+    let mut files = vec![("include/rseq_rt.h", out.join("include/rseq_rt.h"))];
+    let mut descriptions = vec![("rseq_rt.pc", pkg_config(plan))];
+    // What a shared library compiles in. A libc has hooks instead.
+    if !plan.trio {
+        let header = "include/rseq_rt_library.h";
+        files.push((header, out.join(header)));
+        for from in [
+            "capi/library/rseq_rt_library.c",
+            "capi/library/rseq_rt_library.map",
+        ] {
+            files.push((
+                from,
+                out.join(from.replace("capi/library", "share/rseq_rt")),
+            ));
+        }
+        descriptions.push(("rseq_rt_library.pc", library_pkg_config()));
+    }
+    for (from, to) in files {
+        std::fs::copy(root.join(from), &to).map_err(|why| broken(&to, why))?;
+    }
+    for (name, text) in descriptions {
+        let pc = lib.join("pkgconfig").join(name);
+        std::fs::write(&pc, text).map_err(|why| broken(&pc, why))?;
+    }
     Ok(archive)
 }
 
@@ -179,5 +200,20 @@ fn pkg_config(plan: Plan) -> String {
          Version: {VERSION}\n\
          Cflags: -I${{includedir}}\n\
          Libs: -L${{libdir}} -lrseq_rt{hide}\n"
+    )
+}
+
+/// For a shared library: its source is compiled in, its code stays, its symbols carry their version.
+fn library_pkg_config() -> String {
+    format!(
+        "prefix=${{pcfiledir}}/../..\n\
+         datadir=${{prefix}}/share/rseq_rt\n\
+         source=${{datadir}}/rseq_rt_library.c\n\
+         \n\
+         Name: rseq_rt_library\n\
+         Description: Restartable sequences for a shared library, beside other libraries\n\
+         Version: {VERSION}\n\
+         Requires: rseq_rt\n\
+         Libs: -Wl,-z,nodelete -Wl,--version-script=${{datadir}}/rseq_rt_library.map\n"
     )
 }

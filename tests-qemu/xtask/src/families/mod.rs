@@ -23,6 +23,10 @@ mod ownership;
 mod pigz;
 mod runtimes;
 mod sections;
+mod shared;
+mod sharedcases;
+mod sharedlibs;
+mod sharedplan;
 mod suite;
 
 pub use link::code_sizes;
@@ -113,6 +117,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(musl::Musl),
         Box::new(origin::Origin),
         Box::new(runtimes::Runtimes),
+        Box::new(shared::Shared),
         Box::new(bench::Bench),
         Box::new(demo::Demo),
         Box::new(suite::Suite),

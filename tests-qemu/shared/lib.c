@@ -1,0 +1,30 @@
+/* A library that uses the interface. Compiled once for each name: -DNAME=lib_a. */
+#include "lib.h"
+#include "rseq_rt_library.h"
+
+static int ensure(void)
+{
+	return rseq_rt_library_ensure();
+}
+
+static int state(void)
+{
+	return rseq_rt_library_state();
+}
+
+static int cpu(void)
+{
+	return rseq_rt_library_cpu();
+}
+
+static const void *area(void)
+{
+	return rseq_rt_library_area();
+}
+
+static int owner(void)
+{
+	return rseq_rt_library_owner();
+}
+
+const struct lib NAME = { ensure, state, cpu, area, owner, &rseq_rt_library_v1 };

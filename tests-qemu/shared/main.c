@@ -1,0 +1,350 @@
+/*
+ * Several users of rseq in one process, step by step as the command line says. Each step prints its
+ * verdict; the status is 1 if one failed.
+ *     global:FILE local:FILE   dlopen; FILE is DIR/lib?.so or DIR/lib?-KIND.so, ? its letter from here on
+ *     refused:FILE             this libc does not load it, and says so
+ *     close:X                  dlclose: it stays
+ *     outlive:X                dlclose while a thread lives that X registered; then the thread ends
+ *     X=STATE                  ensure through library X on this thread: registered, libc, taken, without, unregistered
+ *     X~Y X!Y                  they have one owner; they have two
+ *     owner:X:Y owner:X:main   whose code the calls of X reach: that of Y, the program's
+ *     r=STATE                  the reader: live (the thread's area), none (size 0), early (as r=live, in its constructor)
+ *     threads:XY               threads that ensure through X and Y, each of them first in half of them
+ *     once:XY                  after X, ensure through Y makes no rseq(2)
+ *     fork:XY                  the child is registered as its parent was, and so are the child's threads
+ *     split:XY                 X and Y are strangers: whoever comes first on a thread has it, the other goes without
+ *     hidden                   from here on this thread's owner is one that nobody can see
+ *     beside:X                 X on a thread that such an owner has, in a process where X is at work
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../capi/check.h"
+#include "lib.h"
+#include "rseq_rt.h"
+#include "trap.h"
+
+int failures;
+
+static void *handles[128];
+
+static const struct lib *lib(int letter)
+{
+	char name[] = "lib_?";
+	const struct lib *found;
+	name[4] = letter;
+	found = dlsym(handles[letter] ? handles[letter] : RTLD_DEFAULT, name);
+	if (!found) {
+		fprintf(stderr, "no %s\n", name);
+		exit(2);
+	}
+	return found;
+}
+
+static const struct reader *reader(void)
+{
+	const struct reader *found = dlsym(handles['r'] ? handles['r'] : RTLD_DEFAULT, "reader");
+	if (!found) {
+		fprintf(stderr, "no reader\n");
+		exit(2);
+	}
+	return found;
+}
+
+/* Why a thread goes without, the owner tells: somebody unseen, or nobody. */
+static const struct { const char *name; int state, owner; } states[] = {
+	{ "unregistered", RSEQ_RT_UNREGISTERED, -1 },
+	{ "registered", RSEQ_RT_REGISTERED, RSEQ_RT_OWNER_RUNTIME },
+	{ "libc", RSEQ_RT_REGISTERED_BY_LIBC, RSEQ_RT_OWNER_LIBC },
+	{ "taken", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_LIBC },
+	{ "without", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_NOBODY },
+};
+
+static void ensure(int letter, int expected)
+{
+	const struct lib *it = lib(letter);
+	CHECK_IS(it->ensure(), expected);
+	CHECK_IS(it->state(), expected);
+	on_every_cpu(it->cpu);
+	CHECK_IS(it->area() != NULL, expected == RSEQ_RT_REGISTERED || expected == RSEQ_RT_REGISTERED_BY_LIBC);
+}
+
+static void read_through(const char *expected)
+{
+	const struct reader *it = reader();
+	if (strcmp(expected, "none") == 0) {
+		CHECK_IS(it->size(), 0);
+		return;
+	}
+	CHECK(it->size() >= 20);
+	on_every_cpu(it->cpu);
+	if (strcmp(expected, "early") == 0)
+		CHECK_IS(*it->size_in_constructor, it->size());
+}
+
+static void ensure_called(int letter, const char *name)
+{
+	size_t i;
+	for (i = 0; i < sizeof states / sizeof *states; i++) {
+		if (strcmp(name, states[i].name) != 0)
+			continue;
+		ensure(letter, states[i].state);
+		if (states[i].owner >= 0)
+			CHECK_IS(lib(letter)->owner(), states[i].owner);
+		return;
+	}
+	fprintf(stderr, "no state %s\n", name);
+	exit(2);
+}
+
+static const char *pair;
+static int expected_in_threads, number_of_threads, reads_in_threads;
+
+static void *life(void *argument)
+{
+	int turned = __atomic_fetch_add(&number_of_threads, 1, __ATOMIC_RELAXED) & 1;
+	int first = pair[turned], second = pair[!turned];
+	const void *area;
+	if (reads_in_threads && expected_in_threads == RSEQ_RT_REGISTERED)
+		CHECK_IS(reader()->cpu(), -1);
+	if (expected_in_threads == RSEQ_RT_REGISTERED)
+		CHECK(kernel_has_none());
+	ensure(first, expected_in_threads);
+	if (expected_in_threads == RSEQ_RT_REGISTERED)
+		CHECK(!kernel_has_none());
+	area = lib(first)->area();
+	ensure(second, expected_in_threads);
+	CHECK(lib(second)->area() == area);
+	if (reads_in_threads) {
+		CHECK(reader()->area() == area);
+		on_every_cpu(reader()->cpu);
+	}
+	return argument;
+}
+
+static void threads(const char *letters)
+{
+	pthread_t running[8];
+	int round, i;
+	pair = letters;
+	expected_in_threads = lib(letters[0])->state();
+	reads_in_threads = dlsym(handles['r'] ? handles['r'] : RTLD_DEFAULT, "reader") && reader()->size() != 0;
+	for (round = 0; round < 8; round++) {
+		for (i = 0; i < 8; i++)
+			CHECK_IS(pthread_create(&running[i], NULL, life, NULL), 0);
+		for (i = 0; i < 8; i++)
+			CHECK_IS(pthread_join(running[i], NULL), 0);
+	}
+}
+
+static void *counted(void *argument)
+{
+	ensure(pair[0], expected_in_threads);
+	trap_rseq();
+	ensure(pair[1], expected_in_threads);
+	ensure(pair[0], expected_in_threads);
+	CHECK_IS(trapped, 0);
+	/* The trap is one. */
+	raw_rseq(NULL, 0, 0);
+	CHECK_IS(trapped, 1);
+	/* Not by its end: that would be trapped with signals blocked. */
+	_exit(failures != 0);
+	return argument;
+}
+
+static void once(const char *letters)
+{
+	pthread_t thread;
+	pid_t child;
+	int status = -1;
+	pair = letters;
+	expected_in_threads = lib(letters[0])->state();
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		if (pthread_create(&thread, NULL, counted, NULL) == 0)
+			pthread_join(thread, NULL);
+		_exit(1);
+	}
+	CHECK_IS(waitpid(child, &status, 0), child);
+	CHECK_IS(status, 0);
+}
+
+static void forked(const char *letters)
+{
+	int status = -1, state = lib(letters[0])->state();
+	pid_t child;
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		CHECK_IS(kernel_has_none(), 0);
+		ensure(letters[1], state);
+		threads(letters);
+		_exit(failures != 0);
+	}
+	CHECK_IS(waitpid(child, &status, 0), child);
+	CHECK_IS(status, 0);
+	ensure(letters[0], state);
+}
+
+/* Alone on its thread. */
+static void *decider(void *argument)
+{
+	ensure(pair[__atomic_fetch_add(&number_of_threads, 1, __ATOMIC_RELAXED) & 1], RSEQ_RT_REGISTERED);
+	return argument;
+}
+
+static void *stranger(void *argument)
+{
+	int turned = __atomic_fetch_add(&number_of_threads, 1, __ATOMIC_RELAXED) & 1;
+	int first = pair[turned], second = pair[!turned];
+	ensure(first, RSEQ_RT_REGISTERED);
+	ensure(second, RSEQ_RT_UNAVAILABLE);
+	ensure(first, RSEQ_RT_REGISTERED);
+	CHECK(!kernel_has_none());
+	return argument;
+}
+
+static void split(const char *letters)
+{
+	pthread_t thread;
+	int i;
+	pair = letters;
+	for (i = 0; i < 64; i++) {
+		/* Both decide for the process on threads of their own, or the second would never try. */
+		CHECK_IS(pthread_create(&thread, NULL, i < 2 ? decider : stranger, NULL), 0);
+		CHECK_IS(pthread_join(thread, NULL), 0);
+	}
+}
+
+/* X owns other threads of the process. */
+static void *beside(void *letter)
+{
+	CHECK_IS(hidden_owner(), 0);
+	ensure(*(const char *)letter, RSEQ_RT_UNAVAILABLE);
+	return NULL;
+}
+
+static void beside_hidden(const char *letter)
+{
+	pthread_t thread;
+	int state = lib(*letter)->state();
+	CHECK_IS(pthread_create(&thread, NULL, beside, (void *)letter), 0);
+	CHECK_IS(pthread_join(thread, NULL), 0);
+	ensure(*letter, state);
+}
+
+/* Whose the table is, by the file that holds it. */
+static void owner(int letter, const char *expected)
+{
+	char name[] = "lib?";
+	Dl_info where;
+	CHECK(dladdr(lib(letter)->table, &where) != 0);
+	name[3] = expected[0];
+	if (strcmp(expected, "main") == 0)
+		CHECK(strstr(where.dli_fname, "/lib") == NULL);
+	else
+		CHECK(strstr(where.dli_fname, name) != NULL);
+}
+
+static void *load(const char *file, int how)
+{
+	const char *base = strrchr(file, '/');
+	void *handle = dlopen(file, RTLD_NOW | how);
+	if (!handle)
+		fprintf(stderr, "%s\n", dlerror());
+	else
+		handles[(int)base[4]] = handle;
+	return handle;
+}
+
+static void unload(int letter, const char *file)
+{
+	const struct lib *it = lib(letter);
+	int before = it->state();
+	CHECK_IS(dlclose(handles[letter]), 0);
+	CHECK(dlopen(file, RTLD_NOW | RTLD_NOLOAD) != NULL);
+	CHECK_IS(it->ensure(), before);
+	on_every_cpu(it->cpu);
+}
+
+static pthread_barrier_t unloaded;
+
+static void *survivor(void *argument)
+{
+	const struct lib *it = argument;
+	int state = it->ensure();
+	pthread_barrier_wait(&unloaded);
+	pthread_barrier_wait(&unloaded);
+	return (void *)(long)state;
+}
+
+static void outlive(int letter)
+{
+	pthread_t thread;
+	void *state;
+	CHECK_IS(pthread_barrier_init(&unloaded, NULL, 2), 0);
+	CHECK_IS(pthread_create(&thread, NULL, survivor, (void *)lib(letter)), 0);
+	pthread_barrier_wait(&unloaded);
+	CHECK_IS(dlclose(handles[letter]), 0);
+	pthread_barrier_wait(&unloaded);
+	CHECK_IS(pthread_join(thread, &state), 0);
+	CHECK((long)state == RSEQ_RT_REGISTERED || (long)state == RSEQ_RT_REGISTERED_BY_LIBC);
+}
+
+static void step(char *word)
+{
+	static char *file;
+	char *colon = strchr(word, ':');
+	if (strncmp(word, "global:", 7) == 0)
+		CHECK(load(file = colon + 1, RTLD_GLOBAL) != NULL);
+	else if (strncmp(word, "local:", 6) == 0)
+		CHECK(load(file = colon + 1, RTLD_LOCAL) != NULL);
+	else if (strncmp(word, "refused:", 8) == 0)
+		CHECK(load(colon + 1, RTLD_LOCAL) == NULL);
+	else if (strncmp(word, "close:", 6) == 0)
+		unload(colon[1], file);
+	else if (strncmp(word, "outlive:", 8) == 0)
+		outlive(colon[1]);
+	else if (strncmp(word, "owner:", 6) == 0)
+		owner(colon[1], colon + 3);
+	else if (strncmp(word, "threads:", 8) == 0)
+		threads(colon + 1);
+	else if (strncmp(word, "once:", 5) == 0)
+		once(colon + 1);
+	else if (strncmp(word, "fork:", 5) == 0)
+		forked(colon + 1);
+	else if (strncmp(word, "split:", 6) == 0)
+		split(colon + 1);
+	else if (strcmp(word, "hidden") == 0)
+		CHECK_IS(hidden_owner(), 0);
+	else if (strncmp(word, "beside:", 7) == 0)
+		beside_hidden(colon + 1);
+	else if (strncmp(word, "r=", 2) == 0)
+		read_through(word + 2);
+	else if (word[1] == '=')
+		ensure_called(word[0], word + 2);
+	else if (word[1] == '~')
+		CHECK(lib(word[0])->table == lib(word[2])->table);
+	else if (word[1] == '!')
+		CHECK(lib(word[0])->table != lib(word[2])->table);
+	else
+		CHECK(!"a step that is known");
+}
+
+int main(int count, char **words)
+{
+	int i;
+	for (i = 1; i < count; i++) {
+		int before = failures;
+		step(words[i]);
+		printf("%s: %s\n", words[i], failures == before ? "passed" : "failed");
+		fflush(stdout);
+	}
+	return failures != 0 || count == 1;
+}

@@ -1,0 +1,5 @@
+/* Exports the three names without a version, as a library does that has not thought of glibc's. */
+#include <stddef.h>
+
+ptrdiff_t __rseq_offset;
+unsigned int __rseq_size, __rseq_flags;

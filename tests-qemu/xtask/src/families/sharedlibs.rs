@@ -1,0 +1,226 @@
+//! Libraries that bring rseq along, readers that do not, programs that load them: what is built for the family `shared`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::cprogram::{finish, tool};
+use super::sharedcases::Libc;
+use super::sharedplan::{LIBRARIES, Library, OBJECTS, PROGRAMS};
+use crate::arch::Arch;
+use crate::lab::Lab;
+use crate::musl::Variant;
+use crate::outcome::{Trouble, Verdict};
+use crate::staticlib::{self, Plan};
+
+/// What went wrong, and what was said on the way.
+pub type Failure = (Verdict, String);
+
+/// A libc, chosen by its compiler, and the archive for its CPU.
+pub struct Workshop {
+    /// The CPU.
+    pub arch: Arch,
+    /// The libc.
+    pub libc: Libc,
+    /// Its compiler.
+    gcc: String,
+    /// Where everything is built.
+    pub out: PathBuf,
+    /// What `cargo xtask staticlib` made.
+    pub capi: PathBuf,
+    sources: PathBuf,
+}
+
+impl Workshop {
+    /// A place to build in, and the archive.
+    pub fn open(lab: &Lab, arch: Arch, libc: Libc) -> Result<Self, Failure> {
+        let missing = |why: Trouble| (why.verdict(true), String::new());
+        let gcc = match libc {
+            Libc::Musl => "musl-gcc".to_owned(),
+            Libc::MuslOn => {
+                let musl = lab.musl(arch, Variant::Hooked).map_err(missing)?;
+                musl.join("bin/musl-gcc").display().to_string()
+            }
+            _ if Arch::host() == Some(arch) => "gcc".to_owned(),
+            _ => arch.cross_linker(),
+        };
+        let out = lab
+            .root
+            .join(format!("target/shared/{arch}-{}", libc.name()));
+        let fail = |why: std::io::Error| (Verdict::Failed(why.to_string()), String::new());
+        std::fs::create_dir_all(&out).map_err(fail)?;
+        let capi = lab.root.join(format!("target/capi/{arch}-plain/out"));
+        let plan = Plan { arch, trio: false };
+        staticlib::build(&lab.root, plan, &capi, lab.install, &lab.progress).map_err(missing)?;
+        Ok(Self {
+            arch,
+            libc,
+            gcc,
+            out,
+            capi,
+            sources: lab.root.join("tests-qemu/shared"),
+        })
+    }
+
+    /// Everything.
+    pub fn build(&self) -> Result<(), Failure> {
+        for library in &LIBRARIES {
+            // Each libc has the one form that it can load late.
+            if self.libc.is_musl() || !library.file.ends_with("-dynamic.so") {
+                self.library(library)?;
+            }
+        }
+        for (file, source, knows) in OBJECTS {
+            let weak = if file.contains("weak") {
+                "-DWEAK"
+            } else {
+                "-UWEAK"
+            };
+            self.link(file, &["-fPIC", "-shared", weak], &[source], knows)?;
+        }
+        for (file, sources, links) in PROGRAMS {
+            self.link(file, &["-rdynamic"], sources, links)?;
+        }
+        self.link(
+            "storm-static",
+            &["-static"],
+            &["storm.c", "trap.c", "form"],
+            &[],
+        )
+    }
+
+    /// What another machine's compiler and linker are asked for.
+    pub fn build_for_elsewhere(&self) -> Result<(), Failure> {
+        for library in &LIBRARIES[..2] {
+            self.library(library)?;
+        }
+        let (file, source, knows) = OBJECTS[0];
+        self.link(file, &["-fPIC", "-shared"], &[source], knows)?;
+        let (file, sources, links) = PROGRAMS[1];
+        self.link(file, &["-rdynamic"], sources, links)
+    }
+
+    /// The compiler of this libc.
+    pub fn compiler(&self) -> Result<Command, Failure> {
+        let missing = |why| (why, String::new());
+        let mut compiler = tool(&self.gcc).map_err(missing)?;
+        compiler
+            .args([
+                "-std=gnu99",
+                "-O1",
+                "-g",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-pthread",
+                "-I",
+            ])
+            .arg(self.capi.join("include"));
+        Ok(compiler)
+    }
+
+    /// The version script.
+    pub fn version_script(&self) -> String {
+        let map = self.capi.join("share/rseq_rt/rseq_rt_library.map");
+        format!("-Wl,--version-script={}", map.display())
+    }
+
+    /// The objects of a library of the form: its own, and the form's.
+    fn objects(&self, file: &str, name: &str, flags: &[&str]) -> Result<[PathBuf; 2], Failure> {
+        let form = self.capi.join("share/rseq_rt/rseq_rt_library.c");
+        let objects = ["own", "form"].map(|part| self.out.join(format!("{file}.{part}.o")));
+        for (source, object) in [self.sources.join("lib.c"), form].iter().zip(&objects) {
+            let mut compile = self.compiler()?;
+            compile.args(["-fPIC", "-c", "-o"]).arg(object);
+            compile.arg(format!("-DNAME={name}")).args(flags);
+            finish(compile.arg(source), file)?;
+        }
+        Ok(objects)
+    }
+
+    fn library(&self, library: &Library) -> Result<(), Failure> {
+        let script = self.version_script();
+        let mut flags = vec![script.as_str()];
+        if !library.deletable {
+            flags.push("-Wl,-z,nodelete");
+        }
+        self.library_with(
+            library.file,
+            library.name,
+            library.flags,
+            library.broken,
+            &flags,
+        )
+    }
+
+    /// The first library, linked with `flags` alone.
+    pub fn library_without_script(&self) -> Result<(), Failure> {
+        let none: [&str; 0] = [];
+        self.library_with(
+            "liba-without.so",
+            "lib_a",
+            &none,
+            false,
+            &["-Wl,-z,nodelete"],
+        )
+    }
+
+    fn library_with(
+        &self,
+        file: &str,
+        name: &str,
+        form: &[&str],
+        broken: bool,
+        flags: &[&str],
+    ) -> Result<(), Failure> {
+        let objects = self.objects(file, name, form)?;
+        let mut link = self.compiler()?;
+        link.args(["-fPIC", "-shared", "-o"])
+            .arg(self.out.join(file));
+        link.arg(format!("-Wl,-soname,{file}")).args(objects);
+        if broken {
+            link.arg(self.sources.join("broken.c"));
+        }
+        link.arg(self.archive())
+            .arg("-Wl,--exclude-libs,librseq_rt.a");
+        finish(link.args(flags), file).map(drop)
+    }
+
+    fn archive(&self) -> PathBuf {
+        self.capi.join("lib/librseq_rt.a")
+    }
+
+    fn link(
+        &self,
+        file: &str,
+        flags: &[&str],
+        sources: &[&str],
+        links: &[&str],
+    ) -> Result<(), Failure> {
+        let mut link = self.compiler()?;
+        link.arg("-o").arg(self.out.join(file)).args(flags);
+        for source in sources {
+            if *source == "form" {
+                let objects = self.objects(file, "lib_a", &["-DRSEQ_RT_LIBRARY_NO_EXPORT"])?;
+                link.args(objects).arg(self.archive());
+            } else {
+                link.arg(self.sources.join(source));
+            }
+        }
+        if flags.contains(&"-shared") {
+            link.arg(format!("-Wl,-soname,{file}"));
+        }
+        link.args(["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN"]);
+        link.args(links.iter().map(|library| self.out.join(library)));
+        finish(link.args(["-Wl,--as-needed", "-ldl"]), file).map(drop)
+    }
+}
+
+/// The lines of the worked example in the header.
+pub fn example(header: &Path) -> Result<String, std::io::Error> {
+    let text = std::fs::read_to_string(header)?;
+    let lines = text
+        .lines()
+        .skip_while(|line| !line.contains("// counter.c"))
+        .map_while(|line| line.strip_prefix(" *     "));
+    Ok(lines.collect::<Vec<_>>().join("\n") + "\n")
+}
