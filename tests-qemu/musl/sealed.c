@@ -1,5 +1,6 @@
 /* The trio is constant to everybody: a libc seals it when it starts, where it seals anything. */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <link.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -48,13 +49,14 @@ static void trio_is_sealed(void)
 		CHECK_IS(dl_iterate_phdr(in_relro, (void *)other), 1);
 		sealed += store_dies(other);
 	}
-#ifdef SHARED
+#if defined SHARED && defined PAGE_SIZE
 	CHECK_IS(sealed, 3);
 #else
-	/* musl's static start seals nothing, its own or the program's. */
+	/* musl's static start seals nothing. And where the page size is known at run time only (aarch64, riscv64), the
+	   dynamic linker of 1.2.3 computes what to seal of libc.so before it knows that size: nothing. */
 	CHECK(sealed == 0 || sealed == 3);
 #endif
-	tell(sealed ? "a store dies" : "lies in PT_GNU_RELRO, which musl's static start does not seal");
+	tell(sealed ? "a store dies" : "lies in PT_GNU_RELRO, which this musl does not seal");
 }
 
 const struct test sealed_tests[] = {
