@@ -30,6 +30,8 @@ extern "C" {
 
 #define RSEQ_RT_AREA_SIZE 128
 #define RSEQ_RT_AREA_ALIGN 64
+#define RSEQ_RT_AREA_CPU_ID 4	/* the kernel's cpu_id, 4 bytes */
+#define RSEQ_RT_AREA_STATE 64	/* RSEQ_RT_REGISTERED only while it is, 1 byte */
 #define RSEQ_RT_AT_EXIT_SIZE 160
 #define RSEQ_RT_AT_EXIT_ALIGN 8
 #define RSEQ_RT_AT_EXIT_CAPACITY 8
@@ -80,13 +82,13 @@ enum {
  * sure that it was compiled with the header of the library it is linked with.
  */
 #define RSEQ_RT_LAYOUT { \
-	RSEQ_RT_AREA_SIZE, RSEQ_RT_AREA_ALIGN, \
+	RSEQ_RT_AREA_SIZE, RSEQ_RT_AREA_ALIGN, RSEQ_RT_AREA_CPU_ID, RSEQ_RT_AREA_STATE, \
 	RSEQ_RT_AT_EXIT_SIZE, RSEQ_RT_AT_EXIT_ALIGN, RSEQ_RT_AT_EXIT_CAPACITY, \
 	RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_OWNER_LIBC, RSEQ_RT_OWNER_RUNTIME, \
 	RSEQ_RT_UNREGISTERED, RSEQ_RT_REGISTERED, RSEQ_RT_REGISTERED_BY_LIBC, \
 	RSEQ_RT_UNAVAILABLE, RSEQ_RT_LENT, RSEQ_RT_EXITING, \
 	RSEQ_RT_CLAIM_RUNTIME, RSEQ_RT_DISABLED, RSEQ_RT_LEGACY_LENGTH, RSEQ_RT_SLICE_EXTENSION }
-#define RSEQ_RT_LAYOUT_COUNT 19
+#define RSEQ_RT_LAYOUT_COUNT 21
 extern const unsigned rseq_rt_layout[RSEQ_RT_LAYOUT_COUNT];
 
 /* ---- the process ---- */
@@ -155,6 +157,18 @@ int rseq_rt_node(const rseq_rt_area *area);
  * faster way out than getcpu(2). Costs: 0.
  */
 int rseq_rt_registered_cpu(const rseq_rt_area *area);
+
+/* The same without a call, for a pointer that needs no check: two loads and a comparison; else -1. */
+static inline int rseq_rt_cpu_by_load(const rseq_rt_area *area)
+{
+	typedef const volatile int __attribute__((__may_alias__)) cpu_id;
+	const volatile unsigned char *bytes = area->rseq_rt_opaque;
+
+	/* The state first: a vfork child sees its parent's cpu_id, frozen. */
+	if (bytes[RSEQ_RT_AREA_STATE] != RSEQ_RT_REGISTERED)
+		return -1;
+	return *(cpu_id *)(bytes + RSEQ_RT_AREA_CPU_ID);
+}
 
 /* The concurrency id (Linux 6.3). Costs: 0. -ENOSYS where the kernel has none or the thread is not registered. */
 int rseq_rt_mm_cid(const rseq_rt_area *area);

@@ -44,6 +44,12 @@ impl Area {
     pub const SIZE: usize = size_of::<Self>();
     /// Alignment in bytes.
     pub const ALIGN: usize = align_of::<Self>();
+    /// Where the kernel's `cpu_id` is, in bytes: for loads by code in another language.
+    pub const CPU_ID_OFFSET: usize = core::mem::offset_of!(Self, kernel.cpu_id);
+    /// Where the state byte is: [`Self::STATE_REGISTERED`] while this runtime's registration stands, and the area is not lent.
+    pub const STATE_OFFSET: usize = core::mem::offset_of!(Self, state);
+    /// See [`Self::STATE_OFFSET`].
+    pub const STATE_REGISTERED: u8 = State::REGISTERED;
 
     /// An unregistered area.
     pub const fn new() -> Self {

@@ -7,9 +7,11 @@ use rseq_rt::Area;
 use crate::{at_exit, process, state};
 
 /// In the order of `RSEQ_RT_LAYOUT` in `rseq_rt.h`.
-const LAYOUT: [c_uint; 19] = [
+const LAYOUT: [c_uint; 21] = [
     Area::SIZE as c_uint,
     Area::ALIGN as c_uint,
+    Area::CPU_ID_OFFSET as c_uint,
+    Area::STATE_OFFSET as c_uint,
     at_exit::SIZE as c_uint,
     at_exit::ALIGN as c_uint,
     at_exit::CAPACITY as c_uint,
@@ -28,6 +30,9 @@ const LAYOUT: [c_uint; 19] = [
     process::LEGACY_LENGTH,
     process::SLICE_EXTENSION,
 ];
+
+// What `rseq_rt_cpu_by_load` compares the byte with.
+const _: () = assert!(Area::STATE_REGISTERED as i32 == state::REGISTERED);
 
 /// See `rseq_rt.h`.
 #[unsafe(no_mangle)]

@@ -25,7 +25,8 @@ int main(void)
 		return 1;
 	if (rseq_rt_on_thread_create(&area) != 0 || rseq_rt_thread_state(&area) != RSEQ_RT_UNAVAILABLE)
 		return 2;
-	if (rseq_rt_cpu(&area) < 0 || rseq_rt_registered_cpu(&area) >= 0 || rseq_rt_node(&area) < 0 || rseq_rt_mm_cid(&area) >= 0)
+	if (rseq_rt_cpu(&area) < 0 || rseq_rt_registered_cpu(&area) >= 0 || rseq_rt_cpu_by_load(&area) >= 0
+	    || rseq_rt_node(&area) < 0 || rseq_rt_mm_cid(&area) >= 0)
 		return 3;
 	token = rseq_rt_vfork_begin(&area);
 	if (token < 0 || rseq_rt_vfork_end(&area, token) != 0)

@@ -122,6 +122,7 @@ void agrees_with_getcpu(rseq_rt_area *area)
 		CHECK_IS(cpu, number);
 		CHECK_IS(rseq_rt_cpu(area), cpu);
 		CHECK_IS(rseq_rt_registered_cpu(area), rseq_rt_thread_state(area) == RSEQ_RT_REGISTERED ? (int)cpu : -ENOSYS);
+		CHECK_IS(rseq_rt_cpu_by_load(area), rseq_rt_thread_state(area) == RSEQ_RT_REGISTERED ? (int)cpu : -1);
 		CHECK_IS(rseq_rt_node(area), node);
 		CHECK_IS(rseq_rt_mm_cid(area) >= 0, rseq_rt_feature_size() >= 28);
 	}
@@ -146,6 +147,7 @@ static void vfork_once(void)
 	}
 	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_LENT);
 	CHECK_IS(rseq_rt_registered_cpu(&main_area), -ENOSYS);
+	CHECK_IS(rseq_rt_cpu_by_load(&main_area), -1);
 	CHECK_IS(rseq_rt_vfork_end(&main_area, token ^ 1), -EINVAL);
 	CHECK_IS(rseq_rt_vfork_end(&main_area, -1), -EINVAL);
 	CHECK_IS(rseq_rt_vfork_end(&main_area, 1 << 20), -EINVAL);
@@ -194,6 +196,7 @@ static void main_thread_leaves(void)
 	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_EXITING);
 	CHECK(rseq_rt_cpu(&main_area) >= 0);
 	CHECK_IS(rseq_rt_registered_cpu(&main_area), -ENOSYS);
+	CHECK_IS(rseq_rt_cpu_by_load(&main_area), -1);
 }
 
 int main(int count, char **arguments)

@@ -9,12 +9,17 @@
 #include <sys/auxv.h>
 
 static rseq_rt_area area = RSEQ_RT_AREA_INIT;
-static volatile int sink;
 
 static void cpu(unsigned long turns)
 {
-	while (turns--)
-		sink = rseq_rt_cpu(&area);
+	for (turns = (turns + 7) / 8; turns--;)
+		EIGHT_TIMES(keep(rseq_rt_cpu(&area)));
+}
+
+static void cpu_by_load(unsigned long turns)
+{
+	for (turns = (turns + 7) / 8; turns--;)
+		EIGHT_TIMES(keep(rseq_rt_cpu_by_load(&area)));
 }
 
 int main(void)
@@ -27,5 +32,6 @@ int main(void)
 	if (rseq_rt_thread_state(&area) != RSEQ_RT_REGISTERED)
 		return 3;
 	tell("CPU number", cpu, "rseq_rt_cpu(&area) of the C archive: a call, then as current_cpu");
+	tell_as("CPU number", "C interface, inline", cpu_by_load, "rseq_rt_cpu_by_load(&area) of the C header");
 	return 0;
 }

@@ -19,6 +19,10 @@
 
 #define BATCHES 5
 
+/* For what is shorter than a turn of a loop. */
+#define FOUR_TIMES(what) do { what; what; what; what; } while (0)
+#define EIGHT_TIMES(what) do { FOUR_TIMES(what); FOUR_TIMES(what); } while (0)
+
 /* Does so many turns. */
 typedef void (*batch)(unsigned long turns);
 
@@ -66,6 +70,19 @@ static inline void tell(const char *name, batch run, const char *what)
 {
 	printf("{\"name\":\"%s\",\"ns\":%.6f,\"what\":\"%s\"}\n", name, nanoseconds(run), what);
 	fflush(stdout);
+}
+
+/* The same for a variant of its own. */
+static inline void tell_as(const char *name, const char *variant, batch run, const char *what)
+{
+	printf("{\"name\":\"%s\",\"variant\":\"%s\",\"ns\":%.6f,\"what\":\"%s\"}\n", name, variant, nanoseconds(run), what);
+	fflush(stdout);
+}
+
+/* Takes an answer, in a register: a store is no part of what is measured. */
+static inline void keep(int answer)
+{
+	__asm__ volatile("" : : "r"(answer));
 }
 
 /* Onto the last CPU that the process may use: the first is where a machine serves its devices. */

@@ -8,12 +8,12 @@ use std::thread;
 
 use crossbeam_queue::ArrayQueue;
 use rseq_rt::percpu::{Commit, CpuId, Miss};
-use rseq_rt::structures::{FreeList, ListSlot, Node};
+use rseq_rt::structures::{Counter, CounterSlot, FreeList, ListSlot, Node};
 
 use crate::here::{self, RSEQ};
 use crate::measure::{cpus, pin, tell, tell_in, time};
 use crate::plain::{self, Slot};
-use crate::structures::storage;
+use crate::structures;
 
 const WORD: usize = offset_of!(Slot, word);
 
@@ -103,12 +103,9 @@ fn adds(threads: usize) {
     let what = "a plain add to a thread-local word; here and below: CPU time of all threads for one operation";
     tell("plain", value, what);
     let shared = &Slot::for_each_cpu()[0].word;
-    let add = |()| {
-        shared.fetch_add(1, Relaxed);
-    };
     tell(
         "shared atomic",
-        spent(threads, ready, |()| add(())),
+        spent(threads, ready, |()| plain::atomic_add(shared)),
         "a locked add to one word that all share",
     );
 
@@ -117,7 +114,7 @@ fn adds(threads: usize) {
         // SAFETY: no argument, no memory.
         let cpu = unsafe { libc::sched_getcpu() };
         if let Some(slot) = storage.get(cpu as usize) {
-            slot.word.fetch_add(1, Relaxed);
+            plain::atomic_add(&slot.word);
         }
     });
     let what =
@@ -126,11 +123,16 @@ fn adds(threads: usize) {
     let value = spent(threads, ready, |()| {
         let cpu = RSEQ.current_cpu(here::area()).unwrap_or_default();
         if let Some(slot) = storage.get(cpu as usize) {
-            slot.word.fetch_add(1, Relaxed);
+            plain::atomic_add(&slot.word);
         }
     });
     let what = "Process::current_cpu, then a locked add to that CPU's line";
     tell("per-CPU atomic, rseq", value, what);
+    let counter: Counter<'static> = Counter::over(structures::storage(CounterSlot::new));
+    let rseq = || here::current::<CpuId>().map(|_| ());
+    let value = spent(threads, rseq, |()| counter.add(here::current::<CpuId>(), 1));
+    let what = "rseq_rt::structures::Counter, the Current fetched each time";
+    tell("Counter", value, what);
     sections(threads, &name);
 }
 
@@ -204,7 +206,7 @@ fn pools(threads: usize) {
     if let Some((value, ..)) = value {
         tell(&name, "atomic", value, "crossbeam's ArrayQueue");
     }
-    let list: FreeList<'static, u64> = FreeList::over(storage(ListSlot::new));
+    let list: FreeList<'static, u64> = FreeList::over(structures::storage(ListSlot::new));
     let prepare = || {
         let here = here::current::<CpuId>();
         for _ in 0..2 {

@@ -1,13 +1,12 @@
 //! The number of the CPU, by all the ways to it.
 
-use std::hint::black_box;
 use std::ptr;
 
 use rseq_rt::Owner;
 use rseq_rt::percpu::CpuId;
 
 use crate::here::{self, RSEQ};
-use crate::measure::{each, tell};
+use crate::measure::{each_of_eight, hidden, tell};
 use crate::vdso;
 
 const NAME: &str = "CPU number";
@@ -25,22 +24,22 @@ pub fn run() {
     tell(
         NAME,
         "loop",
-        each(|| 0u32),
-        "an empty turn of the loop that is around each of these, and in their values",
+        each_of_eight(|| 0u32),
+        "an eighth of an empty turn of the loop that is around eight of each of these, and in their values",
     );
     if let Some(current) = here::current::<CpuId>() {
         let what = format!("Current::id: the load alone, inlined, {whose} area");
-        tell(NAME, "load", each(|| current.id()), &what);
+        tell(NAME, "load", each_of_eight(|| current.id()), &what);
     }
     let what = format!("Process::current_cpu(&area): state, then load, inlined, {whose} area");
-    let cpu = each(|| RSEQ.current_cpu(black_box(area)).unwrap_or_default());
+    let cpu = each_of_eight(|| RSEQ.current_cpu(hidden(area)).unwrap_or_default());
     tell(NAME, "current_cpu", cpu, &what);
-    let cpu = each(|| RSEQ.current_cpu(here::area()).unwrap_or_default());
+    let cpu = each_of_eight(|| RSEQ.current_cpu(here::area()).unwrap_or_default());
     let what = "the same with the area found in thread-local storage each time";
     tell(NAME, "current_cpu, TLS", cpu, what);
 
     // SAFETY: no argument, no memory.
-    let cpu = each(|| unsafe { libc::sched_getcpu() });
+    let cpu = each_of_eight(|| unsafe { libc::sched_getcpu() });
     let variant = if RSEQ.owner() == Some(Owner::Libc) {
         "glibc"
     } else {
@@ -49,7 +48,7 @@ pub fn run() {
     tell(NAME, variant, cpu, "sched_getcpu(3) of the shared libc");
     match vdso::getcpu() {
         Some(getcpu) => {
-            let cpu = each(|| {
+            let cpu = each_of_eight(|| {
                 let mut cpu = 0;
                 // SAFETY: a word to write to; null for what is not wanted.
                 unsafe { getcpu(&raw mut cpu, ptr::null_mut(), ptr::null_mut()) };
@@ -59,7 +58,7 @@ pub fn run() {
         }
         None => eprintln!("bench: the vDSO has no getcpu here"),
     }
-    let cpu = each(|| {
+    let cpu = each_of_eight(|| {
         let mut cpu = 0u32;
         let none = ptr::null_mut::<u32>();
         // SAFETY: a word to write to; null for what is not wanted.

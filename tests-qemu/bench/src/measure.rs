@@ -1,5 +1,9 @@
 //! Counting, timing, pinning, and the lines.
 
+use std::arch::asm;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Batches of one value; the value is the one in the middle, so that an interruption spoils none.
@@ -23,7 +27,7 @@ pub fn nanoseconds(mut batch: impl FnMut(u64)) -> f64 {
         batch(turns);
         start.elapsed()
     };
-    let mut turns = 1;
+    let mut turns = 8;
     while once(turns) < share / 2 && turns < 1 << 40 {
         turns *= 2;
     }
@@ -36,12 +40,102 @@ pub fn nanoseconds(mut batch: impl FnMut(u64)) -> f64 {
 
 /// The same for a single operation that is to be repeated.
 #[inline(always)]
-pub fn each<T>(mut operation: impl FnMut() -> T) -> f64 {
+pub fn each<T: Sink>(mut operation: impl FnMut() -> T) -> f64 {
+    nanoseconds(|turns| (0..turns).for_each(|_| operation().sink()))
+}
+
+/// The same, for what is shorter than a turn of a loop: eight in each turn.
+#[inline(always)]
+pub fn each_of_eight<T: Sink>(mut operation: impl FnMut() -> T) -> f64 {
     nanoseconds(|turns| {
-        for _ in 0..turns {
-            std::hint::black_box(operation());
+        for _ in 0..turns.div_ceil(8) {
+            operation().sink();
+            operation().sink();
+            operation().sink();
+            operation().sink();
+            operation().sink();
+            operation().sink();
+            operation().sink();
+            operation().sink();
         }
     })
+}
+
+/// Where an answer goes: into a register, as far as the compiler can know. `std::hint::black_box` stores it to the
+/// stack, and a third store beside the two of a section is half of its time.
+pub trait Sink {
+    /// Takes it.
+    fn sink(self);
+}
+
+impl Sink for () {
+    #[inline(always)]
+    fn sink(self) {}
+}
+
+macro_rules! in_a_register {
+    ($($kind:ty),*) => {$(
+        impl Sink for $kind {
+            #[inline(always)]
+            fn sink(self) {
+                // SAFETY: an empty line.
+                unsafe { asm!("/* {} */", in(reg) self as usize, options(nomem, nostack, preserves_flags)) }
+            }
+        }
+    )*};
+}
+
+in_a_register!(bool, i32, u32, usize);
+
+impl<T> Sink for *mut T {
+    #[inline(always)]
+    fn sink(self) {
+        self.addr().sink();
+    }
+}
+
+impl<T> Sink for NonNull<T> {
+    #[inline(always)]
+    fn sink(self) {
+        self.as_ptr().sink();
+    }
+}
+
+/// The same reference, of which the compiler knows nothing more; in a register, for the same reason.
+#[inline(always)]
+pub fn hidden<T>(of: &T) -> &T {
+    let mut pointer = ptr::from_ref(of);
+    // SAFETY: an empty line: the pointer is the one that came in.
+    unsafe {
+        asm!("/* {} */", inout(reg) pointer, options(nostack, preserves_flags));
+        &*pointer
+    }
+}
+
+/// What took another way than the measured one: aborts are counted elsewhere, and are rare.
+static MISSES: AtomicU64 = AtomicU64::new(0);
+
+#[cold]
+#[inline(never)]
+fn missed() {
+    MISSES.fetch_add(1, Relaxed);
+}
+
+impl<T: Sink> Sink for Option<T> {
+    #[inline(always)]
+    fn sink(self) {
+        match self {
+            Some(answer) => answer.sink(),
+            None => missed(),
+        }
+    }
+}
+
+impl<T: Sink, E> Sink for Result<T, E> {
+    #[inline(always)]
+    fn sink(self) {
+        self.ok().sink();
+    }
 }
 
 /// One line: `what` is measured, for the table. The words are ASCII, and have neither quotes nor backslashes.

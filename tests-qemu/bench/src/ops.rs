@@ -1,6 +1,5 @@
 //! The operations, one thread on one CPU: plain, in a section, atomic.
 
-use std::hint::black_box;
 use std::mem::offset_of;
 use std::ptr;
 use std::sync::atomic::AtomicUsize;
@@ -9,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, MmCid};
 
 use crate::here::{self, RSEQ};
-use crate::measure::{each, tell};
+use crate::measure::{each, hidden, tell};
 use crate::plain::{self, LENGTH, Node, Slot};
 
 const WORD: usize = offset_of!(Slot, word);
@@ -41,14 +40,14 @@ pub fn run() {
 fn adds() {
     let name = "add";
     let slot = &Slot::for_each_cpu()[0];
-    let (shared, own) = (black_box(&slot.word), &slot.second);
+    let (shared, own) = (hidden(&slot.word), &slot.second);
     tell(
         name,
         "plain",
         each(|| FLOOR.with(plain::add)),
         "a plain, not atomic, add to a thread-local word: the floor",
     );
-    let value = each(|| plain::add(black_box(own)));
+    let value = each(|| plain::add(hidden(own)));
     let what = "the same to a word behind a pointer that the compiler and the CPU's renaming do not see through";
     tell(name, "plain, by pointer", value, what);
     section_add::<CpuId>("per-CPU", "by cpu_id: ");
@@ -67,7 +66,7 @@ fn adds() {
     tell(
         name,
         "atomic",
-        each(|| shared.fetch_add(1, Relaxed)),
+        each(|| plain::atomic_add(shared)),
         "one locked add to a line that nobody else uses",
     );
     let by_libc = each(|| {
@@ -75,7 +74,7 @@ fn adds() {
         let cpu = unsafe { libc::sched_getcpu() };
         storage
             .get(cpu as usize)
-            .map(|slot| slot.word.fetch_add(1, Relaxed))
+            .map(|slot| plain::atomic_add(&slot.word))
     });
     let what =
         "sched_getcpu(3) (glibc without rseq: the vDSO), then a locked add to that CPU's line";
@@ -84,7 +83,7 @@ fn adds() {
         let cpu = RSEQ.current_cpu(here::area()).unwrap_or_default();
         storage
             .get(cpu as usize)
-            .map(|slot| slot.word.fetch_add(1, Relaxed))
+            .map(|slot| plain::atomic_add(&slot.word))
     });
     let what = "Process::current_cpu, then a locked add to that CPU's line";
     tell(name, "per-CPU atomic, rseq", by_load, what);
@@ -109,7 +108,7 @@ fn section_add<I: Index + 'static>(variant: &str, by: &str) {
 fn others(current: Current<'static, CpuId>) {
     let storage = Slot::for_each_cpu();
     let slots = plain::slots::<CpuId>(storage);
-    let slot = black_box(&Slot::for_each_cpu()[0]);
+    let slot = hidden(&Slot::for_each_cpu()[0]);
     let order = Commit::Relaxed;
     let row = |name: &str, plain: f64, section: f64, atomic: f64| {
         tell(name, "plain", plain, PLAIN);
@@ -123,7 +122,7 @@ fn others(current: Current<'static, CpuId>) {
         each(|| plain::add(plain::through(slot))),
         // SAFETY: as above; (3) for_each_cpu stored such a pointer in each.
         each(|| unsafe { current.add_through(slots, POINTER, 0, 1, order) }),
-        each(|| plain::through(slot).fetch_add(1, Relaxed)),
+        each(|| plain::atomic_add(plain::through(slot))),
     );
     row(
         "compare_and_store",
@@ -132,7 +131,7 @@ fn others(current: Current<'static, CpuId>) {
         each(|| unsafe { current.compare_and_store(slots, WORD, 0, 0, order) }),
         each(|| plain::compare_exchange(&slot.word)),
     );
-    let second = || black_box(&slot.second).load(Relaxed) == 0;
+    let second = || hidden(&slot.second).load(Relaxed) == 0;
     row(
         "compare_two_and_store",
         each(|| second() && plain::compare_and_store(&slot.word)),
@@ -140,7 +139,7 @@ fn others(current: Current<'static, CpuId>) {
         each(|| unsafe { current.compare_two_and_store(slots, WORD, 0, SECOND, 0, 0, order) }),
         each(|| second() && plain::compare_exchange(&slot.word)),
     );
-    let store = || black_box(&slot.second).store(1, Relaxed);
+    let store = || hidden(&slot.second).store(1, Relaxed);
     row(
         "compare_store_and_store",
         each(|| {
@@ -154,12 +153,12 @@ fn others(current: Current<'static, CpuId>) {
             plain::compare_exchange(&slot.word)
         }),
     );
-    let source = black_box([7; LENGTH]);
+    let source = [7; LENGTH];
     let from = source.as_ptr();
     row(
         "compare_copy_and_store, 64 bytes",
         each(|| {
-            plain::copy(slot, black_box(&source));
+            plain::copy(slot, hidden(&source));
             plain::compare_and_store(&slot.word)
         }),
         // SAFETY: as above; (3) LENGTH bytes of the slot; (4) and of the source.
@@ -167,7 +166,7 @@ fn others(current: Current<'static, CpuId>) {
             current.compare_copy_and_store(slots, WORD, 0, BYTES, from, LENGTH, 0, order)
         }),
         each(|| {
-            plain::copy(slot, black_box(&source));
+            plain::copy(slot, hidden(&source));
             plain::compare_exchange(&slot.word)
         }),
     );
@@ -176,11 +175,11 @@ fn others(current: Current<'static, CpuId>) {
 fn lists(current: Current<'static, CpuId>) {
     let storage = Slot::for_each_cpu();
     let slots = plain::slots::<CpuId>(storage);
-    let slot = black_box(&Slot::for_each_cpu()[0]);
+    let slot = hidden(&Slot::for_each_cpu()[0]);
     let (mine, theirs) = (Node::leaked(), Node::leaked());
     let name = "compare_link_and_store + pop";
     let what = "push and pop of a list in plain instructions on one thread's own line: the floor";
-    let value = each(|| plain::push_pop(&slot.word, black_box(mine)));
+    let value = each(|| plain::push_pop(&slot.word, hidden(mine)));
     tell(name, "plain", value, what);
     let link = theirs.next.as_ptr();
     let section = each(|| {
@@ -202,7 +201,7 @@ fn lists(current: Current<'static, CpuId>) {
         section,
         "two sections: push and pop of the CPU's list",
     );
-    let value = each(|| plain::atomic_push_pop(&slot.word, black_box(mine)));
+    let value = each(|| plain::atomic_push_pop(&slot.word, hidden(mine)));
     let what = "two compare-and-exchanges, on a line that nobody else uses, without protection against ABA";
     tell(name, "atomic", value, what);
 }

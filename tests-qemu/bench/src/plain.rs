@@ -70,6 +70,12 @@ pub fn add(word: &AtomicUsize) {
     unsafe { word.write_volatile(word.read_volatile() + 1) };
 }
 
+/// The atomic one. The sum is not wanted, so that the compiler takes the instruction that does not fetch it.
+#[inline(always)]
+pub fn atomic_add(word: &AtomicUsize) {
+    word.fetch_add(1, Relaxed);
+}
+
 /// The word behind `slot.pointer`.
 #[inline(always)]
 pub fn through(slot: &Slot) -> &AtomicUsize {

@@ -1,17 +1,15 @@
 //! The safe structures, one thread on one CPU, against what one would take instead.
 
-use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_queue::ArrayQueue;
 use rseq_rt::percpu::{CpuId, Current, Slots};
 use rseq_rt::structures::{Buffer, BufferSlot, Counter, CounterSlot, FreeList, ListSlot, Node};
 
 use crate::here;
-use crate::measure::{each, tell};
+use crate::measure::{each, hidden, tell};
 use crate::plain;
 
 /// Storage for each possible CPU.
@@ -35,13 +33,14 @@ pub fn run() {
 
 fn counter() {
     let name = "Counter::add";
-    let word = Box::leak(Box::new(AtomicUsize::new(0)));
-    let word = black_box(&*word);
+    thread_local! {
+        static FLOOR: AtomicUsize = const { AtomicUsize::new(0) };
+    }
     tell(
         name,
         "plain",
-        each(|| plain::add(word)),
-        "a plain, not atomic, add: the floor",
+        each(|| FLOOR.with(plain::add)),
+        "a plain, not atomic, add to a thread-local word: the floor",
     );
     let counter: Counter<'static> = Counter::over(storage(CounterSlot::new));
     let here = here::current::<CpuId>();
@@ -58,7 +57,8 @@ fn counter() {
     let value = each(|| counter.add(None::<Current<'_, CpuId>>, 1));
     let what = "the overflow part, which a thread without rseq uses: a locked add";
     tell(name, "overflow", value, what);
-    let value = each(|| word.fetch_add(1, Relaxed));
+    let word = hidden(&*Box::leak(Box::new(AtomicUsize::new(0))));
+    let value = each(|| plain::atomic_add(word));
     tell(
         name,
         "atomic",
@@ -70,8 +70,8 @@ fn counter() {
 fn list() {
     let name = "FreeList push+pop";
     let (head, plain) = (AtomicUsize::new(0), plain::Node::leaked());
-    let head = black_box(&head);
-    let value = each(|| plain::push_pop(head, black_box(plain)));
+    let head = hidden(&head);
+    let value = each(|| plain::push_pop(head, hidden(plain)));
     tell(
         name,
         "plain",
@@ -89,12 +89,12 @@ fn list() {
     });
     let what = "rseq_rt::structures::FreeList, with a Current at hand";
     tell(name, "per-CPU", value, what);
-    let value = each(|| plain::atomic_push_pop(head, black_box(plain)));
+    let value = each(|| plain::atomic_push_pop(head, hidden(plain)));
     let what = "two compare-and-exchanges, on a line that nobody else uses, without protection against ABA";
     tell(name, "atomic", value, what);
     let mutex = Mutex::new(Vec::with_capacity(4));
     let value = each(|| {
-        lock(&mutex).push(black_box(1usize));
+        lock(&mutex).push(1usize);
         lock(&mutex).pop()
     });
     let what = "a Vec in a std::sync::Mutex that nobody else locks, locked for each of the two";
@@ -107,8 +107,9 @@ fn buffer() {
     let pointer = NonNull::from(value);
     let mut array = Vec::with_capacity(4);
     let plain = each(|| {
-        array.push(black_box(pointer));
-        black_box(&mut array).pop()
+        array.push(pointer);
+        hidden(&array);
+        array.pop()
     });
     tell(
         name,
@@ -126,7 +127,7 @@ fn buffer() {
     tell(name, "per-CPU", value, what);
     let queue = ArrayQueue::new(62);
     let value = each(|| {
-        let _ = queue.push(black_box(1usize));
+        let _ = queue.push(1usize);
         queue.pop()
     });
     tell(

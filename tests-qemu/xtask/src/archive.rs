@@ -126,7 +126,9 @@ pub fn check(archive: &Path, trio: bool) -> Result<String, String> {
 
 /// The names of the interface that a header declares: before a parenthesis, or at the end of an `extern const`.
 pub fn declared(header: &str) -> BTreeSet<String> {
-    let is_code = |line: &&str| !line.starts_with([' ', '\t', '#', '/']);
+    // What is inline is in the header alone.
+    let is_code =
+        |line: &&str| !line.starts_with([' ', '\t', '#', '/']) && !line.starts_with("static");
     let mut names = BTreeSet::new();
     for line in header.lines().filter(is_code) {
         let name = line.split(['(', '[', ';']).next().unwrap_or_default();

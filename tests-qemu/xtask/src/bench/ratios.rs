@@ -26,12 +26,8 @@ const POOL: &str = "pool pop+push, threads: {cpus}";
 const GREEN: &str = "switch, carriers: {cpus}";
 
 const RATIOS: [Wanted; 27] = [
-    wanted(
-        ("cpu", CPU, "vDSO"),
-        ("cpu", CPU, "current_cpu"),
-        "at least 10",
-    ),
-    wanted(("cpu", CPU, "vDSO"), ("cpu", CPU, "load"), ""),
+    wanted(("cpu", CPU, "vDSO"), ("cpu", CPU, "load"), "at least 10"),
+    wanted(("cpu", CPU, "vDSO"), ("cpu", CPU, "current_cpu"), ""),
     wanted(
         ("cpu", CPU, "glibc, rseq off"),
         ("cpu", CPU, "current_cpu"),
@@ -78,12 +74,12 @@ const RATIOS: [Wanted; 27] = [
     ),
     wanted(
         ("contended", ALL, "shared atomic"),
-        ("contended", ALL, "per-CPU"),
+        ("contended", ALL, "Counter"),
         "at least 10",
     ),
     wanted(
         ("contended", ALL, "per-CPU atomic, getcpu"),
-        ("contended", ALL, "per-CPU"),
+        ("contended", ALL, "Counter"),
         "",
     ),
     wanted(

@@ -285,14 +285,14 @@ pub const COMMON: &[Insertion] = &[
         "src/sched/sched_getcpu.c",
         After,
         "#include \"atomic.h\"\n",
-        "#include \"rseq_impl.h\"\n",
-        "for the call below",
+        "#include \"pthread_impl.h\"\n",
+        "for the area below",
     ),
     at(
         "src/sched/sched_getcpu.c",
         After,
         "int sched_getcpu(void)\n{\n\tint r;\n\tunsigned cpu;\n",
-        "\n\tr = __rseq_cpu();\n\tif (r >= 0) return r;\n",
+        "\n\tr = rseq_rt_cpu_by_load(&__pthread_self()->rseq);\n\tif (r >= 0) return r;\n",
         "before the vDSO, which is slower; where the thread is not registered, or lends its area, that answers as before",
     ),
 ];

@@ -50,8 +50,3 @@ void __rseq_unlend(int token)
 {
 	if (token >= 0) rseq_rt_vfork_end(AREA, token);
 }
-
-int __rseq_cpu(void)
-{
-	return rseq_rt_registered_cpu(AREA);
-}

@@ -19,7 +19,5 @@ hidden void __rseq_keep(void);
 /* Around a child that shares the memory. The first returns what the second wants. */
 hidden int __rseq_lend(void);
 hidden void __rseq_unlend(int);
-/* The CPU by a load; negative: ask the kernel. */
-hidden int __rseq_cpu(void);
 
 #endif
