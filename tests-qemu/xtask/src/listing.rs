@@ -43,8 +43,8 @@ impl Listing {
         let lines = text.lines().filter_map(|line| {
             let (address, rest) = line.trim_start().split_once(':')?;
             let address = u64::from_str_radix(address, 16).ok()?;
-            // `#` and `//` begin remarks.
-            let code = rest.split(" #").next()?.split("//").next()?.trim();
+            // `# ` and `//` begin remarks; `#8` is an operand.
+            let code = rest.split(" # ").next()?.split("//").next()?.trim();
             (!code.is_empty()).then(|| (address, code.to_owned()))
         });
         Self {
@@ -95,6 +95,16 @@ impl Listing {
             text.push(self.plain(line, &mut registers, &inside));
         }
         text
+    }
+
+    /// A function without a branch, up to its return.
+    pub fn function(&self, start: u64) -> Vec<String> {
+        let mut registers = Vec::new();
+        let lines = self.lines.range(start..).map(|(_, line)| line);
+        lines
+            .take_while(|line| !line.starts_with("ret"))
+            .map(|line| self.plain(line, &mut registers, &[]))
+            .collect()
     }
 
     /// One line: registers numbered as they come, targets by their place in the section.

@@ -79,11 +79,14 @@ golden! {
     add_relaxed: CpuId Relaxed, add(WORD, value) of (value: usize), code;
     add_release: CpuId Release, add(WORD, value) of (value: usize), code;
     add_mm_cid: MmCid Relaxed, add(WORD, value) of (value: usize), code;
+    add_mm_cid_release: MmCid Release, add(WORD, value) of (value: usize), code;
     add_through_relaxed: CpuId Relaxed,
         add_through(WORD, offset, value) of (offset: isize, value: usize), code;
     add_through_release: CpuId Release,
         add_through(WORD, offset, value) of (offset: isize, value: usize), code;
     add_through_mm_cid: MmCid Relaxed,
+        add_through(WORD, offset, value) of (offset: isize, value: usize), code;
+    add_through_mm_cid_release: MmCid Release,
         add_through(WORD, offset, value) of (offset: isize, value: usize), code;
     compare_and_store_relaxed: CpuId Relaxed,
         compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
@@ -91,11 +94,15 @@ golden! {
         compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
     compare_and_store_mm_cid: MmCid Relaxed,
         compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
+    compare_and_store_mm_cid_release: MmCid Release,
+        compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
     compare_two_and_store_relaxed: CpuId Relaxed, compare_two_and_store(WORD, expect, SECOND, second, new)
         of (expect: usize, second: usize, new: usize), code;
     compare_two_and_store_release: CpuId Release, compare_two_and_store(WORD, expect, SECOND, second, new)
         of (expect: usize, second: usize, new: usize), code;
     compare_two_and_store_mm_cid: MmCid Relaxed, compare_two_and_store(WORD, expect, SECOND, second, new)
+        of (expect: usize, second: usize, new: usize), code;
+    compare_two_and_store_mm_cid_release: MmCid Release, compare_two_and_store(WORD, expect, SECOND, second, new)
         of (expect: usize, second: usize, new: usize), code;
     compare_store_and_store_relaxed: CpuId Relaxed, compare_store_and_store(WORD, expect, SECOND, value, new)
         of (expect: usize, value: usize, new: usize), code;
@@ -103,15 +110,20 @@ golden! {
         of (expect: usize, value: usize, new: usize), code;
     compare_store_and_store_mm_cid: MmCid Relaxed, compare_store_and_store(WORD, expect, SECOND, value, new)
         of (expect: usize, value: usize, new: usize), code;
+    compare_store_and_store_mm_cid_release: MmCid Release, compare_store_and_store(WORD, expect, SECOND, value, new)
+        of (expect: usize, value: usize, new: usize), code;
     compare_link_and_store_relaxed: CpuId Relaxed, compare_link_and_store(HEAD, expect, link, new)
         of (expect: usize, link: *mut usize, new: usize), code;
     compare_link_and_store_release: CpuId Release, compare_link_and_store(HEAD, expect, link, new)
         of (expect: usize, link: *mut usize, new: usize), code;
     compare_link_and_store_mm_cid: MmCid Relaxed, compare_link_and_store(HEAD, expect, link, new)
         of (expect: usize, link: *mut usize, new: usize), code;
+    compare_link_and_store_mm_cid_release: MmCid Release, compare_link_and_store(HEAD, expect, link, new)
+        of (expect: usize, link: *mut usize, new: usize), code;
     pop_relaxed: CpuId Relaxed, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
     pop_release: CpuId Release, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
     pop_mm_cid: MmCid Relaxed, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
+    pop_mm_cid_release: MmCid Release, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
     compare_copy_and_store_relaxed: CpuId Relaxed,
         compare_copy_and_store(WORD, expect, BYTES, source, length, new)
         of (expect: usize, source: *const u8, length: usize, new: usize), code;
@@ -121,7 +133,37 @@ golden! {
     compare_copy_and_store_mm_cid: MmCid Relaxed,
         compare_copy_and_store(WORD, expect, BYTES, source, length, new)
         of (expect: usize, source: *const u8, length: usize, new: usize), code;
+    compare_copy_and_store_mm_cid_release: MmCid Release,
+        compare_copy_and_store(WORD, expect, BYTES, source, length, new)
+        of (expect: usize, source: *const u8, length: usize, new: usize), code;
 }
+
+/// The number alone.
+///
+/// # Safety
+/// 1. Never called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe fn number_cpu_id(current: Current<'static, CpuId>) -> usize {
+    current.id()
+}
+
+/// As [`number_cpu_id`].
+///
+/// # Safety
+/// 1. Never called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe fn number_mm_cid(current: Current<'static, MmCid>) -> usize {
+    current.id()
+}
+
+/// Kept, whether called or not.
+#[used]
+static NUMBERS: [Address; 2] = [
+    Address(number_cpu_id as *const ()),
+    Address(number_mm_cid as *const ()),
+];
 
 fn main(_: &Env) -> i32 {
     0

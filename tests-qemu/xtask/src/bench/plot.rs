@@ -208,7 +208,7 @@ fn scaling(file: &Path, report: &Report, prefix: &str) -> Result<bool> {
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::MiddleRight)
         .background_style(WHITE.mix(0.9))
         .border_style(BLACK.mix(0.4))
         .label_font(("sans-serif", 12))

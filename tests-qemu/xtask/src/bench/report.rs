@@ -12,7 +12,7 @@ use super::programs::Skipped;
 use super::ratios::{self, Ratio};
 use super::rounds::Samples;
 use super::size::Sizes;
-use super::stats::{Summary, digits};
+use super::stats::Summary;
 use super::{GROUPS, Plan};
 
 /// What a group's rows are compared with, where there is no plain one.
@@ -144,7 +144,13 @@ impl Report {
             );
         }
         if !self.sizes.is_empty() {
-            let _ = writeln!(text, "\nbytes of text\n{}", size_table(&self.sizes));
+            let hooks = size_table(&self.sizes, |one| &one.bytes);
+            let operations = size_table(&self.sizes, |one| &one.operations);
+            let _ = writeln!(text, "\nbytes of text: the hooks\n{hooks}");
+            let _ = writeln!(
+                text,
+                "\nbytes of text: a function of one operation, and its abort handler\n{operations}"
+            );
         }
         for skipped in &self.skipped {
             let Skipped {
@@ -229,21 +235,17 @@ fn ratio_table(ratios: &[Ratio]) -> Table {
     table
 }
 
-fn size_table(sizes: &[Sizes]) -> Table {
-    let names: Vec<&str> = sizes[0]
-        .bytes
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let header: Vec<&str> = std::iter::once("").chain(names.iter().copied()).collect();
+/// One row for each thing, one column for each CPU.
+fn size_table(sizes: &[Sizes], of: impl Fn(&Sizes) -> &[(String, u64)]) -> Table {
+    let arches = sizes.iter().map(|one| one.arch.name());
+    let header: Vec<&str> = std::iter::once("").chain(arches).collect();
     let mut table = table(&header, 1..header.len());
-    for one in sizes {
-        let of = |name: &&str| {
-            let found = one.bytes.iter().find(|(other, _)| other == name);
-            found.map_or_else(String::new, |(_, bytes)| digits(*bytes as f64))
+    for (name, _) in of(&sizes[0]) {
+        let bytes = |one: &Sizes| {
+            let found = of(one).iter().find(|(other, _)| other == name);
+            found.map_or_else(String::new, |(_, bytes)| bytes.to_string())
         };
-        let cells = std::iter::once(one.arch.name().to_owned());
-        table.add_row(cells.chain(names.iter().map(of)));
+        table.add_row(std::iter::once(name.clone()).chain(sizes.iter().map(bytes)));
     }
     table
 }

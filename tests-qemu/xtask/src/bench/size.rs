@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::programs::Skipped;
 use crate::arch::Arch;
-use crate::families::code_sizes;
+use crate::families::{code_sizes, operation_sizes};
 use crate::lab::Lab;
 use crate::outcome::Verdict;
 
@@ -13,26 +13,36 @@ use crate::outcome::Verdict;
 pub struct Sizes {
     /// The CPU.
     pub arch: Arch,
-    /// What, and its bytes.
+    /// Of the hooks: what, and its bytes.
     pub bytes: Vec<(String, u64)>,
+    /// Of each operation: a function of it, and its abort handler.
+    pub operations: Vec<(String, u64)>,
 }
 
 /// Of all.
 pub fn all(lab: &Lab, skipped: &mut Vec<Skipped>) -> Vec<Sizes> {
     let mut sizes = Vec::new();
     for arch in Arch::ALL {
-        match code_sizes(lab, arch) {
-            Verdict::Passed(text) => sizes.push(Sizes {
+        let hooks = match code_sizes(lab, arch) {
+            Verdict::Passed(text) => Ok(parse(&text)),
+            other => Err(other),
+        };
+        match hooks.and_then(|bytes| Ok((bytes, operation_sizes(lab, arch)?))) {
+            Ok((bytes, operations)) => sizes.push(Sizes {
                 arch,
-                bytes: parse(&text),
+                bytes,
+                operations,
             }),
-            Verdict::Failed(why) | Verdict::Missing(why) | Verdict::Skipped(why) => {
-                skipped.push(Skipped {
-                    group: "size".to_owned(),
-                    variant: arch.name().to_owned(),
-                    why,
-                });
-            }
+            Err(
+                Verdict::Passed(why)
+                | Verdict::Failed(why)
+                | Verdict::Missing(why)
+                | Verdict::Skipped(why),
+            ) => skipped.push(Skipped {
+                group: "size".to_owned(),
+                variant: arch.name().to_owned(),
+                why,
+            }),
         }
     }
     sizes

@@ -1,5 +1,6 @@
 //! The code of each per-CPU operation, pinned in a file for each CPU, and its length against the C library's.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -90,14 +91,28 @@ impl Family for Golden {
     }
 }
 
-fn run(lab: &Lab, arch: Arch, tests: &[String], bless: bool) -> Vec<Outcome> {
-    let operations = match lab.guest(arch, Guest::Golden) {
+/// Bytes of text of each operation by `cpu_id` with a relaxed commit: a function of it, and its abort handler.
+pub fn operation_sizes(lab: &Lab, arch: Arch) -> Result<Vec<(String, u64)>, Verdict> {
+    let operations = operations(lab, arch)?;
+    let sizes = operations.iter().filter_map(|operation| {
+        let name = operation.name.strip_suffix("_relaxed")?;
+        Some((name.to_owned(), operation.bytes))
+    });
+    Ok(sizes.collect())
+}
+
+fn operations(lab: &Lab, arch: Arch) -> Result<Vec<Operation>, Verdict> {
+    match lab.guest(arch, Guest::Golden) {
         Err(why) => Err(why.verdict(true)),
         Ok(_) if which::which(objdump(arch)).is_err() => {
             Err(Verdict::Missing(format!("no {} here", objdump(arch))))
         }
         Ok(file) => read(arch, &file).map_err(Verdict::Failed),
-    };
+    }
+}
+
+fn run(lab: &Lab, arch: Arch, tests: &[String], bless: bool) -> Vec<Outcome> {
+    let operations = operations(lab, arch);
     let judge = |test: &String| {
         let verdict = match &operations {
             Err(verdict) => verdict.clone(),
@@ -109,11 +124,16 @@ fn run(lab: &Lab, arch: Arch, tests: &[String], bless: bool) -> Vec<Outcome> {
     tests.iter().map(judge).collect()
 }
 
+/// The functions that are the load of a number and nothing else.
+const NUMBERS: [&str; 2] = ["number_cpu_id", "number_mm_cid"];
+
 /// One operation in the file.
 struct Operation {
     name: String,
     section: Vec<String>,
     straight: usize,
+    /// Of the function and of the abort handler.
+    bytes: u64,
 }
 
 /// Every symbol with a critical section, by the descriptors: their form is checked on the way.
@@ -127,14 +147,39 @@ fn read(arch: Arch, file: &PathBuf) -> Result<Vec<Operation>, String> {
     };
     let (_, descriptors) = data("__rseq_cs").ok_or("no __rseq_cs")?;
     let (text, code) = data(".text").ok_or("no .text")?;
+    let word = |descriptor: &[u8], at: usize| {
+        let bytes = descriptor
+            .get(at..at + 8)
+            .and_then(|word| word.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    };
+    let handlers: BTreeSet<u64> = descriptors
+        .chunks(32)
+        .map(|descriptor| word(descriptor, 24))
+        .collect();
+    // They lie one behind the other; all but those of `pop` are alike.
+    let handler = |abort: u64| {
+        let next = handlers.range(abort + 1..).next();
+        let before = handlers.range(..abort).next_back();
+        next.map_or_else(
+            || before.map_or(0, |before| abort - before),
+            |next| next - abort,
+        )
+    };
     let mut operations = Vec::new();
+    for symbol in elf.symbols() {
+        let name = symbol.name().unwrap_or_default();
+        if NUMBERS.contains(&name) {
+            operations.push(Operation {
+                name: name.to_owned(),
+                section: listing.function(symbol.address()),
+                straight: listing.straight(symbol.address()).unwrap_or(usize::MAX),
+                bytes: symbol.size(),
+            });
+        }
+    }
     for descriptor in descriptors.chunks(32) {
-        let word = |at: usize| {
-            let bytes = descriptor
-                .get(at..at + 8)
-                .and_then(|word| word.try_into().ok());
-            bytes.map_or(0, u64::from_le_bytes)
-        };
+        let word = |at: usize| word(descriptor, at);
         let (start, length, abort) = (word(8), word(16), word(24));
         let before = abort.wrapping_sub(text).wrapping_sub(4) as usize;
         let signature = code
@@ -158,6 +203,7 @@ fn read(arch: Arch, file: &PathBuf) -> Result<Vec<Operation>, String> {
                 name: symbol.name().unwrap_or_default().to_owned(),
                 section: listing.section(start, start + length),
                 straight,
+                bytes: symbol.size() + handler(abort),
             });
         }
     }
@@ -203,9 +249,16 @@ fn pinned(lab: &Lab, arch: Arch, operations: &[Operation], bless: bool) -> Verdi
     }
 }
 
-/// No operation takes more instructions than the C library's.
+/// No operation takes more instructions than the C library's, and a number takes one.
 fn counted(arch: Arch, operations: &[Operation]) -> Verdict {
     let (mut told, mut longer) = (Vec::new(), Vec::new());
+    for name in NUMBERS {
+        let is = operations.iter().find(|operation| operation.name == name);
+        match is.map(|operation| operation.section.len()) {
+            Some(1) => told.push(format!("{name} 1")),
+            other => return Verdict::Failed(format!("{name} is {other:?} instructions, not one")),
+        }
+    }
     for (name, theirs) in THEIRS {
         let theirs = theirs[arch as usize];
         let Some(ours) = operations.iter().find(|operation| operation.name == name) else {

@@ -29,6 +29,7 @@ mod sharedlibs;
 mod sharedplan;
 mod suite;
 
+pub use golden::operation_sizes;
 pub use link::code_sizes;
 
 /// What the command line left of the matrix.
