@@ -19,6 +19,8 @@
 extern char **environ;
 
 static int tids[PARENTS], parents, stop;
+static pthread_mutex_t moved = PTHREAD_MUTEX_INITIALIZER;
+static cpu_set_t allowed;
 
 static void ended_with(pid_t child, int code)
 {
@@ -97,35 +99,40 @@ static void (*const ways[])(void) = { spawned, vforked, by_system, by_popen, spa
 
 static void *parent(void *argument)
 {
-	int i, rounds = scaled(60, 6, 4);
-	__atomic_store_n(&tids[__atomic_fetch_add(&parents, 1, __ATOMIC_RELAXED)], syscall(SYS_gettid), __ATOMIC_RELEASE);
+	int i, mine, rounds = scaled(60, 6, 4);
+	pthread_mutex_lock(&moved);
+	mine = parents++;
+	tids[mine] = syscall(SYS_gettid);
+	pthread_mutex_unlock(&moved);
 	for (i = 0; i < rounds * WAYS; i++) {
 		ways[i % WAYS]();
 		registered_now("a parent");
 	}
+	/* The number may be another thread's as soon as this one has ended. */
+	pthread_mutex_lock(&moved);
+	tids[mine] = 0;
+	pthread_mutex_unlock(&moved);
+	sched_setaffinity(0, sizeof allowed, &allowed);
 	return argument;
 }
 
 /* Moves the parents about, those that wait for a child included. */
 static void *mover(void *argument)
 {
-	cpu_set_t all, one;
+	cpu_set_t one;
 	int cpu, i;
-	sched_getaffinity(0, sizeof all, &all);
 	for (cpu = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); cpu = (cpu + 1) % CPU_SETSIZE) {
-		if (!CPU_ISSET(cpu, &all))
+		if (!CPU_ISSET(cpu, &allowed))
 			continue;
 		CPU_ZERO(&one);
 		CPU_SET(cpu, &one);
-		for (i = 0; i < PARENTS; i++) {
-			int tid = __atomic_load_n(&tids[i], __ATOMIC_ACQUIRE);
-			if (tid)
-				sched_setaffinity(tid, sizeof one, &one);
-		}
+		pthread_mutex_lock(&moved);
+		for (i = 0; i < PARENTS; i++)
+			if (tids[i])
+				sched_setaffinity(tids[i], sizeof one, &one);
+		pthread_mutex_unlock(&moved);
 		usleep(300);
 	}
-	for (i = 0; i < PARENTS; i++)
-		sched_setaffinity(tids[i], sizeof all, &all);
 	return argument;
 }
 
@@ -137,6 +144,7 @@ static void children_from_many_threads(void)
 		skip("there is no " SHELL);
 		return;
 	}
+	sched_getaffinity(0, sizeof allowed, &allowed);
 	CHECK_IS(pthread_create(&moving, NULL, mover, NULL), 0);
 	for (i = 1; i < PARENTS; i++)
 		CHECK_IS(pthread_create(&threads[i], NULL, parent, NULL), 0);
