@@ -5,19 +5,31 @@ use serde::Serialize;
 use super::rounds::Samples;
 use super::stats::Summary;
 
-/// A row: group, name, variant. `{cpus}` in a name is the greatest measured number of threads that has a CPU for each.
-type Key = (&'static str, &'static str, &'static str);
-
-/// How many times one row takes the time of another.
+/// How many times one variant of a row takes the time of another one. `{cpus}` in a name is the greatest measured number
+/// of threads that has a CPU for each.
 struct Wanted {
-    of: Key,
-    over: Key,
+    group: &'static str,
+    name: &'static str,
+    of: &'static str,
+    over: &'static str,
     /// What the project wants to see; it is told, not asserted.
     aim: &'static str,
 }
 
-const fn wanted(of: Key, over: Key, aim: &'static str) -> Wanted {
-    Wanted { of, over, aim }
+const fn wanted(
+    group: &'static str,
+    name: &'static str,
+    of: &'static str,
+    over: &'static str,
+    aim: &'static str,
+) -> Wanted {
+    Wanted {
+        group,
+        name,
+        of,
+        over,
+        aim,
+    }
 }
 
 const CPU: &str = "CPU number";
@@ -26,117 +38,57 @@ const POOL: &str = "pool pop+push, threads: {cpus}";
 const GREEN: &str = "switch, carriers: {cpus}";
 
 const RATIOS: [Wanted; 27] = [
-    wanted(("cpu", CPU, "vDSO"), ("cpu", CPU, "load"), "at least 10"),
-    wanted(("cpu", CPU, "vDSO"), ("cpu", CPU, "current_cpu"), ""),
+    wanted("cpu", CPU, "vDSO", "load", "at least 10"),
+    wanted("cpu", CPU, "vDSO", "current_cpu", ""),
+    wanted("cpu", CPU, "glibc, rseq off", "current_cpu", ""),
+    wanted("cpu", CPU, "system call", "current_cpu", ""),
+    wanted("cpu", CPU, "glibc, static", "musl, hooks", ""),
+    wanted("cpu", CPU, "musl, stock", "musl, hooks", ""),
+    wanted("cpu", CPU, "vDSO", "musl, hooks", ""),
+    wanted("cpu", CPU, "vDSO", "C interface", ""),
+    wanted("ops", "add", "per-CPU", "plain", "at most 1.5"),
+    wanted("ops", "add", "per-CPU", "plain, by pointer", ""),
+    wanted("ops", "add", "atomic", "per-CPU", "at least 2"),
+    wanted("ops", "add", "per-CPU atomic, getcpu", "per-CPU", ""),
     wanted(
-        ("cpu", CPU, "glibc, rseq off"),
-        ("cpu", CPU, "current_cpu"),
-        "",
-    ),
-    wanted(("cpu", CPU, "system call"), ("cpu", CPU, "current_cpu"), ""),
-    wanted(
-        ("cpu", CPU, "glibc, static"),
-        ("cpu", CPU, "musl, hooks"),
-        "",
-    ),
-    wanted(("cpu", CPU, "musl, stock"), ("cpu", CPU, "musl, hooks"), ""),
-    wanted(("cpu", CPU, "vDSO"), ("cpu", CPU, "musl, hooks"), ""),
-    wanted(("cpu", CPU, "vDSO"), ("cpu", CPU, "C interface"), ""),
-    wanted(
-        ("ops", "add", "per-CPU"),
-        ("ops", "add", "plain"),
+        "structures",
+        "Counter::add",
+        "per-CPU",
+        "plain",
         "at most 1.5",
     ),
     wanted(
-        ("ops", "add", "per-CPU"),
-        ("ops", "add", "plain, by pointer"),
-        "",
-    ),
-    wanted(
-        ("ops", "add", "atomic"),
-        ("ops", "add", "per-CPU"),
+        "structures",
+        "Counter::add",
+        "atomic",
+        "per-CPU",
         "at least 2",
     ),
+    wanted("contended", ALL, "shared atomic", "Counter", "at least 10"),
+    wanted("contended", ALL, "per-CPU atomic, getcpu", "Counter", ""),
+    wanted("contended", POOL, "mutex", "per-CPU", ""),
+    wanted("contended", POOL, "atomic", "per-CPU", ""),
+    wanted("hooks", "clone+exit", "keep", "bare", ""),
+    wanted("hooks", "clone+exit", "release", "bare", ""),
+    wanted("threads", "create+join", "musl, hooks", "musl, stock", ""),
+    wanted("threads", "create+detach", "musl, hooks", "musl, stock", ""),
+    wanted("threads", "create+join", "musl, hooks", "glibc, static", ""),
     wanted(
-        ("ops", "add", "per-CPU atomic, getcpu"),
-        ("ops", "add", "per-CPU"),
+        "threads",
+        "create+detach",
+        "musl, hooks",
+        "glibc, static",
         "",
     ),
     wanted(
-        ("structures", "Counter::add", "per-CPU"),
-        ("structures", "Counter::add", "plain"),
-        "at most 1.5",
-    ),
-    wanted(
-        ("structures", "Counter::add", "atomic"),
-        ("structures", "Counter::add", "per-CPU"),
-        "at least 2",
-    ),
-    wanted(
-        ("contended", ALL, "shared atomic"),
-        ("contended", ALL, "Counter"),
-        "at least 10",
-    ),
-    wanted(
-        ("contended", ALL, "per-CPU atomic, getcpu"),
-        ("contended", ALL, "Counter"),
+        "threads",
+        "create+join",
+        "glibc, static",
+        "glibc, static, rseq off",
         "",
     ),
-    wanted(
-        ("contended", POOL, "mutex"),
-        ("contended", POOL, "per-CPU"),
-        "",
-    ),
-    wanted(
-        ("contended", POOL, "atomic"),
-        ("contended", POOL, "per-CPU"),
-        "",
-    ),
-    wanted(
-        ("hooks", "clone+exit", "keep"),
-        ("hooks", "clone+exit", "bare"),
-        "",
-    ),
-    wanted(
-        ("hooks", "clone+exit", "release"),
-        ("hooks", "clone+exit", "bare"),
-        "",
-    ),
-    wanted(
-        ("threads", "create+join", "musl, hooks"),
-        ("threads", "create+join", "musl, stock"),
-        "",
-    ),
-    wanted(
-        ("threads", "create+detach", "musl, hooks"),
-        ("threads", "create+detach", "musl, stock"),
-        "",
-    ),
-    wanted(
-        ("threads", "create+join", "musl, hooks"),
-        ("threads", "create+join", "glibc, static"),
-        "",
-    ),
-    wanted(
-        ("threads", "create+detach", "musl, hooks"),
-        ("threads", "create+detach", "glibc, static"),
-        "",
-    ),
-    wanted(
-        ("threads", "create+join", "glibc, static"),
-        ("threads", "create+join", "glibc, static, rseq off"),
-        "",
-    ),
-    wanted(
-        ("green", GREEN, "mutex"),
-        ("green", GREEN, "percpu"),
-        "at least 2",
-    ),
-    wanted(
-        ("green", GREEN, "mpmc"),
-        ("green", GREEN, "percpu"),
-        "at least 1",
-    ),
+    wanted("green", GREEN, "mutex", "percpu", "at least 2"),
+    wanted("green", GREEN, "mpmc", "percpu", "at least 1"),
 ];
 
 /// A ratio that could be taken.
@@ -157,10 +109,8 @@ pub struct Ratio {
 pub fn all(rows: &[Samples], cpus: usize) -> Vec<Ratio> {
     let threads = [8, 4, 2, 1].into_iter().find(|&n| n <= cpus).unwrap_or(1);
     let one = |wanted: &Wanted| {
-        let (of, over) = (
-            find(rows, wanted.of, threads)?,
-            find(rows, wanted.over, threads)?,
-        );
+        let find = |variant| find(rows, (wanted.group, wanted.name, variant), threads);
+        let (of, over) = (find(wanted.of)?, find(wanted.over)?);
         Some(Ratio {
             of: format!("{}: {}", of.name, of.variant),
             over: format!("{}: {}", over.name, over.variant),
@@ -171,7 +121,11 @@ pub fn all(rows: &[Samples], cpus: usize) -> Vec<Ratio> {
     RATIOS.iter().filter_map(one).collect()
 }
 
-fn find(rows: &[Samples], (group, name, variant): Key, threads: usize) -> Option<&Samples> {
+fn find<'a>(
+    rows: &'a [Samples],
+    (group, name, variant): (&str, &str, &str),
+    threads: usize,
+) -> Option<&'a Samples> {
     let name = name.replace("{cpus}", &threads.to_string());
     rows.iter()
         .find(|row| row.group == group && row.name == name && row.variant == variant)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::bench::{self, Plan};
 use crate::install::Need;
@@ -59,14 +59,11 @@ impl Family for Bench {
     fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
         let listed = self.list(lab, selection).into_iter();
         listed
-            .map(|(cell, _)| Job {
-                title: "the bench in its smallest form".to_owned(),
-                lane: Lane::Alone,
-                boots: None,
-                work: Box::new(move || {
+            .map(|(cell, _)| {
+                Job::alone("the bench in its smallest form".to_owned(), move || {
                     let verdict = quick(lab).unwrap_or_else(Verdict::Failed);
                     vec![Outcome::new(&cell, NAME, TEST, verdict)]
-                }),
+                })
             })
             .collect()
     }

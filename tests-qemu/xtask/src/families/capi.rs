@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::cprogram::{PROGRAMS, finish, run, tool};
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::archive::{self, Symbols};
 use crate::install::Need;
@@ -58,25 +58,17 @@ impl Family for Capi {
 
     fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
         let mut jobs = Vec::new();
-        let mut add = |title: String, work: Box<dyn FnOnce() -> Vec<Outcome> + Send + 'lab>| {
-            jobs.push(Job {
-                title,
-                lane: Lane::Alone,
-                boots: None,
-                work,
-            });
-        };
         for arch in Arch::ALL {
             let tests = wanted_archives(selection, arch);
             if !tests.is_empty() {
                 let work = move || archives(lab, arch, &tests);
-                add(format!("C archives for {arch}"), Box::new(work));
+                jobs.push(Job::alone(format!("C archives for {arch}"), work));
             }
         }
         let tests = wanted_programs(selection);
         if let (Some((arch, cell)), false) = (host(selection), tests.is_empty()) {
             let work = move || programs(lab, arch, &cell, &tests);
-            add("C programs".to_owned(), Box::new(work));
+            jobs.push(Job::alone("C programs".to_owned(), work));
         }
         jobs
     }

@@ -8,7 +8,7 @@ use object::read::elf::ElfFile64;
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use super::link::cell;
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::guests::Guest;
 use crate::install::Need;
@@ -79,12 +79,9 @@ impl Family for Golden {
                 .map(|(_, test)| test.clone())
                 .collect();
             if !tests.is_empty() {
-                jobs.push(Job {
-                    title: format!("golden files for {arch}"),
-                    boots: None,
-                    lane: Lane::Alone,
-                    work: Box::new(move || run(lab, arch, &tests, bless)),
-                });
+                jobs.push(Job::alone(format!("golden files for {arch}"), move || {
+                    run(lab, arch, &tests, bless)
+                }));
             }
         }
         jobs

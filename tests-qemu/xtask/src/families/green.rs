@@ -114,7 +114,7 @@ fn tests(lab: &Lab, place: &Place) -> Result<Vec<String>, Trouble> {
 }
 
 /// The example's program for `arch`, built once.
-fn program(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
+pub fn program(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
     static BUILT: [OnceLock<Result<PathBuf, Trouble>>; 3] = [const { OnceLock::new() }; 3];
     let built = BUILT[arch as usize].get_or_init(|| {
         let compiler = compiler::find(arch, lab.install, &lab.progress)

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::cargo::{cargo, finish};
 use crate::install::Need;
 use crate::lab::Lab;
@@ -56,12 +56,7 @@ impl Family for Host {
             .into_iter()
             .filter(|(check, _)| listed.iter().any(|(_, test)| test == check));
         wanted
-            .map(|(check, run)| Job {
-                title: format!("host {check}"),
-                boots: None,
-                lane: Lane::Alone,
-                work: Box::new(move || run(lab)),
-            })
+            .map(|(check, run)| Job::alone(format!("host {check}"), move || run(lab)))
             .collect()
     }
 }

@@ -6,7 +6,7 @@ use object::elf::{PF_W, PF_X, PT_GNU_STACK};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::guests::Guest;
 use crate::install::Need;
@@ -74,12 +74,7 @@ impl Family for Link {
                 .collect();
             if !tests.is_empty() {
                 let title = format!("link proofs for {arch}");
-                jobs.push(Job {
-                    title,
-                    boots: None,
-                    lane: Lane::Alone,
-                    work: Box::new(move || run(lab, arch, &tests)),
-                });
+                jobs.push(Job::alone(title, move || run(lab, arch, &tests)));
             }
         }
         jobs

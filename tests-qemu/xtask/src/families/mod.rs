@@ -30,6 +30,7 @@ mod sharedplan;
 mod suite;
 
 pub use golden::operation_sizes;
+pub use green::program as green_program;
 pub use link::code_sizes;
 
 /// What the command line left of the matrix.
@@ -89,6 +90,21 @@ pub struct Job<'lab> {
     pub boots: Option<Place>,
     /// The work.
     pub work: Box<dyn FnOnce() -> Vec<Outcome> + Send + 'lab>,
+}
+
+impl<'lab> Job<'lab> {
+    /// One that boots nothing and wants the machine to itself.
+    pub fn alone(
+        title: impl Into<String>,
+        work: impl FnOnce() -> Vec<Outcome> + Send + 'lab,
+    ) -> Self {
+        Self {
+            title: title.into(),
+            lane: Lane::Alone,
+            boots: None,
+            work: Box::new(work),
+        }
+    }
 }
 
 /// A family of tests.

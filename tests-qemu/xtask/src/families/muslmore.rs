@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::musl::{NAME, run_here};
 use super::muslprogram::{Kind, Programs};
-use super::{Job, Lane, Selection, pigz};
+use super::{Job, Selection, pigz};
 use crate::arch::Arch;
 use crate::install::Need;
 use crate::lab::Lab;
@@ -72,16 +72,11 @@ pub fn jobs<'lab>(lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
     };
     let job = |(name, test): Test| {
         let place = place.clone();
-        Job {
-            title: format!("our musl: {name}"),
-            lane: Lane::Alone,
-            boots: None,
-            work: Box::new(move || {
-                let begun = Instant::now();
-                let verdict = test(lab, place.arch).map_or_else(|bad| bad, Verdict::Passed);
-                vec![Outcome::new(&place.cell(None), NAME, name, verdict).took(begun.elapsed())]
-            }),
-        }
+        Job::alone(format!("our musl: {name}"), move || {
+            let begun = Instant::now();
+            let verdict = test(lab, place.arch).map_or_else(|bad| bad, Verdict::Passed);
+            vec![Outcome::new(&place.cell(None), NAME, name, verdict).took(begun.elapsed())]
+        })
     };
     wanted(selection).into_iter().map(job).collect()
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::compiler::Compiler;
 use crate::install::Need;
@@ -143,12 +143,10 @@ impl Family for Ownership {
                 .map(|(_, test)| test.clone())
                 .collect();
             if let (false, Some(cell)) = (tests.is_empty(), cell(selection)) {
-                jobs.push(Job {
-                    title: format!("ownership under {}", link.name),
-                    boots: None,
-                    lane: Lane::Alone,
-                    work: Box::new(move || run(lab, &cell, link, &tests)),
-                });
+                jobs.push(Job::alone(
+                    format!("ownership under {}", link.name),
+                    move || run(lab, &cell, link, &tests),
+                ));
             }
         }
         jobs

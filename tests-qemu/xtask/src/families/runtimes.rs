@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SIGSEGV;
 
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::compiler::{self, Compiler};
 use crate::install::Need;
@@ -114,11 +114,10 @@ impl Family for Runtimes {
         };
         let jobs = ["glibc", "musl"].into_iter().filter_map(|libc| {
             let (tests, cell) = (of(libc), cell.clone());
-            (!tests.is_empty()).then(|| Job {
-                title: format!("std, rayon and tokio on {libc}"),
-                lane: Lane::Alone,
-                boots: None,
-                work: Box::new(move || run(lab, arch, &cell, libc == "musl", &tests)),
+            (!tests.is_empty()).then(|| {
+                Job::alone(format!("std, rayon and tokio on {libc}"), move || {
+                    run(lab, arch, &cell, libc == "musl", &tests)
+                })
             })
         });
         jobs.collect()

@@ -8,7 +8,7 @@ use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _};
 
 use super::link::cell;
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::install::Need;
 use crate::lab::Lab;
@@ -107,18 +107,13 @@ impl Family for Sections {
                 .filter(|(link, ..)| listed.contains(&(cell(arch), (*link).to_owned())))
                 .collect();
             if !links.is_empty() {
-                jobs.push(Job {
-                    title: format!("rseq sections for {arch}"),
-                    boots: None,
-                    lane: Lane::Alone,
-                    work: Box::new(move || {
-                        let judged = links.iter().map(|&(link, arguments, script)| {
-                            let verdict = judge(lab, arch, arguments, script);
-                            Outcome::new(&cell(arch), NAME, link, verdict)
-                        });
-                        judged.collect()
-                    }),
-                });
+                jobs.push(Job::alone(format!("rseq sections for {arch}"), move || {
+                    let judged = links.iter().map(|&(link, arguments, script)| {
+                        let verdict = judge(lab, arch, arguments, script);
+                        Outcome::new(&cell(arch), NAME, link, verdict)
+                    });
+                    judged.collect()
+                }));
             }
         }
         jobs

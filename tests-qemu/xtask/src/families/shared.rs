@@ -9,7 +9,7 @@ use object::{Object as _, ObjectSymbol as _};
 use super::cprogram::{finish, tool};
 use super::sharedcases::{CASES, Case, Libc, WITHOUT};
 use super::sharedlibs::{Failure, Workshop, example};
-use super::{Family, Job, Lane, Selection};
+use super::{Family, Job, Selection};
 use crate::arch::Arch;
 use crate::archive::TRIO;
 use crate::install::Need;
@@ -68,19 +68,11 @@ impl Family for Shared {
 
     fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
         let mut jobs = Vec::new();
-        let mut add = |title: String, work: Box<dyn FnOnce() -> Vec<Outcome> + Send + 'lab>| {
-            jobs.push(Job {
-                title,
-                lane: Lane::Alone,
-                boots: None,
-                work,
-            });
-        };
         for arch in Arch::ALL {
             let tests = wanted_elsewhere(selection, arch);
             if !tests.is_empty() {
                 let work = move || elsewhere(lab, arch, &tests);
-                add(format!("libraries for {arch}"), Box::new(work));
+                jobs.push(Job::alone(format!("libraries for {arch}"), work));
             }
         }
         let Some((arch, cell, tests)) = wanted_here(selection) else {
@@ -98,7 +90,7 @@ impl Family for Shared {
                 let cell = cell.clone();
                 let title = format!("libraries under {}", prefix.trim_end_matches('/'));
                 let work = move || here(lab, arch, libc, &cell, &tests);
-                add(title, Box::new(work));
+                jobs.push(Job::alone(title, work));
             }
         }
         jobs
