@@ -27,8 +27,12 @@
 //! | compare, copy 16 bytes and store | 39 / 123 | 29 / 87 | 40 / 118 |
 //!
 //! librseq's numbers hold the three instructions that find the area from the thread pointer; here [`Current`] has found
-//! it. Its functions have fewer arguments, and two operations over several words hold up to five instructions here that
-//! only move arguments. The sections themselves are pinned in `tests-qemu/golden`, one instruction a line.
+//! it. On the other side its caller has read the CPU's number and formed the address of the slot before the call, which
+//! is in the numbers here. Its functions have fewer arguments, and two operations over several words hold up to five
+//! instructions here that only move arguments: without the thread pointer's three, compare two and store, and compare,
+//! store and store, are one longer here on x86_64 and two on riscv64, and compare, link and store is one longer on
+//! riscv64. The sections themselves are pinned in `tests-qemu/golden`, one instruction a line, and so is
+//! [`Current::id`]: one load.
 //!
 //! # Who reads and writes
 //!

@@ -265,9 +265,10 @@ impl<I: Index> Current<'_, I> {
     ///
     /// # Safety
     /// 1., 2. of all operations.
-    /// 3. Every head but `empty` is the address of a node whose link, `link` bytes on, can be read: by a thread
-    ///    that will be aborted too, after another one has popped the node. So nodes are not unmapped while sections
-    ///    may run.
+    /// 3. Every head but `empty` is the address of a node whose link, `link` bytes on, can be read for as long as a
+    ///    section that has loaded that head may still run: on this CPU none can once another thread has run there, since
+    ///    that switch aborts it; whoever takes nodes from elsewhere aborts it by membarrier's rseq fence before a node
+    ///    is unmapped.
     #[inline(always)]
     pub unsafe fn pop<T>(
         self,

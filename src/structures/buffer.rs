@@ -163,7 +163,8 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
     /// Takes all pointers of one slot, which may be any CPU's, and gives them to `each`, last stored first; how many.
     /// System calls: 1, rarely more.
     ///
-    /// The slot is closed while `each` runs; what is pushed there goes to the overflow slot.
+    /// The slot is closed while `each` runs; what is pushed there goes to the overflow slot. A full overflow slot
+    /// refuses it: so `each` must have another place for what it cannot push back. If it unwinds, the slot stays closed.
     ///
     /// # Errors
     /// [`DrainError`]; nothing is taken.
@@ -182,7 +183,9 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
         })
     }
 
-    /// Takes what is in the overflow slot and gives it to `each`; how many. No system call.
+    /// Takes what is in the overflow slot, and what comes while it does, and gives it to `each`; how many. No system call.
+    ///
+    /// If `each` pushes to this buffer from a thread without a slot, it gets the same pointer again, for ever.
     pub fn drain_overflow<L: Local<I>>(&self, here: L, mut each: impl FnMut(NonNull<T>)) -> usize {
         let mut count = 0;
         while let Some(value) = self.overflow.pop(here) {

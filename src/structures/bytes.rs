@@ -136,7 +136,8 @@ impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
     /// Takes all records of one slot, which may be any CPU's, and gives them to `records`; how many bytes.
     /// System calls: 1, rarely more.
     ///
-    /// The slot is closed while `records` runs; what is pushed there goes to the overflow slot.
+    /// The slot is closed while `records` runs; what is pushed there goes to the overflow slot. If it unwinds, the slot
+    /// stays closed.
     ///
     /// # Errors
     /// [`DrainError`]; nothing is taken.
