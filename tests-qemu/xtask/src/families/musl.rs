@@ -7,7 +7,7 @@ use super::{Family, Job, Lane, Selection, muslmore};
 use crate::arch::Arch;
 use crate::install::Need;
 use crate::kernel::Line;
-use crate::lab::Lab;
+use crate::lab::{Lab, Run};
 use crate::outcome::{Cell, Outcome, Trouble};
 use crate::place::{Machine, Place};
 use crate::protocol;
@@ -163,17 +163,25 @@ fn only(tests: &[String]) -> Option<&str> {
     names.all(|name| name == first).then_some(first)
 }
 
-/// A program of one musl, as a test outside of the places runs it.
+/// One test of a program of one musl, as a test outside of the places runs it: what it said.
 pub fn run_here(lab: &Lab, program: &Path, only: &str) -> Result<String, Trouble> {
-    let arch =
-        crate::arch::Arch::host().ok_or(Trouble::Missing("none of the three CPUs".into()))?;
+    let run = native(lab, program, &["--scale", "native", "--only", only])?;
+    Ok(run.finished.output)
+}
+
+/// All tests of a program, each in its shorter form.
+pub fn run_all_here(lab: &Lab, program: &Path) -> Result<Run, Trouble> {
+    native(lab, program, &["--scale", "emulated"])
+}
+
+fn native(lab: &Lab, program: &Path, arguments: &[&str]) -> Result<Run, Trouble> {
+    let none = || Trouble::Missing("none of the three CPUs".into());
     let place = Place {
-        arch,
+        arch: Arch::host().ok_or_else(none)?,
         machine: Machine::Native,
     };
-    let arguments = ["--scale", "native", "--only", only].map(str::to_owned);
-    let run = lab.run_program(&place, program, &[], &arguments)?;
-    Ok(run.finished.output)
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    lab.run_program(&place, program, &[], &arguments)
 }
 
 #[cfg(test)]

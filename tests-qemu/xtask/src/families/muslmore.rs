@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::musl::{NAME, run_here};
-use super::muslprogram::{Kind, Programs};
+use super::musl::{NAME, run_all_here, run_here};
+use super::muslprogram::{Kind, PIE, Programs};
 use super::{Job, Selection, pigz};
 use crate::arch::Arch;
 use crate::install::Need;
@@ -14,12 +14,14 @@ use crate::musl::Variant;
 use crate::outcome::{Cell, Outcome, Trouble, Verdict};
 use crate::place::{Machine, Place};
 use crate::process::{self, command};
+use crate::protocol;
 
 /// A test's name and what it does.
 type Test = (&'static str, fn(&Lab, Arch) -> Judged);
 
 /// The tests.
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 7] = [
+    (PIE, static_pie),
     ("broken/release-after-unmap-dies", |lab, arch| {
         dies(lab, arch, Variant::DetachedAfterUnmap)
     }),
@@ -113,6 +115,31 @@ fn dies(lab: &Lab, arch: Arch, variant: Variant) -> Judged {
     } else {
         Err(Verdict::Failed(told))
     }
+}
+
+/// All tests in a static program that relocates itself: its start is another one, and so is where its trio lies.
+fn static_pie(lab: &Lab, arch: Arch) -> Judged {
+    let programs = Programs::open(lab, arch, Variant::Hooked).map_err(required)?;
+    let program = programs.link_pie(lab).map_err(required)?;
+    let names: Vec<String> = super::muslprogram::names()
+        .map(|name| format!("{PIE}/{name}"))
+        .collect();
+    let run = run_all_here(lab, &program).map_err(required)?;
+    let judged = protocol::judge(&run.finished.output, &names, run.finished.end, true);
+    let count = |is: fn(&Verdict) -> bool| judged.tests.iter().filter(|(_, it)| is(it)).count();
+    let (passed, skipped) = (
+        count(|it| matches!(it, Verdict::Passed(_))),
+        count(|it| matches!(it, Verdict::Skipped(_))),
+    );
+    let told = format!("{passed} tests passed, {skipped} skipped");
+    if passed != 0 && passed + skipped == judged.tests.len() {
+        return Ok(told);
+    }
+    let other = judged
+        .tests
+        .iter()
+        .find(|(_, verdict)| !matches!(verdict, Verdict::Passed(_) | Verdict::Skipped(_)));
+    Err(Verdict::Failed(format!("{told}; {other:?}")))
 }
 
 /// Calls by phase and number.

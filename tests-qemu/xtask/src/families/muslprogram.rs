@@ -44,6 +44,9 @@ const SOURCES: [(&str, &str); 8] = [
     ("storm.c", include_str!("../../../musl/storm.c")),
 ];
 
+/// What the position-independent static program calls itself.
+pub const PIE: &str = "static-pie";
+
 /// The names that stand in the lists of the sources.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let lines = SOURCES.into_iter().flat_map(|(_, text)| text.lines());
@@ -112,6 +115,17 @@ impl Programs {
         let program = self.path(kind);
         let mut link = self.compiler(lab);
         link.args(["-static", "-o"]).arg(&program);
+        link.args(sources(lab)).arg(source(lab, "library.c"));
+        finish(&mut link)?;
+        Ok(program)
+    }
+
+    /// The same as a position-independent one that relocates itself.
+    pub fn link_pie(&self, lab: &Lab) -> Result<PathBuf, Trouble> {
+        let program = self.folder.join(PIE);
+        let mut link = self.compiler(lab);
+        link.args(["-static-pie", "-fPIE", "-DLINK=\"static-pie\"", "-o"]);
+        link.arg(&program);
         link.args(sources(lab)).arg(source(lab, "library.c"));
         finish(&mut link)?;
         Ok(program)
