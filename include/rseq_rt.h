@@ -176,7 +176,8 @@ int rseq_rt_mm_cid(const rseq_rt_area *area);
 /*
  * Around vfork(2), posix_spawn(3) and any child that shares the memory and has
  * no area of its own: begin in the parent before it, end in the parent after
- * it, with the token that begin returned. In between the ids come from
+ * it, with the token that begin returned. A parent that is not registered yet
+ * does the same: or a handler in the child could register its area. In between the ids come from
  * getcpu(2), in both. Negative from begin: nothing was lent, so go on without
  * end. Costs: 0. -EINVAL from end for a token that is not this area's loan.
  * fork(2) without CLONE_VM needs nothing.

@@ -140,13 +140,13 @@ impl Area {
         (self.state_byte() == State::REGISTERED).then(|| self.cpu_id() as u32)
     }
 
-    /// The structure that the kernel writes, for debuggers, tracers and critical sections.
+    /// The structure that the kernel writes, for debuggers, tracers and critical sections of one's own.
     ///
-    /// While registered, nobody stores to `cpu_id_start`, `cpu_id`, `node_id` or
-    /// `mm_cid`: from Linux 7.0 the kernel kills for it.
+    /// A pointer, and no reference: while registered, a store to `cpu_id` or `mm_cid` would send every section to another
+    /// CPU's data, and one to `rseq_cs` the thread to any address. From Linux 7.0 the kernel kills for a store to an id.
     #[inline]
-    pub const fn as_rseq(&self) -> &Rseq {
-        &self.kernel
+    pub const fn as_rseq(&self) -> *const Rseq {
+        &raw const self.kernel
     }
 
     /// Is the time-slice extension on for this thread?

@@ -9,8 +9,8 @@ use heapless::Vec;
 
 use crate::error::Error;
 
-/// A function and its argument.
-#[derive(Clone, Copy, Debug)]
+/// A function and its argument, for one call: so it is no copy.
+#[derive(Debug)]
 pub struct Callback {
     function: unsafe extern "C" fn(*mut c_void),
     argument: *mut c_void,
@@ -117,9 +117,9 @@ mod tests {
     fn busy_from_inside_a_change() {
         let stack = AtExit::<2>::new();
         // SAFETY: Callback::new (1): it does nothing.
-        let callback = unsafe { Callback::new(nothing, null_mut()) };
-        let nested = stack.change(|_| (stack.push(callback), stack.pop().err()));
-        assert_eq!(nested, Ok((Err(Error::Busy), Some(Error::Busy))));
-        assert_eq!(stack.push(callback), Ok(()), "open again afterwards");
+        let callback = || unsafe { Callback::new(nothing, null_mut()) };
+        let nested = stack.change(|_| (stack.push(callback()), stack.pop().err()));
+        assert!(matches!(nested, Ok((Err(Error::Busy), Some(Error::Busy)))));
+        assert_eq!(stack.push(callback()), Ok(()), "open again afterwards");
     }
 }

@@ -143,7 +143,8 @@ impl<'a> Gone<'a> {
     /// 2. `clear_tid` says the truth.
     /// 3. The robust futex list lies outside, or was unregistered (set_robust_list(2)).
     /// 4. Nobody expects the values on this thread's stack to be dropped.
-    /// 5. Nothing has opened signals since the exit hook, an outer [`SignalMask::restore`] included.
+    /// 5. Where the exit hook was a masked one, all signals are blocked now; where it was not, nothing has opened them
+    ///    since. An outer [`SignalMask::restore`], before the hook or after it, opens them.
     pub unsafe fn unmap_and_exit(
         self,
         base: *mut u8,

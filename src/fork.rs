@@ -8,6 +8,7 @@
 //!   Linux 7.0 and later, and get the *parent* killed. [`Thread::lend`] is the answer.
 //! * **exec**: registration and memory are gone together.
 
+use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
 use crate::area::Area;
@@ -18,12 +19,14 @@ use crate::thread::Thread;
 /// The area of a thread is lent to a vfork child. Made in the parent before the child, ended in the parent after it.
 ///
 /// Meanwhile, in both: reads go to getcpu(2), nothing registers or unregisters, and no time slice is extended.
+/// A handler may lend again what is lent: the outer loan is the one that counts, and ends last.
 #[must_use = "the area stays distrusted until this is dropped"]
 #[derive(Debug)]
 pub struct Lent<'t> {
     area: &'t Area,
     before: u8,
     slice: bool,
+    this_thread: PhantomData<*mut ()>,
 }
 
 impl<K: Kernel> Thread<'_, K> {
@@ -32,17 +35,8 @@ impl<K: Kernel> Thread<'_, K> {
     /// The parent is suspended until the child execs or exits, so the state byte in
     /// the shared memory serves both, and the child has nothing to undo.
     pub fn lend(&self) -> Lent<'_> {
-        let area = self.area();
-        let before = area.state_byte();
-        area.set_state_byte(before | State::LENT);
-        // The child's request would be a store to the parent's area.
-        let slice = area.has_slice_extension();
-        area.set_slice_extension(false);
-        Lent {
-            area,
-            before,
-            slice,
-        }
+        // SAFETY: Lent::of (1) a thread has its own area.
+        unsafe { Lent::of(self.area()) }
     }
 }
 
@@ -58,6 +52,27 @@ impl Lent<'_> {
 }
 
 impl<'t> Lent<'t> {
+    /// A loan of an area that has no [`Thread`] yet: its thread registers lazily, later or never.
+    ///
+    /// Without it the child could be the one that registers, by a handler, say; and the parent would believe it was
+    /// itself.
+    ///
+    /// # Safety
+    /// 1. `area` is the calling thread's, and it uses no other one.
+    pub unsafe fn of(area: &'t Area) -> Self {
+        let before = area.state_byte();
+        area.set_state_byte(before | State::LENT);
+        // The child's request would be a store to the parent's area.
+        let slice = area.has_slice_extension();
+        area.set_slice_extension(false);
+        Self {
+            area,
+            before,
+            slice,
+            this_thread: PhantomData,
+        }
+    }
+
     /// The loan again. `None` if `raw` is not one of `area`'s as it stands; nothing is changed.
     ///
     /// # Safety
@@ -71,13 +86,17 @@ impl<'t> Lent<'t> {
             area,
             before,
             slice: slice != 0,
+            this_thread: PhantomData,
         })
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.area.set_slice_extension(self.slice);
-        self.area.set_state_byte(self.before);
+        // The outer loan ends it for both.
+        if self.before & State::LENT == 0 {
+            self.area.set_slice_extension(self.slice);
+            self.area.set_state_byte(self.before);
+        }
     }
 }

@@ -226,7 +226,10 @@ impl<K: Kernel> Process<K> {
             // The kernel knows this very area, from a life of the memory that its flag no longer tells of (a copy of
             // the crate, a TCB zeroed by hand), and `prepare` has just overwritten its ids. Start clean.
             Err(Errno::BUSY) => {
-                self.rseq(area, length, FLAG_UNREGISTER)?;
+                if self.rseq(area, length, FLAG_UNREGISTER).is_err() {
+                    // Refused: the kernel goes on writing here, and the state must not deny it, nor `-2` be stored.
+                    return Ok(());
+                }
                 area.prepare();
                 self.rseq(area, length, flags)?;
             }

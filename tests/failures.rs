@@ -2,6 +2,9 @@
 
 mod fake;
 
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
+
 use fake::generation::{ALL, LINUX_4_18, LINUX_6_3, LINUX_7_1};
 use fake::{Answers, Call, Foreign, Generation, Machine, Memory, PLAIN, run};
 use rseq_rt::{Area, Claim, Config, Errno, Error, Lent, Owner, Process, Reason, State};
@@ -249,4 +252,65 @@ fn misuse() {
         (machine.count(Call::Rseq), machine.count(Call::Mask)),
         (1, 3)
     );
+}
+
+/// A TCB that was zeroed by hand under a live registration, and a filter that came late.
+#[test]
+fn what_cannot_be_unregistered_stays_registered() {
+    let answers = Answers::refusing(Call::Rseq, 3, Errno::PERM);
+    let program = |machine: &Machine, process: &Process<&Machine>, [area, _]: &[Area; 2]| {
+        // SAFETY: on_thread_create (1, 2, 3): the only thread's.
+        let create = || unsafe { process.on_thread_create(area) }.expect("a new area");
+        let _first = create();
+        let ids = fake::rseq_of(area);
+        let before = (ids.cpu_id.load(Relaxed), ids.cpu_id_start.load(Relaxed));
+        let bytes = std::ptr::from_ref(area).cast::<AtomicU8>();
+        for at in [Area::STATE_OFFSET, CREATED] {
+            // SAFETY: bytes of the area that are atomic ones there.
+            unsafe { &*bytes.add(at) }.store(0, Relaxed);
+        }
+        let thread = create();
+        assert_eq!(thread.state(), State::Registered(Owner::Runtime));
+        // The hook had to prepare it before it could know. The kernel writes the ids anew when it next looks.
+        ids.cpu_id.store(before.0, Relaxed);
+        ids.cpu_id_start.store(before.1, Relaxed);
+        assert!(
+            machine
+                .forgive()
+                .is_some_and(|rule| rule.contains("stored to an id"))
+        );
+        let refused = thread.on_exit_release().err().map(|it| it.error());
+        assert_eq!(refused, Some(Error::StillRegistered(Errno::PERM)));
+    };
+    fake::run(LINUX_6_3, answers, |config| config, program);
+}
+
+/// Where `Area` notes that its create hook has run.
+const CREATED: usize = 68;
+
+#[test]
+fn loans_within_loans() {
+    let program = |_: &Machine, process: &Process<&Machine>, [area, _]: &[Area; 2]| {
+        // SAFETY: Lent::of (1): the only thread's.
+        let early = unsafe { Lent::of(area) };
+        // SAFETY: ensure_registered (1, 2): likewise.
+        let ensured = unsafe { process.ensure_registered(area) };
+        assert_eq!(ensured, Ok(State::Lent), "a child registers nothing");
+        early.end();
+        // SAFETY: on_thread_create (1, 2, 3): likewise.
+        let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+        let state = thread.state();
+        let outer = thread.lend();
+        thread.lend().end();
+        assert_eq!(thread.state(), State::Lent, "the outer loan stands");
+        std::mem::forget(thread.lend());
+        outer.end();
+        assert_eq!(thread.state(), state);
+        // In the wrong order: not lent for ever.
+        let (outer, inner) = (thread.lend(), thread.lend());
+        outer.end();
+        inner.end();
+        assert_eq!(thread.state(), state);
+    };
+    fake::run(LINUX_7_1, PLAIN, |config| config, program);
 }

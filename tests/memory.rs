@@ -6,7 +6,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fake::generation::LINUX_7_1;
-use fake::{Answers, Call, Machine, Memory, PLAIN};
+use fake::{Answers, Call, Machine, Memory, PLAIN, rseq_of};
 use rseq_rt::{Area, Errno, Error, Kernel, Linux, State};
 
 #[repr(align(64))]
@@ -133,8 +133,8 @@ fn real_addresses_outside_of_the_user_range() {
 #[cfg_attr(miri, ignore = "asks the real kernel")]
 fn the_question_changes_nothing() {
     let area = Area::new();
-    area.as_rseq().rseq_cs.store(u64::MAX, Relaxed);
-    let word = (&raw const area.as_rseq().rseq_cs).cast();
+    rseq_of(&area).rseq_cs.store(u64::MAX, Relaxed);
+    let word = (&raw const rseq_of(&area).rseq_cs).cast();
     assert_eq!(Linux.probe_write(word), Ok(()));
-    assert_eq!(area.as_rseq().rseq_cs.load(Relaxed), u64::MAX);
+    assert_eq!(rseq_of(&area).rseq_cs.load(Relaxed), u64::MAX);
 }

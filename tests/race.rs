@@ -133,7 +133,7 @@ fn race(says: [Says; 2]) {
         }
         let held = *kernels.table[me].lock().expect("no panic inside");
         if state == State::Registered(Owner::Runtime) {
-            let address = std::ptr::from_ref(areas[me].as_rseq()).addr();
+            let address = areas[me].as_rseq().addr();
             assert_eq!(held, Some((address, process.length())));
             assert_eq!(owner, Owner::Runtime);
         } else {

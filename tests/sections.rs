@@ -19,22 +19,32 @@ fn both(process: &Process<&Machine>, area: &Area) -> (bool, bool) {
 /// A life of the first thread: whether it may at each of its stations.
 fn life(generation: Generation, configure: fn(Config) -> Config, expected: (bool, bool)) {
     const NO: (bool, bool) = (false, false);
-    run(generation, PLAIN, configure, |_, process, [area, _]| {
-        assert_eq!(both(process, area), NO, "unregistered");
-        // SAFETY: on_thread_create (1, 2, 3): the only thread's.
-        let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
-        assert_eq!(both(process, area), NO, "nobody has asked for sections");
-        process.allow_sections();
-        assert_eq!(both(process, area), expected, "{}", generation.name);
-        // SAFETY: Thread::current (1): used for nothing.
-        assert_eq!(unsafe { thread.current::<CpuId>() }.is_some(), expected.0);
-        let lent = thread.lend();
-        assert_eq!(both(process, area), NO, "lent");
-        lent.end();
-        assert_eq!(both(process, area), expected, "after the loan");
-        let _gone = thread.on_exit_release().expect("released");
-        assert_eq!(both(process, area), NO, "exiting");
-    });
+    run(
+        generation,
+        PLAIN,
+        configure,
+        |machine, process, [area, _]| {
+            assert_eq!(both(process, area), NO, "unregistered");
+            // SAFETY: on_thread_create (1, 2, 3): the only thread's.
+            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+            assert_eq!(both(process, area), NO, "nobody has asked for sections");
+            let sections = process.allow_sections();
+            let asked = machine.count(Call::Uname);
+            assert_eq!(
+                (process.allow_sections(), machine.count(Call::Uname)),
+                (sections, asked)
+            );
+            assert_eq!(both(process, area), expected, "{}", generation.name);
+            // SAFETY: Thread::current (1): used for nothing.
+            assert_eq!(unsafe { thread.current::<CpuId>() }.is_some(), expected.0);
+            let lent = thread.lend();
+            assert_eq!(both(process, area), NO, "lent");
+            lent.end();
+            assert_eq!(both(process, area), expected, "after the loan");
+            let _gone = thread.on_exit_release().expect("released");
+            assert_eq!(both(process, area), NO, "exiting");
+        },
+    );
 }
 
 /// On aarch64 the fake machine has to say a version that is trusted.

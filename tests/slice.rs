@@ -5,7 +5,7 @@ mod fake;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fake::generation::{ALL, LINUX_6_3, LINUX_7_0, LINUX_7_1};
-use fake::{Answers, Call, Generation, Machine, PLAIN, run};
+use fake::{Answers, Call, Generation, Machine, PLAIN, rseq_of, run};
 use rseq_rt::{Area, Config, Errno, SliceEnd};
 
 fn with_area(
@@ -27,7 +27,7 @@ fn wished(config: Config) -> Config {
 
 /// The kernel wants the CPU and grants the request; `revoke` takes the grant back.
 fn interrupt(area: &Area, revoke: bool) {
-    let control = &area.as_rseq().slice_ctrl;
+    let control = &rseq_of(area).slice_ctrl;
     if control.request.swap(0, Relaxed) != 0 {
         control.granted.store(u8::from(!revoke), Relaxed);
     }
@@ -54,7 +54,7 @@ fn off_without_a_wish_or_with_the_legacy_length() {
         with_area(LINUX_7_1, PLAIN, configure, |machine, area| {
             assert!(!area.has_slice_extension());
             area.request_slice();
-            assert_eq!(area.as_rseq().slice_ctrl.request.load(Relaxed), 0);
+            assert_eq!(rseq_of(area).slice_ctrl.request.load(Relaxed), 0);
             assert_eq!(area.yield_slice_on(&machine), SliceEnd::Off);
             assert_eq!(machine.slice_yields.get(), 0);
         });
@@ -69,9 +69,9 @@ fn every_end() {
     for generation in [LINUX_7_0, LINUX_7_1] {
         with_area(generation, PLAIN, wished, |machine, area| {
             area.request_slice();
-            assert_eq!(area.as_rseq().slice_ctrl.request.load(Relaxed), 1);
+            assert_eq!(rseq_of(area).slice_ctrl.request.load(Relaxed), 1);
             assert_eq!(area.yield_slice_on(&machine), SliceEnd::NotNeeded);
-            assert_eq!(area.as_rseq().slice_ctrl.request.load(Relaxed), 0);
+            assert_eq!(rseq_of(area).slice_ctrl.request.load(Relaxed), 0);
             assert_eq!(machine.slice_yields.get(), 0, "no call for nothing");
 
             area.request_slice();
@@ -79,7 +79,7 @@ fn every_end() {
             assert_eq!(area.yield_slice_on(&machine), SliceEnd::Yielded);
             assert_eq!(machine.slice_yields.get(), 1);
 
-            area.as_rseq().slice_ctrl.granted.store(0, Relaxed);
+            rseq_of(area).slice_ctrl.granted.store(0, Relaxed);
             area.request_slice();
             interrupt(area, true);
             assert_eq!(area.yield_slice_on(&machine), SliceEnd::Revoked);

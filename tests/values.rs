@@ -81,7 +81,7 @@ fn a_new_area() {
     assert_eq!((area.cpu_id(), area.errno()), (-1, None));
     assert!(!area.has_slice_extension());
     let base = from_ref(&area).cast::<u8>();
-    let kernel = from_ref(area.as_rseq()).cast::<u8>();
+    let kernel = area.as_rseq().cast::<u8>();
     assert_eq!(base, kernel, "the address that the kernel gets");
     assert_eq!(base.align_offset(Area::ALIGN), 0);
 }

@@ -5,7 +5,8 @@
 //!
 //! * The address of the descriptor goes into `rseq_cs` by a plain store, and the section begins behind it.
 //! * The CPU number is read inside, so that a migration aborts, and is compared with nothing but the number of
-//!   slots. `lw` extends `-1` and `-2` to large unsigned numbers, so that an unregistered area has no slot either.
+//!   slots. `lw` extends `-1` and `-2` to large unsigned numbers, so that an area that is not
+//!   registered has no slot by CPU number either (its `mm_cid` is 0: see `Current`).
 //! * Release: `fence rw, w` before the store, as the psABI's table of atomics has it.
 //! * The abort handler lies in `__rseq_failure`, behind the signature, which is 4-aligned. It comes back by an
 //!   address in a register: a jump reaches 1 MiB only, and a branch 4 KiB, so those stay in their own section.

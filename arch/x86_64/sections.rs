@@ -5,7 +5,8 @@
 //!
 //! * The address of the descriptor goes into `rseq_cs` by a plain store, and the section begins behind it.
 //! * The CPU number is read inside, so that a migration aborts, and is compared with nothing but the number of
-//!   slots. `-1` and `-2` are large unsigned numbers, so that an unregistered area has no slot either.
+//!   slots. `-1` and `-2` are large unsigned numbers, so that an area that is not
+//!   registered has no slot by CPU number either (its `mm_cid` is 0: see `Current`).
 //! * Release: TSO orders every store behind the loads and stores before it, so both commits are one `mov`.
 //! * The abort handler lies in `__rseq_failure`, behind the signature as the operand of a `ud1`.
 //! * A line of the template is a step: no flag lives from one to the next, so that tests can stop there.

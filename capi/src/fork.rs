@@ -2,9 +2,8 @@
 
 use core::ffi::c_int;
 
-use rseq_rt::{Area, Error, Lent};
+use rseq_rt::{Area, Error, Lent, State};
 
-use crate::exit::this_thread;
 use crate::given::{area, code, done};
 
 /// See `rseq_rt.h`.
@@ -13,11 +12,14 @@ use crate::given::{area, code, done};
 /// 1. `pointer` is null, misaligned, or the area of the calling thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_vfork_begin(pointer: *const Area) -> c_int {
-    // SAFETY: this_thread (1, 2) are (1): the value does not leave this function.
-    match unsafe { this_thread(pointer) } {
-        Ok(thread) => thread.lend().into_raw().into(),
-        Err(error) => code(error),
-    }
+    // SAFETY: area (1) is (1).
+    let lent = unsafe { area(pointer) }.and_then(|area| match area.state() {
+        State::Exiting => Err(Error::Exiting),
+        State::Lent => Err(Error::Lent),
+        // SAFETY: Lent::of (1) is (1).
+        _ => Ok(unsafe { Lent::of(area) }),
+    });
+    lent.map_or_else(code, |lent| lent.into_raw().into())
 }
 
 /// See `rseq_rt.h`.

@@ -26,6 +26,11 @@ impl<K: Kernel> Process<K> {
     /// Not done by the hooks, which need no sections. Any thread may call it, again too; the answer is the
     /// same. System calls: uname(2) on aarch64, none elsewhere.
     pub fn allow_sections(&self) -> Sections {
+        // The answer stays: what is asked later may be filtered, and this memory sealed.
+        match self.sections() {
+            Sections::NotAsked => {}
+            known => return known,
+        }
         let sections = if cfg!(target_arch = "aarch64") {
             match self.kernel.release() {
                 Ok(release) => Sections::on_aarch64(&release),

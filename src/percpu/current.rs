@@ -18,7 +18,8 @@ pub const RESTARTS: u32 = 16;
 ///
 /// It holds the address of the registered area: the runtime's own, or a libc's (which wrote the same signature). It
 /// belongs to the kernel thread: a green thread fetches it anew after every switch, and nobody keeps it over a
-/// vfork, the end of a scope or an exit hook.
+/// vfork, the end of a scope or an exit hook. A stale one by CPU number finds no slot (-1 is none); one by concurrency id
+/// would find slot 0, where the area of a thread that is not registered has it.
 ///
 /// ```compile_fail,E0277
 /// fn elsewhere<T: Send>(_: T) {}
@@ -62,7 +63,7 @@ impl<K: Kernel> Process<K> {
             return None;
         }
         if area.state_byte() == State::REGISTERED {
-            return Some(Current::new(NonNull::from(area.as_rseq())));
+            return Some(Current::new(NonNull::from(&area.kernel)));
         }
         self.foreign_rseq(area).map(Current::new)
     }

@@ -6,7 +6,7 @@
 //! ```text
 //! rseq_cs = &descriptor                  // a plain store: from here on, a preemption, a migration or a signal aborts
 //! id = area.cpu_id (or area.mm_cid)
-//! if id >= slots.count: miss OutOfRange  // -1 and -2 are large unsigned numbers
+//! if id >= slots.count: miss OutOfRange  // cpu_id is -1 or -2 where not registered: large unsigned numbers
 //! slot = slots.base + id * stride        // a shift
 //! ```
 //!
@@ -32,7 +32,8 @@ pub enum Miss {
     /// Aborted more often than [`Current::restarts`] allows: single-stepping, a storm of signals. Take the path without
     /// slots.
     Aborted,
-    /// The id has no slot: the storage is for fewer CPUs than the machine has, or the thread is no longer registered.
+    /// The id has no slot: the storage is for fewer CPUs than the machine has, or, by CPU number,
+    /// the thread is no longer registered.
     OutOfRange,
 }
 

@@ -62,7 +62,8 @@ pub enum NotPushed {
 /// use rseq_rt::structures::{Bytes, BytesSlot, Fence, NotPushed};
 ///
 /// static LOGS: [BytesSlot<1008>; 8] = [const { BytesSlot::new() }; 8]; // one for each possible CPU
-/// static LOG: Bytes<'static, 1008> = Bytes::new(&LOGS);
+/// // SAFETY: `Bytes::new` (1): nothing else uses LOGS.
+/// static LOG: Bytes<'static, 1008> = unsafe { Bytes::new(&LOGS) };
 ///
 /// fn log(thread: &rseq_rt::Thread<'_>, line: &[u8]) -> Result<(), NotPushed> {
 ///     // SAFETY: `Thread::current` (1): used at once.
@@ -84,13 +85,21 @@ const END: usize = offset_of!(BytesSlot<0>, end);
 const BYTES: usize = offset_of!(BytesSlot<0>, bytes);
 
 impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
-    /// An empty buffer, if the slots are. The slots serve this buffer alone.
-    pub const fn new<const CPUS: usize>(slots: &'a [BytesSlot<N>; CPUS]) -> Self {
-        Self::over(Slots::of(slots))
+    /// An empty buffer, if the slots are.
+    ///
+    /// # Safety
+    /// 1. From now on the slots serve this buffer alone, until each is made anew. A section of another one, by another
+    ///    kind of index, would write where a drain reads.
+    pub const unsafe fn new<const CPUS: usize>(slots: &'a [BytesSlot<N>; CPUS]) -> Self {
+        // SAFETY: over (1) is (1).
+        unsafe { Self::over(Slots::of(slots)) }
     }
 
     /// As [`Self::new`], for storage that was checked at run time.
-    pub const fn over(slots: Slots<'a, I, BytesSlot<N>>) -> Self {
+    ///
+    /// # Safety
+    /// 1. of [`Self::new`].
+    pub const unsafe fn over(slots: Slots<'a, I, BytesSlot<N>>) -> Self {
         Self {
             slots,
             overflow: Reserved::new(),
@@ -156,7 +165,8 @@ impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
         })
     }
 
-    /// Takes all records of the overflow slot and gives them to `records`; how many bytes. No system call.
+    /// Takes all records of the overflow slot and gives them to `records`; how many bytes. No system call. If `records`
+    /// unwinds, the overflow slot stays closed.
     ///
     /// # Errors
     /// `Busy`: another drain, or a thread (the one under the calling handler, maybe) that is in the middle of a push.

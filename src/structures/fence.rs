@@ -121,8 +121,11 @@ impl<K: Membarrier> Fence<K> {
     /// For structures of one's own on [`percpu`](crate::percpu): who closes a slot by a word that every section compares,
     /// and finds that word still there after this, has the slot alone.
     ///
+    /// Where membarrier(2) is refused, the calling thread goes to that CPU and back to the mask that
+    /// sched_getaffinity(2) told before, in which CPUs that were offline are missing.
+    ///
     /// # Errors
-    /// `Refused`; sections may be in flight.
+    /// `Refused`; sections may be in flight. The thread may still be bound to that CPU, if the way back was refused.
     pub fn abort_sections<I: Index>(&self, index: usize) -> Result<(), DrainError> {
         let outcome = match self.membarrier::<I>(index) {
             Err(_) if is_cpu::<I>() => self.visit(index),

@@ -58,14 +58,15 @@ const HEAD: usize = offset_of!(ListSlot, head);
 
 /// An intrusive stack for each CPU, for allocators, pools of stacks, and run queues: last in, first out on one CPU.
 ///
-/// Pushing gives a node away for `'n`, popping gets one, and each node that was pushed is got once. The memory of a
-/// node may be unmapped as soon as it was popped.
+/// Pushing gives a node away for `'n`, popping gets one, and each node that was pushed is got once. Memory that was given
+/// by [`Self::push_ptr`] may be unmapped as soon as it was popped.
 ///
 /// ```
 /// use rseq_rt::structures::{Fence, FreeList, ListSlot, Node};
 ///
 /// static HEADS: [ListSlot; 8] = [const { ListSlot::new() }; 8]; // one for each possible CPU
-/// static FREE: FreeList<'static, u64> = FreeList::new(&HEADS);
+/// // SAFETY: `FreeList::new` (1): nothing else uses HEADS.
+/// static FREE: FreeList<'static, u64> = unsafe { FreeList::new(&HEADS) };
 ///
 /// fn serve(thread: &rseq_rt::Thread<'_>, node: &'static mut Node<u64>) {
 ///     // SAFETY: `Thread::current` (1): used while nothing is lent.
@@ -108,13 +109,21 @@ unsafe impl<T: Send, I: Index> Sync for FreeList<'_, T, I> {}
 unsafe impl<T: Send, I: Index> Send for FreeList<'_, T, I> {}
 
 impl<'n, T, I: Index> FreeList<'n, T, I> {
-    /// An empty list, if the slots are. The slots serve this list alone.
-    pub const fn new<const N: usize>(slots: &'n [ListSlot; N]) -> Self {
-        Self::over(Slots::of(slots))
+    /// An empty list, if the slots are.
+    ///
+    /// # Safety
+    /// 1. From now on the slots serve this list alone, until each is made anew: another one over them, of other nodes,
+    ///    of a longer life or by another kind of index, would be given this one's nodes.
+    pub const unsafe fn new<const N: usize>(slots: &'n [ListSlot; N]) -> Self {
+        // SAFETY: over (1) is (1).
+        unsafe { Self::over(Slots::of(slots)) }
     }
 
     /// As [`Self::new`], for storage that was checked at run time.
-    pub const fn over(slots: Slots<'n, I, ListSlot>) -> Self {
+    ///
+    /// # Safety
+    /// 1. of [`Self::new`].
+    pub const unsafe fn over(slots: Slots<'n, I, ListSlot>) -> Self {
         Self {
             slots,
             overflow: Stack::new(),
@@ -130,7 +139,7 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
     /// Is there nothing in slot `index`, or in the overflow slot for `None`? A moment old when it returns, and no barrier.
     ///
     /// For those who would pay a [`Fence`] for each slot otherwise. A slot that another drain has counts as empty,
-    /// and so does one that is not there.
+    /// and so does one that is not there, and the overflow slot while a pop has it in hand.
     pub fn looks_empty(&self, index: Option<usize>) -> bool {
         match index {
             None => self.overflow.looks_empty(),

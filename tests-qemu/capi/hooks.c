@@ -85,8 +85,12 @@ static void bad_input(void)
 	/* Never created. */
 	for (i = 3; i < 7; i++)
 		CHECK_IS(functions[i](&two[0]), -EINVAL);
-	CHECK_IS(rseq_rt_vfork_begin(&two[0]), -EINVAL);
 	CHECK_IS(rseq_rt_vfork_end(&two[0], 0), -EINVAL);
+	/* A child must not be the one that registers it, so it can be lent all the same. */
+	token = rseq_rt_vfork_begin(&two[0]);
+	CHECK(token >= 0);
+	CHECK_IS(rseq_rt_ensure_registered(&two[0]), RSEQ_RT_LENT);
+	CHECK_IS(rseq_rt_vfork_end(&two[0], token), 0);
 	CHECK_IS(rseq_rt_vfork_end(NULL, 0), -EFAULT);
 	CHECK_IS(memcmp(two, &zero, sizeof zero), 0);
 	CHECK_IS(memcmp(two + 1, &zero, sizeof zero), 0);

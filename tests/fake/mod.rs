@@ -16,7 +16,14 @@ pub use answers::{Answer, Answers, Call, Filter, Foreign, Memory, PLAIN};
 pub use generation::Generation;
 pub use machine::Machine;
 
+use rseq_rt::abi::Rseq;
 use rseq_rt::{Area, Config, Process};
+
+/// The structure that the kernel writes.
+pub fn rseq_of(area: &Area) -> &Rseq {
+    // SAFETY: atomics, for as long as the area is there.
+    unsafe { &*area.as_rseq() }
+}
 
 /// What a program on this kernel makes of its auxv.
 pub fn config(generation: Generation) -> Config {

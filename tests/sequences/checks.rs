@@ -77,7 +77,7 @@ impl World<'_> {
     }
 
     pub fn registered_here(&self, thread: usize) -> Option<Registration> {
-        let area = std::ptr::from_ref(self.areas[thread].as_rseq());
+        let area = self.areas[thread].as_rseq();
         let held: Task = self.machine.task(thread);
         held.registration.filter(|it| it.area == area)
     }

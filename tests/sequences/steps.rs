@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use rseq_rt::{AtExit, Callback, Error, Process, Reclaimed, SignalMask, State, Thread};
 
 use crate::expect::Cost;
-use crate::fake::Machine;
 use crate::fake::machine::VFORK_CHILD;
+use crate::fake::{Machine, rseq_of};
 use crate::step::{Act, Step};
 use crate::world::{Life, World};
 
@@ -106,7 +106,7 @@ impl<'a> World<'a> {
             }
             Act::Section => {
                 // No kernel looks at it here: any address will do, the same each time.
-                self.areas[thread].as_rseq().rseq_cs.store(4096, Relaxed);
+                rseq_of(&self.areas[thread]).rseq_cs.store(4096, Relaxed);
                 true
             }
             Act::Vfork => self.vfork(thread),
@@ -243,12 +243,13 @@ impl<'a> World<'a> {
             thread,
         };
         let callbacks = AtExit::<1>::new();
-        // SAFETY: Callback::new (1): called below, while `reader` lives, on this thread.
-        let callback = unsafe { Callback::new(read_at_exit, from_ref(&reader).cast_mut().cast()) };
-        assert_eq!(callbacks.push(callback), Ok(()));
-        assert_eq!(callbacks.push(callback), Err(Error::CallbacksFull));
+        // SAFETY: Callback::new (1): the first is called below, while `reader` lives, on this thread; the others never.
+        let callback =
+            || unsafe { Callback::new(read_at_exit, from_ref(&reader).cast_mut().cast()) };
+        assert_eq!(callbacks.push(callback()), Ok(()));
+        assert_eq!(callbacks.push(callback()), Err(Error::CallbacksFull));
         exiting.run_at_exit(&callbacks);
-        assert_eq!(callbacks.push(callback), Err(Error::Exiting));
+        assert_eq!(callbacks.push(callback()), Err(Error::Exiting));
         true
     }
 

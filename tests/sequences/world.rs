@@ -6,7 +6,7 @@ use rseq_rt::{Area, ClearTid, Config, Gone, Process, Scoped, Thread};
 
 use crate::fake::machine::THREADS;
 use crate::fake::task::Ids;
-use crate::fake::{Answers, Generation, Machine};
+use crate::fake::{Answers, Generation, Machine, rseq_of};
 
 /// One combination of everything that does not change while the program runs.
 #[derive(Clone, Copy, Debug)]
@@ -82,14 +82,14 @@ impl World<'_> {
                 cpu_id,
                 node_id,
                 mm_cid,
-            } = Ids::read(area.as_rseq());
+            } = Ids::read(rseq_of(area));
             hash.add(u64::from(cpu_id_start) << 32 | u64::from(cpu_id as u32));
             hash.add(u64::from(node_id) << 32 | u64::from(mm_cid));
-            hash.add(area.as_rseq().rseq_cs.load(Relaxed));
+            hash.add(rseq_of(area).rseq_cs.load(Relaxed));
             let task = self.machine.task(thread);
             let registration = task.registration;
             hash.add(registration.map_or(0, |it| u64::from(it.length)));
-            hash.add(u64::from(task.is_registered_at(area.as_rseq())));
+            hash.add(u64::from(task.is_registered_at(rseq_of(area))));
             hash.add(task.mask);
             hash.add(u64::from(task.cpu));
         }

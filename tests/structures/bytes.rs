@@ -35,7 +35,8 @@ fn try_all(
     let drainer = cpus.len() - 1;
     let (plans, wrong) = explore(weather, cpus, fences, |world, start| {
         let slots = [const { BytesSlot::new() }; CPUS];
-        let log = Log::new(&slots);
+        // SAFETY: new (1) slots of its own.
+        let log = unsafe { Log::new(&slots) };
         let seen = Mutex::new((Vec::new(), Vec::new()));
         let store = |here: Fake<'_>, id: u8| match log.push(here, &record(id)) {
             Ok(()) => seen.lock().expect("no panic inside").1.push(id),
@@ -103,7 +104,8 @@ fn without_the_fence_a_record_is_lost_or_found_twice() {
 fn full_is_said() {
     let (_, wrong) = explore(Weather::default(), &[0], true, |world, start| {
         let slots = [const { BytesSlot::new() }; CPUS];
-        let log = Log::new(&slots);
+        // SAFETY: new (1) slots of its own.
+        let log = unsafe { Log::new(&slots) };
         start(&[&|me| {
             let fence = Fence::register_on(Kernel::new(world, me));
             for here in [Some(Fake::new(world, me)), None] {

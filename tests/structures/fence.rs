@@ -60,7 +60,8 @@ fn drain(
     };
     let mut node = Node::new(7_u32);
     let slots = [const { ListSlot::new() }; 2];
-    let list = FreeList::<u32>::new(&slots);
+    // SAFETY: new (1) slots of its own.
+    let list = unsafe { FreeList::<u32>::new(&slots) };
     // The overflow slot is not what is drained here: the node goes to slot 1 by the one actor there.
     let given = std::sync::Mutex::new(Some(&mut node));
     let weather = crate::world::Weather::default();

@@ -95,7 +95,8 @@ fn try_all(
         let count = filled + spilled + roles.len() as u32;
         let mut nodes: Vec<Node<u32>> = (0..count).map(Node::new).collect();
         let slots = [const { ListSlot::new() }; CPUS];
-        let list = List::new(&slots);
+        // SAFETY: new (1) slots of its own.
+        let list = unsafe { List::new(&slots) };
         let mut nodes = nodes.iter_mut();
         let hands: Vec<Hand<'_>> = roles
             .iter()
@@ -287,7 +288,8 @@ fn last_in_first_out_and_empty_is_said() {
         let slots = [const { ListSlot::new() }; CPUS];
         let mut nodes = [Node::new(0), Node::new(1)];
         let given = Mutex::new(nodes.iter_mut().collect::<Vec<_>>());
-        let list = List::new(&slots);
+        // SAFETY: new (1) slots of its own.
+        let list = unsafe { List::new(&slots) };
         start(&[&|me| {
             let here = Fake::new(world, me);
             assert_eq!(list.pop(here).err(), Some(Nothing::Empty));

@@ -57,9 +57,11 @@ fn zeroed_memory_is_empty_slots() {
     let (buffers, logs) = (zeroed::<BufferSlot<14>>(), zeroed::<BytesSlot<112>>());
     let fence = rseq_rt::structures::Fence::register_on(crate::fake::Alone);
     assert_eq!(Counter::<'_, CpuId>::new(&counters).sum(), 0);
-    let list = FreeList::<u8>::new(&lists);
+    // SAFETY: new (1) slots of its own.
+    let list = unsafe { FreeList::<u8>::new(&lists) };
     let buffer = Buffer::<u8, 14>::new(&buffers);
-    let log = Bytes::<112>::new(&logs);
+    // SAFETY: new (1) slots of its own.
+    let log = unsafe { Bytes::<112>::new(&logs) };
     for cpu in 0..3 {
         assert!(list.take(cpu, &fence).is_ok_and(|chain| chain.is_empty()));
         assert_eq!(buffer.drain(cpu, &fence, |_| ()), Ok(0));
@@ -75,7 +77,8 @@ fn zeroed_memory_is_empty_slots() {
 fn without_rseq() {
     let slots = [const { ListSlot::new() }; 1];
     let mut nodes = [1, 2, 3].map(Node::new);
-    let list = FreeList::<u32>::new(&slots);
+    // SAFETY: new (1) slots of its own.
+    let list = unsafe { FreeList::<u32>::new(&slots) };
     for node in &mut nodes {
         list.push(NOWHERE, node);
     }

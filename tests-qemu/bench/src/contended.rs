@@ -206,7 +206,9 @@ fn pools(threads: usize) {
     if let Some((value, ..)) = value {
         tell(&name, "atomic", value, "crossbeam's ArrayQueue");
     }
-    let list: FreeList<'static, u64> = FreeList::over(structures::storage(ListSlot::new));
+    // SAFETY: over (1) fresh slots.
+    let list: FreeList<'static, u64> =
+        unsafe { FreeList::over(structures::storage(ListSlot::new)) };
     let prepare = || {
         let here = here::current::<CpuId>();
         for _ in 0..2 {

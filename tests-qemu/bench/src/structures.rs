@@ -78,7 +78,8 @@ fn list() {
         value,
         "an intrusive list in plain instructions: the floor",
     );
-    let list: FreeList<'static, u64> = FreeList::over(storage(ListSlot::new));
+    // SAFETY: over (1) fresh slots.
+    let list: FreeList<'static, u64> = unsafe { FreeList::over(storage(ListSlot::new)) };
     let mut node = Some(Box::leak(Box::new(Node::new(0))));
     let here = here::current::<CpuId>();
     let value = each(|| {

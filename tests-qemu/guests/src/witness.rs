@@ -1,5 +1,6 @@
 //! What only the kernel can say of a thread: whether it knows the area, and where the thread runs.
 
+use rseq_rt::abi::Rseq;
 use rseq_rt::{Area, arch};
 
 use crate::errno::Errno;
@@ -8,6 +9,12 @@ use crate::hooked::RSEQ;
 use crate::sys::process;
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
+
+/// The structure that the kernel writes.
+pub fn rseq_of(area: &Area) -> &Rseq {
+    // SAFETY: atomics, for as long as the area is there.
+    unsafe { &*area.as_rseq() }
+}
 
 /// Every CPU the calling thread may use.
 pub fn cpus() -> CpuSet {

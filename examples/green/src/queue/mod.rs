@@ -50,6 +50,7 @@ pub trait RunQueue: Send + Sync + 'static {
         None
     }
 
-    /// Is there nothing to pop or steal? Right at least about what was pushed before a full barrier.
+    /// Is there nothing to pop or steal? Right at least about what was pushed before a full barrier. What a carrier has
+    /// in hand for a moment, to take one of several, may be missing: it looks for sleepers when it has put back.
     fn is_empty(&self) -> bool;
 }

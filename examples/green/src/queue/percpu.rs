@@ -34,7 +34,8 @@ pub struct PercpuQueue {
 
 /// A list of which only the overflow slot is used.
 fn list() -> List {
-    FreeList::new(Box::leak(Box::new([ListSlot::new()])))
+    // SAFETY: new (1) slots of its own.
+    unsafe { FreeList::new(Box::leak(Box::new([ListSlot::new()]))) }
 }
 
 #[cold]

@@ -16,8 +16,6 @@ use crate::timers::NEVER;
 
 /// A carrier with enough to do looks once in so many rounds at the clock,
 const ROUNDS_PER_LOOK: u32 = 64;
-/// for somebody who could have some of it,
-const ROUNDS_PER_WAKE: u32 = 8;
 /// and for what others have left behind.
 const ROUNDS_PER_RESCUE: u32 = 256;
 
@@ -180,11 +178,10 @@ impl<Q: RunQueue> Schedule for Runtime<Q> {
             match unsafe { self.next(area, slot, round) } {
                 Some(green) => {
                     slot.count(Count::Switches);
-                    // More than one: somebody who sleeps could have the others.
-                    if round.is_multiple_of(ROUNDS_PER_WAKE)
-                        && self.idle.is_anyone_asleep()
-                        && !self.queue.is_empty()
-                    {
+                    // More than one: somebody who sleeps could have the others. In every round: while this carrier had
+                    // a ring or the overflow slot in hand it looked empty, and who went to sleep over that waits for
+                    // this look; `green` may run for long.
+                    if self.idle.is_anyone_asleep() && !self.queue.is_empty() {
                         self.idle.wake_one();
                     }
                     // SAFETY: as above.

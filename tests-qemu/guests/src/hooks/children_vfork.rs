@@ -59,7 +59,7 @@ fn in_lent_child(area: &Area, cpus: CpuSet) -> Result<(), Failed> {
     let current = unsafe { RSEQ.current_thread(area) };
     check!(matches!(current, Err(Error::Lent)), "a current thread");
     area.request_slice();
-    let slice = &area.as_rseq().slice_ctrl;
+    let slice = &witness::rseq_of(area).slice_ctrl;
     check!(
         slice.request.load(Relaxed) == 0,
         "wrote to the parent's area"

@@ -17,6 +17,7 @@ use crate::seccomp::{self, Answer, When};
 use crate::sys::process::{Status, gettid};
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
+use crate::witness::rseq_of;
 use crate::{check, text};
 
 const SECCOMP_AND_RSEQ: Needs = Needs::RSEQ.and(Needs::SECCOMP);
@@ -42,11 +43,11 @@ impl Foreign {
     }
 
     fn at(&self) -> *mut u8 {
-        core::ptr::from_ref(self.0.as_rseq()).cast_mut().cast()
+        self.0.as_rseq().cast_mut().cast()
     }
 
     pub(super) fn as_rseq(&self) -> &Rseq {
-        self.0.as_rseq()
+        rseq_of(&self.0)
     }
 
     fn call(&self, length: u32, flags: u32, signature: u32) -> Result<(), Errno> {

@@ -149,7 +149,7 @@ pub(super) fn behind_us(ctx: &Ctx<'_>) -> Verdict {
         // On one CPU: from 7.0 on the kernel compares the ids, which the hook is about to write, when they change.
         let (here, _) = sched::getcpu()?;
         sched::allow(0, &CpuSet::one(here))?;
-        let at = core::ptr::from_ref(area.as_rseq()).cast_mut().cast();
+        let at = area.as_rseq().cast_mut().cast();
         // SAFETY: rseq (1) static memory; (2) the hook below is to find it so.
         unsafe { rseq(at, length, 0, SIGNATURE)? };
         // SAFETY: on_thread_create (1, 2) `area` is this thread's for ever; (3) it stays here.

@@ -40,7 +40,7 @@ fn enabled() -> Result<usize, Errno> {
 fn is_off(area: &Area) -> Result<(), Failed> {
     check!(!area.has_slice_extension(), "the extension is on");
     area.request_slice();
-    let request = area.as_rseq().slice_ctrl.request.load(Relaxed);
+    let request = witness::rseq_of(area).slice_ctrl.request.load(Relaxed);
     check!(request == 0, "a request was made");
     check!(area.yield_slice() == SliceEnd::Off, "not Off");
     Ok(())
@@ -100,7 +100,7 @@ const NO_EXTENSION: Errno = Errno(linux_raw_sys::errno::ENXIO);
 
 /// The kernel has the extension and lets it be used: its own word, in the area.
 fn available(area: &Area) -> bool {
-    area.as_rseq().flags.load(Relaxed) & CS_FLAG_SLICE_EXT_AVAILABLE != 0
+    witness::rseq_of(area).flags.load(Relaxed) & CS_FLAG_SLICE_EXT_AVAILABLE != 0
 }
 
 fn unavailable() -> Verdict {
@@ -115,7 +115,7 @@ fn unavailable() -> Verdict {
 fn is_armed(area: &Area) -> Result<(), Failed> {
     let registered = area.state() == State::Registered(Owner::Runtime);
     check!(registered && area.has_slice_extension(), "not armed");
-    let flags = area.as_rseq().flags.load(Relaxed);
+    let flags = witness::rseq_of(area).flags.load(Relaxed);
     check!(
         flags & CS_FLAG_SLICE_EXT_ENABLED != 0,
         "the flags are ",

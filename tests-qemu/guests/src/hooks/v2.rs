@@ -66,7 +66,7 @@ fn store(ctx: &Ctx<'_>) -> Verdict {
     fn broken(config: Config, field: usize) {
         let Ok(area) = begin(config) else { return };
         let cpus = witness::cpus();
-        let ids = area.as_rseq();
+        let ids = witness::rseq_of(area);
         match field {
             0 => ids.cpu_id.store(0x7777, Relaxed),
             1 => ids.cpu_id_start.store(0x7777, Relaxed),

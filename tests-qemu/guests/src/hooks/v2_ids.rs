@@ -43,7 +43,7 @@ fn right_ids(area: &Area, cpus: CpuSet, threads: u32) -> Result<(), Failed> {
     for cpu in cpus.iter() {
         sched::allow(0, &CpuSet::one(cpu))?;
         let (_, node) = sched::getcpu()?;
-        let ids = area.as_rseq();
+        let ids = witness::rseq_of(area);
         let start = ids.cpu_id_start.load(Relaxed);
         check!(RSEQ.current_cpu(area) == Ok(cpu), "cpu_id on ", cpu);
         check!(start == cpu, "cpu_id_start on ", cpu, " is ", start);

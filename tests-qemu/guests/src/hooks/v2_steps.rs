@@ -135,7 +135,9 @@ fn broken_hook(ctx: &Ctx<'_>) -> Verdict {
         if unsafe { RSEQ.on_thread_create(area) }.is_err() {
             return;
         }
-        area.as_rseq().cpu_id.store(CPU_ID_UNINITIALIZED, Relaxed);
+        witness::rseq_of(area)
+            .cpu_id
+            .store(CPU_ID_UNINITIALIZED, Relaxed);
         // A system call, for the CPUs that cannot step.
         sched::relax();
         let at = core::ptr::from_ref(area).cast_mut().cast();

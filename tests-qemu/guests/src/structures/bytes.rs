@@ -121,7 +121,8 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
     let slots = place([const { BytesSlot::<ROOM>::new() }; SLOTS])?;
     let subject = place(Subject {
-        log: Bytes::<ROOM, I>::new(slots),
+        // SAFETY: new (1) fresh slots, for this one alone.
+        log: unsafe { Bytes::<ROOM, I>::new(slots) },
         rounds: ctx.scale(300, 20, 20) as u32,
         stored: [const { AtomicUsize::new(0) }; 2],
         refused: AtomicUsize::new(0),

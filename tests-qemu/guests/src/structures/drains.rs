@@ -228,9 +228,11 @@ fn rounds<const OP: u32, K: Membarrier>(
     let (here, there) = (cpus.next().unwrap_or(0), cpus.next().unwrap_or(0));
     check!((there as usize) < SLOTS, "no slot for CPU ", there);
     let subject = place(Subject {
-        list: FreeList::new(place([const { ListSlot::new() }; SLOTS])?),
+        // SAFETY: new (1) fresh slots, for this one alone.
+        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])?) },
         buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])?),
-        log: Bytes::new(place([const { BytesSlot::new() }; SLOTS])?),
+        // SAFETY: new (1) fresh slots, for this one alone.
+        log: unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])?) },
         nodes: [place_mut(Node::new(0))?, place_mut(Node::new(1))?],
         stop: Stop::new(),
         step: AtomicU32::new(0),

@@ -133,7 +133,8 @@ fn filtered<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
 fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) -> Verdict {
     let slots = place([const { ListSlot::new() }; SLOTS])?;
     let subject = place(Subject {
-        list: FreeList::<Card, I>::new(slots),
+        // SAFETY: new (1) fresh slots, for this one alone.
+        list: unsafe { FreeList::<Card, I>::new(slots) },
         rounds,
         held: Held::new(),
         missed: AtomicUsize::new(0),
