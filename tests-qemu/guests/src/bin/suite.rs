@@ -58,6 +58,7 @@ fn main(env: &Env) -> i32 {
             structures::bytes::TESTS,
             structures::drains::TESTS,
             structures::children::TESTS,
+            structures::rude::TESTS,
         ],
     )
 }

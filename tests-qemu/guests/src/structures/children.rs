@@ -1,7 +1,5 @@
 //! Who may not touch a slot does not: a vfork child, a thread past its exit hook, one that nobody registered.
 
-use core::ptr::NonNull;
-
 use rseq_rt::percpu::{CpuId, Current};
 use rseq_rt::structures::{
     Buffer, BufferSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
@@ -21,7 +19,6 @@ pub const TESTS: &[Test] = &[
     Test::new("structures/vfork-child-overflows", lent).needs(Needs::REAL_KERNEL),
     Test::new("structures/exiting-thread-overflows", exiting),
     Test::new("structures/slot-of-an-absent-cpu", absent),
-    Test::new("structures/unregistered-in-a-slot", rude).needs(Needs::RSEQ.and(Needs::REAL_KERNEL)),
 ];
 
 const STACK: usize = 64 * 1024;
@@ -154,30 +151,4 @@ fn absent(ctx: &Ctx<'_>) -> Verdict {
             "is not there"
         }
     )
-}
-
-/// The broken variant: a thread that is not registered pops from a slot as if it were. While it stands between its load
-/// and its store, a registered thread of that CPU pops the same node.
-fn rude(ctx: &Ctx<'_>) -> Verdict {
-    crowd::begin(ctx)?;
-    if RSEQ.sections() != rseq_rt::percpu::Sections::Allowed {
-        return crate::skip!("this kernel is known to abort no sections");
-    }
-    let slots = place([const { ListSlot::new() }; SLOTS])?;
-    // SAFETY: new (1) fresh slots; what else looks at them below is what the test is about.
-    let list: FreeList<'static, u32> = unsafe { FreeList::new(slots) };
-    let node: NonNull<Node<u32>> = place_mut(Node::new(7))?;
-    let Some(hooked) = hooked::here() else {
-        check!(false, "no block");
-        return PASSED;
-    };
-    let cpu = witness::cpus().iter().next().unwrap_or(0);
-    sched::allow(0, &CpuSet::one(cpu))?;
-    // SAFETY: push_ptr (1): in no list, and stays.
-    unsafe { list.push_ptr(current(&hooked.area), node) };
-    let rude = super::rude::Rude::begin(slots, cpu as usize);
-    let polite = list.pop(current(&hooked.area)).is_ok();
-    let got = rude.commit(slots, cpu as usize);
-    check!(polite && got, "the node was not given twice");
-    passed!("given twice")
 }

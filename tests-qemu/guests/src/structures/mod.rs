@@ -8,5 +8,5 @@ pub mod counter;
 pub mod crowd;
 pub mod drains;
 pub mod list;
-mod rude;
+pub mod rude;
 pub mod slow;

@@ -1,35 +1,125 @@
-//! A pop from a slot without a section, as a thread that nobody registered would do it. Broken on purpose.
+//! A thread that nobody registered runs a section all the same: the broken variant of the overflow path.
 
-use core::ptr::with_exposed_provenance;
-use core::sync::atomic::AtomicUsize;
-use core::sync::atomic::Ordering::Relaxed;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use rseq_rt::structures::ListSlot;
+use rseq_rt::percpu::{CpuId, Current, Sections};
+use rseq_rt::structures::{FreeList, ListSlot, Node};
+use rseq_rt::{Thread, arch};
 
-use super::crowd::SLOTS;
+use super::crowd::{self, SLOTS, place, place_mut};
+use super::slow::{Slow, Stop};
+use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::sys::rseq::rseq;
+use crate::sys::sched::{self, CpuSet};
+use crate::{check, passed, witness};
 
-/// The head as it was.
-pub struct Rude(usize);
+/// The family.
+pub const TESTS: &[Test] =
+    &[Test::new("structures/unregistered-in-a-slot", rude)
+        .needs(Needs::RSEQ.and(Needs::REAL_KERNEL))];
 
-/// The first word of a slot.
-fn head(slots: &[ListSlot; SLOTS], cpu: usize) -> Option<&AtomicUsize> {
-    let slot = core::ptr::from_ref(slots.get(cpu)?);
-    // SAFETY: a slot begins with its head, in an atomic.
-    Some(unsafe { &*slot.cast() })
+const STACK: usize = 64 * 1024;
+/// More steps than a pop has.
+const STEPS: u32 = 14;
+/// The second thread stays registered.
+const POLITE: usize = 0;
+/// It does not, and its area goes on showing the CPU.
+const RUDE: usize = 1;
+
+struct Subject {
+    list: FreeList<'static, u32>,
+    stop: Stop,
+    cpu: u32,
+    /// What the second thread got: 1 + its nodes, once it is through.
+    got: AtomicU32,
 }
 
-impl Rude {
-    /// Loads the head.
-    pub fn begin(slots: &[ListSlot; SLOTS], cpu: usize) -> Self {
-        Self(head(slots, cpu).map_or(0, |head| head.load(Relaxed)))
-    }
+fn current<'a>(thread: &'a Thread<'_>) -> Option<Current<'a, CpuId>> {
+    // SAFETY: Thread::current (1): nothing is lent, and what the rude one does with it is the test.
+    unsafe { thread.current() }
+}
 
-    /// Stores what is behind it, the end of the list. Did it get a node?
-    pub fn commit(self, slots: &[ListSlot; SLOTS], cpu: usize) -> bool {
-        if let Some(head) = head(slots, cpu) {
-            head.store(0, Relaxed);
+/// Pops, and stops in the middle of it.
+fn second(thread: &Thread<'_>, hooked: &Hooked) {
+    // SAFETY: subject (1) `pair`.
+    let subject = unsafe { crowd::subject::<Subject>() };
+    let moved = sched::allow(0, &CpuSet::one(subject.cpu));
+    let mut got = 1;
+    if let (Ok(()), Some(current)) = (moved, current(thread)) {
+        if hooked.argument == RUDE {
+            let area = thread.area().as_rseq().cast_mut().cast();
+            // SAFETY: rseq (1) nothing is written any more; (2) this thread's own registration.
+            let _ = unsafe { rseq(area, RSEQ.length(), 1, arch::SIGNATURE) };
+            let ids = witness::rseq_of(thread.area());
+            ids.cpu_id.store(subject.cpu as i32, Relaxed);
         }
-        let _ = with_exposed_provenance::<u8>(self.0);
-        self.0 != 0
+        let stop = &subject.stop;
+        got += u32::from(subject.list.pop(Slow { current, stop }).is_ok());
     }
+    subject.got.store(got, Release);
+}
+
+/// While the second thread stands before `step`, the first one, on the same CPU, pops as well. Which of them got the one
+/// node there is; `None` if a pop has no such step.
+fn pair(cpu: u32, argument: usize, step: u32) -> Result<Option<(bool, bool)>, Failed> {
+    let subject = place(Subject {
+        // SAFETY: new (1) fresh slots, for this one alone.
+        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])?) },
+        stop: Stop::new(),
+        cpu,
+        got: AtomicU32::new(0),
+    })?;
+    crowd::set_subject(subject);
+    let Some(here) = hooked::here() else {
+        check!(false, "no block");
+        return Ok(None);
+    };
+    // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
+    let here = unsafe { RSEQ.current::<CpuId>(&here.area) };
+    let node: NonNull<Node<u32>> = place_mut(Node::new(7))?;
+    // SAFETY: push_ptr (1): in no list, and stays.
+    unsafe { subject.list.push_ptr(here, node) };
+    subject.stop.arm(step);
+    let thread = hooked::start_joinable(STACK, second, argument)?;
+    // One CPU: whoever waits lets the other run.
+    while !subject.stop.is_there() && subject.got.load(Acquire) == 0 {
+        sched::relax();
+    }
+    let was_there = subject.stop.is_there();
+    let first = subject.list.pop(here).is_ok();
+    subject.stop.release();
+    check!(thread.join().is_ok(), "join");
+    let second = subject.got.load(Acquire) > 1;
+    Ok(was_there.then_some((first, second)))
+}
+
+fn rude(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    if RSEQ.sections() != Sections::Allowed {
+        return crate::skip!("this kernel is known to abort no sections");
+    }
+    let cpu = witness::cpus().iter().next().unwrap_or(0);
+    check!((cpu as usize) < SLOTS, "no slot for CPU ", cpu);
+    sched::allow(0, &CpuSet::one(cpu))?;
+    let (mut steps, mut twice) = (0u32, 0u32);
+    for step in 1..=STEPS {
+        if let Some(got) = pair(cpu, POLITE, step)? {
+            steps += 1;
+            check!(got == (true, false), "a registered thread at step ", step);
+        }
+        if let Some((first, second)) = pair(cpu, RUDE, step)? {
+            twice += u32::from(first && second);
+        }
+    }
+    check!(twice > 0, "no node was given twice in ", steps, " steps");
+    passed!(
+        "given twice at ",
+        twice,
+        " of ",
+        steps,
+        " steps; never by a registered thread"
+    )
 }
