@@ -28,6 +28,10 @@ impl Errno {
     pub const SRCH: Self = Self(errno::ESRCH);
     /// No child to wait for.
     pub const CHILD: Self = Self(errno::ECHILD);
+    /// No such file.
+    pub const NOENT: Self = Self(errno::ENOENT);
+    /// The file is there already.
+    pub const EXIST: Self = Self(errno::EEXIST);
     /// No memory, or no room for one more mapping.
     pub const NOMEM: Self = Self(errno::ENOMEM);
 
@@ -44,6 +48,8 @@ impl Errno {
             Self::INTR => "EINTR",
             Self::SRCH => "ESRCH",
             Self::CHILD => "ECHILD",
+            Self::NOENT => "ENOENT",
+            Self::EXIST => "EEXIST",
             Self::NOMEM => "ENOMEM",
             _ => return None,
         })

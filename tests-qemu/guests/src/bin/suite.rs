@@ -59,6 +59,7 @@ fn main(env: &Env) -> i32 {
             structures::drains::TESTS,
             structures::children::TESTS,
             structures::rude::TESTS,
+            structures::offline::TESTS,
         ],
     )
 }

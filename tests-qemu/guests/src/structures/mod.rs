@@ -8,5 +8,6 @@ pub mod counter;
 pub mod crowd;
 pub mod drains;
 pub mod list;
+pub mod offline;
 pub mod rude;
 pub mod slow;

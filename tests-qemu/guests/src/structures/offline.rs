@@ -1,0 +1,120 @@
+//! The slot of a CPU that was taken offline: nobody runs there, and what is in it is not lost.
+
+use core::ptr::NonNull;
+
+use linux_raw_sys::general::{__NR_mkdirat, __NR_mount, AT_FDCWD};
+use rseq_rt::percpu::{CpuId, Current};
+use rseq_rt::structures::{
+    Buffer, BufferSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
+};
+
+use super::crowd::{self, SLOTS, place, place_mut};
+use crate::errno::Errno;
+use crate::harness::{Ctx, Needs, Test, Verdict};
+use crate::hooked::{self, RSEQ};
+use crate::sys::io;
+use crate::sys::raw::{call3, call5, done};
+use crate::sys::sched::{self, CpuSet};
+use crate::{check, passed, skip, witness};
+
+/// The family.
+pub const TESTS: &[Test] = &[Test::new("structures/slot-of-an-offline-cpu", offline)
+    .needs(Needs::REAL_KERNEL.cpus(2))
+    .limit(120)];
+
+fn mount_sys() -> Result<(), Errno> {
+    let at = c"/sys".as_ptr().expose_provenance();
+    // SAFETY: reads the name.
+    let made = done(unsafe { call3(__NR_mkdirat, AT_FDCWD as usize, at, 0o755) });
+    let kind = c"sysfs".as_ptr().expose_provenance();
+    // SAFETY: reads the names.
+    let mounted = done(unsafe { call5(__NR_mount, kind, at, kind, 0, 0) });
+    match (made, mounted) {
+        (_, Ok(()) | Err(Errno::BUSY)) => Ok(()),
+        (Err(errno), _) if errno != Errno::EXIST => Err(errno),
+        (_, mounted) => mounted,
+    }
+}
+
+/// Up to ten CPUs.
+fn set_online(cpu: u32, online: bool) -> Result<(), Errno> {
+    let mut path = *b"/sys/devices/system/cpu/cpu0/online\0";
+    if let Some(digit) = path.get_mut(27) {
+        *digit += cpu as u8;
+    }
+    let path = core::ffi::CStr::from_bytes_with_nul(&path).map_err(|_| Errno::INVAL)?;
+    let file = io::open_read_write(path)?;
+    let written = io::write(file, if online { b"1" } else { b"0" });
+    io::close(file)?;
+    written.map(drop)
+}
+
+fn offline(ctx: &Ctx<'_>) -> Verdict {
+    if ctx.scale(1, 0, 0) == 1 {
+        return skip!("it would take a CPU from this machine");
+    }
+    if mount_sys().is_err() {
+        return skip!("there is no sysfs");
+    }
+    crowd::begin(ctx)?;
+    let cpus = witness::cpus();
+    let (Some(first), Some(last)) = (cpus.iter().next(), cpus.iter().last()) else {
+        return skip!("there is no CPU");
+    };
+    check!(
+        last < 10 && (last as usize) < SLOTS,
+        "no slot for CPU ",
+        last
+    );
+    let counter: Counter<'_> = Counter::new(place([const { CounterSlot::new() }; SLOTS])?);
+    // SAFETY: new (1) fresh slots, for this one alone.
+    let list = unsafe { FreeList::<u32>::new(place([const { ListSlot::new() }; SLOTS])?) };
+    let buffer = Buffer::<Node<u32>, 14>::new(place([const { BufferSlot::new() }; SLOTS])?);
+    let nodes: [NonNull<Node<u32>>; 2] = [place_mut(Node::new(0))?, place_mut(Node::new(1))?];
+    let Some(hooked) = hooked::here() else {
+        check!(false, "no block");
+        return crate::harness::PASSED;
+    };
+    // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
+    let here: Option<Current<'_, CpuId>> = unsafe { RSEQ.current(&hooked.area) };
+    let fill = || {
+        counter.add(here, 1);
+        for node in nodes {
+            // SAFETY: push_ptr (1): in no list, and stays.
+            unsafe { list.push_ptr(here, node) };
+            let _ = buffer.push(here, node);
+        }
+    };
+    sched::allow(0, &CpuSet::one(last))?;
+    fill();
+    sched::allow(0, &CpuSet::one(first))?;
+    match set_online(last, false) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return skip!("this kernel takes no CPU offline"),
+        Err(errno) => check!(false, "CPU ", last, " stays online: ", errno),
+    }
+    let fence = Fence::register();
+    let gone = sched::allow(0, &CpuSet::one(last)).is_err();
+    let taken = list
+        .take(last as usize, &fence)
+        .map_or(0, |chain| chain.count());
+    let drained = buffer.drain(last as usize, &fence, |_| ()).unwrap_or(0);
+    let again = set_online(last, true);
+    check!(gone, "CPU ", last, " is still there");
+    check!(again.is_ok(), "CPU ", last, " does not come back");
+    if here.is_some() {
+        check!(
+            (taken, drained) == (2, 2),
+            "of two each, ",
+            taken,
+            " and ",
+            drained
+        );
+    }
+    // And it works as before.
+    sched::allow(0, &CpuSet::one(last))?;
+    fill();
+    let popped = list.pop(here).is_ok() && buffer.pop(here).is_ok();
+    check!(popped && counter.sum() == 2, "after its return");
+    passed!(taken, " nodes and ", drained, " pointers of CPU ", last)
+}
