@@ -139,7 +139,12 @@ impl Workshop {
 
     fn library(&self, library: &Library) -> Result<(), Failure> {
         let script = self.version_script();
+        let needed = library.needs.map(|file| self.out.join(file));
+        let needed = needed.map(|file| file.display().to_string());
         let mut flags = vec![script.as_str()];
+        if let Some(file) = &needed {
+            flags.extend(["-Wl,--no-as-needed", file, "-Wl,-rpath,$ORIGIN"]);
+        }
         if !library.deletable {
             flags.push("-Wl,-z,nodelete");
         }
