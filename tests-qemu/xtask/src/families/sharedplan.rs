@@ -26,7 +26,7 @@ const LIBRARY: Library = Library {
 };
 
 /// The libraries; the first two on each CPU.
-pub const LIBRARIES: [Library; 12] = [
+pub const LIBRARIES: [Library; 13] = [
     Library {
         file: "liba.so",
         ..LIBRARY
@@ -79,6 +79,13 @@ pub const LIBRARIES: [Library; 12] = [
         broken: true,
         ..LIBRARY
     },
+    // One can stop it while it prepares the process.
+    Library {
+        file: "liba-halfway.so",
+        flags: &["-Dgetauxval=halfway"],
+        broken: true,
+        ..LIBRARY
+    },
     // Its constructor is linked before the form's.
     Library {
         file: "liba-early.so",
@@ -108,7 +115,7 @@ pub const OBJECTS: [(&str, &str, &[&str]); 4] = [
 
 /// Programs: the file, its sources, the libraries in the order of the link. `form` stands for the form in the program itself.
 #[rustfmt::skip]
-pub const PROGRAMS: [(&str, &[&str], &[&str]); 19] = [
+pub const PROGRAMS: [(&str, &[&str], &[&str]); 20] = [
     ("main", MAIN, &[]),
     ("main-abr", MAIN, &["liba.so", "libb.so", "libr.so"]),
     ("main-bar", MAIN, &["libb.so", "liba.so", "libr.so"]),
@@ -122,13 +129,14 @@ pub const PROGRAMS: [(&str, &[&str], &[&str]); 19] = [
     ("main-nx", MAIN, &["libn.so", "libr-alone.so"]),
     ("main-early", MAIN, &["liba-early.so", "libr-weak.so"]),
     ("main-needs-early", MAIN, &["liba-needs-early.so", "libr-weak.so"]),
-    ("main-reads", &["main.c", "trap.c", "reader.c"], &["liba.so"]),
-    ("main-owns", &["main.c", "trap.c", "form"], &["libb.so"]),
+    ("main-reads", &["main.c", "load.c", "trap.c", "reader.c"], &["liba.so"]),
+    ("main-owns", &["main.c", "load.c", "trap.c", "form"], &["libb.so"]),
+    ("forks", &["forks.c"], &["liba-halfway.so"]),
     ("storm", STORM, &["liba.so"]),
     ("storm-keeps", STORM, &["liba-keeps.so"]),
     ("storm-forgets", STORM, &["liba-forgets.so"]),
     ("storm-registers-late", STORM, &["liba-registers-late.so"]),
 ];
 
-const MAIN: &[&str] = &["main.c", "trap.c"];
+const MAIN: &[&str] = &["main.c", "load.c", "trap.c"];
 const STORM: &[&str] = &["storm.c", "trap.c"];
