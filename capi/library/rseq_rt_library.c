@@ -175,7 +175,8 @@ static int prepare(void)
 
 /*
  * musl disables cancellation before it runs a thread's destructors, and a thread that first asks in one of them may not
- * be swept again. Only those that it runs on a SIGEV_THREAD timer's thread after each notification it does not announce.
+ * be swept again. Those that it runs on a SIGEV_THREAD timer's thread after each notification it does not announce:
+ * docs/several-users.md has that limit.
  */
 static int may_be_leaving(void)
 {
