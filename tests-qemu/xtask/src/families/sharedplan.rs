@@ -115,7 +115,7 @@ pub const OBJECTS: [(&str, &str, &[&str]); 4] = [
 
 /// Programs: the file, its sources, the libraries in the order of the link. `form` stands for the form in the program itself.
 #[rustfmt::skip]
-pub const PROGRAMS: [(&str, &[&str], &[&str]); 20] = [
+pub const PROGRAMS: [(&str, &[&str], &[&str]); 21] = [
     ("main", MAIN, &[]),
     ("main-abr", MAIN, &["liba.so", "libb.so", "libr.so"]),
     ("main-bar", MAIN, &["libb.so", "liba.so", "libr.so"]),
@@ -132,6 +132,7 @@ pub const PROGRAMS: [(&str, &[&str], &[&str]); 20] = [
     ("main-reads", &["main.c", "load.c", "trap.c", "reader.c"], &["liba.so"]),
     ("main-owns", &["main.c", "load.c", "trap.c", "form"], &["libb.so"]),
     ("forks", &["forks.c"], &["liba-halfway.so"]),
+    ("timer", &["timer.c", "trap.c"], &["liba.so"]),
     ("storm", STORM, &["liba.so"]),
     ("storm-keeps", STORM, &["liba-keeps.so"]),
     ("storm-forgets", STORM, &["liba-forgets.so"]),
