@@ -109,7 +109,10 @@ static void say_what_the_libc_says(void)
 		publish(*offset, *size, *flags);
 	/* A name that was not found left an error, which the program would take for one of its own. */
 	(void)dlerror();
-	/* Last: who sees it need not look. Twice at once does no harm, since both write the same. */
+	/*
+	 * Last: who sees it need not look, nor take the loader's lock where an allocator asks. Twice at once does no harm,
+	 * since both write the same.
+	 */
 	__atomic_store_n(&said, 1, __ATOMIC_RELEASE);
 }
 
