@@ -108,7 +108,7 @@ int main(int count, char **words)
 	action.sa_handler = tick;
 	action.sa_flags = SA_RESTART;
 	sigaction(SIGALRM, &action, NULL);
-	/* Not on this thread: Linux tries the first one first, and where it left off next, so that the others would see few. */
+	/* Not on this thread, which Linux tries first. */
 	sigemptyset(&ticks);
 	sigaddset(&ticks, SIGALRM);
 	CHECK_IS(pthread_sigmask(SIG_BLOCK, &ticks, NULL), 0);
