@@ -15,7 +15,9 @@
  * A pointer that is neither null nor misaligned is trusted, as everywhere in C.
  *
  * "Costs" counts system calls where this runtime owns rseq. Where a libc owns
- * it, or nobody can, no hook makes more, and create and keep make fewer.
+ * it, create, keep and release make none. Where nobody can, create makes none,
+ * and keep and release the one that blocks signals. The very first registration
+ * of a process, where the kernel refuses it, makes up to two more, once.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */

@@ -37,6 +37,8 @@
  * and link with what pkg-config says for rseq_rt_library:
  *     -Wl,-z,nodelete            its code must outlive every thread that was registered
  *     -Wl,--version-script=...   RSEQ_RT_1. Without it the link fails, on purpose
+ *     -ldl -pthread              rseq_rt_library.c calls dlvsym(3) and pthread_key_create(3), which a glibc before
+ *                                2.34 has in libraries of their own. librseq_rt.a calls no libc
  *
  *     $ cc -fPIC -O2 -c counter.c $(pkg-config --variable=source rseq_rt_library) \
  *           $(pkg-config --cflags rseq_rt_library)
@@ -58,7 +60,8 @@
  * Compile rseq_rt_library.c without link-time optimisation: it names versions of symbols. With
  *     -DRSEQ_RT_LIBRARY_NO_EXPORT   it defines no __rseq_*: for a program, or an archive
  *                                   that ends in one. The table is shared as before where
- *                                   the program exports it (-rdynamic).
+ *                                   the program exports it (-rdynamic). Such a program is linked with what
+ *                                   pkg-config says for rseq_rt, and -pthread: no version script, no -ldl.
  *     -DRSEQ_RT_LIBRARY_DYNAMIC     the area lies in dynamic TLS, and no __rseq_* is defined: for
  *                                   a plugin under musl, which refuses initial-exec TLS in dlopen(3).
  *                                   Not under glibc, where initial-exec works and dynamic TLS may be
@@ -98,7 +101,7 @@ extern const struct rseq_rt_library rseq_rt_library_v1;
  * Registers the calling thread if nobody has tried yet. Returns its state, RSEQ_RT_*; RSEQ_RT_UNREGISTERED
  * means "not now": another thread is preparing the process, memory for the destructor is lacking, or, under another
  * libc than glibc, the thread has cancellation disabled, as one in its TSD destructors has. Costs: 3 system calls the first
- * time, then a load. Not in a signal handler the first time on a thread: pthread_setspecific(3) may allocate.
+ * time (4 on the thread that prepares the process), then a load. May be asked in a constructor. Not in a signal handler the first time on a thread: pthread_setspecific(3) may allocate.
  */
 static __inline__ int rseq_rt_library_ensure(void)
 {

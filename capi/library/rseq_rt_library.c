@@ -28,6 +28,18 @@ static __thread rseq_rt_area area
 #endif
 	= { { 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff } };
 
+static const char *thread_pointer(void)
+{
+#ifdef __x86_64__
+	/* GCC has the builtin from version 11 on. */
+	const char *self;
+	__asm__ __volatile__("mov %%fs:0, %0" : "=r"(self));
+	return self;
+#else
+	return __builtin_thread_pointer();
+#endif
+}
+
 #if defined RSEQ_RT_LIBRARY_DYNAMIC || defined RSEQ_RT_LIBRARY_NO_EXPORT
 /* rseq_rt.h declares them; absent where no libc owns rseq and no other library exports it. */
 #pragma weak __rseq_offset
@@ -68,10 +80,14 @@ static void publish(ptrdiff_t offset, unsigned size, unsigned flags)
 	__atomic_store_n(&trio_size, size, __ATOMIC_RELEASE);
 }
 
+static int said;
+
 static void say_what_the_libc_says(void)
 {
 	const ptrdiff_t *offset = NULL;
 	const unsigned *size = NULL, *flags = NULL;
+	if (__atomic_load_n(&said, __ATOMIC_ACQUIRE))
+		return;
 #ifdef __GLIBC__
 	/*
 	 * By their version, whatever stands before them in the scope: this ignores symbols without one. A
@@ -91,16 +107,24 @@ static void say_what_the_libc_says(void)
 #endif
 	if (offset && size && flags && *size != 0)
 		publish(*offset, *size, *flags);
+	/* A name that was not found left an error, which the program would take for one of its own. */
+	(void)dlerror();
+	/*
+	 * Last: who sees it need not look, nor take the loader's lock where an allocator asks. Twice at once does no harm,
+	 * since both write the same.
+	 */
+	__atomic_store_n(&said, 1, __ATOMIC_RELEASE);
 }
 
 static void export_area(void)
 {
-	ptrdiff_t offset = (const char *)&area - (const char *)__builtin_thread_pointer();
+	ptrdiff_t offset = (const char *)&area - thread_pointer();
 	publish(offset, rseq_rt_feature_size(), 0);
 }
 #endif
 
-enum { NOT_PREPARED, PREPARING, PREPARED };
+/* Or the pid of the process in which a thread is at it. */
+enum { PREPARED = -1, NOT_PREPARED = 0 };
 static int process;
 static pthread_key_t leaving;
 
@@ -124,16 +148,23 @@ static void leave(void *round)
 /* Once. Who comes in the middle of it goes without this time: waiting is not for a signal handler. */
 static int prepare(void)
 {
-	int state = NOT_PREPARED;
+	int state = __atomic_load_n(&process, __ATOMIC_ACQUIRE), self;
 	unsigned long auxv[6] = { 27, 0, 28, 0, 0, 0 };	/* AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, AT_NULL */
-	if (__atomic_load_n(&process, __ATOMIC_ACQUIRE) == PREPARED)
+	if (state == PREPARED)
 		return 1;
-	if (!__atomic_compare_exchange_n(&process, &state, PREPARING, 0, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
+	self = getpid();
+	/*
+	 * Another pid is that of a parent, forked in the middle: its thread is not here to come to an end. The child begins
+	 * anew, with a second key at worst. Only between the stores of rseq_rt_init nothing helps: that child goes without.
+	 */
+	if (state == self || !__atomic_compare_exchange_n(&process, &state, self, 0, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
 		return state == PREPARED;
 	if (pthread_key_create(&leaving, leave) != 0) {
 		__atomic_store_n(&process, NOT_PREPARED, __ATOMIC_RELEASE);
 		return 0;
 	}
+	/* A constructor that asks may come before ours: that of a library which the owner needs, say. */
+	say_what_the_libc_says();
 	auxv[1] = getauxval(auxv[0]);
 	auxv[3] = getauxval(auxv[2]);
 	/*
@@ -145,7 +176,11 @@ static int prepare(void)
 	return 1;
 }
 
-/* musl disables cancellation before it runs destructors, and a thread that first asks in one of them may not be swept again. */
+/*
+ * musl disables cancellation before it runs a thread's destructors, and a thread that first asks in one of them may not
+ * be swept again. Those that it runs on a SIGEV_THREAD timer's thread after each notification it does not announce:
+ * docs/several-users.md has that limit.
+ */
 static int may_be_leaving(void)
 {
 #ifdef __GLIBC__
@@ -176,7 +211,7 @@ static int ensure(void)
 	state = rseq_rt_ensure_registered(&area);
 	if (state == RSEQ_RT_REGISTERED)
 		export_area();
-	return state;
+	return state >= 0 ? state : RSEQ_RT_UNREGISTERED;
 }
 
 static int state(void)
@@ -196,7 +231,7 @@ static const void *thread_area(void)
 	case RSEQ_RT_REGISTERED:
 		return &area;
 	case RSEQ_RT_REGISTERED_BY_LIBC:
-		foreign = (const char *)__builtin_thread_pointer() + OFFSET;
+		foreign = thread_pointer() + OFFSET;
 		/* cpu_id: the owner may not have come to this thread. */
 		return *(const volatile int *)(foreign + 4) >= 0 ? foreign : NULL;
 	default:
@@ -210,8 +245,11 @@ const struct rseq_rt_library rseq_rt_library_v1 = {
 	sizeof(struct rseq_rt_library), ensure, state, cpu, thread_area, rseq_rt_feature_size, rseq_rt_owner,
 };
 
-/* Now, so that who depends on this library never reads 0 where glibc owns. The rest waits until it is wanted. */
-__attribute__((__constructor__)) static void start(void)
+/*
+ * Now, so that who depends on this library never reads 0 where the libc owns; and before the library's own
+ * constructors, which may read too. The rest waits until it is wanted.
+ */
+__attribute__((__constructor__(101))) static void start(void)
 {
 	say_what_the_libc_says();
 }

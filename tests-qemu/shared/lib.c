@@ -1,4 +1,4 @@
-/* A library that uses the interface. Compiled once for each name: -DNAME=lib_a. */
+/* A library that uses the interface. Compiled once for each name: -DNAME=lib_a. With -DEARLY it does so in its constructor. */
 #include "lib.h"
 #include "rseq_rt_library.h"
 
@@ -26,5 +26,12 @@ static int owner(void)
 {
 	return rseq_rt_library_owner();
 }
+
+#ifdef EARLY
+__attribute__((__constructor__)) static void early(void)
+{
+	ensure();
+}
+#endif
 
 const struct lib NAME = { ensure, state, cpu, area, owner, &rseq_rt_library_v1 };

@@ -2,7 +2,8 @@
  * Several users of rseq in one process, step by step as the command line says. Each step prints its
  * verdict; the status is 1 if one failed.
  *     global:FILE local:FILE   dlopen; FILE is DIR/lib?.so or DIR/lib?-KIND.so, ? its letter from here on
- *     refused:FILE             this libc does not load it, and says so
+ *     refused:FILE             this libc does not load it, for its initial-exec TLS
+ *     quiet                    nobody has left an error for dlerror(3)
  *     close:X                  dlclose: it stays
  *     outlive:X                dlclose while a thread lives that X registered; then the thread ends
  *     X=STATE                  ensure through library X on this thread: registered, libc, taken, without, unregistered
@@ -25,36 +26,11 @@
 #include <unistd.h>
 
 #include "../capi/check.h"
-#include "lib.h"
+#include "load.h"
 #include "rseq_rt.h"
 #include "trap.h"
 
 int failures;
-
-static void *handles[128];
-
-static const struct lib *lib(int letter)
-{
-	char name[] = "lib_?";
-	const struct lib *found;
-	name[4] = letter;
-	found = dlsym(handles[letter] ? handles[letter] : RTLD_DEFAULT, name);
-	if (!found) {
-		fprintf(stderr, "no %s\n", name);
-		exit(2);
-	}
-	return found;
-}
-
-static const struct reader *reader(void)
-{
-	const struct reader *found = dlsym(handles['r'] ? handles['r'] : RTLD_DEFAULT, "reader");
-	if (!found) {
-		fprintf(stderr, "no reader\n");
-		exit(2);
-	}
-	return found;
-}
 
 /* Why a thread goes without, the owner tells: somebody unseen, or nobody. */
 static const struct { const char *name; int state, owner; } states[] = {
@@ -76,7 +52,7 @@ static void ensure(int letter, int expected)
 
 static void read_through(const char *expected)
 {
-	const struct reader *it = reader();
+	const struct reader *it = the_reader();
 	if (strcmp(expected, "none") == 0) {
 		CHECK_IS(it->size(), 0);
 		return;
@@ -111,7 +87,7 @@ static void *life(void *argument)
 	int first = pair[turned], second = pair[!turned];
 	const void *area;
 	if (reads_in_threads && expected_in_threads == RSEQ_RT_REGISTERED)
-		CHECK_IS(reader()->cpu(), -1);
+		CHECK_IS(the_reader()->cpu(), -1);
 	if (expected_in_threads == RSEQ_RT_REGISTERED)
 		CHECK(kernel_has_none());
 	ensure(first, expected_in_threads);
@@ -121,8 +97,8 @@ static void *life(void *argument)
 	ensure(second, expected_in_threads);
 	CHECK(lib(second)->area() == area);
 	if (reads_in_threads) {
-		CHECK(reader()->area() == area);
-		on_every_cpu(reader()->cpu);
+		CHECK(the_reader()->area() == area);
+		on_every_cpu(the_reader()->cpu);
 	}
 	return argument;
 }
@@ -133,7 +109,7 @@ static void threads(const char *letters)
 	int round, i;
 	pair = letters;
 	expected_in_threads = lib(letters[0])->state();
-	reads_in_threads = dlsym(handles['r'] ? handles['r'] : RTLD_DEFAULT, "reader") && reader()->size() != 0;
+	reads_in_threads = has_reader() && the_reader()->size() != 0;
 	for (round = 0; round < 8; round++) {
 		for (i = 0; i < 8; i++)
 			CHECK_IS(pthread_create(&running[i], NULL, life, NULL), 0);
@@ -239,74 +215,16 @@ static void beside_hidden(const char *letter)
 	ensure(*letter, state);
 }
 
-/* Whose the table is, by the file that holds it. */
-static void owner(int letter, const char *expected)
-{
-	char name[] = "lib?";
-	Dl_info where;
-	CHECK(dladdr(lib(letter)->table, &where) != 0);
-	name[3] = expected[0];
-	if (strcmp(expected, "main") == 0)
-		CHECK(strstr(where.dli_fname, "/lib") == NULL);
-	else
-		CHECK(strstr(where.dli_fname, name) != NULL);
-}
-
-static void *load(const char *file, int how)
-{
-	const char *base = strrchr(file, '/');
-	void *handle = dlopen(file, RTLD_NOW | how);
-	if (!handle)
-		fprintf(stderr, "%s\n", dlerror());
-	else
-		handles[(int)base[4]] = handle;
-	return handle;
-}
-
-static void unload(int letter, const char *file)
-{
-	const struct lib *it = lib(letter);
-	int before = it->state();
-	CHECK_IS(dlclose(handles[letter]), 0);
-	CHECK(dlopen(file, RTLD_NOW | RTLD_NOLOAD) != NULL);
-	CHECK_IS(it->ensure(), before);
-	on_every_cpu(it->cpu);
-}
-
-static pthread_barrier_t unloaded;
-
-static void *survivor(void *argument)
-{
-	const struct lib *it = argument;
-	int state = it->ensure();
-	pthread_barrier_wait(&unloaded);
-	pthread_barrier_wait(&unloaded);
-	return (void *)(long)state;
-}
-
-static void outlive(int letter)
-{
-	pthread_t thread;
-	void *state;
-	CHECK_IS(pthread_barrier_init(&unloaded, NULL, 2), 0);
-	CHECK_IS(pthread_create(&thread, NULL, survivor, (void *)lib(letter)), 0);
-	pthread_barrier_wait(&unloaded);
-	CHECK_IS(dlclose(handles[letter]), 0);
-	pthread_barrier_wait(&unloaded);
-	CHECK_IS(pthread_join(thread, &state), 0);
-	CHECK((long)state == RSEQ_RT_REGISTERED || (long)state == RSEQ_RT_REGISTERED_BY_LIBC);
-}
-
 static void step(char *word)
 {
 	static char *file;
 	char *colon = strchr(word, ':');
 	if (strncmp(word, "global:", 7) == 0)
-		CHECK(load(file = colon + 1, RTLD_GLOBAL) != NULL);
+		loaded(file = colon + 1, RTLD_GLOBAL);
 	else if (strncmp(word, "local:", 6) == 0)
-		CHECK(load(file = colon + 1, RTLD_LOCAL) != NULL);
+		loaded(file = colon + 1, RTLD_LOCAL);
 	else if (strncmp(word, "refused:", 8) == 0)
-		CHECK(load(colon + 1, RTLD_LOCAL) == NULL);
+		refused(colon + 1);
 	else if (strncmp(word, "close:", 6) == 0)
 		unload(colon[1], file);
 	else if (strncmp(word, "outlive:", 8) == 0)
@@ -321,6 +239,8 @@ static void step(char *word)
 		forked(colon + 1);
 	else if (strncmp(word, "split:", 6) == 0)
 		split(colon + 1);
+	else if (strcmp(word, "quiet") == 0)
+		quiet();
 	else if (strcmp(word, "hidden") == 0)
 		CHECK_IS(hidden_owner(), 0);
 	else if (strncmp(word, "beside:", 7) == 0)

@@ -25,10 +25,15 @@ pub fn build(workers: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
                 eprintln!("worker {index}: {error}");
             }
         })
-        .exit_handler(move |index| match hooks::stop() {
-            Ok(Memory::Free) => {}
-            Ok(Memory::InUse) => std::mem::forget(Arc::clone(&at_stop)),
-            Err(error) => eprintln!("worker {index}: {error}"),
+        .exit_handler(move |index| {
+            let stopped = hooks::stop();
+            if stopped != Ok(Memory::Free) {
+                // After an error too: where a late filter refuses the mask, nothing was released.
+                std::mem::forget(Arc::clone(&at_stop));
+            }
+            if let Err(error) = stopped {
+                eprintln!("worker {index}: {error}");
+            }
         })
         .build()
 }

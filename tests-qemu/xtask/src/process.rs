@@ -70,6 +70,15 @@ pub fn tail(text: &str, lines: usize) -> String {
 
 /// Runs `command` to its end, or kills it and its process group at `timeout`.
 pub fn run(command: &mut Command, timeout: Duration) -> io::Result<Finished> {
+    run_and_look(command, timeout, |_| ()).map(|(finished, _)| finished)
+}
+
+/// The same, with a look at the process before it is killed.
+pub fn run_and_look<T>(
+    command: &mut Command,
+    timeout: Duration,
+    look: impl FnOnce(u32) -> T,
+) -> io::Result<(Finished, Option<T>)> {
     let started = Instant::now();
     let (mut reader, writer) = io::pipe()?;
     command
@@ -88,12 +97,14 @@ pub fn run(command: &mut Command, timeout: Duration) -> io::Result<Finished> {
         let _ = reader.read_to_end(&mut bytes);
         bytes
     });
+    let mut seen = None;
     let end = match child.wait_timeout(timeout)? {
         Some(status) => match (status.code(), status.signal()) {
             (Some(code), _) => End::Exit(code),
             (None, signal) => End::Signal(signal.unwrap_or_default()),
         },
         None => {
+            seen = Some(look(child.id()));
             // Before the wait: until then the group's number cannot be reused.
             let _ = killpg(group, Signal::SIGKILL);
             child.wait()?;
@@ -115,11 +126,12 @@ pub fn run(command: &mut Command, timeout: Duration) -> io::Result<Finished> {
     let output = String::from_utf8_lossy(&bytes).replace('\r', "");
     // Firmware clears the screen, which glues its codes to our first line.
     let output = console::strip_ansi_codes(&output).into_owned();
-    Ok(Finished {
+    let finished = Finished {
         output,
         end,
         elapsed,
-    })
+    };
+    Ok((finished, seen))
 }
 
 /// A command without what `cargo run` put into our own environment: the

@@ -203,7 +203,8 @@ fn pkg_config(plan: Plan) -> String {
     )
 }
 
-/// For a shared library: its source is compiled in, its code stays, its symbols carry their version.
+/// For a shared library: its source is compiled in, its code stays, its symbols carry their version. That source, and not
+/// the archive, calls the libc: a glibc before 2.34 has dlvsym(3) and pthread_key_create(3) in libraries of their own.
 fn library_pkg_config() -> String {
     format!(
         "prefix=${{pcfiledir}}/../..\n\
@@ -214,6 +215,6 @@ fn library_pkg_config() -> String {
          Description: Restartable sequences for a shared library, beside other libraries\n\
          Version: {VERSION}\n\
          Requires: rseq_rt\n\
-         Libs: -Wl,-z,nodelete -Wl,--version-script=${{datadir}}/rseq_rt_library.map\n"
+         Libs: -Wl,-z,nodelete -Wl,--version-script=${{datadir}}/rseq_rt_library.map -ldl -pthread\n"
     )
 }

@@ -46,24 +46,36 @@ const CXX: Program = Program {
 pub const PROGRAMS: [Program; 9] = [
     Program {
         test: "header/c99",
-        flags: &["-std=c99", "-pedantic"],
+        flags: &["-std=c99", "-pedantic", "-Wconversion", "-Wshadow"],
         sources: &["header.c"],
         ..PLAIN
     },
     Program {
         test: "header/c17",
-        flags: &["-std=c17", "-pedantic"],
+        flags: &["-std=c17", "-pedantic", "-Wconversion", "-Wshadow"],
         sources: &["header.c"],
         ..PLAIN
     },
     Program {
         test: "header/c++98",
-        flags: &["-xc++", "-std=c++98", "-pedantic"],
+        flags: &[
+            "-xc++",
+            "-std=c++98",
+            "-pedantic",
+            "-Wconversion",
+            "-Wshadow",
+        ],
         ..CXX
     },
     Program {
         test: "header/c++17",
-        flags: &["-xc++", "-std=c++17", "-pedantic"],
+        flags: &[
+            "-xc++",
+            "-std=c++17",
+            "-pedantic",
+            "-Wconversion",
+            "-Wshadow",
+        ],
         ..CXX
     },
     Program {

@@ -59,8 +59,13 @@ const MUSL: Under = Under {
 
 /// The program takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a broken one is watched that does nothing any more.
+/// After this long a broken one is looked at, whether it does nothing any more.
 const HANG: Duration = Duration::from_secs(10);
+/// Between one look and the next.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What glibc sends to each thread for setuid(3), by its number.
+const SETXID: u32 = 33;
 
 /// Runs of a broken one, until one of them shows it.
 const ATTEMPTS: usize = 8;
@@ -153,7 +158,7 @@ fn run(lab: &Lab, arch: Arch, cell: &Cell, musl: bool, tests: &[String]) -> Vec<
             if tests.contains(&test) {
                 let judged = program.clone().and_then(|program| {
                     start(&program, runtime, under, PATIENCE)
-                        .map(|finished| (content(&finished), finished))
+                        .map(|(finished, _)| (content(&finished), finished))
                 });
                 outcomes.push(outcome(&test, judged));
             }
@@ -164,7 +169,7 @@ fn run(lab: &Lab, arch: Arch, cell: &Cell, musl: bool, tests: &[String]) -> Vec<
             BROKEN,
             "without-release",
             MUSL,
-            dead as fn(&Finished) -> Verdict,
+            dead as fn(&Finished, bool) -> Verdict,
         ),
         (HUNG, "left-blocked", GLIBC, hung),
     ];
@@ -176,8 +181,8 @@ fn run(lab: &Lab, arch: Arch, cell: &Cell, musl: bool, tests: &[String]) -> Vec<
             // A broken program gets through now and then: seen in one of eight runs, of that which hangs.
             let mut last = None;
             for _ in 0..ATTEMPTS {
-                let finished = start(&program, "std", under, HANG)?;
-                let verdict = judge(&finished);
+                let (finished, stuck) = start(&program, "std", under, HANG)?;
+                let verdict = judge(&finished, stuck);
                 let shown = matches!(verdict, Verdict::Passed(_));
                 last = Some((verdict, finished));
                 if shown {
@@ -191,18 +196,20 @@ fn run(lab: &Lab, arch: Arch, cell: &Cell, musl: bool, tests: &[String]) -> Vec<
     outcomes
 }
 
+/// Its end, and whether it was stuck when its time was up.
 fn start(
     program: &Path,
     runtime: &str,
     under: Under,
     patience: Duration,
-) -> Result<Finished, Trouble> {
+) -> Result<(Finished, bool), Trouble> {
     let tunable = format!("glibc.pthread.rseq={}", u8::from(under.libc_on));
     let mut started = command(program);
     started
         .args([runtime, under.owner])
         .env("GLIBC_TUNABLES", tunable);
-    process::run(&mut started, patience)
+    process::run_and_look(&mut started, patience, is_stuck)
+        .map(|(finished, stuck)| (finished, stuck.unwrap_or(false)))
         .map_err(|error| Trouble::Broken(format!("did not start: {error}")))
 }
 
@@ -218,7 +225,7 @@ fn content(finished: &Finished) -> Verdict {
     }
 }
 
-fn dead(finished: &Finished) -> Verdict {
+fn dead(finished: &Finished, _: bool) -> Verdict {
     match finished.end {
         End::Signal(signal) if signal == SIGSEGV as i32 => {
             Verdict::Passed(format!("dies: {}", finished.end))
@@ -227,11 +234,38 @@ fn dead(finished: &Finished) -> Verdict {
     }
 }
 
-fn hung(finished: &Finished) -> Verdict {
+fn hung(finished: &Finished, stuck: bool) -> Verdict {
     match finished.end {
-        End::TimedOut(_) => Verdict::Passed(format!("hangs: {}", finished.end)),
-        end => Verdict::Failed(format!("it is to hang: {end}")),
+        End::TimedOut(_) if stuck => Verdict::Passed(format!("hangs: {}", finished.end)),
+        end => Verdict::Failed(format!("it is to hang with the signal pending: {end}")),
     }
+}
+
+/// A thread blocks the signal that it is to take, and no thread has run for a while: a slow one is not stuck.
+fn is_stuck(process: u32) -> bool {
+    let before = threads(process);
+    std::thread::sleep(PAUSE);
+    // With the counts of context switches.
+    before.iter().any(|status| waits_for_ever(status)) && before == threads(process)
+}
+
+/// The status of each thread, as the kernel tells it.
+fn threads(process: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("status")).ok())
+        .collect()
+}
+
+/// The signal is pending on this very thread, and blocked there.
+fn waits_for_ever(status: &str) -> bool {
+    let has = |set: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(set));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.unwrap_or(0) >> (SETXID - 1) & 1 == 1
+    };
+    has("SigPnd:") && has("SigBlk:")
 }
 
 fn build(lab: &Lab, arch: Arch, musl: bool, broken: Option<&str>) -> Result<PathBuf, Trouble> {

@@ -42,13 +42,15 @@ impl Family for Shared {
                 let why = format!("libraries for {arch}");
                 needs.push(Need::new(user_emulator(arch), &["qemu-user"], &why));
                 let package = format!("libc6-dev-{}-cross", arch.debian());
-                needs.push(Need::new(libc_of(arch), &[package], why));
+                needs.push(Need::new(libc_of(arch), &[package], &why));
+                needs.push(Need::new("pkg-config", &["pkg-config"], why));
             }
         }
         if wanted_here(selection).is_some_and(|(_, _, tests)| !tests.is_empty()) {
             let why = "libraries beside each other";
             needs.push(Need::new("gcc", &["gcc", "libc6-dev"], why));
             needs.push(Need::new("musl-gcc", &["musl-tools"], why));
+            needs.push(Need::new("pkg-config", &["pkg-config"], why));
         }
         needs
     }
@@ -270,20 +272,14 @@ fn worked_example(workshop: &Workshop) -> Result<String, Failure> {
     let file = workshop.out.join("libcounter.so");
     let text = example(&header).map_err(failed)?;
     std::fs::write(&source, text).map_err(failed)?;
-    let ask = |arguments: &[&str]| {
-        let mut ask = tool("pkg-config").map_err(|why| (why, String::new()))?;
-        ask.args(arguments)
-            .env("PKG_CONFIG_PATH", workshop.capi.join("lib/pkgconfig"));
-        finish(ask.arg("rseq_rt_library"), "pkg-config")
-    };
-    let form = ask(&["--variable=source"])?;
-    let flags = ask(&["--cflags", "--libs"])?;
+    let form = workshop.asked(&["--variable=source", "rseq_rt_library"])?;
+    let flags = workshop.asked(&["--cflags", "--libs", "rseq_rt_library"])?;
     let mut build = workshop.compiler()?;
     build
         .args(["-shared", "-fPIC", "-o"])
         .arg(&file)
         .arg(&source);
-    build.arg(form.trim()).args(flags.split_whitespace());
+    build.args(form).args(flags);
     finish(&mut build, "the example")?;
     object(&file, "counter_add")
 }

@@ -114,7 +114,7 @@ const fn dies(libcs: &'static [Libc], case: Case) -> Case {
 /// form that this libc loads late, `{before}` and `{alone}` what a reader sees before anybody registered, and one that
 /// knows the libc alone. The steps themselves are told in `tests-qemu/shared/main.c`.
 #[rustfmt::skip]
-pub const CASES: [Case; 33] = [
+pub const CASES: [Case; 38] = [
     case("needed/a-b", "main-abr", "r={before} a={live} b={live} a~b owner:b:a r=live threads:ab once:ab once:ba fork:ab"),
     case("needed/b-a", "main-bar", "r={before} b={live} a={live} a~b owner:a:b r=live threads:ba once:ab"),
     case("needed/second-comes-first", "main-abr", "b={live} owner:b:a r=live threads:ab"),
@@ -126,6 +126,11 @@ pub const CASES: [Case; 33] = [
     case("needed/program-reads", "main-reads", "r={before} a={live} r=live threads:aa"),
     case("needed/program-owns", "main-owns", "b={live} a={live} a~b owner:b:main threads:ab once:ba"),
     case("needed/two-versions", "main-av", "a={live} v=libc a!v"),
+    case("early/before-the-form", "main-early", "r=live a={live} threads:aa once:aa"),
+    case("early/before-the-owner", "main-needs-early", "r=live b={live} a={live} a~b owner:b:a threads:ab once:ab"),
+    case("no-error-is-left", "main-abr", "quiet a={live} quiet"),
+    case("forked-while-it-prepares", "forks", "{live}"),
+    case("timer-threads", "timer", "{live}"),
     case("dlopen/global", "main", "global:{in}/liba{kind}.so a={live} global:{in}/libb{kind}.so b={live} a~b owner:b:a threads:ab once:ab close:b"),
     only(&[GlibcOff, GlibcOn], case("dlopen/reader-last", "main", "global:{in}/liba.so a={live} local:{in}/libr.so r=live threads:aa")),
     case("dlopen/local", "main", "local:{in}/liba{kind}.so a={live} local:{in}/libb{kind}.so b={late} a!b a={live} b={late}"),

@@ -27,6 +27,8 @@ pub struct Workshop {
     pub out: PathBuf,
     /// What `cargo xtask staticlib` made.
     pub capi: PathBuf,
+    /// What pkg-config says of a library of the form.
+    flags: Vec<String>,
     sources: PathBuf,
 }
 
@@ -51,14 +53,17 @@ impl Workshop {
         let capi = lab.root.join(format!("target/capi/{arch}-plain/out"));
         let plan = Plan { arch, trio: false };
         staticlib::build(&lab.root, plan, &capi, lab.install, &lab.progress).map_err(missing)?;
-        Ok(Self {
+        let mut workshop = Self {
             arch,
             libc,
             gcc,
             out,
             capi,
+            flags: Vec::new(),
             sources: lab.root.join("tests-qemu/shared"),
-        })
+        };
+        workshop.flags = workshop.asked(&["--libs", "rseq_rt_library"])?;
+        Ok(workshop)
     }
 
     /// Everything.
@@ -111,17 +116,19 @@ impl Workshop {
                 "-Wall",
                 "-Wextra",
                 "-Werror",
-                "-pthread",
                 "-I",
             ])
             .arg(self.capi.join("include"));
         Ok(compiler)
     }
 
-    /// The version script.
-    pub fn version_script(&self) -> String {
-        let map = self.capi.join("share/rseq_rt/rseq_rt_library.map");
-        format!("-Wl,--version-script={}", map.display())
+    /// Words of pkg-config.
+    pub fn asked(&self, arguments: &[&str]) -> Result<Vec<String>, Failure> {
+        let mut ask = tool("pkg-config").map_err(|why| (why, String::new()))?;
+        ask.args(arguments)
+            .env("PKG_CONFIG_PATH", self.capi.join("lib/pkgconfig"));
+        let said = finish(&mut ask, "pkg-config")?;
+        Ok(said.split_whitespace().map(str::to_owned).collect())
     }
 
     /// The objects of a library of the form: its own, and the form's.
@@ -138,55 +145,45 @@ impl Workshop {
     }
 
     fn library(&self, library: &Library) -> Result<(), Failure> {
-        let script = self.version_script();
-        let mut flags = vec![script.as_str()];
-        if !library.deletable {
-            flags.push("-Wl,-z,nodelete");
-        }
-        self.library_with(
-            library.file,
-            library.name,
-            library.flags,
-            library.broken,
-            &flags,
+        self.library_without(
+            if library.deletable {
+                "nodelete"
+            } else {
+                "nothing"
+            },
+            library,
         )
     }
 
-    /// The first library, linked with `flags` alone.
+    /// The first library, without the version script.
     pub fn library_without_script(&self) -> Result<(), Failure> {
-        let none: [&str; 0] = [];
-        self.library_with(
-            "liba-without.so",
-            "lib_a",
-            &none,
-            false,
-            &["-Wl,-z,nodelete"],
+        let file = "liba-without.so";
+        self.library_without(
+            "version-script",
+            &Library {
+                file,
+                ..LIBRARIES[0]
+            },
         )
     }
 
-    fn library_with(
-        &self,
-        file: &str,
-        name: &str,
-        form: &[&str],
-        broken: bool,
-        flags: &[&str],
-    ) -> Result<(), Failure> {
-        let objects = self.objects(file, name, form)?;
+    /// Linked with what pkg-config says and no more, but for one flag.
+    fn library_without(&self, omitted: &str, library: &Library) -> Result<(), Failure> {
+        let file = library.file;
         let mut link = self.compiler()?;
         link.args(["-fPIC", "-shared", "-o"])
             .arg(self.out.join(file));
-        link.arg(format!("-Wl,-soname,{file}")).args(objects);
-        if broken {
+        link.arg(format!("-Wl,-soname,{file}"));
+        link.args(self.objects(file, library.name, library.flags)?);
+        if library.broken {
             link.arg(self.sources.join("broken.c"));
         }
-        link.arg(self.archive())
-            .arg("-Wl,--exclude-libs,librseq_rt.a");
-        finish(link.args(flags), file).map(drop)
-    }
-
-    fn archive(&self) -> PathBuf {
-        self.capi.join("lib/librseq_rt.a")
+        if let Some(needed) = library.needs {
+            link.args(["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN"]);
+            link.arg(self.out.join(needed));
+        }
+        link.args(self.flags.iter().filter(|flag| !flag.contains(omitted)));
+        finish(&mut link, file).map(drop)
     }
 
     fn link(
@@ -201,17 +198,23 @@ impl Workshop {
         for source in sources {
             if *source == "form" {
                 let objects = self.objects(file, "lib_a", &["-DRSEQ_RT_LIBRARY_NO_EXPORT"])?;
-                link.args(objects).arg(self.archive());
+                // In a program: the archive, and what the form calls.
+                link.args(objects).args(self.asked(&["--libs", "rseq_rt"])?);
             } else {
                 link.arg(self.sources.join(source));
             }
         }
-        if flags.contains(&"-shared") {
-            link.arg(format!("-Wl,-soname,{file}"));
-        }
+        link.arg(if flags.contains(&"-shared") {
+            format!("-Wl,-soname,{file}")
+        } else {
+            "-pthread".to_owned()
+        });
         link.args(["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN"]);
         link.args(links.iter().map(|library| self.out.join(library)));
-        finish(link.args(["-Wl,--as-needed", "-ldl"]), file).map(drop)
+        if sources.contains(&"load.c") {
+            link.arg("-ldl");
+        }
+        finish(&mut link, file).map(drop)
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Library {
     pub broken: bool,
     /// Whether dlclose(3) may unload it.
     pub deletable: bool,
+    /// The library that it needs, whose constructors come before its own.
+    pub needs: Option<&'static str>,
 }
 
 const LIBRARY: Library = Library {
@@ -20,10 +22,11 @@ const LIBRARY: Library = Library {
     flags: &[],
     broken: false,
     deletable: false,
+    needs: None,
 };
 
 /// The libraries; the first two on each CPU.
-pub const LIBRARIES: [Library; 9] = [
+pub const LIBRARIES: [Library; 13] = [
     Library {
         file: "liba.so",
         ..LIBRARY
@@ -76,6 +79,30 @@ pub const LIBRARIES: [Library; 9] = [
         broken: true,
         ..LIBRARY
     },
+    // One can stop it while it prepares the process.
+    Library {
+        file: "liba-halfway.so",
+        flags: &["-Dgetauxval=halfway"],
+        broken: true,
+        ..LIBRARY
+    },
+    // Its constructor is linked before the form's.
+    Library {
+        file: "liba-early.so",
+        flags: &["-DEARLY"],
+        ..LIBRARY
+    },
+    Library {
+        file: "libb-early.so",
+        name: "lib_b",
+        flags: &["-DEARLY"],
+        ..LIBRARY
+    },
+    Library {
+        file: "liba-needs-early.so",
+        needs: Some("libb-early.so"),
+        ..LIBRARY
+    },
 ];
 
 /// Plain shared objects: the file, its source, the library that it knows.
@@ -88,7 +115,7 @@ pub const OBJECTS: [(&str, &str, &[&str]); 4] = [
 
 /// Programs: the file, its sources, the libraries in the order of the link. `form` stands for the form in the program itself.
 #[rustfmt::skip]
-pub const PROGRAMS: [(&str, &[&str], &[&str]); 17] = [
+pub const PROGRAMS: [(&str, &[&str], &[&str]); 21] = [
     ("main", MAIN, &[]),
     ("main-abr", MAIN, &["liba.so", "libb.so", "libr.so"]),
     ("main-bar", MAIN, &["libb.so", "liba.so", "libr.so"]),
@@ -100,13 +127,17 @@ pub const PROGRAMS: [(&str, &[&str], &[&str]); 17] = [
     ("main-aw", MAIN, &["liba.so", "libr-weak.so"]),
     ("main-wa", MAIN, &["libr-weak.so", "liba.so"]),
     ("main-nx", MAIN, &["libn.so", "libr-alone.so"]),
-    ("main-reads", &["main.c", "trap.c", "reader.c"], &["liba.so"]),
-    ("main-owns", &["main.c", "trap.c", "form"], &["libb.so"]),
+    ("main-early", MAIN, &["liba-early.so", "libr-weak.so"]),
+    ("main-needs-early", MAIN, &["liba-needs-early.so", "libr-weak.so"]),
+    ("main-reads", &["main.c", "load.c", "trap.c", "reader.c"], &["liba.so"]),
+    ("main-owns", &["main.c", "load.c", "trap.c", "form"], &["libb.so"]),
+    ("forks", &["forks.c"], &["liba-halfway.so"]),
+    ("timer", &["timer.c", "trap.c"], &["liba.so"]),
     ("storm", STORM, &["liba.so"]),
     ("storm-keeps", STORM, &["liba-keeps.so"]),
     ("storm-forgets", STORM, &["liba-forgets.so"]),
     ("storm-registers-late", STORM, &["liba-registers-late.so"]),
 ];
 
-const MAIN: &[&str] = &["main.c", "trap.c"];
+const MAIN: &[&str] = &["main.c", "load.c", "trap.c"];
 const STORM: &[&str] = &["storm.c", "trap.c"];
