@@ -72,6 +72,7 @@ static void bad_input(void)
 	static rseq_rt_area two[2], zero;
 	struct rseq_rt_at_exit callbacks = RSEQ_RT_AT_EXIT_INIT;
 	size_t i, off;
+	int token;
 	for (i = 0; i < sizeof functions / sizeof *functions; i++) {
 		CHECK_IS(functions[i](NULL), -EFAULT);
 		for (off = 1; off < 64; off++)
