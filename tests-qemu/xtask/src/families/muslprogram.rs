@@ -33,11 +33,12 @@ impl Kind {
 }
 
 /// The sources with tests, in the order of their lists in `main.c`.
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
     ("main.c", include_str!("../../../musl/main.c")),
     ("everywhere.c", include_str!("../../../musl/everywhere.c")),
     ("exits.c", include_str!("../../../musl/exits.c")),
     ("halfway.c", include_str!("../../../musl/halfway.c")),
+    ("handlers.c", include_str!("../../../musl/handlers.c")),
     ("sandbox.c", include_str!("../../../musl/sandbox.c")),
     ("sealed.c", include_str!("../../../musl/sealed.c")),
     ("spawn.c", include_str!("../../../musl/spawn.c")),
