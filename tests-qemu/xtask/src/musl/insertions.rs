@@ -170,6 +170,20 @@ pub const COMMON: &[Insertion] = &[
         "\t__rseq_unlend(lent);\n",
         "the child has its own memory by now, or none: clone returned, be it with an error",
     ),
+    at(
+        "src/linux/clone.c",
+        After,
+        "\tva_end(ap);\n",
+        "\tif ((flags & (CLONE_VM|CLONE_VFORK)) == (CLONE_VM|CLONE_VFORK)) {\n\
+         \t\tint lent = __rseq_lend();\n\
+         \t\tint pid = __clone(func, stack, flags, arg, ptid, tls, ctid);\n\
+         \t\t__rseq_unlend(lent);\n\
+         \t\treturn __syscall_ret(pid);\n\
+         \t}\n",
+        "the one clone that the parent waits for. All arguments are read; of what follows nothing is for a child \
+         with this memory. Any other child that shares the memory runs beside its parent, whose area cannot be lent \
+         for as long",
+    ),
     on(
         Arch::X86_64,
         at(
