@@ -131,7 +131,7 @@ static void process(void)
 	registered("the main thread after a storm");
 	/* The last ones are between their last word and their end. */
 	usleep(10000);
-	_exit(ended == threads && handled > scaled(100, 0, 0) ? DONE : 1);
+	_exit(ended == threads && handled > scaled(10, 0, 0) ? DONE : 1);
 }
 
 static void detached_storm(void)
