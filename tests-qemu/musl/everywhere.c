@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <threads.h>
 #include <time.h>
@@ -174,47 +173,6 @@ static void timer_threads(void)
 	CHECK(__atomic_load_n(&seen, __ATOMIC_RELAXED) >= 5);
 }
 
-static void handler(int number)
-{
-	(void)number;
-	registered_now("a signal handler");
-	__atomic_add_fetch(&seen, 1, __ATOMIC_RELAXED);
-}
-
-static void handler_that_moves(int number)
-{
-	(void)number;
-	registered("a signal handler that moves");
-}
-
-static void *struck(void *argument)
-{
-	pthread_kill(pthread_self(), SIGUSR2);
-	return argument;
-}
-
-/* As fast as threads are made and end: handlers run first thing, last thing, and in the midst. */
-static void signal_handlers(void)
-{
-	int period = scaled(200, 5000, 2000);
-	struct itimerval often = { { 0, period }, { 0, period } }, never = { { 0, 0 }, { 0, 0 } };
-	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
-	int i;
-	sigaction(SIGALRM, &action, NULL);
-	action.sa_handler = handler_that_moves;
-	sigaction(SIGUSR2, &action, NULL);
-	for (i = 0; i < 10; i++) {
-		raise(SIGUSR2);
-		make(NULL, struck);
-	}
-	setitimer(ITIMER_REAL, &often, NULL);
-	for (i = 0; i < scaled(1000, 60, 60); i++)
-		make(NULL, i % 10 ? struck : life);
-	setitimer(ITIMER_REAL, &never, NULL);
-	CHECK(seen > i / 10);
-	tell("%d handlers in %d lives", seen - i / 10, i);
-}
-
 /* The area lies in the caller's memory then, which is gone right after the join. */
 static void stack_goes_after_join(void)
 {
@@ -283,7 +241,6 @@ const struct test everywhere_tests[] = {
 	{ "tsd_destructors", tsd_destructors },
 	{ "cancellation", cancellation },
 	{ "timer_threads", timer_threads },
-	{ "signal_handlers", signal_handlers },
 	{ "stack_goes_after_join", stack_goes_after_join },
 	{ "fork_and_its_handlers", fork_and_its_handlers },
 	{ NULL, NULL },

@@ -147,7 +147,8 @@ static const struct test own_tests[] = {
 	{ NULL, NULL },
 };
 static const struct test *const lists[] = {
-	own_tests, everywhere_tests, exits_tests, halfway_tests, sandbox_tests, sealed_tests, spawn_tests, storm_tests,
+	own_tests, everywhere_tests, exits_tests, halfway_tests, handlers_tests, sandbox_tests, sealed_tests, spawn_tests,
+	storm_tests,
 };
 
 static void power_off(void)

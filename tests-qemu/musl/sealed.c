@@ -53,7 +53,7 @@ static void trio_is_sealed(void)
 	CHECK_IS(sealed, 3);
 #else
 	/* musl's static start seals nothing. And where the page size is known at run time only (aarch64, riscv64), the
-	   dynamic linker of 1.2.3 computes what to seal of libc.so before it knows that size: nothing. */
+	   dynamic linker computes, up to 1.2.5, what to seal of libc.so before it knows that size: nothing. */
 	CHECK(sealed == 0 || sealed == 3);
 #endif
 	tell(sealed ? "a store dies" : "lies in PT_GNU_RELRO, which this musl does not seal");

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,36 +159,61 @@ static void children_from_many_threads(void)
 }
 
 /*
- * A vfork child has the memory, the thread pointer and so the area of its parent, whose ids stand still:
+ * A child that shares the memory has the thread pointer and so the area of its parent too, whose ids stand still:
  * a load there is a lie as soon as it runs elsewhere.
  */
-static pid_t vfork_child_on(int cpu)
+static int child_on(void *argument)
+{
+	int cpu = *(int *)argument;
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof one, &one);
+	if (cpu_by_call() != cpu)
+		return 1;
+	return sched_getcpu() == cpu ? 0 : 2;
+}
+
+static pid_t by_vfork(int cpu)
 {
 	pid_t child = vfork();
-	if (child == 0) {
-		cpu_set_t one;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		sched_setaffinity(0, sizeof one, &one);
-		if (cpu_by_call() != cpu)
-			_exit(1);
-		_exit(sched_getcpu() == cpu ? 0 : 2);
-	}
+	if (child == 0)
+		_exit(child_on(&cpu));
 	return child;
 }
 
-static void vfork_child_knows_its_cpu(void)
+static char stack[16384] __attribute__((__aligned__(16)));
+
+static pid_t by_clone(int cpu)
+{
+	return clone(child_on, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &cpu);
+}
+
+static void children_on_each_cpu(pid_t (*make)(int))
 {
 	cpu_set_t all;
 	int cpu, looked = 0;
 	sched_getaffinity(0, sizeof all, &all);
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
 		if (CPU_ISSET(cpu, &all)) {
-			ended_with(vfork_child_on(cpu), 0);
+			ended_with(make(cpu), 0);
 			looked++;
 		}
-	registered("a vfork child's parent");
+	registered("the parent");
 	tell("on %d CPUs", looked);
+}
+
+static void vfork_child_knows_its_cpu(void)
+{
+	children_on_each_cpu(by_vfork);
+}
+
+static void clone_child_knows_its_cpu(void)
+{
+	children_on_each_cpu(by_clone);
+	/* Refused, the parent is as it was. */
+	CHECK(clone(child_on, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FS | CLONE_NEWNS, NULL) < 0);
+	registered("who was refused a child");
 }
 
 /* A new program is a new process to rseq: nothing is left of the old registration. */
@@ -209,6 +235,7 @@ static void executed_program_registers_anew(void)
 const struct test spawn_tests[] = {
 	{ "children_from_many_threads", children_from_many_threads },
 	{ "vfork_child_knows_its_cpu", vfork_child_knows_its_cpu },
+	{ "clone_child_knows_its_cpu", clone_child_knows_its_cpu },
 	{ "executed_program_registers_anew", executed_program_registers_anew },
 	{ NULL, NULL },
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::arch::Arch;
-use crate::musl::Variant;
+use crate::musl::{Release, Variant};
 
 /// Builds, boots and judges the guests of rseq-rt.
 #[derive(Parser)]
@@ -141,6 +141,9 @@ pub struct MuslArgs {
     /// Where bin/musl-gcc, include/ and lib/ are made.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Whose source package: bookworm has musl 1.2.3, trixie 1.2.5.
+    #[arg(long, value_enum, default_value = "bookworm")]
+    pub release: Release,
     /// For the tests: musl as it comes, or with a hook at the wrong place.
     #[arg(long, value_enum, default_value = "hooked", hide = true)]
     pub variant: Variant,

@@ -15,7 +15,7 @@ use crate::compiler;
 use crate::guests::{self, Guest};
 use crate::initramfs;
 use crate::kernel::{self, Kernel, Line};
-use crate::musl::{self, Variant};
+use crate::musl::{self, Release, Variant};
 use crate::outcome::{Cell, Trouble};
 use crate::place::{Machine, Place, system_emulator, user_emulator};
 use crate::process::{self, Finished, command};
@@ -37,7 +37,7 @@ pub struct Lab {
     guests: [OnceLock<Made<PathBuf>>; 3],
     names: [OnceLock<Made<Vec<String>>>; 3],
     kernels: Mutex<Shelf>,
-    musls: Mutex<HashMap<(Arch, Variant), Made<PathBuf>>>,
+    musls: Mutex<HashMap<(Arch, Variant, Release), Made<PathBuf>>>,
 }
 
 #[derive(Default)]
@@ -101,12 +101,20 @@ impl Lab {
 
     /// The folder of a musl with `bin/musl-gcc`, built if need be.
     pub fn musl(&self, arch: Arch, variant: Variant) -> Made<PathBuf> {
+        self.musl_of(Release::default(), arch, variant)
+    }
+
+    /// The same from another release's source.
+    pub fn musl_of(&self, release: Release, arch: Arch, variant: Variant) -> Made<PathBuf> {
         let mut musls = self
             .musls
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let make = || musl::build(self, arch, variant, None);
-        musls.entry((arch, variant)).or_insert_with(make).clone()
+        let make = || musl::build(self, arch, variant, release, None);
+        musls
+            .entry((arch, variant, release))
+            .or_insert_with(make)
+            .clone()
     }
 
     /// The kernel of `line`, fetched if need be.

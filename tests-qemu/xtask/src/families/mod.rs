@@ -17,6 +17,7 @@ mod host;
 mod link;
 mod musl;
 mod muslmore;
+mod muslnewer;
 mod muslprogram;
 mod origin;
 mod ownership;

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::muslprogram::{Kind, Programs};
-use super::{Family, Job, Lane, Selection, muslmore};
+use super::{Family, Job, Lane, Selection, muslmore, muslnewer};
 use crate::arch::Arch;
 use crate::install::Need;
 use crate::kernel::Line;
 use crate::lab::{Lab, Run};
+use crate::musl::Release;
 use crate::outcome::{Cell, Outcome, Trouble};
 use crate::place::{Machine, Place};
 use crate::protocol;
@@ -26,6 +27,7 @@ impl Family for Musl {
     fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
         let mut needs = super::place_needs(lab, &places(selection));
         needs.extend(muslmore::needs(selection));
+        needs.extend(super::place_needs(lab, &muslnewer::places(selection)));
         needs
     }
 
@@ -37,6 +39,7 @@ impl Family for Musl {
             listed.extend(tests.into_iter().map(|test| (cell.clone(), test)));
         }
         listed.extend(muslmore::list(selection));
+        listed.extend(muslnewer::list(lab, selection));
         listed
     }
 
@@ -53,9 +56,10 @@ impl Family for Musl {
                     Lane::Alone
                 },
                 boots: place.boots().then(|| place.clone()),
-                work: Box::new(move || run(lab, &place, &tests)),
+                work: Box::new(move || run(lab, Release::default(), &place, &tests)),
             });
         }
+        jobs.extend(muslnewer::jobs(lab, selection));
         jobs
     }
 }
@@ -76,7 +80,7 @@ fn places(selection: &Selection) -> Vec<Place> {
 }
 
 /// The wanted tests, in the order they run.
-fn wanted(selection: &Selection) -> Vec<String> {
+pub fn wanted(selection: &Selection) -> Vec<String> {
     let both = Kind::ALL.into_iter().flat_map(|kind| {
         let names = super::muslprogram::names();
         names.map(move |name| format!("{}/{name}", kind.name()))
@@ -91,13 +95,14 @@ struct Part {
     tests: Vec<String>,
 }
 
-fn run(lab: &Lab, place: &Place, tests: &[String]) -> Vec<Outcome> {
+/// Those tests at `place`, under the musl of that release.
+pub fn run(lab: &Lab, release: Release, place: &Place, tests: &[String]) -> Vec<Outcome> {
     let cell = || place.cell(lab.known_version(place).as_deref());
     let start = |why: Trouble| {
         let verdict = why.verdict(place.required());
         Outcome::new(&cell(), NAME, "start", verdict)
     };
-    let parts = match parts(lab, place, tests) {
+    let parts = match parts(lab, release, place, tests) {
         Ok(parts) => parts,
         Err(why) => return vec![start(why)],
     };
@@ -125,13 +130,22 @@ fn run(lab: &Lab, place: &Place, tests: &[String]) -> Vec<Outcome> {
         }
         consoles.push_str(&console);
     }
-    lab.keep_console(NAME, &cell(), &consoles);
+    let name = match release {
+        Release::Bookworm => NAME,
+        Release::Trixie => "musl-trixie",
+    };
+    lab.keep_console(name, &cell(), &consoles);
     outcomes
 }
 
 /// One program at a time, or both in one boot: the static one executes the other when it has done.
-fn parts(lab: &Lab, place: &Place, tests: &[String]) -> Result<Vec<Part>, Trouble> {
-    let programs = Programs::build(lab, place.arch, place.boots())?;
+fn parts(
+    lab: &Lab,
+    release: Release,
+    place: &Place,
+    tests: &[String],
+) -> Result<Vec<Part>, Trouble> {
+    let programs = Programs::build(lab, release, place.arch, place.boots())?;
     if place.boots() {
         return Ok(vec![Part {
             program: programs.path(Kind::Static),

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::arch::Arch;
 use crate::lab::Lab;
-use crate::musl::Variant;
+use crate::musl::{Release, Variant};
 use crate::outcome::Trouble;
 use crate::process::{self, command};
 
@@ -33,11 +33,12 @@ impl Kind {
 }
 
 /// The sources with tests, in the order of their lists in `main.c`.
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
     ("main.c", include_str!("../../../musl/main.c")),
     ("everywhere.c", include_str!("../../../musl/everywhere.c")),
     ("exits.c", include_str!("../../../musl/exits.c")),
     ("halfway.c", include_str!("../../../musl/halfway.c")),
+    ("handlers.c", include_str!("../../../musl/handlers.c")),
     ("sandbox.c", include_str!("../../../musl/sandbox.c")),
     ("sealed.c", include_str!("../../../musl/sealed.c")),
     ("spawn.c", include_str!("../../../musl/spawn.c")),
@@ -57,7 +58,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 const LIBRARY: &str = "liblibrary.so";
 
 /// What this run has compiled.
-static BUILT: Mutex<Vec<(Arch, bool)>> = Mutex::new(Vec::new());
+static BUILT: Mutex<Vec<(Release, Arch, bool)>> = Mutex::new(Vec::new());
 
 /// The programs for one CPU.
 pub struct Programs {
@@ -68,11 +69,16 @@ pub struct Programs {
 
 impl Programs {
     /// Builds our musl for `arch` if need be, and both programs; `boots`: for a machine where they stand in `/`.
-    pub fn build(lab: &Lab, arch: Arch, boots: bool) -> Result<Programs, Trouble> {
-        let programs = Programs::open(lab, arch, Variant::Hooked)?;
+    pub fn build(
+        lab: &Lab,
+        release: Release,
+        arch: Arch,
+        boots: bool,
+    ) -> Result<Programs, Trouble> {
+        let programs = Programs::open_of(lab, release, arch, Variant::Hooked)?;
         // Machines boot side by side.
         let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-        if built.contains(&(arch, boots)) {
+        if built.contains(&(release, arch, boots)) {
             return Ok(programs);
         }
         programs.link(lab, Kind::Static)?;
@@ -95,16 +101,24 @@ impl Programs {
             shared.arg(format!("-Wl,-rpath,{}", programs.folder.display()));
         }
         finish(&mut shared)?;
-        built.push((arch, boots));
+        built.push((release, arch, boots));
         Ok(programs)
     }
 
     /// The musl and a folder for programs under it.
     pub fn open(lab: &Lab, arch: Arch, variant: Variant) -> Result<Programs, Trouble> {
-        let musl = lab.musl(arch, variant)?;
-        let folder = lab
-            .root
-            .join(format!("target/musl/{arch}/programs-{}", variant.name()));
+        Programs::open_of(lab, Release::default(), arch, variant)
+    }
+
+    fn open_of(
+        lab: &Lab,
+        release: Release,
+        arch: Arch,
+        variant: Variant,
+    ) -> Result<Programs, Trouble> {
+        let musl = lab.musl_of(release, arch, variant)?;
+        let store = release.within(&lab.root.join(format!("target/musl/{arch}")));
+        let folder = store.join(format!("programs-{}", variant.name()));
         std::fs::create_dir_all(&folder)
             .map_err(|why| Trouble::Broken(format!("{}: {why}", folder.display())))?;
         Ok(Programs { arch, folder, musl })

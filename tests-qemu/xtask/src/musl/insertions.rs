@@ -2,15 +2,28 @@
 //!
 //! `docs/embedding.md` has the same table for readers.
 
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Variant;
+use super::vfork::VFORK;
 use crate::arch::Arch;
+
+/// Of musl.
+pub type Version = [u32; 3];
+
+/// The first that the insertions were made for.
+const FIRST: Version = [1, 2, 3];
 
 /// One insertion.
 #[derive(Clone, Copy, Debug)]
 pub struct Insertion {
     /// The file, from the root of musl's source.
     pub file: &'static str,
-    /// A version that has the file, where 1.2.3 has not: there the insertion is left out.
-    pub since: Option<&'static str>,
+    /// The first version that has the place; in those before it there is nothing to insert into. In all from it on the
+    /// file and the anchor must be there.
+    pub since: Version,
     /// For one CPU only.
     pub arch: Option<Arch>,
     /// Text that is in the file exactly once.
@@ -34,7 +47,7 @@ pub enum Side {
 
 use Side::{After, Before};
 
-const fn at(
+pub(super) const fn at(
     file: &'static str,
     side: Side,
     anchor: &'static str,
@@ -43,7 +56,7 @@ const fn at(
 ) -> Insertion {
     Insertion {
         file,
-        since: None,
+        since: FIRST,
         arch: None,
         anchor,
         side,
@@ -52,22 +65,22 @@ const fn at(
     }
 }
 
-const fn on(arch: Arch, insertion: Insertion) -> Insertion {
+pub(super) const fn on(arch: Arch, insertion: Insertion) -> Insertion {
     Insertion {
         arch: Some(arch),
         ..insertion
     }
 }
 
-const fn since(version: &'static str, insertion: Insertion) -> Insertion {
+pub(super) const fn since(version: Version, insertion: Insertion) -> Insertion {
     Insertion {
-        since: Some(version),
+        since: version,
         ..insertion
     }
 }
 
 /// The file with the release hook, which the broken variants change.
-pub const CREATE: &str = "src/thread/pthread_create.c";
+const CREATE: &str = "src/thread/pthread_create.c";
 
 /// The release hook, alone: the broken variants move it or leave it out.
 pub const DETACHED: Insertion = at(
@@ -81,7 +94,7 @@ pub const DETACHED: Insertion = at(
 );
 
 /// The same line where it comes too late.
-pub const DETACHED_AFTER_UNMAP: Insertion = at(
+const DETACHED_AFTER_UNMAP: Insertion = at(
     CREATE,
     After,
     "\t\t__unmapself(self->map_base, self->map_size);\n",
@@ -89,7 +102,7 @@ pub const DETACHED_AFTER_UNMAP: Insertion = at(
     "a negative test: never reached",
 );
 
-/// All but the release hook.
+/// All but the release hook and vfork's.
 pub const COMMON: &[Insertion] = &[
     at(
         "src/internal/pthread_impl.h",
@@ -170,116 +183,19 @@ pub const COMMON: &[Insertion] = &[
         "\t__rseq_unlend(lent);\n",
         "the child has its own memory by now, or none: clone returned, be it with an error",
     ),
-    on(
-        Arch::X86_64,
-        at(
-            "src/process/x86_64/vfork.s",
-            After,
-            "vfork:\n",
-            "\t.hidden __rseq_lend\n\
-             \tsub $8,%rsp\n\
-             \tcall __rseq_lend\n\
-             \tadd $8,%rsp\n\
-             \tmov %eax,%r8d\n",
-            "before the return address leaves the stack for a register, since a call may use all of those. The \
-             token goes where the kernel keeps it for parent and child: not on the stack, which the child overwrites",
-        ),
-    ),
-    on(
-        Arch::X86_64,
-        at(
-            "src/process/x86_64/vfork.s",
-            After,
-            "\tpush %rdx\n",
-            "\t.hidden __rseq_unlend\n\
-             \ttest %rax,%rax\n\
-             \tjz 1f\n\
-             \tpush %rax\n\
-             \tmov %r8d,%edi\n\
-             \tcall __rseq_unlend\n\
-             \tpop %rax\n\
-             1:\n",
-            "the parent alone, and after it has its return address back on the stack, which a call would overwrite. \
-             In the child the area stays lent until it executes another program or ends",
-        ),
-    ),
-    since(
-        "1.2.5",
-        on(
-            Arch::Aarch64,
-            at(
-                "src/process/aarch64/vfork.s",
-                After,
-                "vfork:\n",
-                "\t.hidden __rseq_lend\n\
-             \tstp x29, x30, [sp, -16]!\n\
-             \tbl __rseq_lend\n\
-             \tldp x29, x30, [sp], 16\n\
-             \tmov w9, w0\n",
-                "before the registers of the call are set. The token goes where the kernel keeps it for both",
-            ),
-        ),
-    ),
-    since(
-        "1.2.5",
-        on(
-            Arch::Aarch64,
-            at(
-                "src/process/aarch64/vfork.s",
-                After,
-                "\tsvc 0\n",
-                "\t.hidden __rseq_unlend\n\
-             \tcbz x0, 1f\n\
-             \tstp x0, x30, [sp, -16]!\n\
-             \tmov w0, w9\n\
-             \tbl __rseq_unlend\n\
-             \tldp x0, x30, [sp], 16\n\
-             1:\n",
-                "the parent alone; it pushes after the child, which used the same stack, is done with it",
-            ),
-        ),
-    ),
-    since(
-        "1.2.5",
-        on(
-            Arch::Riscv64,
-            at(
-                "src/process/riscv64/vfork.s",
-                After,
-                "vfork:\n",
-                "\t.hidden __rseq_lend\n\
-             \taddi sp, sp, -16\n\
-             \tsd ra, 8(sp)\n\
-             \tcall __rseq_lend\n\
-             \tld ra, 8(sp)\n\
-             \taddi sp, sp, 16\n\
-             \tmv t1, a0\n",
-                "as on aarch64",
-            ),
-        ),
-    ),
-    since(
-        "1.2.5",
-        on(
-            Arch::Riscv64,
-            at(
-                "src/process/riscv64/vfork.s",
-                After,
-                "\tecall\n",
-                "\t.hidden __rseq_unlend\n\
-             \tbeqz a0, 1f\n\
-             \taddi sp, sp, -16\n\
-             \tsd ra, 8(sp)\n\
-             \tsd a0, 0(sp)\n\
-             \tmv a0, t1\n\
-             \tcall __rseq_unlend\n\
-             \tld a0, 0(sp)\n\
-             \tld ra, 8(sp)\n\
-             \taddi sp, sp, 16\n\
-             1:\n",
-                "as on aarch64",
-            ),
-        ),
+    at(
+        "src/linux/clone.c",
+        After,
+        "\tva_end(ap);\n",
+        "\tif ((flags & (CLONE_VM|CLONE_VFORK)) == (CLONE_VM|CLONE_VFORK)) {\n\
+         \t\tint lent = __rseq_lend();\n\
+         \t\tint pid = __clone(func, stack, flags, arg, ptid, tls, ctid);\n\
+         \t\t__rseq_unlend(lent);\n\
+         \t\treturn __syscall_ret(pid);\n\
+         \t}\n",
+        "the one clone that the parent waits for. All arguments are read; of what follows nothing is for a child \
+         with this memory. Any other child that shares the memory runs beside its parent, whose area cannot be lent \
+         for as long",
     ),
     at(
         "src/sched/sched_getcpu.c",
@@ -296,3 +212,66 @@ pub const COMMON: &[Insertion] = &[
         "before the vDSO, which is slower; where the thread is not registered, or lends its area, that answers as before",
     ),
 ];
+
+/// The version of that source.
+pub fn version(source: &Path) -> Result<Version> {
+    let text = std::fs::read_to_string(source.join("VERSION")).context("musl's VERSION")?;
+    let version = parse(&text).with_context(|| format!("musl's version is {text:?}"))?;
+    ensure!(
+        version >= FIRST,
+        "musl {} is older than the insertions",
+        text.trim()
+    );
+    Ok(version)
+}
+
+fn parse(text: &str) -> Option<Version> {
+    let mut numbers = text.trim().split('.').map(|one| one.parse().ok());
+    let version = [numbers.next()??, numbers.next()??, numbers.next()??];
+    numbers.next().is_none().then_some(version)
+}
+
+/// The insertions of a variant on a CPU into that version.
+pub fn insertions(version: Version, arch: Arch, variant: Variant) -> Vec<Insertion> {
+    let common = COMMON.iter().chain(VFORK).copied();
+    let release = match variant {
+        Variant::Stock => return Vec::new(),
+        Variant::Hooked => Some(DETACHED),
+        Variant::DetachedAfterUnmap => Some(DETACHED_AFTER_UNMAP),
+        Variant::DetachedAbsent => None,
+    };
+    common
+        .chain(release)
+        .filter(|one| one.arch.is_none_or(|only| only == arch))
+        .filter(|one| one.since <= version)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variants_differ_in_one_file() {
+        let common = insertions(FIRST, Arch::X86_64, Variant::DetachedAbsent);
+        for variant in [Variant::Hooked, Variant::DetachedAfterUnmap] {
+            let all = insertions(FIRST, Arch::X86_64, variant);
+            assert_eq!(all.len(), common.len() + 1);
+            assert_eq!(all[common.len()].file, DETACHED.file);
+        }
+        assert!(insertions(FIRST, Arch::X86_64, Variant::Stock).is_empty());
+    }
+
+    #[test]
+    fn a_place_is_left_out_of_older_versions_alone() {
+        let file = |version, arch, name: &str| {
+            let all = insertions(version, arch, Variant::Hooked);
+            all.iter().any(|one| one.file.ends_with(name))
+        };
+        for arch in Arch::ALL {
+            let name = format!("{arch}/vfork.s");
+            assert_eq!(file(FIRST, arch, &name), arch == Arch::X86_64);
+            assert!(file([1, 2, 4], arch, &name) && file([1, 10, 0], arch, &name));
+        }
+    }
+}

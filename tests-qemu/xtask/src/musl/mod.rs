@@ -4,6 +4,9 @@ mod insertions;
 mod source;
 mod specs;
 mod tree;
+mod vfork;
+
+pub use source::Release;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,7 +52,7 @@ pub fn run(args: &MuslArgs) -> Result<ExitCode> {
     let Some(arch) = args.arch.or_else(Arch::host) else {
         bail!("this machine is none of the three CPUs: name one with --arch");
     };
-    match build(&lab, arch, args.variant, Some(&args.out)) {
+    match build(&lab, arch, args.variant, args.release, Some(&args.out)) {
         Ok(root) => {
             println!("{}", root.join("bin/musl-gcc").display());
             Ok(ExitCode::SUCCESS)
@@ -64,6 +67,7 @@ pub fn build(
     lab: &Lab,
     arch: Arch,
     variant: Variant,
+    release: Release,
     out: Option<&Path>,
 ) -> Result<PathBuf, Trouble> {
     source::install_needs(lab, arch);
@@ -73,9 +77,9 @@ pub fn build(
             return Err(Trouble::Missing(format!("{gcc} is not installed")));
         }
     }
-    let source = source::find(lab).map_err(|why| Trouble::Missing(format!("{why:#}")))?;
+    let source = source::find(lab, release).map_err(|why| Trouble::Missing(format!("{why:#}")))?;
     let library = library(lab, arch)?;
-    let store = lab.root.join("target/musl").join(arch.name());
+    let store = release.within(&lab.root.join("target/musl").join(arch.name()));
     let broken = |why: anyhow::Error| Trouble::Broken(format!("musl for {arch}: {why:#}"));
     let base = store.join(Variant::Hooked.name());
     let hooked = Variant::Hooked;

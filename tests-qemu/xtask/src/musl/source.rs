@@ -9,8 +9,34 @@ use crate::arch::Arch;
 use crate::install::{self, Need};
 use crate::lab::Lab;
 
-/// Suites that have it, the preferred first: 1.2.3 is the version the tests are run with.
-const SUITES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
+/// Whose source package, by the distribution's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Release {
+    /// 1.2.3; where that cannot be had, a newer one.
+    #[default]
+    Bookworm,
+    /// 1.2.5, or newer.
+    Trixie,
+}
+
+impl Release {
+    /// The suites that have it, the preferred first.
+    fn suites(self) -> &'static [&'static str] {
+        let all = &["bookworm", "trixie", "forky", "sid"];
+        match self {
+            Release::Bookworm => all,
+            Release::Trixie => &all[1..],
+        }
+    }
+
+    /// Its own folder in a store.
+    pub fn within(self, store: &Path) -> PathBuf {
+        match self {
+            Release::Bookworm => store.to_owned(),
+            Release::Trixie => store.join("trixie"),
+        }
+    }
+}
 
 /// What fetching and building take.
 pub fn install_needs(lab: &Lab, arch: Arch) {
@@ -31,8 +57,11 @@ pub fn install_needs(lab: &Lab, arch: Arch) {
 }
 
 /// The unpacked source, fetched if it is not in the store.
-pub fn find(lab: &Lab) -> Result<PathBuf> {
-    let store = lab.store().join("musl-source");
+pub fn find(lab: &Lab, release: Release) -> Result<PathBuf> {
+    let store = match release {
+        Release::Bookworm => lab.store().join("musl-source"),
+        Release::Trixie => lab.store().join("musl-source-trixie"),
+    };
     if let Some(found) = unpacked(&store) {
         return Ok(found);
     }
@@ -40,7 +69,7 @@ pub fn find(lab: &Lab) -> Result<PathBuf> {
         bail!("musl's source is not in target/xtask, and --no-install forbids to fetch it");
     }
     let mut last = None;
-    for suite in SUITES {
+    for suite in release.suites() {
         let fetched = fetch(lab, suite, &store);
         if let Err(why) = fetched {
             lab.progress.say(format!("musl's source: {suite}: {why:#}"));

@@ -1,0 +1,157 @@
+//! The insertions into vfork, which is assembly: it returns twice on one stack.
+
+use super::insertions::{Insertion, Side::After, Version, at, on, since};
+use crate::arch::Arch;
+
+/// The first version with a vfork of their own for aarch64 and riscv64: before it theirs is a fork, which needs nothing.
+pub const REAL_VFORK: Version = [1, 2, 4];
+
+/// In the order of the files.
+pub const VFORK: &[Insertion] = &[
+    on(
+        Arch::X86_64,
+        at(
+            "src/process/x86_64/vfork.s",
+            After,
+            "vfork:\n",
+            "\t.hidden __rseq_lend\n\
+             \tsub $8,%rsp\n\
+             \tcall __rseq_lend\n\
+             \tadd $8,%rsp\n\
+             \tmov %eax,%r8d\n",
+            "before the return address leaves the stack for a register, since a call may use all of those. The \
+             token goes where the kernel keeps it for parent and child: not on the stack, which the child overwrites",
+        ),
+    ),
+    on(
+        Arch::X86_64,
+        at(
+            "src/process/x86_64/vfork.s",
+            After,
+            "\tpush %rdx\n",
+            "\t.hidden __rseq_unlend\n\
+             \ttest %rax,%rax\n\
+             \tjz 1f\n\
+             \tpush %rax\n\
+             \tmov %r8d,%edi\n\
+             \tcall __rseq_unlend\n\
+             \tpop %rax\n\
+             1:\n",
+            "the parent alone, and after it has its return address back on the stack, which a call would overwrite. \
+             In the child the area stays lent until it executes another program or ends",
+        ),
+    ),
+    since(
+        REAL_VFORK,
+        on(
+            Arch::Aarch64,
+            at(
+                "src/process/aarch64/vfork.s",
+                After,
+                "vfork:\n",
+                "\t.hidden __rseq_lend\n\
+                 \tstp x29, x30, [sp, -16]!\n\
+                 \tbl __rseq_lend\n\
+                 \tldp x29, x30, [sp], 16\n\
+                 \tmov w9, w0\n",
+                "before the registers of the call are set. The token goes where the kernel keeps it for both",
+            ),
+        ),
+    ),
+    since(
+        REAL_VFORK,
+        on(
+            Arch::Aarch64,
+            at(
+                "src/process/aarch64/vfork.s",
+                After,
+                "\tsvc 0\n",
+                "\t.hidden __rseq_unlend\n\
+                 \tcbz x0, 1f\n\
+                 \tstp x0, x30, [sp, -16]!\n\
+                 \tmov w0, w9\n\
+                 \tbl __rseq_unlend\n\
+                 \tldp x0, x30, [sp], 16\n\
+                 1:\n",
+                "the parent alone; it pushes after the child, which used the same stack, is done with it",
+            ),
+        ),
+    ),
+    since(
+        REAL_VFORK,
+        on(
+            Arch::Riscv64,
+            at(
+                "src/process/riscv64/vfork.s",
+                After,
+                "vfork:\n",
+                "\t.hidden __rseq_lend\n\
+                 \taddi sp, sp, -16\n\
+                 \tsd ra, 8(sp)\n\
+                 \tcall __rseq_lend\n\
+                 \tld ra, 8(sp)\n\
+                 \taddi sp, sp, 16\n\
+                 \tmv t1, a0\n",
+                "as on aarch64",
+            ),
+        ),
+    ),
+    since(
+        REAL_VFORK,
+        on(
+            Arch::Riscv64,
+            at(
+                "src/process/riscv64/vfork.s",
+                After,
+                "\tecall\n",
+                "\t.hidden __rseq_unlend\n\
+                 \tbeqz a0, 1f\n\
+                 \taddi sp, sp, -16\n\
+                 \tsd ra, 8(sp)\n\
+                 \tsd a0, 0(sp)\n\
+                 \tmv a0, t1\n\
+                 \tcall __rseq_unlend\n\
+                 \tld a0, 0(sp)\n\
+                 \tld ra, 8(sp)\n\
+                 \taddi sp, sp, 16\n\
+                 1:\n",
+                "as on aarch64",
+            ),
+        ),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::process::{self, command};
+
+    /// Around their anchors alone, so without musl's source; on a machine with the assembler of that CPU.
+    #[test]
+    fn the_insertions_are_assembly() {
+        for arch in Arch::ALL {
+            let gcc = arch.cross_linker();
+            if which::which(&gcc).is_err() {
+                continue;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("vfork.s");
+            let mine = VFORK.iter().filter(|one| one.arch == Some(arch));
+            let texts: Vec<String> = mine
+                .map(|one| format!("{}{}", one.anchor, one.text))
+                .collect();
+            assert_eq!(texts.len(), 2);
+            std::fs::write(&file, texts.concat()).unwrap();
+            let mut assemble = command(gcc);
+            assemble
+                .arg("-c")
+                .arg(&file)
+                .arg("-o")
+                .arg(folder.path().join("vfork.o"));
+            let assembled = process::run(&mut assemble, Duration::from_secs(60)).unwrap();
+            assert!(assembled.ok(), "{}", assembled.tail(8));
+        }
+    }
+}
