@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, Current, Index, Miss, RESTARTS};
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, RESTARTS};
 
 use super::slot::{Slot, slots};
 use crate::errno::Errno;
@@ -46,8 +46,6 @@ pub const ACTIONS: [Action; 5] = [
 /// At most so many threads: six times the CPUs, on a machine of ten.
 pub const WORKERS: usize = 64;
 
-/// No section has so many, however long its copy.
-const STEPS: u64 = 40;
 /// Turns of a stop that waits for the signal: a bound, so that a lost one costs a moment and not the test.
 const WAIT: u32 = 200_000;
 const HIT: i32 = SIGUSR1 as i32;
@@ -87,6 +85,59 @@ pub static ABORTS: AtomicU64 = AtomicU64::new(0);
 pub static HITS: AtomicU64 = AtomicU64::new(0);
 /// Microseconds until the signal.
 pub static SOON: AtomicU64 = AtomicU64::new(5);
+/// Turns of a long delay.
+pub static LONG: AtomicU32 = AtomicU32::new(WAIT);
+
+/// The stops of one operation by one kind of index.
+struct Stops {
+    /// How many it has; 0 until one of them ran through.
+    count: AtomicU32,
+    /// The next one comes in turn, so that none is left out.
+    next: AtomicU32,
+    /// Those that a section has stood at, one bit each.
+    reached: AtomicU64,
+}
+
+/// By index, and by operation in the order of [`Op`].
+static STOPS: [[Stops; 8]; 2] = [const {
+    [const {
+        Stops {
+            count: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+            reached: AtomicU64::new(0),
+        }
+    }; 8]
+}; 2];
+
+fn stops<I: Index>(op: &Op) -> &'static Stops {
+    let [by_cpu, by_mm_cid] = &STOPS;
+    let [a, b, c, d, e, f, g, h] = if I::OFFSET == CpuId::OFFSET {
+        by_cpu
+    } else {
+        by_mm_cid
+    };
+    match op {
+        Op::Add(..) => a,
+        Op::AddThrough(..) => b,
+        Op::CompareAndStore(..) => c,
+        Op::CompareTwoAndStore(..) => d,
+        Op::CompareStoreAndStore(..) => e,
+        Op::CompareLinkAndStore(..) => f,
+        Op::Pop(..) => g,
+        Op::CompareCopyAndStore(..) => h,
+    }
+}
+
+/// Of all operations that ran: how many stops they have, and how many of those no section has stood at.
+pub fn stops_missed() -> (u32, u32) {
+    let mut all = (0, 0);
+    for stops in STOPS.as_flattened() {
+        let count = stops.count.load(Relaxed);
+        all.0 += count;
+        all.1 += count - stops.reached.load(Relaxed).count_ones().min(count);
+    }
+    all
+}
 
 /// Installs the handler.
 pub fn handler() -> Result<(), Errno> {
@@ -160,25 +211,18 @@ impl Worker {
         self.steps.turns.store(0, Relaxed);
     }
 
-    fn arm(&self, action: Action) {
+    fn arm(&self, action: Action, step: u32) {
         let action = match action {
             Action::Any => self.random() as u32 % 5,
             action => action as u32,
         };
         self.action.store(action, Relaxed);
         self.steps.here.store(0, Relaxed);
-        let step = 1 + self.random() % STEPS;
-        // Half of the stops early, where every section has steps.
-        let step = if step.is_multiple_of(2) {
-            1 + step % 6
-        } else {
-            step
-        };
-        self.steps.left.store(step as u32, Relaxed);
+        self.steps.left.store(step, Relaxed);
         let turns = if action == Action::Delay as u32 {
             // Most are short, and some so long that the time slice may end in them.
-            let long = self.random().is_multiple_of(16);
-            self.random() as u32 % if long { WAIT } else { 2_000 }
+            let long = self.random().is_multiple_of(64);
+            self.random() as u32 % if long { LONG.load(Relaxed) } else { 2_000 }
         } else {
             WAIT
         };
@@ -188,6 +232,35 @@ impl Worker {
             self.armed.store(1, Relaxed);
             self.again();
         }
+    }
+
+    /// One section that stops, at a step that it has. The first one of its kind counts the steps.
+    fn stop<I: Index>(
+        &self,
+        action: Action,
+        op: &Op,
+        section: impl FnOnce() -> Result<*mut u8, Miss>,
+    ) -> Result<*mut u8, Miss> {
+        let stops = stops::<I>(op);
+        let count = stops.count.load(Relaxed);
+        if count == 0 {
+            // Counted down by each step, and never to 0.
+            self.steps.left.store(u32::MAX, Relaxed);
+            let result = section();
+            if result.is_ok() {
+                let count = u32::MAX - self.steps.left.load(Relaxed);
+                stops.count.store(count, Relaxed);
+            }
+            return result;
+        }
+        let nth = stops.next.fetch_add(1, Relaxed) % count;
+        self.arm(action, nth + 1);
+        let result = section();
+        self.armed.store(0, Relaxed);
+        if self.steps.here.load(Relaxed) != 0 {
+            stops.reached.fetch_or(1 << nth, Relaxed);
+        }
+        result
     }
 
     /// One operation to its end: disturbed at first if `disturb`, then tried up to the bound.
@@ -215,11 +288,10 @@ impl Worker {
             };
             let result = match disturb.take() {
                 Some(action) => {
-                    self.arm(action);
                     // SAFETY: `ask` (1) keeps the conditions: its words are those of `Slot`.
-                    let result = unsafe { current.stopping(slots, op, commit, &self.steps) };
-                    self.armed.store(0, Relaxed);
-                    result
+                    self.stop::<I>(action, &op, || unsafe {
+                        current.stopping(slots, op, commit, &self.steps)
+                    })
                 }
                 // SAFETY: as above.
                 None => unsafe { shipped(current, op, commit) },
