@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub enum End {
     Signal(i32),
     /// It was still running when its time was up.
     TimedOut(Duration),
+    /// It had said nothing of its own by then.
+    Silent(Duration),
 }
 
 impl std::fmt::Display for End {
@@ -31,6 +34,7 @@ impl std::fmt::Display for End {
                 Err(_) => write!(f, "killed by signal {number}"),
             },
             End::TimedOut(after) => write!(f, "no end after {} s", after.as_secs()),
+            End::Silent(after) => write!(f, "not a word in {} s", after.as_secs()),
         }
     }
 }
@@ -73,10 +77,33 @@ pub fn run(command: &mut Command, timeout: Duration) -> io::Result<Finished> {
     run_and_look(command, timeout, |_| ()).map(|(finished, _)| finished)
 }
 
-/// The same, with a look at the process before it is killed.
+/// The same, and kills it at `patience` if what it has said by then is nothing to `has_spoken`.
+pub fn run_while_it_speaks(
+    command: &mut Command,
+    timeout: Duration,
+    patience: Duration,
+    has_spoken: fn(&str) -> bool,
+) -> io::Result<Finished> {
+    let speaks = Some((patience, has_spoken));
+    run_with(command, timeout, speaks, |_| ()).map(|(finished, _)| finished)
+}
+
+/// As [`run`], with a look at the process before it is killed.
 pub fn run_and_look<T>(
     command: &mut Command,
     timeout: Duration,
+    look: impl FnOnce(u32) -> T,
+) -> io::Result<(Finished, Option<T>)> {
+    run_with(command, timeout, None, look)
+}
+
+/// How long to wait for a first word, and what is one.
+type Speaks = (Duration, fn(&str) -> bool);
+
+fn run_with<T>(
+    command: &mut Command,
+    timeout: Duration,
+    speaks: Option<Speaks>,
     look: impl FnOnce(u32) -> T,
 ) -> io::Result<(Finished, Option<T>)> {
     let started = Instant::now();
@@ -92,13 +119,28 @@ pub fn run_and_look<T>(
     let mut child = child?;
     let group = Pid::from_raw(child.id().cast_signed());
 
-    let collector = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = reader.read_to_end(&mut bytes);
-        bytes
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let collector = thread::spawn({
+        let said = Arc::clone(&said);
+        move || {
+            let mut some = [0; 4096];
+            while let Ok(length @ 1..) = reader.read(&mut some) {
+                lock(&said).extend_from_slice(&some[..length]);
+            }
+        }
     });
     let mut seen = None;
-    let end = match child.wait_timeout(timeout)? {
+    let mut status = None;
+    let mut silent = None;
+    if let Some((patience, has_spoken)) = speaks.filter(|(patience, _)| *patience < timeout) {
+        status = child.wait_timeout(patience)?;
+        let spoken = status.is_some() || has_spoken(&String::from_utf8_lossy(&lock(&said)));
+        silent = (!spoken).then_some(End::Silent(patience));
+    }
+    if status.is_none() && silent.is_none() {
+        status = child.wait_timeout(timeout.saturating_sub(started.elapsed()))?;
+    }
+    let end = match status {
         Some(status) => match (status.code(), status.signal()) {
             (Some(code), _) => End::Exit(code),
             (None, signal) => End::Signal(signal.unwrap_or_default()),
@@ -108,7 +150,7 @@ pub fn run_and_look<T>(
             // Before the wait: until then the group's number cannot be reused.
             let _ = killpg(group, Signal::SIGKILL);
             child.wait()?;
-            End::TimedOut(timeout)
+            silent.unwrap_or(End::TimedOut(timeout))
         }
     };
     let elapsed = started.elapsed();
@@ -121,7 +163,8 @@ pub fn run_and_look<T>(
         }
         thread::sleep(Duration::from_millis(2));
     }
-    let bytes = collector.join().unwrap_or_default();
+    let _ = collector.join();
+    let bytes = std::mem::take(&mut *lock(&said));
     // A serial console ends its lines with a carriage return as well.
     let output = String::from_utf8_lossy(&bytes).replace('\r', "");
     // Firmware clears the screen, which glues its codes to our first line.
@@ -132,6 +175,10 @@ pub fn run_and_look<T>(
         elapsed,
     };
     Ok((finished, seen))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A command without what `cargo run` put into our own environment: the
@@ -190,6 +237,18 @@ mod tests {
         assert!(matches!(finished.end, End::TimedOut(_)));
         assert_eq!(finished.output, "begun\n");
         assert!(finished.elapsed < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn who_says_nothing_is_not_waited_for() {
+        let run = |script: &str| {
+            let (timeout, patience) = (Duration::from_secs(20), Duration::from_millis(300));
+            let spoken = |said: &str| said.contains("word");
+            run_while_it_speaks(&mut shell(script), timeout, patience, spoken).unwrap()
+        };
+        assert!(matches!(run("echo noise; sleep 60").end, End::Silent(_)));
+        assert_eq!(run("echo a word; sleep 1").end, End::Exit(0));
+        assert_eq!(run("exit 3").end, End::Exit(3));
     }
 
     #[test]

@@ -26,12 +26,12 @@ pub const TESTS: &[Test] = &[
 ];
 
 const ALL_RIGHT: i32 = 7;
-/// Nothing was ever aborted.
+/// Nothing was ever aborted, or not everything that was stepped.
 const UNDISTURBED: i32 = 8;
 /// Plus the number of the operation: it said one thing and did another.
 const WRONG: i32 = 20;
-/// The longest operation, with what leads up to it, from the stop before it.
-const REACH: u32 = 54;
+/// More than the longest operation, once aborted and tried again, from the stop before it to the stop behind it.
+const REACH: u32 = 110;
 
 /// Stands still until the tracer goes on.
 fn stop() {
@@ -79,7 +79,13 @@ fn child<I: Index>(rounds: u32) -> ! {
             }
         }
     }
-    exit_group(if aborted == 0 { UNDISTURBED } else { ALL_RIGHT })
+    // In one round each operation is stepped all the way, and has no try that is not.
+    let enough = if rounds == 1 { 2 * OPS } else { 1 };
+    exit_group(if aborted < enough {
+        UNDISTURBED
+    } else {
+        ALL_RIGHT
+    })
 }
 
 /// What a tracer does with the child from the stop before a section: up to `depth` steps.
@@ -195,10 +201,11 @@ fn moved(ctx: &Ctx<'_>) -> Verdict {
     }
     let cpus = witness::cpus();
     let (mut steps, mut moves) = (0, 0u64);
-    let stride = ctx.scale(1, 3, 3) as u32;
+    // Without a common divisor: in the short form each depth is some operation's.
+    let stride = ctx.scale(1, 7, 7) as u32;
     let bodies: [[fn() -> !; 2]; 2] = [
         [|| child::<CpuId>(REACH), || child::<MmCid>(REACH)],
-        [|| child::<CpuId>(REACH / 3), || child::<MmCid>(REACH / 3)],
+        [|| child::<CpuId>(REACH / 7), || child::<MmCid>(REACH / 7)],
     ];
     let [native, emulated] = bodies;
     let bodies = if stride == 1 { native } else { emulated };
@@ -210,6 +217,8 @@ fn moved(ctx: &Ctx<'_>) -> Verdict {
             match child.step(depth)? {
                 Err(NoSteps) => return skip!("this CPU cannot step"),
                 Ok(true) => {
+                    let over = stride == 1 && depth + 1 == REACH;
+                    check!(!over, "an operation is longer than ", REACH);
                     if let Some(cpu) = to.next() {
                         sched::allow(child.pid as u32, &CpuSet::one(cpu))?;
                         moves += 1;
