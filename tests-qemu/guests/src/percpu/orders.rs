@@ -34,6 +34,9 @@ static CPU: AtomicUsize = AtomicUsize::new(0);
 /// The last number that the reader saw; beyond all of them when it is done.
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 
+/// Nodes that the reader found in the list.
+static LISTED: AtomicUsize = AtomicUsize::new(0);
+
 /// Rounds in which the writer waits until the reader has seen its number: so they meet on any machine. The others are
 /// free.
 const MEETINGS: usize = 200;
@@ -127,6 +130,7 @@ fn read(nth: usize) -> (Option<Text>, u64) {
         let head = slot.head.load(Acquire);
         // SAFETY: a static node, or null.
         if let Some(node) = unsafe { head.as_ref() } {
+            LISTED.fetch_add(1, Relaxed);
             // What it was pushed with, or later: the other node is one round apart.
             let found = node.found.load(Relaxed);
             if found == 0 || found + 1 < round {
@@ -174,6 +178,9 @@ fn seen(ctx: &Ctx<'_>) -> Verdict {
         check!(met, "the reader saw ", seen, " numbers of operation ", nth);
         numbers += seen;
     }
+    // Free rounds only: an emulator whose CPUs take turns may show none.
+    let (listed, native) = (LISTED.load(Relaxed), ctx.scale(1, 0, 0) == 1);
+    check!(listed != 0 || !native, "no node was seen in the list");
     // And the reader does notice.
     let (noticed, _) = pair(BROKEN)?;
     check!(
@@ -182,8 +189,10 @@ fn seen(ctx: &Ctx<'_>) -> Verdict {
     );
     passed!(
         OPS,
-        " operations and a list, ",
+        " operations, ",
         numbers,
-        " numbers seen with their data"
+        " numbers seen with their data, and ",
+        listed,
+        " nodes of a list"
     )
 }
