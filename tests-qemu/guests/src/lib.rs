@@ -17,6 +17,7 @@ pub mod errno;
 pub mod harness;
 pub mod hooked;
 pub mod hooks;
+pub mod linux;
 pub mod mem;
 pub mod panic;
 pub mod percpu;

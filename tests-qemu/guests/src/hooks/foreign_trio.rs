@@ -10,13 +10,12 @@ use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Owner, Process, Reason,
 
 use super::filtered::STACK;
 use super::foreign::Foreign;
-use crate::check;
 use crate::harness::{Ctx, Failed, PASSED, Verdict};
 use crate::hooked;
 use crate::seccomp::{self, Answer, When};
 use crate::sys::process;
 use crate::sys::sched::{self, CpuSet};
-use crate::thread;
+use crate::{check, other_calls_of_linux, thread};
 
 static OFFSET: AtomicIsize = AtomicIsize::new(0);
 static SIZE: AtomicU32 = AtomicU32::new(0);
@@ -46,26 +45,6 @@ unsafe impl Kernel for Libc {
         unsafe { Linux.rseq(area, length, flags, signature) }
     }
 
-    fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno> {
-        Linux.set_signal_mask(mask)
-    }
-
-    fn getcpu(&self) -> Result<(u32, u32), Errno> {
-        Linux.getcpu()
-    }
-
-    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno> {
-        Linux.futex_wait(word, expected)
-    }
-
-    fn slice_yield(&self) -> Result<(), Errno> {
-        Linux.slice_yield()
-    }
-
-    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno> {
-        Linux.probe_write(address)
-    }
-
     fn libc_trio(&self) -> Option<Trio> {
         Some(Trio {
             offset: OFFSET.load(Relaxed),
@@ -74,9 +53,7 @@ unsafe impl Kernel for Libc {
         })
     }
 
-    fn thread_pointer(&self) -> *const u8 {
-        Linux.thread_pointer()
-    }
+    other_calls_of_linux!();
 }
 
 static PROCESS: Process<Libc> = Process::with_kernel(Libc);

@@ -15,7 +15,7 @@ use crate::signals;
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::time::{self, Span};
-use crate::{check, passed, skip, witness};
+use crate::{check, other_calls_of_linux, passed, skip, witness};
 
 /// The family.
 pub const TESTS: &[Test] = &[
@@ -248,26 +248,6 @@ unsafe impl Kernel for Mislabelled {
         unsafe { Linux.rseq(area, length, flags, signature ^ 1) }
     }
 
-    fn set_signal_mask(&self, mask: u64) -> Result<u64, Raw> {
-        Linux.set_signal_mask(mask)
-    }
-
-    fn getcpu(&self) -> Result<(u32, u32), Raw> {
-        Linux.getcpu()
-    }
-
-    fn futex_wait(&self, word: &core::sync::atomic::AtomicU32, expected: u32) -> Result<(), Raw> {
-        Linux.futex_wait(word, expected)
-    }
-
-    fn slice_yield(&self) -> Result<(), Raw> {
-        Linux.slice_yield()
-    }
-
-    fn probe_write(&self, address: *const core::sync::atomic::AtomicU32) -> Result<(), Raw> {
-        Linux.probe_write(address)
-    }
-
     fn release(&self) -> Result<[u8; 65], Raw> {
         Linux.release()
     }
@@ -276,9 +256,7 @@ unsafe impl Kernel for Mislabelled {
         None
     }
 
-    fn thread_pointer(&self) -> *const u8 {
-        Linux.thread_pointer()
-    }
+    other_calls_of_linux!();
 }
 
 static ABORTED: AtomicUsize = AtomicUsize::new(0);

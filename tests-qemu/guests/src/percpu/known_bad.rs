@@ -1,13 +1,12 @@
 //! A kernel that says it is one of those that do not abort sections: on aarch64 the crate believes it.
 
-use core::sync::atomic::AtomicU32;
-
 use rseq_rt::percpu::{CpuId, Current, Sections};
 use rseq_rt::structures::{Counter, CounterSlot};
 use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
 
 use crate::harness::{Ctx, Test, Verdict};
-use crate::{check, hooked, passed};
+use crate::linux::release;
+use crate::{check, hooked, other_calls_of_linux, passed};
 
 /// The family.
 pub const TESTS: &[Test] = &[Test::new("percpu/known-bad-kernel", known_bad)];
@@ -28,41 +27,15 @@ unsafe impl Kernel for Renamed {
         unsafe { Linux.rseq(area, length, flags, signature) }
     }
 
-    fn set_signal_mask(&self, mask: u64) -> Result<u64, Raw> {
-        Linux.set_signal_mask(mask)
-    }
-
-    fn getcpu(&self) -> Result<(u32, u32), Raw> {
-        Linux.getcpu()
-    }
-
-    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Raw> {
-        Linux.futex_wait(word, expected)
-    }
-
-    fn slice_yield(&self) -> Result<(), Raw> {
-        Linux.slice_yield()
-    }
-
-    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Raw> {
-        Linux.probe_write(address)
-    }
-
     fn release(&self) -> Result<[u8; 65], Raw> {
-        let mut release = [0; 65];
-        for (to, from) in release.iter_mut().zip(*b"7.0.5-arm64") {
-            *to = from;
-        }
-        Ok(release)
+        Ok(release(b"7.0.5-arm64"))
     }
 
     fn libc_trio(&self) -> Option<Trio> {
         None
     }
 
-    fn thread_pointer(&self) -> *const u8 {
-        Linux.thread_pointer()
-    }
+    other_calls_of_linux!();
 }
 
 static PROCESS: Process<Renamed> = Process::with_kernel(Renamed);

@@ -2,16 +2,17 @@
 //! shows here: they must come out wrong.
 
 use core::sync::atomic::{
-    AtomicU32, AtomicUsize,
+    AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use rseq_rt::percpu::inject::{Op, Steps};
 use rseq_rt::percpu::{Commit, CpuId, Current};
-use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
+use rseq_rt::{Area, Errno as Raw, Kernel, Process, Trio, abi::Rseq};
 
 use super::slot::{self, WORD, slots};
 use crate::harness::{Ctx, Test, Verdict, failed};
-use crate::{check, hooked, passed, text, thread};
+use crate::linux::release;
+use crate::{check, hooked, other_calls_of_linux, passed, text, thread};
 
 /// The family.
 pub const TESTS: &[Test] = &[Test::new(
@@ -32,42 +33,16 @@ unsafe impl Kernel for Pretending {
         Ok(())
     }
 
-    fn set_signal_mask(&self, mask: u64) -> Result<u64, Raw> {
-        Linux.set_signal_mask(mask)
-    }
-
-    fn getcpu(&self) -> Result<(u32, u32), Raw> {
-        Linux.getcpu()
-    }
-
-    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Raw> {
-        Linux.futex_wait(word, expected)
-    }
-
-    fn slice_yield(&self) -> Result<(), Raw> {
-        Linux.slice_yield()
-    }
-
-    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Raw> {
-        Linux.probe_write(address)
-    }
-
     fn release(&self) -> Result<[u8; 65], Raw> {
         // A version that is trusted.
-        let mut release = [0; 65];
-        for (to, from) in release.iter_mut().zip(*b"6.18.0") {
-            *to = from;
-        }
-        Ok(release)
+        Ok(release(b"6.18.0"))
     }
 
     fn libc_trio(&self) -> Option<Trio> {
         None
     }
 
-    fn thread_pointer(&self) -> *const u8 {
-        Linux.thread_pointer()
-    }
+    other_calls_of_linux!();
 }
 
 static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);

@@ -1,6 +1,6 @@
 //! The main job itself, everywhere the suite runs.
 
-use super::{Family, Job, Lane, Selection, place_needs};
+use super::{Family, Job, Selection, place_needs};
 use crate::guests::Guest;
 use crate::install::Need;
 use crate::lab::Lab;
@@ -48,18 +48,11 @@ impl Family for Demo {
             .into_iter()
             .filter(|_| selection.wants(NAME, TEST));
         wanted
-            .map(|place| Job {
-                title: format!(
-                    "demo on {}",
-                    place.cell(lab.known_version(&place).as_deref()).label
-                ),
-                lane: if place.boots() {
-                    Lane::Boot
-                } else {
-                    Lane::Alone
-                },
-                boots: place.boots().then(|| place.clone()),
-                work: Box::new(move || vec![run(lab, &place)]),
+            .map(|place| {
+                let label = place.cell(lab.known_version(&place).as_deref()).label;
+                Job::at(place, format!("demo on {label}"), |place| {
+                    vec![run(lab, place)]
+                })
             })
             .collect()
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::{Family, Job, Lane, Selection, green_words, place_needs};
+use super::{Family, Job, Selection, green_words, place_needs};
 use crate::arch::Arch;
 use crate::cargo::{cargo, finish};
 use crate::compiler;
@@ -56,16 +56,8 @@ impl Family for Green {
         for place in wanted_places(lab, selection) {
             let label = place.cell(lab.known_version(&place).as_deref()).label;
             let only = selection.only.clone();
-            jobs.push(Job {
-                title: format!("green threads on {label}"),
-                lane: if place.boots() {
-                    Lane::Boot
-                } else {
-                    Lane::Alone
-                },
-                boots: place.boots().then(|| place.clone()),
-                work: Box::new(move || run(lab, &place, &only)),
-            });
+            let title = format!("green threads on {label}");
+            jobs.push(Job::at(place, title, move |place| run(lab, place, &only)));
         }
         jobs
     }

@@ -106,6 +106,24 @@ impl<'lab> Job<'lab> {
             work: Box::new(work),
         }
     }
+
+    /// One at `place`: beside another boot if it boots, else alone.
+    pub fn at(
+        place: Place,
+        title: impl Into<String>,
+        work: impl FnOnce(&Place) -> Vec<Outcome> + Send + 'lab,
+    ) -> Self {
+        Self {
+            title: title.into(),
+            lane: if place.boots() {
+                Lane::Boot
+            } else {
+                Lane::Alone
+            },
+            boots: place.boots().then(|| place.clone()),
+            work: Box::new(move || work(&place)),
+        }
+    }
 }
 
 /// A family of tests.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::muslprogram::{Kind, Programs};
-use super::{Family, Job, Lane, Selection, muslmore, muslnewer};
+use super::{Family, Job, Selection, muslmore, muslnewer};
 use crate::arch::Arch;
 use crate::install::Need;
 use crate::kernel::Line;
@@ -48,16 +48,10 @@ impl Family for Musl {
         for place in places(selection) {
             let tests = wanted(selection);
             let cell = place.cell(lab.known_version(&place).as_deref());
-            jobs.push(Job {
-                title: format!("programs under our musl on {}", cell.label),
-                lane: if place.boots() {
-                    Lane::Boot
-                } else {
-                    Lane::Alone
-                },
-                boots: place.boots().then(|| place.clone()),
-                work: Box::new(move || run(lab, Release::default(), &place, &tests)),
-            });
+            let title = format!("programs under our musl on {}", cell.label);
+            jobs.push(Job::at(place, title, move |place| {
+                run(lab, Release::default(), place, &tests)
+            }));
         }
         jobs.extend(muslnewer::jobs(lab, selection));
         jobs

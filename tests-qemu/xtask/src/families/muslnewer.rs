@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::musl::{NAME, run, wanted};
-use super::{Job, Lane, Selection};
+use super::{Job, Selection};
 use crate::arch::Arch;
 use crate::kernel::Line;
 use crate::lab::Lab;
@@ -35,15 +35,9 @@ pub fn list(lab: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
 
 /// The selected ones as work.
 pub fn jobs<'lab>(lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-    let job = |place: Place| Job {
-        title: format!("programs under musl 1.2.5 for {}", place.arch),
-        lane: if place.boots() {
-            Lane::Boot
-        } else {
-            Lane::Alone
-        },
-        boots: place.boots().then(|| place.clone()),
-        work: Box::new(move || vec![test(lab, &place)]),
+    let job = |place: Place| {
+        let title = format!("programs under musl 1.2.5 for {}", place.arch);
+        Job::at(place, title, move |place| vec![test(lab, place)])
     };
     places(selection).into_iter().map(job).collect()
 }

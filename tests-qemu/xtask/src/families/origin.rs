@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::SIGSEGV;
 
-use super::{Family, Job, Lane, Selection, place_needs};
+use super::{Family, Job, Selection, place_needs};
 use crate::arch::Arch;
 use crate::cargo::{cargo, finish};
 use crate::compiler;
@@ -54,15 +54,9 @@ impl Family for Origin {
     }
 
     fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-        let jobs = tests(selection).into_iter().map(|(place, test)| Job {
-            title: format!("{NAME}::{test} on {}", cell(lab, &place).label),
-            lane: if place.boots() {
-                Lane::Boot
-            } else {
-                Lane::Alone
-            },
-            boots: place.boots().then(|| place.clone()),
-            work: Box::new(move || vec![run(lab, &place, test)]),
+        let jobs = tests(selection).into_iter().map(|(place, test)| {
+            let title = format!("{NAME}::{test} on {}", cell(lab, &place).label);
+            Job::at(place, title, move |place| vec![run(lab, place, test)])
         });
         jobs.collect()
     }

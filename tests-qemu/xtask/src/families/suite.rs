@@ -1,7 +1,7 @@
 //! The suite of the guests, everywhere: natively, under qemu-user, and as
 //! PID 1 on real kernels.
 
-use super::{Family, Job, Lane, Selection, place_needs};
+use super::{Family, Job, Selection, place_needs};
 use crate::arch::Arch;
 use crate::guests::Guest;
 use crate::install::Need;
@@ -44,22 +44,12 @@ impl Family for Suite {
     fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
         let mut jobs = Vec::new();
         for place in wanted_places(lab, selection) {
-            let lane = if place.boots() {
-                Lane::Boot
-            } else {
-                Lane::Alone
-            };
             let title = format!(
                 "suite on {}",
                 place.cell(lab.known_version(&place).as_deref()).label
             );
             let only = selection.only.clone();
-            jobs.push(Job {
-                title,
-                lane,
-                boots: place.boots().then(|| place.clone()),
-                work: Box::new(move || run(lab, &place, &only)),
-            });
+            jobs.push(Job::at(place, title, move |place| run(lab, place, &only)));
         }
         jobs
     }
