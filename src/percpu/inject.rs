@@ -12,10 +12,25 @@ use super::{Commit, Current, Index, Miss, Slots, sections};
 pub struct Steps {
     /// How many steps to the stop; counted down by the section. 0, or more than it has, is nowhere.
     pub left: AtomicU32,
-    /// The stop lasts for so many turns, or until somebody (a signal handler) stores 0.
+    /// The stop lasts for so many turns; counted down by the section, so that a 0 of another thread's may be lost. A
+    /// handler's is not: the section is aborted.
     pub turns: AtomicU32,
     /// The section stores 1 when it has come to the stop.
     pub here: AtomicU32,
+    /// The stop ends when this is not 0. The section only reads it: this is for other threads.
+    pub released: AtomicU32,
+}
+
+impl Steps {
+    /// No stop.
+    pub const fn new() -> Self {
+        Self {
+            left: AtomicU32::new(0),
+            turns: AtomicU32::new(0),
+            here: AtomicU32::new(0),
+            released: AtomicU32::new(0),
+        }
+    }
 }
 
 /// An operation of [`Current`], under the same conditions.

@@ -85,7 +85,7 @@ pub struct TestArgs {
     #[arg(long)]
     pub bless: bool,
     /// Seconds until a guest is taken for hung.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 900)]
     pub timeout: u64,
 }
 

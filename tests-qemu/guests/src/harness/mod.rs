@@ -39,7 +39,7 @@ pub struct Test {
     pub name: &'static str,
     /// Without these it is skipped.
     pub needs: Needs,
-    /// The limit in seconds at native scale; emulated four times, user twice as long.
+    /// The limit in seconds at native scale; emulated four times, user twice as long, and none over 300.
     pub limit: u64,
     /// The test.
     pub run: fn(&Ctx) -> Verdict,

@@ -92,7 +92,8 @@ pub fn judge(test: &Test, ctx: &Ctx) -> Result<(Kind, Text), Errno> {
 
 fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
     report.clear();
-    let seconds = test.limit.saturating_mul(ctx.scale(1, 4, 2));
+    // One that hangs is told as hung, and leaves the others their time.
+    let seconds = test.limit.saturating_mul(ctx.scale(1, 4, 2)).min(300);
     let ended = in_child(test, ctx, Span::secs(seconds));
     let said = report.said();
     let text = match (ended, said) {

@@ -260,11 +260,7 @@ unsafe impl Kernel for Mislabelled {
 }
 
 static ABORTED: AtomicUsize = AtomicUsize::new(0);
-static STEPS: Steps = Steps {
-    left: core::sync::atomic::AtomicU32::new(0),
-    turns: core::sync::atomic::AtomicU32::new(0),
-    here: core::sync::atomic::AtomicU32::new(0),
-};
+static STEPS: Steps = Steps::new();
 
 /// Stops in the middle of a section until a signal comes, which aborts it. Does it live on?
 fn interrupted<K: Kernel>(process: &'static Process<K>, ctx: &Ctx<'_>) -> ! {

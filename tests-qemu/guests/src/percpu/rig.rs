@@ -65,11 +65,7 @@ pub struct Worker {
 /// Every worker.
 pub static WORKER: [Worker; WORKERS] = [const {
     Worker {
-        steps: Steps {
-            left: AtomicU32::new(0),
-            turns: AtomicU32::new(0),
-            here: AtomicU32::new(0),
-        },
+        steps: Steps::new(),
         armed: AtomicU32::new(0),
         action: AtomicU32::new(0),
         timer: AtomicU32::new(0),

@@ -23,12 +23,8 @@ use crate::{check, passed, witness};
 
 /// The family. Without sections (a known-bad kernel) there is nothing to stop.
 pub const TESTS: &[Test] = &[
-    Test::new("structures/drain-at-each-step-of-a-pop", at_each_step::<0>)
-        .needs(NEEDS)
-        .limit(240),
-    Test::new("structures/drain-at-each-step-of-a-push", at_each_step::<1>)
-        .needs(NEEDS)
-        .limit(240),
+    Test::new("structures/drain-at-each-step-of-a-pop", at_each_step::<0>).needs(NEEDS),
+    Test::new("structures/drain-at-each-step-of-a-push", at_each_step::<1>).needs(NEEDS),
     Test::new(
         "structures/drain-at-each-step-of-a-buffer-pop",
         at_each_step::<2>,
@@ -39,26 +35,16 @@ pub const TESTS: &[Test] = &[
         at_each_step::<3>,
     )
     .needs(NEEDS),
-    Test::new("structures/drain-at-each-step-of-a-copy", at_each_step::<4>)
-        .needs(NEEDS)
-        .limit(240),
-    Test::new("structures/drain-without-the-fence-pop", broken::<0>)
-        .needs(NEEDS)
-        .limit(240),
-    Test::new("structures/drain-without-the-fence-push", broken::<1>)
-        .needs(NEEDS)
-        .limit(240),
-    Test::new("structures/drain-without-the-fence-buffer-pop", broken::<2>)
-        .needs(NEEDS)
-        .limit(240),
+    Test::new("structures/drain-at-each-step-of-a-copy", at_each_step::<4>).needs(NEEDS),
+    Test::new("structures/drain-without-the-fence-pop", broken::<0>).needs(NEEDS),
+    Test::new("structures/drain-without-the-fence-push", broken::<1>).needs(NEEDS),
+    Test::new("structures/drain-without-the-fence-buffer-pop", broken::<2>).needs(NEEDS),
     Test::new(
         "structures/drain-without-the-fence-buffer-push",
         broken::<3>,
     )
     .needs(NEEDS),
-    Test::new("structures/drain-without-the-fence-copy", broken::<4>)
-        .needs(NEEDS)
-        .limit(240),
+    Test::new("structures/drain-without-the-fence-copy", broken::<4>).needs(NEEDS),
 ];
 
 const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(2);

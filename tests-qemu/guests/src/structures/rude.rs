@@ -90,12 +90,7 @@ fn pair(cpu: u32, argument: usize, step: u32) -> Result<Option<(bool, bool)>, Fa
     }
     let was_there = subject.stop.is_there();
     let first = subject.list.pop(here).is_ok();
-    // Again and again: who stands there counts the turns down, and one that nobody aborts may have looked at the count
-    // and not yet stored what is left of it. That would be over the release, and most of four thousand million turns.
-    while subject.got.load(Acquire) == 0 {
-        subject.stop.release();
-        sched::relax();
-    }
+    subject.stop.release();
     check!(thread.join().is_ok(), "join");
     let second = subject.got.load(Acquire) > 1;
     Ok(was_there.then_some((first, second)))

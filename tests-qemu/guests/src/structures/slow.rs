@@ -22,11 +22,7 @@ impl Stop {
     /// Nowhere.
     pub const fn new() -> Self {
         Self {
-            steps: Steps {
-                left: AtomicU32::new(0),
-                turns: AtomicU32::new(0),
-                here: AtomicU32::new(0),
-            },
+            steps: Steps::new(),
             at: AtomicU32::new(0),
             aborted: AtomicUsize::new(0),
         }
@@ -36,13 +32,14 @@ impl Stop {
     pub fn arm(&self, step: u32) {
         self.steps.here.store(0, Relaxed);
         self.steps.turns.store(u32::MAX, Relaxed);
+        self.steps.released.store(0, Relaxed);
         self.at.store(step, Release);
     }
 
     /// Nowhere any more. Whoever stands there goes on.
     pub fn release(&self) {
         self.at.store(0, Release);
-        self.steps.turns.store(0, Release);
+        self.steps.released.store(1, Release);
     }
 
     /// Has a section come to the step since it was armed?
