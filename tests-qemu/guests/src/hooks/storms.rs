@@ -142,15 +142,23 @@ fn release_unmasked(_: &Thread<'_>, hooked: &Hooked) {
 }
 
 fn unmasked_release(ctx: &Ctx<'_>) -> Verdict {
-    let rounds = ctx.scale(25_000, 2_000, 2_000);
+    let threads = ctx.scale(100_000, 8_000, 8_000);
     expect_killed_by(SIGSEGV as i32, || {
         let Ok(storm) = begin(ctx) else {
             process::exit_group(2)
         };
-        let _ = rounds_of_detached(rounds, release_unmasked);
+        // One at a time: a second one's stack would be mapped where the first one's was, and a late handler's frame
+        // would spoil it instead of killing.
+        for _ in 0..threads {
+            expect(0);
+            if hooked::start_detached(STACK, release_unmasked, 0).is_err() {
+                process::exit_group(2)
+            }
+            leave(0);
+        }
         let _ = storm.stop();
     })?;
-    passed!("killed within ", rounds * ALIVE as u64, " threads")
+    passed!("killed within ", threads, " threads")
 }
 
 /// Who opens signals after the exit hook breaks its rules; still, nothing is registered any more.
