@@ -93,6 +93,7 @@ static void signal_handlers(void)
 {
 	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
 	int lives = scaled(1000, 60, 60), swift, i;
+	time_t patience = time(NULL) + 100;
 	sched_getaffinity(0, sizeof allowed, &allowed);
 	swift = scaled(1, 0, 0) && CPU_COUNT(&allowed) > 1;
 	sigaction(SIGUSR1, &action, NULL);
@@ -105,15 +106,15 @@ static void signal_handlers(void)
 	 * One is aimed at from its making on, a little later each time. The next waits for that when it leaves, and
 	 * then a little longer each time: the signal comes after the last handler can run, and before, and between.
 	 */
-	for (i = 0; i < lives || (swift && !hits[LEAVING] && i < 20 * lives); i++) {
+	for (i = 0; i < lives || (swift && !hits[LEAVING] && i < 20 * lives && time(NULL) < patience); i++) {
 		later = scaled(100000, 500000, 500000) * (long)(i % lives) / lives;
 		strike(&key);
 		later /= 5;
 		strike(&aimed);
 	}
 	CHECK(hits[BORN] + hits[AT_WORK] > i / 4);
-	/* A slow machine may well never be on time. */
-	CHECK(!swift || (hits[BORN] && hits[LEAVING]));
+	/* A slow or busy machine may well never be on time. */
+	CHECK(!swift || time(NULL) >= patience || (hits[BORN] && hits[LEAVING]));
 	tell("hit in %d lives: %d before the first line, %d after the last, %d between", 2 * i, hits[BORN], hits[LEAVING], hits[AT_WORK]);
 }
 

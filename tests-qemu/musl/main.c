@@ -101,7 +101,7 @@ int in_child(void (*run)(void))
 /* Waits for the test's process, not for ever. A negative status: its time was up. */
 static int ending(pid_t child)
 {
-	time_t patience = time(NULL) + 240;
+	time_t patience = time(NULL) + 360;
 	struct timespec moment = { 0, 2000000 };
 	int status;
 	while (time(NULL) < patience) {

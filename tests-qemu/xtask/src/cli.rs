@@ -52,8 +52,8 @@ pub struct DemoArgs {
     /// Install nothing on this machine.
     #[arg(long)]
     pub no_install: bool,
-    /// Seconds until a guest is taken for hung.
-    #[arg(long, default_value_t = 600)]
+    /// Seconds without a word until a guest is taken for hung.
+    #[arg(long, default_value_t = 400)]
     pub timeout: u64,
 }
 
@@ -84,8 +84,8 @@ pub struct TestArgs {
     /// Write the golden files anew from what is generated, instead of comparing.
     #[arg(long)]
     pub bless: bool,
-    /// Seconds until a guest is taken for hung.
-    #[arg(long, default_value_t = 900)]
+    /// Seconds without a word until a guest is taken for hung.
+    #[arg(long, default_value_t = 400)]
     pub timeout: u64,
 }
 

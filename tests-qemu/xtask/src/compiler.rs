@@ -112,8 +112,11 @@ fn try_add(target: &str, progress: &Progress) -> bool {
     let _step = progress.step(format!("rustup target add {target}"));
     let mut add = command("rustup");
     add.args(["target", "add", target]);
-    let added = process::run(&mut add, Duration::from_secs(120));
-    added.is_ok_and(|added| added.ok())
+    // A network may fail once; one that is not there fails at once each time.
+    (0..3).any(|_| {
+        let added = process::run(&mut add, Duration::from_secs(300));
+        added.is_ok_and(|added| added.ok())
+    })
 }
 
 /// A rustc on PATH that is not rustup's and brings the source of `core`.

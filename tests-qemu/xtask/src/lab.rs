@@ -18,7 +18,7 @@ use crate::kernel::{self, Kernel, Line};
 use crate::musl::{self, Release, Variant};
 use crate::outcome::{Cell, Trouble};
 use crate::place::{Machine, Place, system_emulator, user_emulator};
-use crate::process::{self, End, Finished, command};
+use crate::process::{self, End, Finished, FirstWord, Patience, command};
 use crate::progress::Progress;
 
 /// A thing that was made, or the reason why it could not be.
@@ -32,7 +32,7 @@ pub struct Lab {
     pub progress: Progress,
     /// Whether this machine may be changed.
     pub install: bool,
-    /// When a guest is taken for hung.
+    /// How long a guest may be silent until it is taken for hung.
     pub timeout: Duration,
     guests: [OnceLock<Made<PathBuf>>; 3],
     names: [OnceLock<Made<Vec<String>>>; 3],
@@ -217,12 +217,17 @@ impl Lab {
         match &place.machine {
             Machine::Native => {
                 let release = nix_release();
-                self.finish(command(program).args(arguments), format!("Linux {release}"))
+                self.finish(
+                    command(program).args(arguments),
+                    None,
+                    format!("Linux {release}"),
+                )
             }
             Machine::User => {
                 let emulator = emulator(user_emulator(place.arch))?;
                 self.finish(
                     command(emulator).arg(program).args(arguments),
+                    None,
                     "qemu-user".to_owned(),
                 )
             }
@@ -242,7 +247,7 @@ impl Lab {
                 );
                 let kernel = format!("Linux {}", kernel.version);
                 if place.arch != Arch::Riscv64 {
-                    return self.finish(&mut boot, kernel);
+                    return self.finish(&mut boot, None, kernel);
                 }
                 let first = self.boot_that_speaks(&mut boot, kernel.clone())?;
                 if !matches!(first.finished.end, End::Silent(_)) {
@@ -264,20 +269,31 @@ impl Lab {
             let behind = said.rsplit_once("MEDELEG").map(|(_, behind)| behind);
             behind.is_some_and(|behind| behind.trim_end().lines().count() > 1)
         };
-        let finished = process::run_while_it_speaks(boot, self.timeout, PATIENCE, has_spoken)
-            .map_err(|error| Trouble::Broken(format!("did not start: {error}")))?;
-        Ok(Run { finished, kernel })
+        self.finish(boot, Some((FIRST_WORD, has_spoken)), kernel)
     }
 
-    fn finish(&self, command: &mut Command, kernel: String) -> Made<Run> {
-        let finished = process::run(command, self.timeout)
+    fn finish(
+        &self,
+        command: &mut Command,
+        first_word: Option<FirstWord>,
+        kernel: String,
+    ) -> Made<Run> {
+        let patience = Patience {
+            all: ALL,
+            silence: self.timeout,
+            first_word,
+        };
+        let finished = process::run_while_it_speaks(command, patience)
             .map_err(|error| Trouble::Broken(format!("did not start: {error}")))?;
         Ok(Run { finished, kernel })
     }
 }
 
 /// Many times what a kernel takes to its first word on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+const FIRST_WORD: Duration = Duration::from_secs(240);
+
+/// For one that would speak for ever.
+const ALL: Duration = Duration::from_secs(3600);
 
 /// The emulator's command line: a serial console, no display, no reboot.
 fn boot(

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub enum End {
     TimedOut(Duration),
     /// It had said nothing of its own by then.
     Silent(Duration),
+    /// It spoke, and then no more for so long.
+    Hung(Duration),
 }
 
 impl std::fmt::Display for End {
@@ -35,6 +37,7 @@ impl std::fmt::Display for End {
             },
             End::TimedOut(after) => write!(f, "no end after {} s", after.as_secs()),
             End::Silent(after) => write!(f, "not a word in {} s", after.as_secs()),
+            End::Hung(after) => write!(f, "not a word more in {} s", after.as_secs()),
         }
     }
 }
@@ -77,16 +80,24 @@ pub fn run(command: &mut Command, timeout: Duration) -> io::Result<Finished> {
     run_and_look(command, timeout, |_| ()).map(|(finished, _)| finished)
 }
 
-/// The same, and kills it at `patience` if what it has said by then is nothing to `has_spoken`.
-pub fn run_while_it_speaks(
-    command: &mut Command,
-    timeout: Duration,
-    patience: Duration,
-    has_spoken: fn(&str) -> bool,
-) -> io::Result<Finished> {
-    let speaks = Some((patience, has_spoken));
-    run_with(command, timeout, speaks, |_| ()).map(|(finished, _)| finished)
+/// The same, as long as it speaks: it may be slow, but not silent for so long.
+pub fn run_while_it_speaks(command: &mut Command, patience: Patience) -> io::Result<Finished> {
+    run_with(command, patience, |_| ()).map(|(finished, _)| finished)
 }
+
+/// How long a program is waited for.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// From its start to its end.
+    pub all: Duration,
+    /// From one word to the next.
+    pub silence: Duration,
+    /// From its start to its first word.
+    pub first_word: Option<FirstWord>,
+}
+
+/// When there must have been a word, and whether there is one in what was said.
+pub type FirstWord = (Duration, fn(&str) -> bool);
 
 /// As [`run`], with a look at the process before it is killed.
 pub fn run_and_look<T>(
@@ -94,16 +105,17 @@ pub fn run_and_look<T>(
     timeout: Duration,
     look: impl FnOnce(u32) -> T,
 ) -> io::Result<(Finished, Option<T>)> {
-    run_with(command, timeout, None, look)
+    let patience = Patience {
+        all: timeout,
+        silence: timeout,
+        first_word: None,
+    };
+    run_with(command, patience, look)
 }
-
-/// How long to wait for a first word, and what is one.
-type Speaks = (Duration, fn(&str) -> bool);
 
 fn run_with<T>(
     command: &mut Command,
-    timeout: Duration,
-    speaks: Option<Speaks>,
+    patience: Patience,
     look: impl FnOnce(u32) -> T,
 ) -> io::Result<(Finished, Option<T>)> {
     let started = Instant::now();
@@ -130,40 +142,28 @@ fn run_with<T>(
         }
     });
     let mut seen = None;
-    let mut status = None;
-    let mut silent = None;
-    if let Some((patience, has_spoken)) = speaks.filter(|(patience, _)| *patience < timeout) {
-        status = child.wait_timeout(patience)?;
-        let spoken = status.is_some() || has_spoken(&String::from_utf8_lossy(&lock(&said)));
-        silent = (!spoken).then_some(End::Silent(patience));
-    }
-    if status.is_none() && silent.is_none() {
-        status = child.wait_timeout(timeout.saturating_sub(started.elapsed()))?;
-    }
-    let end = match status {
-        Some(status) => match (status.code(), status.signal()) {
+    let end = match wait(&mut child, started, patience, &said)? {
+        Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => End::Exit(code),
             (None, signal) => End::Signal(signal.unwrap_or_default()),
         },
-        None => {
+        Err(end) => {
             seen = Some(look(child.id()));
             // Before the wait: until then the group's number cannot be reused.
             let _ = killpg(group, Signal::SIGKILL);
             child.wait()?;
-            silent.unwrap_or(End::TimedOut(timeout))
+            end
         }
     };
     let elapsed = started.elapsed();
-    // A grandchild that outlived the program may still hold the pipe.
-    let patience = Instant::now();
-    while !collector.is_finished() {
-        if patience.elapsed() > Duration::from_secs(5) {
+    // A grandchild that outlived the program may still hold the pipe; one in a group of its own for as long as it likes.
+    let ended = Instant::now();
+    while !collector.is_finished() && ended.elapsed() < Duration::from_secs(10) {
+        if ended.elapsed() > Duration::from_secs(5) {
             let _ = killpg(group, Signal::SIGKILL);
-            break;
         }
         thread::sleep(Duration::from_millis(2));
     }
-    let _ = collector.join();
     let bytes = std::mem::take(&mut *lock(&said));
     // A serial console ends its lines with a carriage return as well.
     let output = String::from_utf8_lossy(&bytes).replace('\r', "");
@@ -175,6 +175,47 @@ fn run_with<T>(
         elapsed,
     };
     Ok((finished, seen))
+}
+
+/// Until it ends; else why it is waited for no longer.
+fn wait(
+    child: &mut Child,
+    started: Instant,
+    patience: Patience,
+    said: &Mutex<Vec<u8>>,
+) -> io::Result<Result<ExitStatus, End>> {
+    let mut first_word = patience.first_word;
+    let (mut length, mut last_word) = (0, started);
+    loop {
+        let left = [
+            patience.all.saturating_sub(started.elapsed()),
+            patience.silence.saturating_sub(last_word.elapsed()),
+            first_word.map_or(Duration::MAX, |(by, _)| {
+                by.saturating_sub(started.elapsed())
+            }),
+            // To see it speak.
+            Duration::from_secs(1),
+        ];
+        if let Some(status) = child.wait_timeout(left.into_iter().min().unwrap_or_default())? {
+            return Ok(Ok(status));
+        }
+        let said = lock(said);
+        if said.len() != length {
+            (length, last_word) = (said.len(), Instant::now());
+        }
+        if started.elapsed() >= patience.all {
+            return Ok(Err(End::TimedOut(patience.all)));
+        }
+        if last_word.elapsed() >= patience.silence {
+            return Ok(Err(End::Hung(patience.silence)));
+        }
+        if let Some((by, has_spoken)) = first_word.filter(|(by, _)| started.elapsed() >= *by) {
+            if !has_spoken(&String::from_utf8_lossy(&said)) {
+                return Ok(Err(End::Silent(by)));
+            }
+            first_word = None;
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -242,13 +283,29 @@ mod tests {
     #[test]
     fn who_says_nothing_is_not_waited_for() {
         let run = |script: &str| {
-            let (timeout, patience) = (Duration::from_secs(20), Duration::from_millis(300));
-            let spoken = |said: &str| said.contains("word");
-            run_while_it_speaks(&mut shell(script), timeout, patience, spoken).unwrap()
+            let patience = Patience {
+                all: Duration::from_secs(60),
+                silence: Duration::from_secs(5),
+                first_word: Some((Duration::from_millis(300), |said| said.contains("word"))),
+            };
+            run_while_it_speaks(&mut shell(script), patience)
+                .unwrap()
+                .end
         };
-        assert!(matches!(run("echo noise; sleep 60").end, End::Silent(_)));
-        assert_eq!(run("echo a word; sleep 1").end, End::Exit(0));
-        assert_eq!(run("exit 3").end, End::Exit(3));
+        assert!(matches!(run("echo noise; sleep 60"), End::Silent(_)));
+        assert_eq!(run("echo a word; sleep 1"), End::Exit(0));
+        assert_eq!(run("exit 3"), End::Exit(3));
+        assert!(matches!(run("echo a word; sleep 60"), End::Hung(_)));
+        let slow = "echo a word; for n in 1 2 3; do sleep 2; echo more; done";
+        assert_eq!(run(slow), End::Exit(0));
+    }
+
+    #[test]
+    fn who_is_in_a_group_of_its_own_holds_nobody_up() {
+        let mut script = shell("setsid sleep 60 & echo begun");
+        let finished = run(&mut script, Duration::from_secs(50)).unwrap();
+        assert_eq!((finished.end, &*finished.output), (End::Exit(0), "begun\n"));
+        assert!(finished.elapsed < Duration::from_secs(50));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::{check, passed, text};
 
 /// The family.
 pub const TESTS: &[Test] = &[
-    Test::new("at-exit/signals-open-in-callbacks", signals_open).limit(120),
-    Test::new("at-exit/push-from-handler", push_from_handler).limit(120),
+    Test::new("at-exit/signals-open-in-callbacks", signals_open),
+    Test::new("at-exit/push-from-handler", push_from_handler),
 ];
 
 static CALLED: AtomicU64 = AtomicU64::new(0);

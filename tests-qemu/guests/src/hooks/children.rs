@@ -20,12 +20,8 @@ use crate::{check, passed, skip, text, witness};
 pub const TESTS: &[Test] = &[
     Test::new("children/fork-keeps-the-registration", from_main),
     Test::new("children/fork-from-a-thread", from_thread),
-    Test::new("children/fork-child-reclaims-the-others", reclaim)
-        .needs(Needs::REAL_KERNEL)
-        .limit(90),
-    Test::new("children/fork-amid-creations", amid_creations)
-        .needs(Needs::REAL_KERNEL)
-        .limit(120),
+    Test::new("children/fork-child-reclaims-the-others", reclaim).needs(Needs::REAL_KERNEL),
+    Test::new("children/fork-amid-creations", amid_creations).needs(Needs::REAL_KERNEL),
     Test::new("children/area-left-out-of-fork-kills", left_out).needs(Needs::RSEQ.cpus(2)),
     Test::new("children/area-wiped-at-fork", wiped).needs(Needs::RSEQ.cpus(2)),
 ];

@@ -26,9 +26,7 @@ use crate::{check, text, witness};
 pub const TESTS: &[Test] = &[
     Test::new("children/exec-starts-unregistered", from_main).needs(REAL),
     Test::new("children/exec-from-a-thread-among-others", from_thread).needs(REAL),
-    Test::new("children/posix-spawn-from-threads-at-once", spawns)
-        .needs(REAL)
-        .limit(120),
+    Test::new("children/posix-spawn-from-threads-at-once", spawns).needs(REAL),
 ];
 
 const REAL: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL);

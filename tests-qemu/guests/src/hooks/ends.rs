@@ -21,8 +21,8 @@ pub const TESTS: &[Test] = &[
     Test::new("ends/last-thread-keeps", last_keeps),
     Test::new("ends/last-thread-releases", last_releases),
     Test::new("ends/status-of-the-process", status),
-    Test::new("ends/exit-group-amid-creations", exit_group_amid).limit(120),
-    Test::new("ends/kill-amid-releases", kill_amid).limit(120),
+    Test::new("ends/exit-group-amid-creations", exit_group_amid),
+    Test::new("ends/kill-amid-releases", kill_amid),
 ];
 
 const STACK: usize = 32 * 1024;

@@ -23,7 +23,7 @@ use crate::{check, passed, text, witness};
 pub const TESTS: &[Test] = &[
     Test::new("ends/creation-refused-by-a-limit", limited).needs(Needs::REAL_KERNEL),
     Test::new("ends/creation-refused-by-a-filter", filtered).needs(Needs::SECCOMP),
-    Test::new("ends/many-alive-at-once", many).limit(90),
+    Test::new("ends/many-alive-at-once", many),
 ];
 
 const STACK: usize = 16 * 1024;

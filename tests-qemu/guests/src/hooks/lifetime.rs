@@ -16,7 +16,7 @@ use crate::{check, passed, tcb};
 /// The family.
 pub const TESTS: &[Test] = &[
     Test::new("lifetime/unmap-while-registered-is-fatal", fatal).needs(Needs::RSEQ),
-    Test::new("lifetime/release-self-unmap", released).limit(120),
+    Test::new("lifetime/release-self-unmap", released),
 ];
 
 const STACK: usize = 16 * 1024;

@@ -17,9 +17,9 @@ use crate::{check, passed, text, thread};
 
 /// The family.
 pub const TESTS: &[Test] = &[
-    Test::new("lifetime/keep-reuse", keep_reuse).limit(120),
+    Test::new("lifetime/keep-reuse", keep_reuse),
     Test::new("lifetime/reuse-before-clear-tid-is-seen", too_early).needs(Needs::RSEQ.cpus(2)),
-    Test::new("lifetime/release-to-pool", to_pool).limit(180),
+    Test::new("lifetime/release-to-pool", to_pool),
     Test::new("lifetime/pool-without-release-is-seen", to_pool_registered)
         .needs(Needs::RSEQ.cpus(2)),
 ];

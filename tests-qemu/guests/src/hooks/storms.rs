@@ -17,9 +17,9 @@ use crate::{check, passed, tcb, text, thread};
 
 /// The family.
 pub const TESTS: &[Test] = &[
-    Test::new("storms/create-open-and-keep", open_and_keep).limit(120),
-    Test::new("storms/detached-release", detached).limit(120),
-    Test::new("storms/release-without-mask-is-fatal", unmasked_release).limit(120),
+    Test::new("storms/create-open-and-keep", open_and_keep),
+    Test::new("storms/detached-release", detached),
+    Test::new("storms/release-without-mask-is-fatal", unmasked_release),
     Test::new("storms/open-after-exit-stays-exiting", open_after_exit),
 ];
 

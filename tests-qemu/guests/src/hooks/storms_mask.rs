@@ -12,7 +12,7 @@ use crate::sys::signal::{self, Mask};
 use crate::{check, passed, text, thread};
 
 /// The family.
-pub const TESTS: &[Test] = &[Test::new("storms/mask-restored-exactly", masks).limit(120)];
+pub const TESTS: &[Test] = &[Test::new("storms/mask-restored-exactly", masks)];
 
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
 

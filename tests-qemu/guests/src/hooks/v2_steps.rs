@@ -20,13 +20,9 @@ use crate::{check, passed, text, witness};
 
 /// The family.
 pub const TESTS: &[Test] = &[
-    Test::new("v2/hooks-moved-at-each-step", hooks)
-        .needs(STEPS)
-        .limit(120),
+    Test::new("v2/hooks-moved-at-each-step", hooks).needs(STEPS),
     Test::new("v2/broken-hook-moved-at-each-step", broken_hook).needs(STEPS),
-    Test::new("v2/hooks-in-a-storm-of-moves", storm)
-        .needs(Needs::RSEQ.cpus(2))
-        .limit(90),
+    Test::new("v2/hooks-in-a-storm-of-moves", storm).needs(Needs::RSEQ.cpus(2)),
 ];
 
 const STEPS: Needs = Needs::RSEQ.and(Needs::PTRACE).cpus(2);

@@ -17,12 +17,9 @@ use crate::{check, passed, skip, witness};
 
 /// The family.
 pub const TESTS: &[Test] = &[
-    Test::new("percpu/single-stepped", stepped)
-        .needs(Needs::RSEQ.and(Needs::PTRACE))
-        .limit(60),
+    Test::new("percpu/single-stepped", stepped).needs(Needs::RSEQ.and(Needs::PTRACE)),
     Test::new("percpu/moved-at-each-instruction", moved)
-        .needs(Needs::RSEQ.and(Needs::PTRACE).cpus(2))
-        .limit(60),
+        .needs(Needs::RSEQ.and(Needs::PTRACE).cpus(2)),
 ];
 
 const ALL_RIGHT: i32 = 7;

@@ -14,28 +14,23 @@ use crate::{check, passed, skip, text, witness};
 
 /// The family.
 pub const TESTS: &[Test] = &[
-    Test::new("percpu/stress-add", |ctx| stress(ctx, Kind::Add)).limit(90),
+    Test::new("percpu/stress-add", |ctx| stress(ctx, Kind::Add)),
     Test::new("percpu/stress-add-through", |ctx| {
         stress(ctx, Kind::AddThrough)
-    })
-    .limit(90),
+    }),
     Test::new("percpu/stress-compare", |ctx| {
         stress(ctx, Kind::CompareAndStore)
-    })
-    .limit(90),
+    }),
     Test::new("percpu/stress-compare-two", |ctx| {
         stress(ctx, Kind::CompareTwoAndStore)
-    })
-    .limit(90),
+    }),
     Test::new("percpu/stress-array", |ctx| {
         stress(ctx, Kind::CompareStoreAndStore)
-    })
-    .limit(90),
-    Test::new("percpu/stress-list", |ctx| stress(ctx, Kind::LinkAndPop)).limit(90),
+    }),
+    Test::new("percpu/stress-list", |ctx| stress(ctx, Kind::LinkAndPop)),
     Test::new("percpu/stress-copy", |ctx| {
         stress(ctx, Kind::CompareCopyAndStore)
-    })
-    .limit(90),
+    }),
 ];
 
 const STACK: usize = 64 * 1024;

@@ -16,10 +16,11 @@ use rseq_rt::structures::{
 
 use super::crowd::{self, SLOTS, place, place_mut};
 use super::slow::{Slow, Stop};
-use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
 use crate::hooked::{self, Hooked, RSEQ};
+use crate::sys::process;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, witness};
+use crate::{check, passed, text, witness};
 
 /// The family. Without sections (a known-bad kernel) there is nothing to stop.
 pub const TESTS: &[Test] = &[
@@ -176,7 +177,9 @@ fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
     let _ = sched::allow(0, &CpuSet::one(subject.cpu.load(Relaxed)));
     // SAFETY: Thread::current (1): nothing is lent.
     let Some(current) = (unsafe { thread.current() }) else {
-        return;
+        // The main thread waits for rounds.
+        let _ = failed(text!("the worker may run no sections"));
+        process::exit_group(1);
     };
     let here = Slow {
         current,
