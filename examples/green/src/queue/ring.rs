@@ -83,7 +83,7 @@ pub enum No {
     Ring,
 }
 
-/// The rings. Fence and sections are the real ones but in the tests, which have sections that stop, and a fence that lies.
+/// The rings. Fence and sections are the real ones but in a test: there sections stop, and a fence lies.
 pub struct Rings<K: Membarrier = Linux> {
     slots: Slots<'static, CpuId, Slot>,
     fence: Fence<K>,

@@ -17,8 +17,8 @@ const MADE: &str = "words_of_a_made_tree";
 const OF_SOURCES: &str = "words_of_the_sources";
 const AS_PID_1: &str = "words_as_pid_1";
 
-/// The names of the tests: a tree that is made for it, and the project's own sources. Where it boots, one machine counts
-/// both.
+/// The names of the tests: a tree that is made for it, and the project's own sources. Where it boots, one machine
+/// counts both.
 pub fn tests(place: &Place) -> &'static [&'static str] {
     if place.boots() {
         &[AS_PID_1]
