@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use green::tests::{life, migrate, queues};
+use green::tests::{idle, life, migrate, queues, steals};
 use green::{bench, count};
 use guests::entry::Env;
 use guests::harness::run_suite;
@@ -14,7 +14,16 @@ fn main(env: &Env) -> i32 {
     match env.args().nth(1) {
         Some(b"wc") => count::main(env),
         Some(b"bench") => bench::main(env),
-        Some(b"test") => run_suite(env, &[queues::TESTS, life::TESTS, migrate::TESTS]),
+        Some(b"test") => run_suite(
+            env,
+            &[
+                queues::TESTS,
+                steals::TESTS,
+                life::TESTS,
+                idle::TESTS,
+                migrate::TESTS,
+            ],
+        ),
         _ => {
             line!("green wc PATH | green test | green bench");
             2

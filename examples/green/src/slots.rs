@@ -17,6 +17,7 @@ pub struct Slot {
     pub tid: AtomicU32,
     switches: AtomicU64,
     steals: AtomicU64,
+    rests: AtomicU64,
 }
 
 /// Which of a carrier's counts.
@@ -26,6 +27,8 @@ pub enum Count {
     Switches,
     /// Green threads taken from where another carrier had queued them.
     Steals,
+    /// Rounds that found nothing to run, each of which should end in a sleep.
+    Rests,
 }
 
 impl Slot {
@@ -35,6 +38,7 @@ impl Slot {
             tid: AtomicU32::new(0),
             switches: AtomicU64::new(0),
             steals: AtomicU64::new(0),
+            rests: AtomicU64::new(0),
         }
     }
 
@@ -42,6 +46,7 @@ impl Slot {
         match count {
             Count::Switches => &self.switches,
             Count::Steals => &self.steals,
+            Count::Rests => &self.rests,
         }
     }
 

@@ -1,58 +1,111 @@
 //! The smallest initramfs: `/init`, the console it writes to, and what else it asks for.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 use flate2::{Compression, write::GzEncoder};
 
 /// Writes a gzip'd newc archive with `init` as `/init`, `/dev/console`, and `more`: programs and libraries in
-/// folders such as `lib`.
+/// folders such as `lib`. A folder among them comes with all that is in it, and its links as links.
 ///
 /// A device node is only a record of the format, so this needs no privilege.
 pub fn write(init: &Path, more: &[(&str, PathBuf)], archive: &Path) -> Result<()> {
-    let mut out = GzEncoder::new(std::fs::File::create(archive)?, Compression::fast());
-    let node = |name: &str, inode, kind, permissions| {
+    let mut pack = Pack {
+        out: GzEncoder::new(File::create(archive)?, Compression::fast()),
+        inode: 0,
+        folders: Vec::new(),
+    };
+    pack.folder("dev")?;
+    let console = pack.node("dev/console", 0o600, ModeFileType::Char);
+    let console = console.rdev_major(5).rdev_minor(1);
+    console.write(&mut pack.out, 0).finish()?;
+    pack.file("init", init)?;
+    for (name, path) in more {
+        if path.is_dir() {
+            pack.tree(name, path)?;
+        } else {
+            pack.file(name, path)?;
+        }
+    }
+    trailer(&mut pack.out)?;
+    pack.out.finish()?.flush()?;
+    Ok(())
+}
+
+struct Pack {
+    out: GzEncoder<File>,
+    inode: u32,
+    folders: Vec<String>,
+}
+
+impl Pack {
+    fn node(&mut self, name: &str, permissions: u32, kind: ModeFileType) -> Builder {
+        self.inode += 1;
         Builder::new(name)
-            .ino(inode)
+            .ino(self.inode)
             .mode(permissions)
             .nlink(1)
             .set_mode_file_type(kind)
-    };
-    node("dev", 1, ModeFileType::Directory, 0o755)
-        .write(&mut out, 0)
-        .finish()?;
-    node("dev/console", 2, ModeFileType::Char, 0o600)
-        .rdev_major(5)
-        .rdev_minor(1)
-        .write(&mut out, 0)
-        .finish()?;
-    let mut inode = 3;
-    let mut folders = Vec::new();
-    for (name, path) in [("init", init)]
-        .into_iter()
-        .chain(more.iter().map(|(name, path)| (*name, path.as_path())))
-    {
-        if let Some((folder, _)) = name.rsplit_once('/')
-            && !folders.contains(&folder)
-        {
-            folders.push(folder);
-            node(folder, inode, ModeFileType::Directory, 0o755)
-                .write(&mut out, 0)
-                .finish()?;
-            inode += 1;
-        }
-        let content = std::fs::read(path)?;
-        let mut file = node(name, inode, ModeFileType::Regular, 0o755)
-            .write(&mut out, u32::try_from(content.len())?);
-        file.write_all(&content)?;
-        file.finish()?;
-        inode += 1;
     }
-    trailer(&mut out)?;
-    out.finish()?.flush()?;
-    Ok(())
+
+    /// A folder, after the one that it is in: the kernel makes none of itself.
+    fn folder(&mut self, name: &str) -> Result<()> {
+        if self.folders.iter().any(|made| made == name) {
+            return Ok(());
+        }
+        self.parent_of(name)?;
+        self.folders.push(name.to_owned());
+        let node = self.node(name, 0o755, ModeFileType::Directory);
+        node.write(&mut self.out, 0).finish()?;
+        Ok(())
+    }
+
+    fn parent_of(&mut self, name: &str) -> Result<()> {
+        match name.rsplit_once('/') {
+            Some((folder, _)) => self.folder(folder),
+            None => Ok(()),
+        }
+    }
+
+    fn with_content(&mut self, name: &str, kind: ModeFileType, content: &[u8]) -> Result<()> {
+        self.parent_of(name)?;
+        let node = self.node(name, 0o755, kind);
+        let mut record = node.write(&mut self.out, u32::try_from(content.len())?);
+        record.write_all(content)?;
+        record.finish()?;
+        Ok(())
+    }
+
+    fn file(&mut self, name: &str, path: &Path) -> Result<()> {
+        self.with_content(name, ModeFileType::Regular, &std::fs::read(path)?)
+    }
+
+    fn tree(&mut self, name: &str, folder: &Path) -> Result<()> {
+        self.folder(name)?;
+        let entries: std::io::Result<Vec<_>> = std::fs::read_dir(folder)?.collect();
+        let mut entries = entries?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let (file_name, path) = (entry.file_name(), entry.path());
+            let below = file_name.to_str().context("a name that is text")?;
+            let below = format!("{name}/{below}");
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                self.tree(&below, &path)?;
+            } else if kind.is_symlink() {
+                let target = std::fs::read_link(&path)?;
+                let target = target.as_os_str().as_bytes();
+                self.with_content(&below, ModeFileType::Symlink, target)?;
+            } else {
+                self.file(&below, &path)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +118,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (init, archive) = (dir.path().join("program"), dir.path().join("archive"));
         std::fs::write(&init, b"\x7fELF program").unwrap();
-        let more = [("lib/libc.so", init.clone())];
+        let tree = dir.path().join("tree");
+        std::fs::create_dir_all(tree.join("a folder")).unwrap();
+        std::fs::write(tree.join("a folder/a file"), b"words").unwrap();
+        std::os::unix::fs::symlink("/etc", tree.join("link")).unwrap();
+        let more = [("lib/libc.so", init.clone()), ("some/tree", tree)];
         write(&init, &more, &archive).unwrap();
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(std::fs::File::open(&archive).unwrap())
@@ -98,7 +155,12 @@ mod tests {
                 ("dev/console".into(), 0o020_600, 5, 1, 0),
                 ("init".into(), 0o100_755, 0, 0, 12),
                 ("lib".into(), 0o040_755, 0, 0, 0),
-                ("lib/libc.so".into(), 0o100_755, 0, 0, 12)
+                ("lib/libc.so".into(), 0o100_755, 0, 0, 12),
+                ("some".into(), 0o040_755, 0, 0, 0),
+                ("some/tree".into(), 0o040_755, 0, 0, 0),
+                ("some/tree/a folder".into(), 0o040_755, 0, 0, 0),
+                ("some/tree/a folder/a file".into(), 0o100_755, 0, 0, 5),
+                ("some/tree/link".into(), 0o120_755, 0, 0, 4)
             ]
         );
     }

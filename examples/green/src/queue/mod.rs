@@ -3,7 +3,7 @@
 mod mpmc;
 mod mutex;
 mod percpu;
-mod ring;
+pub(crate) mod ring;
 
 pub use mpmc::MpmcQueue;
 pub use mutex::MutexQueue;

@@ -15,7 +15,7 @@ use core::ptr;
 
 use rseq_rt::Area;
 use rseq_rt::percpu::{CpuId, Current};
-use rseq_rt::structures::{FreeList, ListSlot};
+use rseq_rt::structures::{Fence, FreeList, ListSlot};
 
 use super::RunQueue;
 use super::ring::{CPUS, No, Rings};
@@ -120,7 +120,7 @@ impl RunQueue for PercpuQueue {
 
     fn new(_: usize) -> Self {
         Self {
-            rings: Rings::leak(),
+            rings: Rings::leak(Fence::register()),
             fresh: list(),
             turned: list(),
         }

@@ -10,8 +10,9 @@ use core::mem::offset_of;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
-use rseq_rt::structures::Fence;
+use rseq_rt::Linux;
+use rseq_rt::percpu::{CpuId, Miss, Slots};
+use rseq_rt::structures::{Fence, Local, Membarrier};
 
 /// CPUs with a ring.
 pub const CPUS: usize = 64;
@@ -82,15 +83,15 @@ pub enum No {
     Ring,
 }
 
-/// The rings.
-pub struct Rings {
+/// The rings. Fence and sections are the real ones but in a test: there sections stop, and a fence lies.
+pub struct Rings<K: Membarrier = Linux> {
     slots: Slots<'static, CpuId, Slot>,
-    fence: Fence,
+    fence: Fence<K>,
 }
 
-impl Rings {
+impl<K: Membarrier> Rings<K> {
     /// Empty ones, for the life of the process; `None` if the storage is refused.
-    pub fn leak() -> Option<Self> {
+    pub fn leak(fence: Fence<K>) -> Option<Self> {
         let slots: Box<[Slot]> = (0..CPUS)
             .map(|_| Slot {
                 ends: AtomicUsize::new(0),
@@ -101,7 +102,7 @@ impl Rings {
             .collect();
         Some(Self {
             slots: Slots::new(Box::leak(slots)).ok()?,
-            fence: Fence::register(),
+            fence,
         })
     }
 
@@ -110,7 +111,7 @@ impl Rings {
     /// # Errors
     /// [`No`].
     #[inline(always)]
-    pub fn push(&self, here: Current<'_>, value: usize) -> Result<(), No> {
+    pub fn push(&self, here: impl Local<CpuId>, value: usize) -> Result<(), No> {
         for _ in 0..LOOKS {
             let ends = self.look(here)?;
             if ends.count() == PLACES {
@@ -118,19 +119,11 @@ impl Rings {
             }
             let at = place(ends.nth(ends.count()));
             let new = ends.0 + ONE;
-            // Relaxed: the next one to pop here comes after the kernel's own barriers, a thief after its fence.
+            // By CPU the commit is relaxed: the next one to pop here comes after the kernel's own barriers, a thief after its fence.
             // SAFETY: compare_store_and_store (1) offsets in a slot, stored to else by `steal` alone, which closes it; (2)
             // `Ends`, and a value that nobody follows by it; (3) a place beyond the count means nothing.
             let pushed = unsafe {
-                here.compare_store_and_store(
-                    self.slots,
-                    ENDS,
-                    ends.0,
-                    at,
-                    value,
-                    new,
-                    Commit::Relaxed,
-                )
+                here.compare_store_and_store(self.slots, (ENDS, ends.0), (at, value), new)
             };
             match pushed {
                 Ok(()) => return Ok(()),
@@ -146,9 +139,10 @@ impl Rings {
     /// # Errors
     /// [`No`].
     #[inline(always)]
-    pub fn pop(&self, here: Current<'_>) -> Result<usize, No> {
+    pub fn pop(&self, here: impl Local<CpuId>) -> Result<usize, No> {
         for _ in 0..LOOKS {
-            let slot = self.slots.get(here.id()).ok_or(No::Ring)?;
+            let slot = here.index().and_then(|cpu| self.slots.get(cpu));
+            let slot = slot.ok_or(No::Ring)?;
             let ends = Ends(slot.ends.load(Relaxed));
             if ends.is_closed() {
                 break;
@@ -160,17 +154,8 @@ impl Rings {
             let value = slot.places.get(first).map_or(0, |at| at.load(Relaxed));
             let (at, new) = (place(first), ends.without(1).0);
             // SAFETY: compare_two_and_store (1) as above; (2) `Ends`.
-            let popped = unsafe {
-                here.compare_two_and_store(
-                    self.slots,
-                    ENDS,
-                    ends.0,
-                    at,
-                    value,
-                    new,
-                    Commit::Relaxed,
-                )
-            };
+            let popped =
+                unsafe { here.compare_two_and_store(self.slots, (ENDS, ends.0), (at, value), new) };
             match popped {
                 Ok(()) => return Ok(value),
                 Err(Miss::Differs) => {}
@@ -181,8 +166,9 @@ impl Rings {
     }
 
     #[inline]
-    fn look(&self, here: Current<'_>) -> Result<Ends, No> {
-        let slot = self.slots.get(here.id()).ok_or(No::Ring)?;
+    fn look(&self, here: impl Local<CpuId>) -> Result<Ends, No> {
+        let slot = here.index().and_then(|cpu| self.slots.get(cpu));
+        let slot = slot.ok_or(No::Ring)?;
         let ends = Ends(slot.ends.load(Relaxed));
         if ends.is_closed() {
             Err(No::Ring)

@@ -133,6 +133,7 @@ impl<Q: RunQueue> Runtime<Q> {
 
     /// Sleeps until there is work, or something else to do.
     fn rest(&self, slot: &Slot) {
+        slot.count(Count::Rests);
         let Some(epoch) = self.idle.announce() else {
             return;
         };

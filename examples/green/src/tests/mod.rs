@@ -1,8 +1,10 @@
 //! The tests of the runtime, for the guests' harness: natively, under qemu-user and as PID 1.
 
+pub mod idle;
 pub mod life;
 pub mod migrate;
 pub mod queues;
+pub mod steals;
 
 use guests::errno::Errno;
 use guests::harness::{Ctx, Failed, failed};

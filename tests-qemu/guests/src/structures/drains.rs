@@ -59,7 +59,7 @@ const COPY: u32 = 4;
 
 /// A kernel whose fence only says that it was there.
 #[derive(Clone, Copy)]
-struct Lies;
+pub struct Lies;
 
 // SAFETY: Membarrier (1) not at all. This is the variant that must be seen.
 unsafe impl Membarrier for Lies {

@@ -95,8 +95,8 @@ fn wanted_places(lab: &Lab, selection: &Selection) -> Vec<Place> {
 /// The tests at a place.
 fn tests(lab: &Lab, place: &Place) -> Result<Vec<String>, Trouble> {
     let mut tests = names(lab, place.arch)?;
+    tests.extend(green_words::tests(place).iter().map(ToString::to_string));
     if !place.boots() {
-        tests.extend(green_words::TESTS.map(str::to_owned));
         tests.push(BENCH.to_owned());
     }
     if place.machine == Machine::Native {
@@ -121,10 +121,15 @@ pub fn program(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
     built.clone().map(|folder| folder.join(NAME))
 }
 
-/// Runs it at `place`.
-pub(crate) fn start(lab: &Lab, place: &Place, arguments: &[&str]) -> Result<Run, Trouble> {
+/// Runs it at `place`, with `more` beside it where it boots.
+pub(crate) fn start(
+    lab: &Lab,
+    place: &Place,
+    more: &[(&str, PathBuf)],
+    arguments: &[&str],
+) -> Result<Run, Trouble> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    lab.run_program(place, &program(lab, place.arch)?, &[], &arguments)
+    lab.run_program(place, &program(lab, place.arch)?, more, &arguments)
 }
 
 /// The names of its own tests.
@@ -136,7 +141,7 @@ fn names(lab: &Lab, arch: Arch) -> Result<Vec<String>, Trouble> {
         } else {
             Machine::User
         };
-        let run = start(lab, &Place { arch, machine }, &["test", "--list"])?;
+        let run = start(lab, &Place { arch, machine }, &[], &["test", "--list"])?;
         let names = protocol::names(&run.finished.output);
         if names.is_empty() {
             let why = format!("`green test --list` names no test: {}", run.finished.end);
@@ -153,11 +158,9 @@ fn run(lab: &Lab, place: &Place, only: &[String]) -> Vec<Outcome> {
         ..Selection::default()
     };
     let mut outcomes = own_tests(lab, place, &selection);
-    if !place.boots() {
-        outcomes.extend(green_words::run(lab, place, &selection));
-        if selection.wants(NAME, BENCH) {
-            outcomes.push(bench_lines(lab, place));
-        }
+    outcomes.extend(green_words::run(lab, place, &selection));
+    if !place.boots() && selection.wants(NAME, BENCH) {
+        outcomes.push(bench_lines(lab, place));
     }
     if place.machine == Machine::Native && selection.wants(NAME, FORM) {
         let verdict = form(lab).unwrap_or_else(|why| why.verdict(true));
@@ -177,7 +180,7 @@ fn own_tests(lab: &Lab, place: &Place, selection: &Selection) -> Vec<Outcome> {
     if !names.iter().any(|name| selection.wants(NAME, name)) {
         return Vec::new();
     }
-    let run = match start(lab, place, &["test", "--scale", place.scale()]) {
+    let run = match start(lab, place, &[], &["test", "--scale", place.scale()]) {
         Ok(run) => run,
         Err(why) => return vec![failed(why)],
     };
@@ -216,7 +219,7 @@ fn form(lab: &Lab) -> Result<Verdict, Trouble> {
 fn bench_lines(lab: &Lab, place: &Place) -> Outcome {
     let cell = place.cell(None);
     let short = ["bench", "--switches", "20", "--repeats", "1"];
-    let run = match start(lab, place, &short) {
+    let run = match start(lab, place, &[], &short) {
         Ok(run) => run,
         Err(why) => return Outcome::new(&cell, NAME, BENCH, why.verdict(place.required())),
     };

@@ -8,16 +8,32 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Selection, green};
 use crate::install::Need;
-use crate::lab::Lab;
+use crate::lab::{Lab, Run};
 use crate::outcome::{Outcome, Trouble, Verdict};
 use crate::place::Place;
 use crate::process::{self, command};
 
-/// The names of the tests: a tree that is made for it, and the project's own sources.
-pub const TESTS: [&str; 2] = ["words_of_a_made_tree", "words_of_the_sources"];
+const MADE: &str = "words_of_a_made_tree";
+const OF_SOURCES: &str = "words_of_the_sources";
+const AS_PID_1: &str = "words_as_pid_1";
 
-/// The folders of the project's own sources.
-const SOURCES: [&str; 4] = ["src", "arch", "tests-qemu", "examples"];
+/// The names of the tests: a tree that is made for it, and the project's own sources. Where it boots, one machine
+/// counts both.
+pub fn tests(place: &Place) -> &'static [&'static str] {
+    if place.boots() {
+        &[AS_PID_1]
+    } else {
+        &[MADE, OF_SOURCES]
+    }
+}
+
+/// The folders of the project's own sources, and where they are in the initramfs.
+const SOURCES: [(&str, &str); 4] = [
+    ("tree/src", "src"),
+    ("tree/arch", "arch"),
+    ("tree/tests-qemu", "tests-qemu"),
+    ("tree/examples", "examples"),
+];
 
 const QUEUES: [&str; 3] = ["percpu", "mpmc", "mutex"];
 
@@ -33,7 +49,7 @@ pub fn needs() -> Vec<Need> {
 /// Runs the selected tests at `place`.
 pub fn run(lab: &Lab, place: &Place, selection: &Selection) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    for test in TESTS {
+    for &test in tests(place) {
         if !selection.wants(green::NAME, test) {
             continue;
         }
@@ -44,7 +60,8 @@ pub fn run(lab: &Lab, place: &Place, selection: &Selection) -> Vec<Outcome> {
                 Err(why) => Verdict::Missing(format!("{why:#}")),
             },
         };
-        outcomes.push(Outcome::new(&place.cell(None), green::NAME, test, verdict));
+        let cell = place.cell(lab.known_version(place).as_deref());
+        outcomes.push(Outcome::new(&cell, green::NAME, test, verdict));
     }
     outcomes
 }
@@ -62,47 +79,106 @@ impl std::fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 fn one(lab: &Lab, place: &Place, test: &str) -> Result<Verdict> {
-    let made;
-    let trees: Vec<PathBuf> = if test == TESTS[0] {
-        made = tempfile::tempdir()?;
+    let made = tempfile::tempdir()?;
+    let mut trees: Vec<(&str, PathBuf)> = Vec::new();
+    if test != OF_SOURCES {
         make_tree(made.path())?;
-        vec![made.path().to_owned()]
-    } else {
-        SOURCES.iter().map(|folder| lab.root.join(folder)).collect()
-    };
-    let (mut words, mut files, mut steals) = (0, 0, 0);
-    for tree in &trees {
-        let expected = by_tools(tree)?;
-        let path = tree.to_str().context("a path that is text")?;
-        for queue in QUEUES {
-            let arguments = ["wc", path, "--queue", queue];
-            let run = green::start(lab, place, &arguments).map_err(Missing)?;
-            let output = &run.finished.output;
-            if !run.finished.ok() {
-                let why = format!(
-                    "{queue}: {}: {}",
-                    run.finished.end,
-                    process::tail(output, 3)
-                );
-                return Ok(Verdict::Failed(why));
-            }
-            let number = |key: &str| number_after(output, key);
-            let counted = (number("words"), number("files"));
-            if counted != (Some(expected.0), Some(expected.1)) {
-                let why = format!("{queue}: {counted:?} where find and wc say {expected:?}");
-                return Ok(Verdict::Failed(why));
-            }
-            steals += number("steals").unwrap_or_default();
-        }
-        words += expected.0;
-        files += expected.1;
+        trees.push(("tree/made", made.path().to_owned()));
     }
+    if test != MADE {
+        trees.extend(SOURCES.map(|(name, folder)| (name, lab.root.join(folder))));
+    }
+    let expected = trees.iter().map(|(_, tree)| by_tools(tree));
+    let expected = expected.collect::<Result<Vec<Counts>>>()?;
+    let sum = sum_of(&expected);
+    let mut steals = 0;
+    let mut look = |run: &Run, queues: &[&str], expected: Counts| {
+        let counted = judge(run, place.boots(), queues, expected);
+        counted.map(|stolen| steals += stolen)
+    };
+    let start =
+        |more, arguments: &[&str]| green::start(lab, place, more, arguments).map_err(Missing);
+    if place.boots() {
+        // As PID 1, which has nothing but what is packed beside it; one boot for all queues and trees.
+        let run = start(&trees, &["wc", "/tree", "--queue", "all"])?;
+        let cell = place.cell(lab.known_version(place).as_deref());
+        lab.keep_console("green-words", &cell, &run.finished.output);
+        if let Err(why) = look(&run, &QUEUES, sum) {
+            return Ok(Verdict::Failed(why));
+        }
+    } else {
+        for ((_, tree), expected) in trees.iter().zip(expected) {
+            let path = tree.to_str().context("a path that is text")?;
+            for queue in QUEUES {
+                let run = start(&[], &["wc", path, "--queue", queue])?;
+                if let Err(why) = look(&run, &[queue], expected) {
+                    return Ok(Verdict::Failed(why));
+                }
+            }
+        }
+    }
+    let Counts { words, files } = sum;
     let detail = format!("{words} words in {files} files over each queue, {steals} steals");
     Ok(Verdict::Passed(detail))
 }
 
+/// What is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    words: u64,
+    files: u64,
+}
+
+fn sum_of(counts: &[Counts]) -> Counts {
+    counts.iter().fold(Counts::default(), |sum, each| Counts {
+        words: sum.words + each.words,
+        files: sum.files + each.files,
+    })
+}
+
+/// How often a run stole, if it counted `expected` over each of the queues and came to its end.
+///
+/// A machine has no exit code: that it powered itself off is that qemu has ended, without a panic of the kernel.
+fn judge(run: &Run, boots: bool, queues: &[&str], expected: Counts) -> Result<u64, String> {
+    let output = &run.finished.output;
+    let told = reports(output);
+    for (queue, counted, _) in &told {
+        if *counted != expected {
+            return Err(format!(
+                "{queue}: {counted:?} where find and wc say {expected:?}"
+            ));
+        }
+    }
+    let panicked = boots && output.contains("Kernel panic");
+    if !run.finished.ok() || panicked || !told.iter().map(|(queue, ..)| queue).eq(queues) {
+        let (end, tail) = (run.finished.end, process::tail(output, 3));
+        return Err(format!("{queues:?}: {end}: {tail}"));
+    }
+    Ok(told.iter().map(|(_, _, steals)| steals).sum())
+}
+
+/// Queue, counts and steals of each report without errors: two lines, between whatever firmware and kernel say.
+fn reports(output: &str) -> Vec<(&str, Counts, u64)> {
+    let mut counted = None;
+    let mut told = Vec::new();
+    for line in output.lines() {
+        let number = |key| number_after(line, key);
+        if let (Some(words), Some(files), Some(0)) =
+            (number("words"), number("files"), number("errors"))
+        {
+            counted = Some(Counts { words, files });
+        } else if let Some(queue) = word_after(line, "queue")
+            && let Some(steals) = number("steals")
+            && let Some(counted) = counted.take()
+        {
+            told.push((queue, counted, steals));
+        }
+    }
+    told
+}
+
 /// Words and files, as find and wc count them.
-fn by_tools(tree: &Path) -> Result<(u64, u64)> {
+fn by_tools(tree: &Path) -> Result<Counts> {
     // A locale in which all printable text makes words, ASCII or not.
     let script = r#"find "$1" -type f -print0 | LC_ALL=C.UTF-8 wc -w --files0-from=-"#;
     let mut count = command("sh");
@@ -115,13 +191,20 @@ fn by_tools(tree: &Path) -> Result<(u64, u64)> {
     let words = total
         .strip_suffix("total")
         .context("wc gives no total for less than two files")?;
-    Ok((words.trim().parse()?, lines.len() as u64 - 1))
+    Ok(Counts {
+        words: words.trim().parse()?,
+        files: lines.len() as u64 - 1,
+    })
+}
+
+fn word_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    // Not a word of its own: firmware leaves its last line open.
+    let (_, behind) = text.split_once(key)?;
+    behind.split_whitespace().next()
 }
 
 fn number_after(text: &str, key: &str) -> Option<u64> {
-    let mut words = text.split_whitespace();
-    words.find(|word| *word == key)?;
-    words.next()?.parse().ok()
+    word_after(text, key)?.parse().ok()
 }
 
 /// Everything that a word count can get wrong: each kind of space, words across the reader's chunks, no line feed at
@@ -171,10 +254,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_found_by_its_word() {
-        let text = "words 12 bytes 70 files 3 errors 0\nqueue mutex steals 5\n";
-        assert_eq!(number_after(text, "files"), Some(3));
-        assert_eq!(number_after(text, "steals"), Some(5));
-        assert_eq!(number_after(text, "folders"), None);
+    fn a_report_is_two_lines() {
+        let text = "[    0.1] files 9\r\nBooting from ROM..words 12 bytes 70 files 3 errors 0\r\n\
+                    queue mutex carriers 2 switches 8 steals 5\r\n\
+                    words 12 bytes 70 files 3 errors 1\nqueue mpmc carriers 2 switches 8 steals 0\n";
+        let counts = Counts {
+            words: 12,
+            files: 3,
+        };
+        assert_eq!(reports(text), [("mutex", counts, 5)]);
     }
 }

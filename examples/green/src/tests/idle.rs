@@ -1,0 +1,139 @@
+//! Who has nothing to do sleeps. No time is measured: the rounds without work are counted, over a time in which nothing
+//! happens and between two sleeps of a green thread.
+
+use alloc::sync::Arc;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
+
+use guests::harness::{Ctx, Failed, Test, Verdict};
+use guests::sys::time::{self, Span};
+use guests::{check, passed};
+use rseq_rt::Area;
+
+use super::{runtime, wait_until};
+use crate::green::Ready;
+use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use crate::runtime::Runtime;
+use crate::slots::Count;
+use crate::switch::sleep;
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("idle/carriers-sleep-percpu", carriers_sleep::<PercpuQueue>),
+    Test::new("idle/carriers-sleep-mpmc", carriers_sleep::<MpmcQueue>),
+    Test::new("idle/carriers-sleep-mutex", carriers_sleep::<MutexQueue>),
+    Test::new("idle/one-round-a-sleep", one_round_a_sleep),
+    Test::new("idle/spinning-is-seen", spinning_is_seen),
+];
+
+/// Longer than any test.
+const LONG: Span = Span::millis(3_600_000);
+
+/// Of one carrier after the only green thread has told that it will sleep: the round that it is in, one more for the
+/// wake of the spawn and one for that of the sleep, and one in which the kernel refuses its barrier. However slow
+/// the machine is, there is no other reason for a round.
+const ROUNDS: u64 = 4;
+
+/// Carriers, all of which have been without work, and a green thread that sleeps for long. Their rounds until then.
+fn with_a_sleeper<Q: RunQueue>(
+    ctx: &Ctx<'_>,
+    carriers: u32,
+) -> Result<(&'static Runtime<Q>, u64), Failed> {
+    let runtime = runtime::<Q>(ctx, 1, carriers)?;
+    let told = Arc::new(AtomicBool::new(false));
+    let tell = Arc::clone(&told);
+    let body = move || {
+        tell.store(true, Relaxed);
+        sleep(LONG);
+    };
+    // SAFETY: spawn (1) it keeps a flag across its switch.
+    let sleeper = unsafe { runtime.spawn(body) }?;
+    // It is not waited for: its stack stays.
+    let _ = sleeper;
+    wait_until(|| told.load(Relaxed))?;
+    let before = runtime.sum(Count::Rests);
+    // Each goes to rest at least once, so what is counted is alive.
+    wait_until(|| runtime.sum(Count::Rests) >= u64::from(carriers))?;
+    Ok((runtime, before))
+}
+
+fn carriers_sleep<Q: RunQueue>(ctx: &Ctx<'_>) -> Verdict {
+    let carriers = (ctx.facts.cpus * 2).min(8);
+    let (runtime, before) = with_a_sleeper::<Q>(ctx, carriers)?;
+    time::sleep(Span::millis(100))?;
+    let rounds = runtime.sum(Count::Rests) - before;
+    let most = ROUNDS * u64::from(carriers);
+    check!(
+        rounds <= most,
+        carriers,
+        " idle carriers made ",
+        rounds,
+        " rounds, and ",
+        most,
+        " have a reason"
+    );
+    runtime.stop();
+    passed!(rounds, " rounds of ", carriers, " carriers")
+}
+
+/// A carrier alone: it sleeps until the time that its green thread waits for, not less and not in pieces. Besides, it
+/// rests before and after, when the spawn wakes it, and when the kernel refuses its barrier.
+fn one_round_a_sleep(ctx: &Ctx<'_>) -> Verdict {
+    const SLEEPS: u64 = 20;
+    let runtime = runtime::<PercpuQueue>(ctx, 1, 1)?;
+    let body = move || {
+        for turn in 0..SLEEPS {
+            // Not in whole milliseconds, nor in whole microseconds.
+            sleep(Span(1_000_001 + turn * 333_333));
+        }
+    };
+    // SAFETY: spawn (1) it keeps a count across its switches.
+    unsafe { runtime.spawn(body) }?.join();
+    runtime.stop();
+    let rounds = runtime.sum(Count::Rests);
+    let most = SLEEPS + ROUNDS;
+    check!(
+        rounds <= most,
+        rounds,
+        " rounds without work for ",
+        SLEEPS,
+        " sleeps"
+    );
+    passed!(rounds, " rounds for ", SLEEPS, " sleeps")
+}
+
+/// Broken: it never looks empty, so that whoever finds nothing looks again at once.
+struct NeverEmpty(MutexQueue);
+
+impl RunQueue for NeverEmpty {
+    const NAME: &'static str = "never-empty";
+
+    fn new(capacity: usize) -> Self {
+        Self(MutexQueue::new(capacity))
+    }
+
+    unsafe fn push(&self, area: &Area, green: Ready) {
+        // SAFETY: push (1) is (1).
+        unsafe { self.0.push(area, green) }
+    }
+
+    unsafe fn pop(&self, area: &Area) -> Option<Ready> {
+        // SAFETY: pop (1) is (1).
+        unsafe { self.0.pop(area) }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Carriers that spin are over the bound sooner or later. The harness's limit of time is the only one.
+fn spinning_is_seen(ctx: &Ctx<'_>) -> Verdict {
+    const CARRIERS: u32 = 2;
+    let (runtime, before) = with_a_sleeper::<NeverEmpty>(ctx, CARRIERS)?;
+    let rounds = || runtime.sum(Count::Rests) - before;
+    wait_until(|| rounds() > ROUNDS * u64::from(CARRIERS))?;
+    let seen = rounds();
+    runtime.stop();
+    passed!("seen: ", seen, " rounds")
+}

@@ -1,0 +1,221 @@
+//! A thief beside a carrier that stands at each step of a push or a pop, with the fence and without it.
+//!
+//! The victim stands in a section on one CPU, the main thread steals from that CPU's ring on another one, and then lets
+//! the section go on. With the fence it was aborted, and looks again. The broken variant's fence says that it was
+//! there, and was not: the section commits over what the thief has left, and a green thread is in two hands.
+
+use alloc::boxed::Box;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use guests::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
+use guests::structures::drains::Lies;
+use guests::structures::slow::{Slow, Stop};
+use guests::sys::sched::{self, CpuSet};
+use guests::{check, passed, skip, text};
+use rseq_rt::Thread;
+use rseq_rt::percpu::{CpuId, Sections};
+use rseq_rt::structures::{Fence, Membarrier};
+
+use crate::carrier::{self, Carrier, Exit, RSEQ, Schedule};
+use crate::green;
+use crate::queue::ring::{CPUS, Rings};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("steals/at-each-step-of-a-push", at_each_step::<PUSH>).needs(NEEDS),
+    Test::new("steals/at-each-step-of-a-pop", at_each_step::<POP>).needs(NEEDS),
+    Test::new("steals/without-the-fence-push", without::<PUSH>).needs(NEEDS),
+    Test::new("steals/without-the-fence-pop", without::<POP>).needs(NEEDS),
+];
+
+const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(2);
+/// More than either section has.
+const STEPS: u32 = 14;
+const PUSH: u32 = 0;
+const POP: u32 = 1;
+/// No round any more.
+const OVER: u32 = u32::MAX;
+
+/// What the victim and the thief share.
+struct Subject<K: Membarrier, const OP: u32> {
+    rings: Rings<K>,
+    /// Two green threads, as a ring holds them. They are counted and never run: one in two hands would end the program.
+    greens: [usize; 2],
+    /// Of each, how often somebody got it.
+    taken: [AtomicU32; 2],
+    stop: Stop,
+    cpu: u32,
+    /// The round that the victim may begin, and the one that it has ended.
+    begun: AtomicU32,
+    ended: AtomicU32,
+}
+
+impl<K: Membarrier, const OP: u32> Subject<K, OP> {
+    fn got(&self, green: usize) {
+        for (mine, taken) in self.greens.iter().zip(&self.taken) {
+            taken.fetch_add(u32::from(*mine == green), Relaxed);
+        }
+    }
+
+    fn steal(&self) {
+        self.rings.steal(self.cpu as usize, |green| self.got(green));
+    }
+
+    /// Empties the ring while the victim is in no section. Was each green thread that was queued in one hand?
+    fn is_right(&self) -> bool {
+        while !self.rings.looks_empty(self.cpu as usize) {
+            self.steal();
+        }
+        let queued = if OP == PUSH { [1, 1] } else { [1, 0] };
+        let taken = self.taken.each_ref().map(|taken| taken.swap(0, Relaxed));
+        taken == queued
+    }
+}
+
+/// Both have to be there at the same time, or the section is aborted by a preemption: so not at once by yielding.
+fn until(there: impl Fn() -> bool) {
+    loop {
+        for _ in 0..10_000 {
+            if there() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        sched::relax();
+    }
+}
+
+impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
+    /// The victim's rounds.
+    fn run(&self, _: &Carrier, thread: &Thread<'_>) {
+        let _ = sched::allow(0, &CpuSet::one(self.cpu));
+        // SAFETY: Thread::current (1): nothing is lent, and this carrier runs no green thread.
+        let Some(current) = (unsafe { thread.current::<CpuId>() }) else {
+            return;
+        };
+        let stopping = Slow {
+            current,
+            stop: &self.stop,
+        };
+        // As in the run queue: what the ring does not take stays in hand.
+        let push_or_keep = |pushed: bool, green| {
+            if !pushed {
+                self.got(green);
+            }
+        };
+        let [first, second] = self.greens;
+        let mut round = 0;
+        loop {
+            until(|| self.begun.load(Acquire) != round);
+            round = self.begun.load(Relaxed);
+            if round == OVER {
+                return;
+            }
+            push_or_keep(self.rings.push(current, first).is_ok(), first);
+            if OP == PUSH {
+                push_or_keep(self.rings.push(stopping, second).is_ok(), second);
+            } else if let Ok(green) = self.rings.pop(stopping) {
+                self.got(green);
+            }
+            self.ended.store(round, Release);
+        }
+    }
+
+    fn left(&self) {}
+}
+
+/// Runs so many rounds at each step, or until one is wrong. How many were wrong, and how many sections were aborted.
+fn rounds<K, const OP: u32>(
+    count: u32,
+    fence: Fence<K>,
+    until_wrong: bool,
+) -> Result<(u32, usize), Failed>
+where
+    K: Membarrier + Send + Sync + 'static,
+{
+    let mut cpus = sched::allowed()?.iter();
+    let (here, there) = (cpus.next().unwrap_or(0), cpus.next().unwrap_or(0));
+    check!((there as usize) < CPUS, "no ring for CPU ", there);
+    let green = || {
+        // SAFETY: make (1) it switches nowhere.
+        let made = unsafe { green::make(|| ()) };
+        made.map(|(green, _)| green.into_raw().expose_provenance())
+    };
+    let rings = Rings::leak(fence).ok_or_else(|| failed(text!("no rings")))?;
+    let subject: &'static Subject<K, OP> = Box::leak(Box::new(Subject {
+        rings,
+        greens: [green()?, green()?],
+        taken: [const { AtomicU32::new(0) }; 2],
+        stop: Stop::new(),
+        cpu: there,
+        begun: AtomicU32::new(0),
+        ended: AtomicU32::new(0),
+    }));
+    sched::allow(0, &CpuSet::one(here))?;
+    let victim = carrier::start(subject, Exit::Joinable)?;
+    let (mut round, mut wrong) = (0, 0);
+    // The last step first: it is the one before the commit.
+    'steps: for step in (1..=STEPS).rev() {
+        let mut left = count;
+        for _ in 0..50 * count {
+            if left == 0 {
+                break;
+            }
+            round += 1;
+            let before = subject.stop.aborted.load(Relaxed);
+            subject.stop.arm(step);
+            subject.begun.store(round, Release);
+            // There, or through: neither section has so many steps.
+            until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
+            subject.steal();
+            subject.stop.release();
+            until(|| subject.ended.load(Acquire) == round);
+            // Without the fence, a section that a preemption has aborted shows nothing.
+            if !until_wrong || subject.stop.aborted.load(Relaxed) == before {
+                left -= 1;
+            }
+            if !subject.is_right() {
+                wrong += 1;
+                if until_wrong {
+                    break 'steps;
+                }
+            }
+        }
+    }
+    subject.begun.store(OVER, Release);
+    if let Some(victim) = victim {
+        check!(victim.join().is_ok(), "join");
+    }
+    Ok((wrong, subject.stop.aborted.load(Relaxed)))
+}
+
+/// Makes the main thread a carrier; may sections run?
+fn begin(ctx: &Ctx<'_>) -> Result<bool, Failed> {
+    // SAFETY: adopt_main (1) each test has a process of its own, and this is its main thread.
+    let adopted = unsafe { carrier::adopt_main(ctx.env) };
+    check!(adopted.is_ok(), "the create hook of the main thread");
+    Ok(RSEQ.sections() == Sections::Allowed)
+}
+
+fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
+    if !begin(ctx)? {
+        return skip!("this kernel is known to abort no sections");
+    }
+    let count = ctx.scale(6, 3, 0) as u32;
+    let (wrong, aborted) = rounds::<_, OP>(count, Fence::register(), false)?;
+    check!(wrong == 0, wrong, " rounds lost or doubled a green thread");
+    check!(aborted > 0, "no section was aborted");
+    passed!(aborted, " sections aborted")
+}
+
+/// Broken: the thief is done while the victim stands in its section.
+fn without<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
+    if !begin(ctx)? {
+        return skip!("this kernel is known to abort no sections");
+    }
+    let count = ctx.scale(8, 4, 0) as u32;
+    let (wrong, _) = rounds::<_, OP>(count, Fence::register_on(Lies), true)?;
+    check!(wrong > 0, "no green thread was in two hands, or in none");
+    passed!("seen")
+}
