@@ -35,6 +35,21 @@ pub const GROUPS: [&str; 8] = [
     "size",
 ];
 
+/// The operations, as the programs name their rows.
+pub const OPERATIONS: [&str; 8] = [
+    "add",
+    "add_through",
+    "compare_and_store",
+    "compare_two_and_store",
+    "compare_store_and_store",
+    "compare_link_and_store",
+    "pop",
+    "compare_copy_and_store, 64 bytes",
+];
+
+/// Between the name of a row and the number of threads that were at it.
+pub const THREADS: &str = ", threads: ";
+
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
