@@ -12,6 +12,7 @@ mod report;
 mod rounds;
 mod size;
 mod stats;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -116,7 +117,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let lab = Lab::new(!args.no_install, 600)?;
     let plan = Plan::from(args)?;
     let report = measure(&lab, &plan)?;
-    print!("{}", report.tables());
+    print!("{}", tables::all(&report));
     let plots = lab.root.join(&args.plots);
     let drawn = plot::draw(&report, &plots)?;
     println!("{} plots in {}", drawn.len(), plots.display());
