@@ -7,16 +7,20 @@
 //! `BENCH_MS` is how long one value is measured, in milliseconds. The lines are those that `cargo xtask bench --with`
 //! reads from any program; this one is started by it, once for every round.
 
+mod atomic;
 mod contended;
 mod cpu;
 mod facts;
 mod here;
 mod hooks;
 mod measure;
+mod operations;
 mod ops;
 mod plain;
+mod slot;
 mod structures;
 mod threads;
+mod together;
 mod vdso;
 
 use std::process::ExitCode;

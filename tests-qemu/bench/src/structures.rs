@@ -10,11 +10,11 @@ use rseq_rt::structures::{Buffer, BufferSlot, Counter, CounterSlot, FreeList, Li
 
 use crate::here;
 use crate::measure::{each, hidden, tell};
-use crate::plain;
+use crate::{atomic, plain, slot};
 
 /// Storage for each possible CPU.
 pub fn storage<T: Sync>(new: impl Fn() -> T) -> Slots<'static, CpuId, T> {
-    let slots = (0..plain::possible()).map(|_| new());
+    let slots = (0..slot::possible()).map(|_| new());
     let slots: &'static [T] = Box::leak(slots.collect::<Vec<_>>().into_boxed_slice());
     Slots::new(slots).expect("the slots of the structures are right by their types")
 }
@@ -58,7 +58,7 @@ fn counter() {
     let what = "the overflow part, which a thread without rseq uses: a locked add";
     tell(name, "overflow", value, what);
     let word = hidden(&*Box::leak(Box::new(AtomicUsize::new(0))));
-    let value = each(|| plain::atomic_add(word));
+    let value = each(|| atomic::add(word));
     tell(
         name,
         "atomic",
@@ -69,9 +69,12 @@ fn counter() {
 
 fn list() {
     let name = "FreeList push+pop";
-    let (head, plain) = (AtomicUsize::new(0), plain::Node::leaked());
+    let (head, own) = (AtomicUsize::new(0), slot::Node::leaked());
     let head = hidden(&head);
-    let value = each(|| plain::push_pop(head, hidden(plain)));
+    let value = each(|| {
+        plain::push(head, hidden(own));
+        plain::pop(head)
+    });
     tell(
         name,
         "plain",
@@ -90,9 +93,15 @@ fn list() {
     });
     let what = "rseq_rt::structures::FreeList, with a Current at hand";
     tell(name, "per-CPU", value, what);
-    let value = each(|| plain::atomic_push_pop(head, hidden(plain)));
-    let what = "two compare-and-exchanges, on a line that nobody else uses, without protection against ABA";
-    tell(name, "atomic", value, what);
+    let value = each(|| {
+        atomic::push(head, hidden(own));
+        atomic::pop(head)
+    });
+    let what = format!(
+        "for each of the two {}; on a line that nobody else uses",
+        atomic::TAGGED
+    );
+    tell(name, "atomic", value, &what);
     let mutex = Mutex::new(Vec::with_capacity(4));
     let value = each(|| {
         lock(&mutex).push(1usize);

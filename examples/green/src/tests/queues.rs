@@ -22,8 +22,7 @@ pub const TESTS: &[Test] = &[
     Test::new("queues/each-once-mutex", each_once::<MutexQueue>),
     Test::new("queues/more-than-a-ring-holds", more_than_a_ring),
     Test::new("queues/stolen", stolen).needs(Needs::RSEQ.cpus(2)),
-    Test::new("queues/left-behind", left_behind)
-        .needs(Needs::RSEQ.cpus(2)),
+    Test::new("queues/left-behind", left_behind).needs(Needs::RSEQ.cpus(2)),
 ];
 
 /// One green thread each: it must not run in two places, and has to be run to its end.

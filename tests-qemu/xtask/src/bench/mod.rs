@@ -12,6 +12,7 @@ mod report;
 mod rounds;
 mod size;
 mod stats;
+mod tables;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +35,21 @@ pub const GROUPS: [&str; 8] = [
     "green",
     "size",
 ];
+
+/// The operations, as the programs name their rows.
+pub const OPERATIONS: [&str; 8] = [
+    "add",
+    "add_through",
+    "compare_and_store",
+    "compare_two_and_store",
+    "compare_store_and_store",
+    "compare_link_and_store",
+    "pop",
+    "compare_copy_and_store, 64 bytes",
+];
+
+/// Between the name of a row and the number of threads that were at it.
+pub const THREADS: &str = ", threads: ";
 
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
@@ -101,7 +117,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode> {
     let lab = Lab::new(!args.no_install, 600)?;
     let plan = Plan::from(args)?;
     let report = measure(&lab, &plan)?;
-    print!("{}", report.tables());
+    print!("{}", tables::all(&report));
     let plots = lab.root.join(&args.plots);
     let drawn = plot::draw(&report, &plots)?;
     println!("{} plots in {}", drawn.len(), plots.display());

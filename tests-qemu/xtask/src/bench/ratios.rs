@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::rounds::Samples;
 use super::stats::Summary;
+use super::{OPERATIONS, THREADS};
 
 /// How many times one variant of a row takes the time of another one. `{cpus}` in a name is the greatest measured number
 /// of threads that has a CPU for each.
@@ -36,6 +37,18 @@ const CPU: &str = "CPU number";
 const ALL: &str = "add, threads: {cpus}";
 const POOL: &str = "pool pop+push, threads: {cpus}";
 const GREEN: &str = "switch, carriers: {cpus}";
+
+/// In every operation's own rows, and in those of it with `{cpus}` threads.
+const OF_OPERATIONS: [(bool, &str, &str); 8] = [
+    (false, "per-CPU", "plain"),
+    (false, "per-CPU, release", "per-CPU"),
+    (false, "per-CPU, mm_cid", "per-CPU"),
+    (false, "atomic", "per-CPU"),
+    (false, "per-CPU atomic, getcpu", "per-CPU"),
+    (true, "per-CPU", "plain"),
+    (true, "shared atomic", "per-CPU"),
+    (true, "per-CPU atomic, getcpu", "per-CPU"),
+];
 
 const RATIOS: [Wanted; 27] = [
     wanted("cpu", CPU, "vDSO", "load", "at least 10"),
@@ -105,9 +118,33 @@ pub struct Ratio {
     pub summary: Summary,
 }
 
+/// One of those that are taken of every operation.
+#[derive(Clone, Debug, Serialize)]
+pub struct OfOperation {
+    /// The operation.
+    pub operation: &'static str,
+    /// How many threads were at it, if it is a row of several.
+    pub threads: Option<usize>,
+    /// The variant whose time is divided.
+    pub of: &'static str,
+    /// The variant that it is divided by.
+    pub over: &'static str,
+    /// Over the rounds.
+    #[serde(flatten)]
+    pub summary: Summary,
+}
+
+impl OfOperation {
+    /// In how many threads.
+    pub fn how(&self) -> String {
+        self.threads
+            .map_or_else(|| "alone".to_owned(), |n| format!("threads: {n}"))
+    }
+}
+
 /// Those that the rows allow.
 pub fn all(rows: &[Samples], cpus: usize) -> Vec<Ratio> {
-    let threads = [8, 4, 2, 1].into_iter().find(|&n| n <= cpus).unwrap_or(1);
+    let threads = a_cpu_for_each(cpus);
     let one = |wanted: &Wanted| {
         let find = |variant| find(rows, (wanted.group, wanted.name, variant), threads);
         let (of, over) = (find(wanted.of)?, find(wanted.over)?);
@@ -119,6 +156,40 @@ pub fn all(rows: &[Samples], cpus: usize) -> Vec<Ratio> {
         })
     };
     RATIOS.iter().filter_map(one).collect()
+}
+
+/// Those of the operations.
+pub fn of_operations(rows: &[Samples], cpus: usize) -> Vec<OfOperation> {
+    let most = a_cpu_for_each(cpus);
+    let one = |operation: &'static str,
+               (together, of, over): (bool, &'static str, &'static str)| {
+        let (group, name, threads) = if together {
+            (
+                "contended",
+                format!("{operation}{THREADS}{{cpus}}"),
+                Some(most),
+            )
+        } else {
+            ("ops", operation.to_owned(), None)
+        };
+        let find = |variant| find(rows, (group, &name, variant), most);
+        Some(OfOperation {
+            operation,
+            threads,
+            of,
+            over,
+            summary: within(find(of)?, find(over)?)?,
+        })
+    };
+    let both = OPERATIONS
+        .iter()
+        .flat_map(|name| OF_OPERATIONS.map(|kind| (*name, kind)));
+    both.filter_map(|(name, kind)| one(name, kind)).collect()
+}
+
+/// The greatest measured number of threads that has a CPU for each.
+fn a_cpu_for_each(cpus: usize) -> usize {
+    [8, 4, 2, 1].into_iter().find(|&n| n <= cpus).unwrap_or(1)
 }
 
 fn find<'a>(

@@ -1,19 +1,17 @@
-//! What was measured, as a document and as tables.
+//! What was measured, as a document.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::machine::Machine;
 use super::programs::Skipped;
-use super::ratios::{self, Ratio};
+use super::ratios::{self, OfOperation, Ratio};
 use super::rounds::Samples;
 use super::size::Sizes;
 use super::stats::Summary;
-use super::{GROUPS, Plan};
+use super::{Plan, THREADS};
 
 /// What a group's rows are compared with, where there is no plain one.
 const BASES: [(&str, &str); 3] = [
@@ -37,6 +35,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The ratios that matter.
     pub ratios: Vec<Ratio>,
+    /// The same ones of every operation.
+    pub operation_ratios: Vec<OfOperation>,
     /// Bytes of text.
     pub sizes: Vec<Sizes>,
     /// What was not measured.
@@ -64,6 +64,14 @@ pub struct Row {
     pub samples: Vec<Option<f64>>,
 }
 
+impl Row {
+    /// The name without the number of threads, and that number.
+    pub fn threads(&self) -> Option<(&str, u32)> {
+        let (name, threads) = self.name.rsplit_once(THREADS)?;
+        Some((name, threads.parse().ok()?))
+    }
+}
+
 /// A comparison with a base.
 #[derive(Clone, Debug, Serialize)]
 pub struct Against {
@@ -84,6 +92,7 @@ impl Report {
         skipped: Vec<Skipped>,
     ) -> Report {
         let ratios = ratios::all(&samples, machine.cpus);
+        let operation_ratios = ratios::of_operations(&samples, machine.cpus);
         let row = |one: &Samples| {
             let against = base(&samples, one).and_then(|base| {
                 let ratio = ratios::within(one, base)?;
@@ -108,6 +117,7 @@ impl Report {
             milliseconds: plan.milliseconds,
             rows: samples.iter().filter_map(row).collect(),
             ratios,
+            operation_ratios,
             sizes,
             skipped,
         }
@@ -120,47 +130,6 @@ impl Report {
         }
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
-    }
-
-    /// All tables.
-    pub fn tables(&self) -> String {
-        let mut text = format!("{}\n", self.machine.line());
-        let _ = writeln!(
-            text,
-            "{} rounds after {} of warm-up; the middle of them, and the two quarters; nothing is subtracted",
-            self.rounds, self.warm_up
-        );
-        for group in GROUPS {
-            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.group == group).collect();
-            if !rows.is_empty() {
-                let _ = writeln!(text, "\n{group}\n{}", group_table(&rows));
-            }
-        }
-        if !self.ratios.is_empty() {
-            let _ = writeln!(
-                text,
-                "\nratios, each within a round\n{}",
-                ratio_table(&self.ratios)
-            );
-        }
-        if !self.sizes.is_empty() {
-            let hooks = size_table(&self.sizes, |one| &one.bytes);
-            let operations = size_table(&self.sizes, |one| &one.operations);
-            let _ = writeln!(text, "\nbytes of text: the hooks\n{hooks}");
-            let _ = writeln!(
-                text,
-                "\nbytes of text: a function of one operation, and its abort handler\n{operations}"
-            );
-        }
-        for skipped in &self.skipped {
-            let Skipped {
-                group,
-                variant,
-                why,
-            } = skipped;
-            let _ = writeln!(text, "not measured: {group}, {variant}, because {why}");
-        }
-        text
     }
 }
 
@@ -180,72 +149,4 @@ fn base<'s>(samples: &'s [Samples], one: &Samples) -> Option<&'s Samples> {
         })
     };
     bases.iter().find_map(same)
-}
-
-fn table(header: &[&str], numbers: std::ops::Range<usize>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.iter().copied());
-    for column in numbers {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn group_table(rows: &[&Row]) -> Table {
-    let header = ["row", "variant", "ns", "spread", "times", "spread", "what"];
-    let mut table = table(&header, 2..6);
-    for row in rows {
-        let (value, spread) = row.value.show();
-        let value = if row.unit == "ns" {
-            value
-        } else {
-            format!("{value} {}", row.unit)
-        };
-        let (times, times_spread) = match &row.against {
-            Some(against) if against.base == row.variant => ("1".to_owned(), String::new()),
-            Some(against) => against.ratio.show(),
-            None => Default::default(),
-        };
-        table.add_row([
-            &row.name,
-            &row.variant,
-            &value,
-            &spread,
-            &times,
-            &times_spread,
-            &row.what,
-        ]);
-    }
-    table
-}
-
-fn ratio_table(ratios: &[Ratio]) -> Table {
-    let mut table = table(
-        &["time of", "over time of", "ratio", "spread", "wanted"],
-        2..4,
-    );
-    for ratio in ratios {
-        let (value, spread) = ratio.summary.show();
-        table.add_row([&ratio.of, &ratio.over, &value, &spread, ratio.aim]);
-    }
-    table
-}
-
-/// One row for each thing, one column for each CPU.
-fn size_table(sizes: &[Sizes], of: impl Fn(&Sizes) -> &[(String, u64)]) -> Table {
-    let arches = sizes.iter().map(|one| one.arch.name());
-    let header: Vec<&str> = std::iter::once("").chain(arches).collect();
-    let mut table = table(&header, 1..header.len());
-    for (name, _) in of(&sizes[0]) {
-        let bytes = |one: &Sizes| {
-            let found = of(one).iter().find(|(other, _)| other == name);
-            found.map_or_else(String::new, |(_, bytes)| bytes.to_string())
-        };
-        table.add_row(std::iter::once(name.clone()).chain(sizes.iter().map(bytes)));
-    }
-    table
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Family, Job, Selection};
 use crate::arch::Arch;
-use crate::bench::{self, Plan};
+use crate::bench::{self, OPERATIONS, Plan, THREADS};
 use crate::install::Need;
 use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome, Verdict};
@@ -17,7 +17,7 @@ pub struct Bench;
 const NAME: &str = "bench";
 const TEST: &str = "quick";
 
-/// What must have rows where threads may run sections: the group, a row, a variant.
+/// What must have rows where threads may run sections: the group, a row, a variant. [`OF_OPERATIONS`] are others.
 const ROWS: [(&str, &str, &str); 12] = [
     ("cpu", "CPU number", "load"),
     ("cpu", "CPU number", "current_cpu"),
@@ -27,10 +27,35 @@ const ROWS: [(&str, &str, &str); 12] = [
     ("hooks", "clone+exit", "release"),
     ("threads", "create+join", "std"),
     ("threads", "create+detach", "glibc, static"),
-    ("ops", "add", "per-CPU"),
     ("ops", "add", "external"),
     ("structures", "Counter::add", "per-CPU"),
-    ("contended", "aborts, threads: 2", "per-CPU"),
+    ("contended", "aborts, threads: 2", "pop"),
+    ("contended", "pool pop+push, threads: 8", "per-CPU"),
+];
+
+/// The group and the variants that each operation has, and with which numbers of threads.
+const OF_OPERATIONS: [(&str, &[&str], &[u32]); 2] = [
+    (
+        "ops",
+        &[
+            "plain",
+            "per-CPU",
+            "per-CPU, release",
+            "atomic",
+            "per-CPU atomic, getcpu",
+        ],
+        &[],
+    ),
+    (
+        "contended",
+        &[
+            "plain",
+            "per-CPU",
+            "shared atomic",
+            "per-CPU atomic, getcpu",
+        ],
+        &[1, 2, 4, 8],
+    ),
 ];
 
 impl Family for Bench {
@@ -117,6 +142,35 @@ fn quick(lab: &Lab) -> Result<Verdict, String> {
     )))
 }
 
+/// All that must have rows; with those by mm_cid where the kernel has it.
+fn expected(document: &Value) -> Vec<(&'static str, String, &'static str)> {
+    let mut all: Vec<_> = ROWS
+        .map(|(group, name, variant)| (group, name.to_owned(), variant))
+        .to_vec();
+    for name in OPERATIONS {
+        if document["machine"]["rseq"]["feature_size"].as_u64() >= Some(28) {
+            all.push(("ops", name.to_owned(), "per-CPU, mm_cid"));
+        }
+        for (group, variants, threads) in OF_OPERATIONS {
+            let mut names: Vec<String> = threads
+                .iter()
+                .map(|n| format!("{name}{THREADS}{n}"))
+                .collect();
+            if names.is_empty() {
+                names.push(name.to_owned());
+            }
+            for name in names {
+                all.extend(
+                    variants
+                        .iter()
+                        .map(|variant| (group, name.clone(), *variant)),
+                );
+            }
+        }
+    }
+    all
+}
+
 /// Each expected row is there, and each row has a positive or zero number for each round.
 fn whole(document: &Value, rounds: usize) -> Result<(), String> {
     if let Some(skipped) = document["skipped"]
@@ -126,10 +180,10 @@ fn whole(document: &Value, rounds: usize) -> Result<(), String> {
         return Err(format!("not measured: {skipped:?}"));
     }
     let rows = document["rows"].as_array().ok_or("no rows")?;
-    for (group, name, variant) in ROWS {
+    for (group, name, variant) in expected(document) {
         let found = rows
             .iter()
-            .any(|row| row["group"] == group && row["name"] == name && row["variant"] == variant);
+            .any(|row| row["group"] == group && row["name"] == *name && row["variant"] == variant);
         if !found {
             return Err(format!("no row {group}, {name}, {variant}"));
         }
@@ -171,9 +225,10 @@ mod tests {
 
     #[test]
     fn an_incomplete_document_is_refused() {
-        let row = |(group, name, variant): (&str, &str, &str)| serde_json::json!({"group": group, "name": name, "variant": variant, "what": "x", "samples": [1.0, 0.0]});
-        let machine = serde_json::json!({"cpu": "x", "kernel": "x", "mode": "x", "arch": "x"});
-        let rows = ROWS.map(row);
+        let row = |(group, name, variant): &(&str, String, &str)| serde_json::json!({"group": group, "name": name, "variant": variant, "what": "x", "samples": [1.0, 0.0]});
+        let machine = serde_json::json!({"cpu": "x", "kernel": "x", "mode": "x", "arch": "x", "rseq": {"feature_size": 28}});
+        let all = expected(&serde_json::json!({"machine": machine}));
+        let rows: Vec<Value> = all.iter().map(row).collect();
         let good =
             serde_json::json!({"machine": machine, "rows": rows, "ratios": [1], "skipped": []});
         assert_eq!(whole(&good, 2), Ok(()));

@@ -1,0 +1,178 @@
+//! One word, two, and one with something stored in between.
+
+use std::mem::offset_of;
+
+use rseq_rt::percpu::{Index, Miss};
+
+use super::{At, Operation, WORD};
+use crate::atomic::{self, LOCKED};
+use crate::measure::hidden;
+use crate::plain;
+use crate::slot::{LENGTH, Slot};
+
+const SECOND: usize = offset_of!(Slot, second);
+const BYTES: usize = offset_of!(Slot, bytes);
+
+/// `compare_and_store`
+#[derive(Default)]
+pub struct Compare;
+
+impl Operation for Compare {
+    const NAME: &'static str = "compare_and_store";
+    const ATOMIC: &'static str =
+        "one compare-and-exchange; it expects what it stores, and never fails";
+    type Answer = ();
+
+    #[inline(always)]
+    fn plain(&self, slot: &Slot) -> Option<()> {
+        plain::is(&slot.word, 0)?;
+        plain::store(&slot.word, 0);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn atomic(&self, slot: &Slot) -> Option<()> {
+        atomic::compare_and_store(&slot.word)
+    }
+
+    #[inline(always)]
+    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
+        // SAFETY: as At says.
+        unsafe {
+            at.current
+                .compare_and_store(at.slots, WORD, 0, 0, At::<I, RELEASE>::COMMIT)
+        }
+    }
+}
+
+/// `compare_two_and_store`
+#[derive(Default)]
+pub struct CompareTwo;
+
+impl Operation for CompareTwo {
+    const NAME: &'static str = "compare_two_and_store";
+    const ATOMIC: &'static str = LOCKED;
+    type Answer = ();
+
+    #[inline(always)]
+    fn plain(&self, slot: &Slot) -> Option<()> {
+        plain::is(&slot.word, 0)?;
+        plain::is(&slot.second, 0)?;
+        plain::store(&slot.word, 0);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn atomic(&self, slot: &Slot) -> Option<()> {
+        atomic::locked(&slot.lock, || self.plain(slot))
+    }
+
+    #[inline(always)]
+    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
+        // SAFETY: as At says.
+        unsafe {
+            at.current.compare_two_and_store(
+                at.slots,
+                WORD,
+                0,
+                SECOND,
+                0,
+                0,
+                At::<I, RELEASE>::COMMIT,
+            )
+        }
+    }
+}
+
+/// `compare_store_and_store`
+#[derive(Default)]
+pub struct CompareStore;
+
+impl Operation for CompareStore {
+    const NAME: &'static str = "compare_store_and_store";
+    const ATOMIC: &'static str = LOCKED;
+    type Answer = ();
+
+    #[inline(always)]
+    fn plain(&self, slot: &Slot) -> Option<()> {
+        plain::is(&slot.word, 0)?;
+        plain::store(&slot.second, 1);
+        plain::store(&slot.word, 0);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn atomic(&self, slot: &Slot) -> Option<()> {
+        atomic::locked(&slot.lock, || self.plain(slot))
+    }
+
+    #[inline(always)]
+    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
+        // SAFETY: as At says; (3) nobody relies on `second`.
+        unsafe {
+            at.current.compare_store_and_store(
+                at.slots,
+                WORD,
+                0,
+                SECOND,
+                1,
+                0,
+                At::<I, RELEASE>::COMMIT,
+            )
+        }
+    }
+}
+
+/// `compare_copy_and_store`
+pub struct CompareCopy {
+    source: Line,
+}
+
+/// What is copied. Across two lines it takes up to twice as long.
+#[repr(align(64))]
+struct Line([u8; LENGTH]);
+
+impl Default for CompareCopy {
+    fn default() -> Self {
+        Self {
+            source: Line([7; LENGTH]),
+        }
+    }
+}
+
+impl Operation for CompareCopy {
+    const NAME: &'static str = "compare_copy_and_store, 64 bytes";
+    const ATOMIC: &'static str = LOCKED;
+    type Answer = ();
+
+    #[inline(always)]
+    fn plain(&self, slot: &Slot) -> Option<()> {
+        plain::is(&slot.word, 0)?;
+        plain::copy(slot, hidden(&self.source.0));
+        plain::store(&slot.word, 0);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn atomic(&self, slot: &Slot) -> Option<()> {
+        atomic::locked(&slot.lock, || self.plain(slot))
+    }
+
+    #[inline(always)]
+    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
+        let from = hidden(&self.source.0).as_ptr();
+        // SAFETY: as At says; (3) LENGTH bytes of the slot; (4) and of the source, which is the thread's.
+        unsafe {
+            at.current.compare_copy_and_store(
+                at.slots,
+                WORD,
+                0,
+                BYTES,
+                from,
+                LENGTH,
+                0,
+                At::<I, RELEASE>::COMMIT,
+            )
+        }
+    }
+}

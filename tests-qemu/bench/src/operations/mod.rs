@@ -1,0 +1,88 @@
+//! The operations, each in all its forms: plain, in a section, atomic. What is measured is measured of each of them.
+//!
+//! The comparisons expect what they store, and a list that is popped is a ring of one node: so each turn finds what it
+//! expects, whichever thread's turn was before it.
+
+use std::mem::offset_of;
+
+use rseq_rt::percpu::{Commit, Current, Index, Miss, Slots};
+
+use crate::measure::Sink;
+use crate::slot::Slot;
+
+mod adds;
+mod compares;
+mod lists;
+
+const WORD: usize = offset_of!(Slot, word);
+
+/// One of them, with what a thread brings along. A slot is used by one form of one operation alone.
+pub trait Operation: Default + Send {
+    /// The name of its rows.
+    const NAME: &'static str;
+    /// What its atomic form is.
+    const ATOMIC: &'static str;
+    /// What it gives back.
+    type Answer: Sink;
+
+    /// Makes a renewed slot ready for it.
+    fn prepare(_slot: &Slot) {}
+
+    /// On a slot that only the calling thread uses.
+    fn plain(&self, slot: &Slot) -> Option<Self::Answer>;
+
+    /// On a slot that all threads use.
+    fn atomic(&self, slot: &Slot) -> Option<Self::Answer>;
+
+    /// On the slot of the moment.
+    fn section<I: Index, const RELEASE: bool>(
+        &self,
+        at: &At<'_, I, RELEASE>,
+    ) -> Result<Self::Answer, Miss>;
+
+    /// How often it was done on the slot, where that can be seen.
+    fn done(_slot: &Slot) -> Option<usize> {
+        None
+    }
+}
+
+/// Where and how a section is run.
+///
+/// The operations' conditions: (1) the words are those of `Slot`, which the sections of one operation alone store to;
+/// (2) nobody reads a meaning out of them. Each says the others for itself.
+///
+/// The order is in the type: as a value that a closure captures it would be a load and a branch in each turn.
+pub struct At<'a, I: Index, const RELEASE: bool> {
+    /// The thread.
+    pub current: Current<'a, I>,
+    /// The slots.
+    pub slots: Slots<'static, I, Slot>,
+}
+
+impl<I: Index, const RELEASE: bool> At<'_, I, RELEASE> {
+    const COMMIT: Commit = match RELEASE {
+        true => Commit::Release,
+        false => Commit::Relaxed,
+    };
+}
+
+/// The order of most rows.
+pub type Relaxed<'a, I> = At<'a, I, false>;
+
+/// What is to be done with each operation.
+pub trait Visit {
+    /// With this one.
+    fn operation<O: Operation>(&self);
+}
+
+/// All, in the order of the tables.
+pub fn each(visit: &impl Visit) {
+    visit.operation::<adds::Add>();
+    visit.operation::<adds::AddThrough>();
+    visit.operation::<compares::Compare>();
+    visit.operation::<compares::CompareTwo>();
+    visit.operation::<compares::CompareStore>();
+    visit.operation::<lists::CompareLink>();
+    visit.operation::<lists::Pop>();
+    visit.operation::<compares::CompareCopy>();
+}
