@@ -11,3 +11,4 @@ pub mod list;
 pub mod offline;
 pub mod rude;
 pub mod slow;
+pub mod stepped;
