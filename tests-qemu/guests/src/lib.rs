@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: [`arch`] and [`sys`] speak to the CPU and the kernel;
 //! [`stack`], [`tcb`] and [`thread`] make threads whose end the caller decides;
-//! [`signals`], [`seccomp`] and [`trace`] disturb and watch them; [`harness`]
+//! [`signals`], [`seccomp`], [`trace`] and [`stepper`] disturb and watch them; [`harness`]
 //! runs tests, each in a process of its own.
 //!
 //! No libc, no allocator, no thread-local storage, and in a release image no
@@ -14,6 +14,7 @@ pub mod console;
 pub mod demo;
 pub mod entry;
 pub mod errno;
+pub mod exclusive;
 pub mod harness;
 pub mod hooked;
 pub mod hooks;
@@ -26,6 +27,7 @@ pub mod seccomp;
 pub mod show;
 pub mod signals;
 pub mod stack;
+pub mod stepper;
 pub mod structures;
 pub mod sys;
 pub mod tcb;

@@ -61,6 +61,7 @@ fn main(env: &Env) -> i32 {
             structures::children::TESTS,
             structures::rude::TESTS,
             structures::offline::TESTS,
+            structures::stepped::TESTS,
         ],
     )
 }

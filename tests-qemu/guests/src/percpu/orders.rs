@@ -8,7 +8,7 @@ use rseq_rt::Thread;
 use rseq_rt::percpu::inject::Op;
 use rseq_rt::percpu::{Commit, CpuId, Current, Sections};
 
-use super::rig::shipped;
+use super::shipped::shipped;
 use super::slot::{self, BYTES, FAR, HEAD, NEXT, Node, SECOND, VALUES, WORD};
 use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
 use crate::hooked::{self, Hooked, RSEQ};

@@ -7,9 +7,11 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, RESTARTS};
+use rseq_rt::percpu::{Commit, Current, Index, Miss, RESTARTS};
 
+use super::shipped::shipped;
 use super::slot::{Slot, slots};
+use super::stops::stops;
 use crate::errno::Errno;
 use crate::hooked;
 use crate::signals;
@@ -43,8 +45,14 @@ pub const ACTIONS: [Action; 5] = [
     Action::Migrate,
 ];
 
-/// At most so many threads: six times the CPUs, on a machine of ten.
-pub const WORKERS: usize = 64;
+const DELAY: u32 = Action::Delay as u32;
+const SIGNAL: u32 = Action::Signal as u32;
+const YIELD: u32 = Action::Yield as u32;
+const SLEEP: u32 = Action::Sleep as u32;
+const MIGRATE: u32 = Action::Migrate as u32;
+
+/// At most so many threads: six times the CPUs, on a machine of 128. What the others would need is untouched zeroes.
+pub const WORKERS: usize = 768;
 
 /// Turns of a stop that waits for the signal: a bound, so that a lost one costs a moment and not the test.
 const WAIT: u32 = 200_000;
@@ -79,60 +87,22 @@ pub static WORKER: [Worker; WORKERS] = [const {
 pub static ABORTS: AtomicU64 = AtomicU64::new(0);
 /// Stops that a signal found a section at.
 pub static HITS: AtomicU64 = AtomicU64::new(0);
+/// How often each action was taken, in the order of [`ACTIONS`]: at a step that a section had come to.
+static TAKEN: [AtomicU64; ACTIONS.len()] = [const { AtomicU64::new(0) }; ACTIONS.len()];
 /// Microseconds until the signal.
 pub static SOON: AtomicU64 = AtomicU64::new(5);
 /// Turns of a long delay.
 pub static LONG: AtomicU32 = AtomicU32::new(WAIT);
 
-/// The stops of one operation by one kind of index.
-struct Stops {
-    /// How many it has; 0 until one of them ran through.
-    count: AtomicU32,
-    /// The next one comes in turn, so that none is left out.
-    next: AtomicU32,
-    /// Those that a section has stood at, one bit each.
-    reached: AtomicU64,
+/// How often each action was taken.
+pub fn taken() -> [u64; ACTIONS.len()] {
+    TAKEN.each_ref().map(|count| count.load(Relaxed))
 }
 
-/// By index, and by operation in the order of [`Op`].
-static STOPS: [[Stops; 8]; 2] = [const {
-    [const {
-        Stops {
-            count: AtomicU32::new(0),
-            next: AtomicU32::new(0),
-            reached: AtomicU64::new(0),
-        }
-    }; 8]
-}; 2];
-
-fn stops<I: Index>(op: &Op) -> &'static Stops {
-    let [by_cpu, by_mm_cid] = &STOPS;
-    let [a, b, c, d, e, f, g, h] = if I::OFFSET == CpuId::OFFSET {
-        by_cpu
-    } else {
-        by_mm_cid
-    };
-    match op {
-        Op::Add(..) => a,
-        Op::AddThrough(..) => b,
-        Op::CompareAndStore(..) => c,
-        Op::CompareTwoAndStore(..) => d,
-        Op::CompareStoreAndStore(..) => e,
-        Op::CompareLinkAndStore(..) => f,
-        Op::Pop(..) => g,
-        Op::CompareCopyAndStore(..) => h,
+fn take(action: u32) {
+    if let Some(count) = TAKEN.get(action as usize) {
+        count.fetch_add(1, Relaxed);
     }
-}
-
-/// Of all operations that ran: how many stops they have, and how many of those no section has stood at.
-pub fn stops_missed() -> (u32, u32) {
-    let mut all = (0, 0);
-    for stops in STOPS.as_flattened() {
-        let count = stops.count.load(Relaxed);
-        all.0 += count;
-        all.1 += count - stops.reached.load(Relaxed).count_ones().min(count);
-    }
-    all
 }
 
 /// Installs the handler.
@@ -191,31 +161,45 @@ impl Worker {
             return self.again();
         }
         HITS.fetch_add(1, Relaxed);
-        match self.action.load(Relaxed) {
-            2 => sched::relax(),
-            3 => _ = time::sleep(Span(1)),
-            4 => {
-                let cpus = crate::witness::cpus();
-                let nth = self.random() as usize % cpus.count().max(1) as usize;
-                if let Some(cpu) = cpus.iter().nth(nth) {
-                    let _ = sched::allow(0, &CpuSet::one(cpu));
-                    let _ = sched::allow(0, &cpus);
-                }
+        let action = self.action.load(Relaxed);
+        let done = match action {
+            SIGNAL => true,
+            YIELD => {
+                sched::relax();
+                true
             }
-            _ => {}
+            SLEEP => time::sleep(Span(1)).is_ok(),
+            MIGRATE => self.migrate(),
+            _ => false,
+        };
+        if done {
+            take(action);
         }
         self.steps.turns.store(0, Relaxed);
     }
 
+    /// To any CPU, and free again. Was it another one?
+    fn migrate(&self) -> bool {
+        let cpus = crate::witness::cpus();
+        let nth = self.random() as usize % cpus.count().max(1) as usize;
+        let Some(cpu) = cpus.iter().nth(nth) else {
+            return false;
+        };
+        let before = sched::getcpu();
+        let moved = sched::allow(0, &CpuSet::one(cpu));
+        let _ = sched::allow(0, &cpus);
+        moved.is_ok() && before.is_ok_and(|(before, _)| before != cpu)
+    }
+
     fn arm(&self, action: Action, step: u32) {
         let action = match action {
-            Action::Any => self.random() as u32 % 5,
+            Action::Any => self.random() as u32 % ACTIONS.len() as u32,
             action => action as u32,
         };
         self.action.store(action, Relaxed);
         self.steps.here.store(0, Relaxed);
         self.steps.left.store(step, Relaxed);
-        let turns = if action == Action::Delay as u32 {
+        let turns = if action == DELAY {
             // Most are short, and some so long that the time slice may end in them.
             let long = self.random().is_multiple_of(64);
             self.random() as u32 % if long { LONG.load(Relaxed) } else { 2_000 }
@@ -223,7 +207,7 @@ impl Worker {
             WAIT
         };
         self.steps.turns.store(turns, Relaxed);
-        if action != Action::Delay as u32 {
+        if action != DELAY {
             self.soon.store(SOON.load(Relaxed), Relaxed);
             self.armed.store(1, Relaxed);
             self.again();
@@ -255,6 +239,10 @@ impl Worker {
         self.armed.store(0, Relaxed);
         if self.steps.here.load(Relaxed) != 0 {
             stops.reached.fetch_or(1 << nth, Relaxed);
+            // It needs no signal: it was taken if the section came there.
+            if self.action.load(Relaxed) == DELAY {
+                take(DELAY);
+            }
         }
         result
     }
@@ -303,43 +291,4 @@ impl Worker {
             }
         }
     }
-}
-
-/// One try of the sections that are shipped.
-///
-/// # Safety
-/// 1. The conditions of the operation.
-pub unsafe fn shipped<I: Index>(
-    current: Current<'_, I>,
-    op: Op,
-    commit: Commit,
-) -> Result<*mut u8, Miss> {
-    let Some(slots) = slots::<I>() else {
-        return Err(Miss::OutOfRange);
-    };
-    let current = current.restarts(0);
-    // SAFETY: (1).
-    let done = unsafe {
-        match op {
-            Op::Add(word, value) => current.add(slots, word, value, commit),
-            Op::AddThrough(word, offset, value) => {
-                current.add_through(slots, word, offset, value, commit)
-            }
-            Op::CompareAndStore(word, expect, new) => {
-                current.compare_and_store(slots, word, expect, new, commit)
-            }
-            Op::CompareTwoAndStore(word, expect, second, expect_second, new) => current
-                .compare_two_and_store(slots, word, expect, second, expect_second, new, commit),
-            Op::CompareStoreAndStore(word, expect, second, value, new) => {
-                current.compare_store_and_store(slots, word, expect, second, value, new, commit)
-            }
-            Op::CompareLinkAndStore(word, expect, link, new) => {
-                current.compare_link_and_store(slots, word, expect, link, new, commit)
-            }
-            Op::Pop(word, empty, link) => return current.pop(slots, word, empty, link, commit),
-            Op::CompareCopyAndStore(word, expect, offset, source, length, new) => current
-                .compare_copy_and_store(slots, word, expect, offset, source, length, new, commit),
-        }
-    };
-    done.map(|()| core::ptr::null_mut())
 }

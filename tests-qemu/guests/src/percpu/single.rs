@@ -1,7 +1,7 @@
 //! Each operation once, on one thread, with its effect judged: all of it, or nothing.
 //!
-//! No atomic read-modify-write: where that is a loop of exclusive loads and stores, a single-stepped thread never
-//! leaves it.
+//! No atomic read-modify-write: where that is a loop of exclusive loads and stores, a thread that is stopped after each
+//! instruction never leaves it, and one that is stepped over both is not stopped at each.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use rseq_rt::percpu::{Commit, Current, Index, Miss, Slots};

@@ -1,18 +1,16 @@
 //! Under a tracer: stopped after every instruction, and stopped at one instruction and moved to another CPU.
 
-use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGTRAP};
 use rseq_rt::Area;
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Sections};
 
 use super::single::{End, OPS, once};
 use super::slot::{self, Node};
-use crate::errno::Errno;
-use crate::harness::child::wait;
 use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
 use crate::hooked::RSEQ;
+use crate::stepper::{NoSteps, Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
+use crate::sys::ptrace;
 use crate::sys::sched::{self, CpuSet};
-use crate::sys::{ptrace, signal};
 use crate::{check, passed, skip, witness};
 
 /// The family.
@@ -29,11 +27,6 @@ const UNDISTURBED: i32 = 8;
 const WRONG: i32 = 20;
 /// More than the longest operation, once aborted and tried again, from the stop before it to the stop behind it.
 const REACH: u32 = 110;
-
-/// Stands still until the tracer goes on.
-fn stop() {
-    let _ = signal::kill(process::getpid(), SIGSTOP as i32);
-}
 
 /// A child that makes all operations, each `rounds` times, with a stop before the section and one after it.
 fn child<I: Index>(rounds: u32) -> ! {
@@ -85,66 +78,6 @@ fn child<I: Index>(rounds: u32) -> ! {
     })
 }
 
-/// What a tracer does with the child from the stop before a section: up to `depth` steps.
-struct Tracer {
-    pid: i32,
-    status: Status,
-    steps: u64,
-}
-
-/// The CPU cannot step.
-struct NoSteps;
-
-impl Tracer {
-    fn start(body: fn() -> !) -> Result<Self, Failed> {
-        // SAFETY: (1) no other thread yet.
-        let pid = unsafe { process::fork()? };
-        if pid == 0 {
-            body();
-        }
-        let status = wait(pid)?;
-        Ok(Self {
-            pid,
-            status,
-            steps: 0,
-        })
-    }
-
-    /// Stands before or behind a section.
-    fn stands(&self) -> bool {
-        self.status == Status::Stopped(SIGSTOP as i32)
-    }
-
-    /// One instruction after the other, until the section is over or `depth` are done. Whether it still goes on.
-    fn step(&mut self, depth: u32) -> Result<Result<bool, NoSteps>, Failed> {
-        for _ in 0..depth {
-            match ptrace::run_one(self.pid, 0) {
-                Err(NO_STEPS) => {
-                    let _ = signal::kill(self.pid, SIGKILL as i32);
-                    let _ = wait(self.pid);
-                    return Ok(Err(NoSteps));
-                }
-                other => other?,
-            }
-            self.steps += 1;
-            self.status = wait(self.pid)?;
-            if self.status != Status::Stopped(SIGTRAP as i32) {
-                return Ok(Ok(false));
-            }
-        }
-        Ok(Ok(true))
-    }
-
-    /// Up to the next stop of its own, or its end.
-    fn run(&mut self) -> Result<(), Failed> {
-        ptrace::run_on(self.pid, 0)?;
-        self.status = wait(self.pid)?;
-        Ok(())
-    }
-}
-
-const NO_STEPS: Errno = Errno(linux_raw_sys::errno::EIO);
-
 fn begin(ctx: &Ctx<'_>) -> Result<bool, Failed> {
     super::init(ctx)?;
     Ok(RSEQ.sections() == Sections::Allowed)
@@ -163,7 +96,7 @@ fn stepped(ctx: &Ctx<'_>) -> Verdict {
     let (mut steps, mut sections) = (0, 0u32);
     let bodies: [fn() -> !; 2] = [|| child::<CpuId>(1), || child::<MmCid>(1)];
     for body in bodies.into_iter().take(indices(ctx)) {
-        let mut child = Tracer::start(body)?;
+        let mut child = Stepper::start(body)?;
         while child.stands() {
             if child.step(u32::MAX)?.is_err() {
                 return skip!("this CPU cannot step");
@@ -207,7 +140,7 @@ fn moved(ctx: &Ctx<'_>) -> Verdict {
     let [native, emulated] = bodies;
     let bodies = if stride == 1 { native } else { emulated };
     for (first, body) in bodies.into_iter().enumerate().take(indices(ctx)) {
-        let mut child = Tracer::start(body)?;
+        let mut child = Stepper::start(body)?;
         let mut depth = first as u32;
         let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
         while child.stands() {

@@ -5,6 +5,7 @@ use rseq_rt::Thread;
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, MmCid};
 
 use super::rig::{self, ABORTS, ACTIONS, Action, HITS, WORKER, WORKERS};
+use super::stops;
 use super::work::{self, Job, KINDS, Kind, WITHOUT};
 use crate::harness::{Ctx, Failed, Scale, Test, Verdict, failed};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -195,13 +196,29 @@ fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
         pieces,
         " pieces without a slot"
     );
-    let (stops, missed) = rig::stops_missed();
+    let (stops, missed) = stops::missed();
     check!(
         stops != 0 && missed == 0,
         missed,
         " of ",
         stops,
         " steps never stopped at"
+    );
+    let [delays, signals, yields, sleeps, moves] = rig::taken();
+    let all = delays.min(signals).min(yields).min(sleeps) != 0;
+    check!(
+        all && (moves != 0 || witness::cpus().count() == 1),
+        "not each action: ",
+        delays,
+        " delays, ",
+        signals,
+        " signals, ",
+        yields,
+        " yields, ",
+        sleeps,
+        " sleeps, ",
+        moves,
+        " migrations"
     );
     let (aborts, hits) = (ABORTS.load(Relaxed), HITS.load(Relaxed));
     passed!(
@@ -216,7 +233,17 @@ fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
         hits,
         " by a signal at one of ",
         stops,
-        " steps, each of them seen, ",
+        " steps, each of them seen, and by all: ",
+        delays,
+        " delays, ",
+        signals,
+        " signals, ",
+        yields,
+        " yields, ",
+        sleeps,
+        " sleeps, ",
+        moves,
+        " migrations; ",
         without,
         " without a slot"
     )

@@ -5,11 +5,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 
 use linux_raw_sys::general::siginfo_t;
-use rseq_rt::percpu::{CpuId, Current, Index, MmCid};
+use rseq_rt::percpu::{CpuId, Index, MmCid};
 use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, Nothing};
 
 use super::cards::{Card, Held};
 use super::crowd::{self, Crowd, SLOTS, here, place, place_mut};
+use super::here::Here;
 use crate::harness::{Ctx, Failed, Test, Verdict};
 use crate::sys::sched;
 use crate::{check, passed};
@@ -51,7 +52,7 @@ impl<I: Index> Subject<I> {
     }
 
     /// Gives it back where there is room.
-    fn put(&self, mut here: Option<Current<'_, I>>, pointer: NonNull<Card>) {
+    fn put(&self, mut here: Option<Here<I>>, pointer: NonNull<Card>) {
         // SAFETY: as above.
         unsafe { pointer.as_ref() }.put();
         while let Err(Full(same)) = self.pool.push(here, pointer) {
@@ -96,9 +97,7 @@ fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, give_back: bool) -> Resu
             Err(_) => check!(false, "the drain of slot ", slot as u32, " was refused"),
         }
     }
-    subject
-        .pool
-        .drain_overflow(None::<Current<'_, I>>, &mut each);
+    subject.pool.drain_overflow(None::<Here<I>>, &mut each);
     // The own slot first: threads that have none need the room in the overflow slot.
     for pointer in got.into_iter().flatten().filter(|_| give_back) {
         subject.put(here::<I>(), pointer);
@@ -111,7 +110,7 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     let slots = place([const { BufferSlot::<ROOM>::new() }; SLOTS])?;
     let subject = place(Subject {
         pool: Buffer::<Card, ROOM, I>::new(slots),
-        rounds: ctx.scale(20_000, 300, 300) as usize,
+        rounds: crowd::rounds(ctx, 20_000, 300, 300),
         held: Held::new(),
         missed: AtomicUsize::new(0),
         full: AtomicU32::new(0),
@@ -130,7 +129,7 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     };
     let fence = Fence::register();
     let mut drained = 0;
-    crowd::run(ctx, subject, &crowd, || {
+    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, &crowd, || {
         drained += drain(subject, &fence, true)?;
         Ok(())
     })?;
@@ -150,6 +149,9 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
         missed,
         " misses, ",
         full,
-        " times full"
+        " times full, aborted at a stop ",
+        stopped,
+        ", without ",
+        shipped
     )
 }

@@ -123,7 +123,7 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     let subject = place(Subject {
         // SAFETY: new (1) fresh slots, for this one alone.
         log: unsafe { Bytes::<ROOM, I>::new(slots) },
-        rounds: ctx.scale(300, 20, 20) as u32,
+        rounds: crowd::rounds(ctx, 300, 20, 20) as u32,
         stored: [const { AtomicUsize::new(0) }; 2],
         refused: AtomicUsize::new(0),
     })?;
@@ -134,7 +134,8 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     };
     let fence = Fence::register();
     let mut found = Found::default();
-    crowd::run(ctx, subject, &crowd, || found.drain(subject, &fence))?;
+    let [stopped, shipped] =
+        crowd::run::<_, I>(ctx, subject, &crowd, || found.drain(subject, &fence))?;
     found.drain(subject, &fence)?;
     let [count, sum] = subject.stored.each_ref().map(|stored| stored.load(Relaxed));
     check!(found.count == count, found.count, " records of ", count);
@@ -149,6 +150,9 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
         count,
         " records, ",
         subject.refused.load(Relaxed),
-        " times no room"
+        " times no room, aborted at a stop ",
+        stopped,
+        ", without ",
+        shipped
     )
 }

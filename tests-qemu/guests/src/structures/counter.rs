@@ -44,7 +44,7 @@ unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
 fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
     let slots = place([const { CounterSlot::new() }; SLOTS])?;
-    let rounds = ctx.scale(100_000, 2_000, 1_000) as usize;
+    let rounds = crowd::rounds(ctx, 100_000, 2_000, 1_000);
     let subject = place(Subject {
         counter: Counter::<I>::new(slots),
         rounds,
@@ -56,7 +56,7 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
         handler: handler::<I>,
     };
     let mut seen = 0;
-    crowd::run(ctx, subject, &crowd, || {
+    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, &crowd, || {
         seen = subject.counter.sum().max(seen);
         Ok(())
     })?;
@@ -74,6 +74,10 @@ fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
         ", of it by overflow ",
         overflowed,
         ", handlers ",
-        handled
+        handled,
+        ", aborted at a stop ",
+        stopped,
+        ", without ",
+        shipped
     )
 }

@@ -4,10 +4,11 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 
-use linux_raw_sys::general::SIGUSR1;
+use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 use rseq_rt::Thread;
-use rseq_rt::percpu::{Current, Index};
+use rseq_rt::percpu::Index;
 
+use super::here::{self, Here};
 use crate::errno::Errno;
 use crate::harness::{Ctx, Failed};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -21,21 +22,25 @@ use crate::{check, witness};
 
 /// Slots of each structure: more than the CPUs of any machine that the tests boot, and fewer than some hosts have.
 pub const SLOTS: usize = 16;
-/// Threads at a time, at most.
-const ALIVE: usize = 48;
+/// Threads at a time, at most: six times the CPUs, on a machine of 128. The others' places cost nothing: untouched zeroes.
+pub const ALIVE: usize = 768;
 /// Room for handlers with the CPU's whole state above them.
 const STACK: usize = 64 * 1024;
 
-/// The calling thread as the structures see it; async-signal-safe. Every fourth one is aborted once and gives up.
-pub fn here<I: Index>() -> Option<Current<'static, I>> {
-    let hooked = hooked::here()?;
-    // SAFETY: current (1) the calling thread's own; (2) nothing is lent here, and no caller keeps it.
-    let here = unsafe { RSEQ.current(&hooked.area) };
-    if hooked.argument % 4 == 2 {
-        here.map(|here| here.restarts(0))
-    } else {
-        here
-    }
+/// The number of the calling thread in the crowd, if it is one that was registered; async-signal-safe.
+fn number() -> Option<usize> {
+    // The main thread's argument is 0.
+    hooked::here()?.argument.checked_sub(1)
+}
+
+fn place_of(number: usize) -> usize {
+    number % PLACES.load(Relaxed).max(1)
+}
+
+/// The calling thread as the structures see it; async-signal-safe.
+pub fn here<I: Index>() -> Option<Here<I>> {
+    let number = number();
+    here::here(number, number.map(place_of))
 }
 
 /// A value that stays for ever, in memory of its own.
@@ -91,13 +96,27 @@ pub struct Crowd {
     pub handler: Handler,
 }
 
+/// The handler of this crowd.
+static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+unsafe extern "C" fn handler(signal: i32, info: *mut siginfo_t, context: *mut u8) {
+    let handler = HANDLER.load(Acquire);
+    // SAFETY: `run` stored a function of this type before the first signal.
+    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+    // SAFETY: Handler: called as the kernel calls it.
+    here::handle(number().map(place_of), || unsafe {
+        handler(signal, info, context)
+    });
+}
+
 enum Started {
     Registered(hooked::Joinable),
     Not(thread::Joinable<usize>),
 }
 
 fn work(number: usize) {
-    let place = number % PLACES.load(Relaxed).max(1);
+    let place = place_of(number);
+    here::begin(place);
     let tid = TIDS.get(place);
     if let Some(tid) = tid {
         tid.store(process::gettid(), Relaxed);
@@ -116,12 +135,12 @@ fn work(number: usize) {
 
 fn start(number: usize) -> Result<Started, Errno> {
     fn registered(_: &Thread<'_>, hooked: &Hooked) {
-        work(hooked.argument);
+        work(hooked.argument - 1);
     }
     if number % 4 == 3 {
         thread::start(STACK, number, |&number| work(number)).map(Started::Not)
     } else {
-        hooked::start_joinable(STACK, registered, number).map(Started::Registered)
+        hooked::start_joinable(STACK, registered, number + 1).map(Started::Registered)
     }
 }
 
@@ -151,6 +170,13 @@ pub fn threads(ctx: &Ctx<'_>) -> usize {
     (6 * ctx.facts.cpus as usize).clamp(1, ALIVE)
 }
 
+/// Rounds of each thread, so that a large crowd has no more to do together than one of eight CPUs.
+pub fn rounds(ctx: &Ctx<'_>, native: u64, emulated: u64, user: u64) -> usize {
+    const CROWD: usize = 48;
+    let rounds = ctx.scale(native, emulated, user) as usize;
+    (rounds * CROWD / threads(ctx).max(CROWD)).max(1)
+}
+
 /// Registers the main thread.
 pub fn begin(ctx: &Ctx<'_>) -> Result<(), Failed> {
     check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
@@ -161,18 +187,21 @@ pub fn begin(ctx: &Ctx<'_>) -> Result<(), Failed> {
 }
 
 /// Runs the crowd of this process on `subject`; `beside` is what the main thread does meanwhile, again and again.
-pub fn run<T>(
+///
+/// Where sections may run, some were aborted: how many at a stop, and how many operations gave up without one.
+pub fn run<T, I: Index>(
     ctx: &Ctx<'_>,
     subject: &'static T,
     crowd: &Crowd,
     mut beside: impl FnMut() -> Result<(), Failed>,
-) -> Result<(), Failed> {
+) -> Result<[usize; 2], Failed> {
     set_subject(subject);
     WORK.store(crowd.work as *mut (), Release);
     let (alive, cpus) = (threads(ctx), witness::cpus());
     PLACES.store(alive, Relaxed);
+    HANDLER.store(crowd.handler as *mut (), Release);
     // SAFETY: handle (1) the handlers of these tests use the structures, which bear it, and atomics.
-    unsafe { signals::handle(SIGUSR1 as i32, crowd.handler, 0)? };
+    unsafe { signals::handle(SIGUSR1 as i32, handler, 0)? };
     let pause = Span::micros(ctx.scale(50, 500, 5_000));
     let storm = Storm::start(&TIDS, SIGUSR1 as i32, pause)?;
     let mut started: [Option<Started>; ALIVE] = [const { None }; ALIVE];
@@ -204,5 +233,5 @@ pub fn run<T>(
         join(thread)?;
     }
     storm.stop()?;
-    Ok(())
+    here::aborted::<I>(ctx)
 }

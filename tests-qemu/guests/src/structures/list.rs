@@ -117,7 +117,7 @@ fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, keep: bool) -> Result<us
 
 fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
-    let rounds = ctx.scale(20_000, 300, 300) as usize;
+    let rounds = crowd::rounds(ctx, 20_000, 300, 300);
     crowd_of::<I>(ctx, Fence::register(), rounds)
 }
 
@@ -127,7 +127,7 @@ fn filtered<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
     let fence = Fence::register();
     check!(!fence.has_membarrier(), "the filter let it through");
-    crowd_of::<CpuId>(ctx, fence, ctx.scale(5_000, 100, 0) as usize)
+    crowd_of::<CpuId>(ctx, fence, crowd::rounds(ctx, 5_000, 100, 0))
 }
 
 fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) -> Verdict {
@@ -152,7 +152,7 @@ fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) -> Verdict {
         handler: handler::<I>,
     };
     let mut drained = 0;
-    crowd::run(ctx, subject, &crowd, || {
+    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, &crowd, || {
         drained += drain(subject, &fence, false)?;
         Ok(())
     })?;
@@ -170,6 +170,9 @@ fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) -> Verdict {
         drained,
         " drained, ",
         missed,
-        " misses"
+        " misses, aborted at a stop ",
+        stopped,
+        ", without ",
+        shipped
     )
 }

@@ -7,6 +7,7 @@ use rseq_rt::percpu::inject::{Op, Steps};
 use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
 use rseq_rt::structures::Local;
 
+use super::operations::operations;
 use crate::sys::sched;
 
 /// Where sections stop, and how often they were aborted.
@@ -66,7 +67,13 @@ pub struct Slow<'a> {
 impl Slow<'_> {
     /// # Safety
     /// 1. The conditions of the operation.
-    unsafe fn run<T: Sync>(self, slots: Slots<'_, CpuId, T>, op: Op) -> Result<*mut u8, Miss> {
+    unsafe fn run<T: Sync, R>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        op: Op,
+        of: impl FnOnce(*mut u8) -> R,
+        _: impl FnOnce() -> Result<R, Miss>,
+    ) -> Result<R, Miss> {
         for _ in 0..rseq_rt::percpu::RESTARTS {
             // Only the first one to come there stops: a second stop would wait for a release that has been.
             let at = self.stop.at.load(Acquire);
@@ -78,7 +85,7 @@ impl Slow<'_> {
                     .stopping(slots, op, Commit::Relaxed, &self.stop.steps)
             } {
                 Err(Miss::Aborted) => self.stop.aborted.fetch_add(1, Relaxed),
-                end => return end,
+                end => return end.map(of),
             };
             // Aborted by something else than the fence: wait for that before the next try.
             while self.stop.is_there() && self.stop.at.load(Acquire) != 0 {
@@ -95,79 +102,5 @@ unsafe impl Local<CpuId> for Slow<'_> {
         Some(self.current.id())
     }
 
-    unsafe fn add<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        word: usize,
-        value: usize,
-    ) -> Result<(), Miss> {
-        // SAFETY: the caller's.
-        unsafe { self.run(slots, Op::Add(word, value)) }.map(drop)
-    }
-
-    unsafe fn compare_two_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (word, expect): (usize, usize),
-        (second, expect_second): (usize, usize),
-        new: usize,
-    ) -> Result<(), Miss> {
-        let op = Op::CompareTwoAndStore(word, expect, second, expect_second, new);
-        // SAFETY: the caller's.
-        unsafe { self.run(slots, op) }.map(drop)
-    }
-
-    unsafe fn compare_store_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (word, expect): (usize, usize),
-        (second, value): (usize, usize),
-        new: usize,
-    ) -> Result<(), Miss> {
-        let op = Op::CompareStoreAndStore(word, expect, second, value, new);
-        // SAFETY: the caller's.
-        unsafe { self.run(slots, op) }.map(drop)
-    }
-
-    unsafe fn compare_link_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (word, expect): (usize, usize),
-        link: *const AtomicUsize,
-        new: usize,
-    ) -> Result<(), Miss> {
-        let op = Op::CompareLinkAndStore(word, expect, link.cast_mut().cast(), new);
-        // SAFETY: the caller's.
-        unsafe { self.run(slots, op) }.map(drop)
-    }
-
-    unsafe fn pop<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        word: usize,
-        empty: usize,
-        link: usize,
-    ) -> Result<usize, Miss> {
-        let op = Op::Pop(
-            word,
-            core::ptr::without_provenance_mut(empty),
-            link as isize,
-        );
-        // SAFETY: the caller's.
-        unsafe { self.run(slots, op) }.map(|head| head.addr())
-    }
-
-    unsafe fn compare_copy_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (word, expect): (usize, usize),
-        offset: usize,
-        source: &[u8],
-        new: usize,
-    ) -> Result<(), Miss> {
-        let (from, length) = (source.as_ptr(), source.len());
-        let op = Op::CompareCopyAndStore(word, expect, offset, from, length, new);
-        // SAFETY: the caller's.
-        unsafe { self.run(slots, op) }.map(drop)
-    }
+    operations!(CpuId);
 }

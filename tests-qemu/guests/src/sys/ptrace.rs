@@ -1,10 +1,10 @@
 //! ptrace(2), the few requests that the tests need.
 
-use linux_raw_sys::general::__NR_ptrace;
+use linux_raw_sys::general::{__NR_ptrace, iovec};
 use linux_raw_sys::ptrace::{
-    PTRACE_CONT, PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_INFO, PTRACE_PEEKDATA,
-    PTRACE_SETOPTIONS, PTRACE_SINGLESTEP, PTRACE_SYSCALL, PTRACE_TRACEME,
-    ptrace_rseq_configuration, ptrace_syscall_info,
+    PTRACE_CONT, PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_INFO, PTRACE_GETREGSET,
+    PTRACE_PEEKDATA, PTRACE_POKEDATA, PTRACE_SETOPTIONS, PTRACE_SINGLESTEP, PTRACE_SYSCALL,
+    PTRACE_TRACEME, ptrace_rseq_configuration, ptrace_syscall_info,
 };
 
 use super::raw::{call4, check, done};
@@ -105,6 +105,41 @@ pub fn peek(tid: i32, address: u64) -> Result<u64, Errno> {
         )
     })?;
     Ok(word)
+}
+
+/// Changes one word of the stopped tracee's memory, its code too.
+pub fn poke(tid: i32, address: u64, word: u64) -> Result<(), Errno> {
+    // SAFETY: touches no memory of this process.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_POKEDATA as usize,
+            tid as usize,
+            address as usize,
+            word as usize,
+        )
+    })
+}
+
+/// The general registers of the stopped tracee, in the kernel's order: on aarch64 all there are.
+pub fn registers(tid: i32) -> Result<[u64; 34], Errno> {
+    const NT_PRSTATUS: usize = 1;
+    let mut words = [0u64; 34];
+    let mut to = iovec {
+        iov_base: (&raw mut words).cast(),
+        iov_len: size_of_val(&words) as _,
+    };
+    // SAFETY: writes the words, their size at most, and the length.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_GETREGSET as usize,
+            tid as usize,
+            NT_PRSTATUS,
+            (&raw mut to).expose_provenance(),
+        )
+    })?;
+    Ok(words)
 }
 
 /// The registration of the stopped tracee, as the kernel knows it.

@@ -1,0 +1,177 @@
+//! The threads of a crowd as the structures see them: their aborts are counted, and there are some.
+//!
+//! A preemption or a signal rarely comes in the few instructions of a section. So each thread stops now and then in the
+//! middle of one, where the next signal of the storm finds it. All else it does by the sections that are shipped.
+
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU32, AtomicUsize};
+
+use rseq_rt::percpu::inject::{Op, Steps};
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, Sections, Slots};
+use rseq_rt::structures::Local;
+
+use super::crowd::ALIVE;
+use super::operations::operations;
+use crate::check;
+use crate::harness::{Ctx, Failed};
+use crate::hooked::{self, RSEQ};
+
+/// Each so many operations of a thread one stops. Odd, so that it is a push, and then a pop.
+const EVERY: u32 = 17;
+/// So often at most, at each step twice: a stop lasts until the next signal.
+const MOST: u32 = 2 * STEPS;
+/// Steps that each section has; a stop beyond the last one is none.
+const STEPS: u32 = 4;
+/// A bound, so that a signal that is lost costs a moment and not the test.
+const TURNS: u32 = 1 << 20;
+
+/// The stops of the threads of one place, one after the other.
+struct Stops {
+    steps: Steps,
+    /// Operations so far, handlers' not counted.
+    operations: AtomicU32,
+    /// A handler runs: it is the signal that would be waited for.
+    handling: AtomicU32,
+}
+
+static STOPS: [Stops; ALIVE] = [const {
+    Stops {
+        steps: Steps::new(),
+        operations: AtomicU32::new(0),
+        handling: AtomicU32::new(0),
+    }
+}; ALIVE];
+
+/// Sections that were aborted at a stop.
+static AT_A_STOP: AtomicUsize = AtomicUsize::new(0);
+/// Operations whose shipped section was aborted as often as it may be.
+static SHIPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// The calling thread; its number in the crowd makes its kind.
+pub struct Here<I: Index> {
+    current: Current<'static, I>,
+    stops: Option<&'static Stops>,
+    /// Aborted once, it takes the overflow slot: every fourth one.
+    gives_up: bool,
+}
+
+impl<I: Index> Copy for Here<I> {}
+
+impl<I: Index> Clone for Here<I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+fn stops_of(place: usize) -> Option<&'static Stops> {
+    STOPS.get(place)
+}
+
+/// Of the calling thread, whose place is `place` if it is one of the crowd; async-signal-safe.
+pub fn here<I: Index>(number: Option<usize>, place: Option<usize>) -> Option<Here<I>> {
+    let hooked = hooked::here()?;
+    // SAFETY: current (1) the calling thread's own; (2) nothing is lent here, and no caller keeps it.
+    let current = unsafe { RSEQ.current(&hooked.area) }?;
+    let gives_up = number.is_some_and(|number| number % 4 == 2);
+    Some(Here {
+        current: if gives_up {
+            current.restarts(0)
+        } else {
+            current
+        },
+        stops: place
+            .and_then(stops_of)
+            .filter(|stops| stops.handling.load(Relaxed) == 0),
+        gives_up,
+    })
+}
+
+/// A new thread is in the place.
+pub fn begin(place: usize) {
+    if let Some(stops) = stops_of(place) {
+        stops.operations.store(0, Relaxed);
+    }
+}
+
+/// Runs `handler` on the thread in the place: no section of it stops.
+pub fn handle(place: Option<usize>, handler: impl FnOnce()) {
+    let handling = place.and_then(stops_of).map(|stops| &stops.handling);
+    if let Some(handling) = handling {
+        handling.store(1, Relaxed);
+    }
+    handler();
+    if let Some(handling) = handling {
+        handling.store(0, Relaxed);
+    }
+}
+
+/// When all is over: where sections may run, some were aborted. How many, at a stop and without one.
+pub fn aborted<I: Index>(ctx: &Ctx<'_>) -> Result<[usize; 2], Failed> {
+    let aborted = [&AT_A_STOP, &SHIPPED].map(|count| count.load(Relaxed));
+    let live = ctx.facts.rseq.is_ok()
+        && RSEQ.sections() == Sections::Allowed
+        && (I::OFFSET == CpuId::OFFSET || ctx.facts.feature_size >= I::FEATURE_SIZE as usize);
+    let [at_a_stop, shipped] = aborted;
+    check!(
+        (at_a_stop != 0) == live && (live || shipped == 0),
+        at_a_stop,
+        " sections were aborted at a stop, ",
+        shipped,
+        " without"
+    );
+    Ok(aborted)
+}
+
+impl Stops {
+    /// The steps, if the next operation of their thread is to stop.
+    fn arm(&self) -> Option<&Steps> {
+        // Its own thread alone.
+        let nth = self.operations.load(Relaxed);
+        self.operations.store(nth.wrapping_add(1), Relaxed);
+        let stop = nth / EVERY;
+        if !nth.is_multiple_of(EVERY) || stop >= MOST {
+            return None;
+        }
+        self.steps.turns.store(TURNS, Relaxed);
+        self.steps.left.store(1 + stop / 2 % STEPS, Relaxed);
+        Some(&self.steps)
+    }
+}
+
+impl<I: Index> Here<I> {
+    /// # Safety
+    /// 1. The conditions of the operation.
+    unsafe fn run<T: Sync, R>(
+        self,
+        slots: Slots<'_, I, T>,
+        op: Op,
+        of: impl FnOnce(*mut u8) -> R,
+        shipped: impl FnOnce() -> Result<R, Miss>,
+    ) -> Result<R, Miss> {
+        if let Some(steps) = self.stops.and_then(Stops::arm) {
+            // SAFETY: (1).
+            let result = unsafe { self.current.stopping(slots, op, Commit::Release, steps) };
+            match result {
+                Err(Miss::Aborted) => AT_A_STOP.fetch_add(1, Relaxed),
+                end => return end.map(of),
+            };
+            if self.gives_up {
+                return Err(Miss::Aborted);
+            }
+        }
+        let result = shipped();
+        if matches!(result, Err(Miss::Aborted)) {
+            SHIPPED.fetch_add(1, Relaxed);
+        }
+        result
+    }
+}
+
+// SAFETY: Local (1) they are the operations of `Current`, some with a stop.
+unsafe impl<I: Index> Local<I> for Here<I> {
+    fn index(self) -> Option<usize> {
+        Some(self.current.id())
+    }
+
+    operations!(I);
+}
