@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::slot::Node;
 
 /// What [`locked`] is, for the table.
-pub const LOCKED: &str = "no one instruction on all CPUs: a spin lock beside the word, taken with an exchange, left with a store, around the plain steps";
+pub const LOCKED: &str = "no one instruction on all CPUs: a spin lock beside the word, taken with an exchange, left with a store, around the plain steps; it acquires and releases, the section of most rows does not";
 /// What [`push`] and [`pop`] are, for the table.
-pub const TAGGED: &str = "a compare-and-exchange of the head with a tag in its 16 upper bits against ABA, tried again until it holds";
+pub const TAGGED: &str = "a compare-and-exchange of the head with a tag in its 16 upper bits against ABA, tried again until it holds; it acquires or releases, the section of most rows does not";
 
 /// Tries at a lock between two calls of sched_yield(2): with more threads than CPUs its holder may not be running.
 const SPINS: u32 = 64;
@@ -71,8 +71,11 @@ pub fn push(head: &AtomicUsize, node: &Node) {
 }
 
 /// Pop from one. `None` of an empty list.
+///
+/// # Safety
+/// 1. The list holds addresses of leaked nodes.
 #[inline(always)]
-pub fn pop(head: &AtomicUsize) -> Option<usize> {
+pub unsafe fn pop(head: &AtomicUsize) -> Option<usize> {
     let mut seen = head.load(Acquire);
     loop {
         let first = untagged(seen);
@@ -80,7 +83,8 @@ pub fn pop(head: &AtomicUsize) -> Option<usize> {
             return None;
         }
         // Another thread may have popped the node: its memory is still there, and the tag tells.
-        let next = Node::at(first).next.load(Relaxed);
+        // SAFETY: Node::at (1) is (1).
+        let next = unsafe { Node::at(first) }.next.load(Relaxed);
         match head.compare_exchange_weak(seen, next_tag(seen) | next, AcqRel, Acquire) {
             Ok(_) => return Some(first),
             Err(now) => seen = now,

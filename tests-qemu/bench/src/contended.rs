@@ -53,19 +53,26 @@ fn atomics<O: Operation>(threads: usize) {
         ops::prepare_floor::<O>();
         Some(O::default())
     };
-    let value = spent(threads, floor, |operation| ops::on_floor(operation).sink());
+    let value = spent(threads, floor, |operation| {
+        // SAFETY: on_floor (1) each thread begins so.
+        unsafe { ops::on_floor(operation) }.sink();
+    });
     let what = "the same steps in plain instructions, on each thread's own line";
     show(&name, "plain", &value, what);
 
     let ready = || Some(O::default());
     let shared = &ops::storage::<O>()[0];
-    let value = spent(threads, ready, |operation| operation.atomic(shared).sink());
+    let value = spent(threads, ready, |operation| {
+        // SAFETY: atomic (1, 2) fresh from `storage`, and all do this.
+        unsafe { operation.atomic(shared) }.sink();
+    });
     let what = format!("{}; on one line that all share", O::ATOMIC);
     show(&name, "shared atomic", &value, &what);
 
     let storage = ops::storage::<O>();
     let value = spent(threads, ready, |operation| {
-        ops::by_getcpu(operation, storage).sink();
+        // SAFETY: by_getcpu (1) fresh, and all do this.
+        unsafe { ops::by_getcpu(operation, storage) }.sink();
     });
     show(&name, "per-CPU atomic, getcpu", &value, GETCPU);
 }
@@ -118,10 +125,16 @@ fn sections<O: Operation>(threads: usize) {
     );
     let what =
         "the critical section, the Current fetched each time, aborts counted and tried again";
-    tell(&name::<O>(threads), "per-CPU", spent.nanoseconds, what);
+    tell(
+        &name::<O>(threads),
+        "per-CPU, fetched",
+        spent.nanoseconds,
+        what,
+    );
     let aborts: u64 = spent.contexts.iter().map(|tries| tries.aborts).sum();
     let rate = aborts as f64 * 1e6 / (done + aborts) as f64;
-    let what = "sections that the kernel aborted, of a million begun, in the per-CPU row of that many threads";
+    let what =
+        "sections that the kernel aborted, of a million begun, in the row of that many threads";
     let name = format!("aborts, threads: {threads}");
     tell_in("per million", &name, O::NAME, rate, what);
 }

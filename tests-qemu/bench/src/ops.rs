@@ -40,9 +40,13 @@ pub fn storage<O: Operation>() -> &'static [Slot] {
 }
 
 /// Runs the plain form on the calling thread's own line.
+///
+/// # Safety
+/// 1. [`prepare_floor`] was called for this operation, and for no other one since.
 #[inline(always)]
-pub fn on_floor<O: Operation>(operation: &O) -> Option<O::Answer> {
-    FLOOR.with(|slot| operation.plain(slot))
+pub unsafe fn on_floor<O: Operation>(operation: &O) -> Option<O::Answer> {
+    // SAFETY: plain (1) the thread's own; (2) is (1).
+    FLOOR.with(|slot| unsafe { operation.plain(slot) })
 }
 
 /// Makes that line ready for `O`.
@@ -54,20 +58,27 @@ pub fn prepare_floor<O: Operation>() {
 }
 
 /// Runs the atomic form on the line of the CPU that the libc names.
+///
+/// # Safety
+/// 1. The lines are of [`storage`], and all who use them do this.
 #[inline(always)]
-pub fn by_getcpu<O: Operation>(operation: &O, storage: &[Slot]) -> Option<O::Answer> {
+pub unsafe fn by_getcpu<O: Operation>(operation: &O, storage: &[Slot]) -> Option<O::Answer> {
     // SAFETY: no argument, no memory.
     let cpu = unsafe { libc::sched_getcpu() };
-    operation.atomic(storage.get(cpu as usize)?)
+    // SAFETY: atomic (1, 2) are (1).
+    unsafe { operation.atomic(storage.get(cpu as usize)?) }
 }
 
 fn plain<O: Operation>() {
     let operation = O::default();
     prepare_floor::<O>();
     let what = "the same steps in plain instructions, on a thread-local line: the floor";
-    tell(O::NAME, "plain", each(|| on_floor(&operation)), what);
+    // SAFETY: on_floor (1) just now.
+    let value = each(|| unsafe { on_floor(&operation) });
+    tell(O::NAME, "plain", value, what);
     let own = &storage::<O>()[0];
-    let value = each(|| operation.plain(hidden(own)));
+    // SAFETY: plain (1, 2) fresh from `storage`, and nobody else's.
+    let value = each(|| unsafe { operation.plain(hidden(own)) });
     let what =
         "the same behind a pointer that the compiler and the CPU's renaming do not see through";
     tell(O::NAME, "plain, by pointer", value, what);
@@ -109,13 +120,17 @@ fn atomics<O: Operation>() {
     let operation = O::default();
     let own = hidden(&storage::<O>()[0]);
     let what = format!("{}; on a line that nobody else uses", O::ATOMIC);
-    tell(O::NAME, "atomic", each(|| operation.atomic(own)), &what);
+    // SAFETY: atomic (1, 2) fresh from `storage`, and nobody else's.
+    let value = each(|| unsafe { operation.atomic(own) });
+    tell(O::NAME, "atomic", value, &what);
     let storage = storage::<O>();
-    let value = each(|| by_getcpu(&operation, storage));
+    // SAFETY: by_getcpu (1) fresh, for the two forms here.
+    let value = each(|| unsafe { by_getcpu(&operation, storage) });
     tell(O::NAME, "per-CPU atomic, getcpu", value, GETCPU);
     let value = each(|| {
         let cpu = RSEQ.current_cpu(here::area()).unwrap_or_default();
-        operation.atomic(storage.get(cpu as usize)?)
+        // SAFETY: atomic (1, 2) as above.
+        unsafe { operation.atomic(storage.get(cpu as usize)?) }
     });
     let what = "Process::current_cpu, then the atomic form on that CPU's line";
     tell(O::NAME, "per-CPU atomic, rseq", value, what);

@@ -1,56 +1,94 @@
-//! The operations in plain instructions, on words that only one thread uses. Volatile, so that the compiler does not
-//! make one turn of several.
+//! The operations in plain instructions. Volatile, so that the compiler does not make one turn of several.
+//!
+//! Every function has one condition: (1) no other thread uses the words meanwhile. It has them for itself, or the lock
+//! beside them.
 
 use std::sync::atomic::AtomicUsize;
 
-use crate::slot::{LENGTH, Node, Slot};
+use crate::slot::{LENGTH, Node, Slot, WORDS};
 
+/// # Safety
+/// 1. The module's.
 #[inline(always)]
-fn load(word: &AtomicUsize) -> usize {
-    // SAFETY: of one thread.
+unsafe fn load(word: &AtomicUsize) -> usize {
+    // SAFETY: a live word, (1) without a race.
     unsafe { word.as_ptr().read_volatile() }
 }
 
 /// A plain store.
+///
+/// # Safety
+/// 1. The module's.
 #[inline(always)]
-pub fn store(word: &AtomicUsize, value: usize) {
-    // SAFETY: of one thread.
+pub unsafe fn store(word: &AtomicUsize, value: usize) {
+    // SAFETY: a live word, (1) without a race.
     unsafe { word.as_ptr().write_volatile(value) };
 }
 
 /// Whether the word is `expect`.
+///
+/// # Safety
+/// 1. The module's.
 #[inline(always)]
-pub fn is(word: &AtomicUsize, expect: usize) -> Option<()> {
-    (load(word) == expect).then_some(())
+pub unsafe fn is(word: &AtomicUsize, expect: usize) -> Option<()> {
+    // SAFETY: (1).
+    (unsafe { load(word) } == expect).then_some(())
 }
 
 /// Adds one.
+///
+/// # Safety
+/// 1. The module's.
 #[inline(always)]
-pub fn add(word: &AtomicUsize) {
-    store(word, load(word) + 1);
+pub unsafe fn add(word: &AtomicUsize) {
+    // SAFETY: (1).
+    unsafe { store(word, load(word) + 1) };
 }
 
-/// Copies the bytes.
+/// Copies the bytes, by words as the section does.
+///
+/// # Safety
+/// 1. The module's.
 #[inline(always)]
-pub fn copy(slot: &Slot, source: &[u8; LENGTH]) {
-    // SAFETY: of one thread; both have LENGTH bytes, in different objects.
-    unsafe { slot.bytes.get().write_volatile(*source) };
+pub unsafe fn copy(slot: &Slot, source: &[usize; WORDS]) {
+    const { assert!(LENGTH == WORDS * size_of::<usize>()) };
+    let to = slot.bytes.get().cast::<usize>();
+    for (nth, word) in source.iter().enumerate() {
+        // SAFETY: of LENGTH bytes, aligned as the slot is, in different objects, (1) without a race.
+        unsafe {
+            let value = (&raw const *word).read_volatile();
+            to.add(nth).write_volatile(value);
+        }
+    }
 }
 
 /// Push.
+///
+/// # Safety
+/// 1. The module's.
 #[inline(always)]
-pub fn push(head: &AtomicUsize, node: &Node) {
-    store(&node.next, load(head));
-    store(head, node.address());
+pub unsafe fn push(head: &AtomicUsize, node: &Node) {
+    // SAFETY: (1).
+    unsafe {
+        store(&node.next, load(head));
+        store(head, node.address());
+    }
 }
 
 /// Pop. `None` of an empty list.
+///
+/// # Safety
+/// 1. The module's.
+/// 2. The list holds addresses of leaked nodes.
 #[inline(always)]
-pub fn pop(head: &AtomicUsize) -> Option<usize> {
-    let first = load(head);
-    if first == 0 {
-        return None;
+pub unsafe fn pop(head: &AtomicUsize) -> Option<usize> {
+    // SAFETY: load, store (1); Node::at (1) is (2).
+    unsafe {
+        let first = load(head);
+        if first == 0 {
+            return None;
+        }
+        store(head, load(&Node::at(first).next));
+        Some(first)
     }
-    store(head, load(&Node::at(first).next));
-    Some(first)
 }

@@ -8,6 +8,8 @@ use rseq_rt::percpu::{Index, Slots};
 
 /// How many bytes are copied where bytes are.
 pub const LENGTH: usize = 64;
+/// The same in words.
+pub const WORDS: usize = LENGTH / size_of::<usize>();
 
 /// One CPU's part, or one thread's: the bytes in one cache line, the words in the next.
 #[repr(C, align(128))]
@@ -57,10 +59,13 @@ impl Slot {
     }
 
     /// The word behind the pointer.
+    ///
+    /// # Safety
+    /// 1. It was renewed, and nothing else was stored to the pointer.
     #[inline(always)]
-    pub fn through(&self) -> &AtomicUsize {
+    pub unsafe fn through(&self) -> &AtomicUsize {
         let address = self.pointer.load(Relaxed);
-        // SAFETY: `renew` stored the address of a leaked one.
+        // SAFETY: (1) the address of a leaked one.
         unsafe { &*std::ptr::with_exposed_provenance(address) }
     }
 }
@@ -97,9 +102,12 @@ impl Node {
     }
 
     /// The node that a list holds.
+    ///
+    /// # Safety
+    /// 1. It is the address of a leaked one.
     #[inline(always)]
-    pub fn at(address: usize) -> &'static Node {
-        // SAFETY: what the lists here hold are addresses of leaked nodes.
+    pub unsafe fn at(address: usize) -> &'static Node {
+        // SAFETY: (1).
         unsafe { &*std::ptr::with_exposed_provenance(address) }
     }
 }

@@ -39,7 +39,8 @@ fn counter() {
     tell(
         name,
         "plain",
-        each(|| FLOOR.with(plain::add)),
+        // SAFETY: add (1) the thread's own.
+        each(|| FLOOR.with(|word| unsafe { plain::add(word) })),
         "a plain, not atomic, add to a thread-local word: the floor",
     );
     let counter: Counter<'static> = Counter::over(storage(CounterSlot::new));
@@ -72,8 +73,11 @@ fn list() {
     let (head, own) = (AtomicUsize::new(0), slot::Node::leaked());
     let head = hidden(&head);
     let value = each(|| {
-        plain::push(head, hidden(own));
-        plain::pop(head)
+        // SAFETY: push (1), pop (1) the thread's own; pop (2) the node is leaked.
+        unsafe {
+            plain::push(head, hidden(own));
+            plain::pop(head)
+        }
     });
     tell(
         name,
@@ -95,7 +99,8 @@ fn list() {
     tell(name, "per-CPU", value, what);
     let value = each(|| {
         atomic::push(head, hidden(own));
-        atomic::pop(head)
+        // SAFETY: pop (1) the node is leaked.
+        unsafe { atomic::pop(head) }
     });
     let what = format!(
         "for each of the two {}; on a line that nobody else uses",

@@ -31,8 +31,11 @@ const NO_STEPS: Errno = Errno(linux_raw_sys::errno::EIO);
 
 impl Stepper {
     /// Forks a child that runs `body`, which asks to be traced and then stops.
-    pub fn start(body: fn() -> !) -> Result<Self, Failed> {
-        // SAFETY: (1) no other thread yet.
+    ///
+    /// # Safety
+    /// 1. The process has no other thread.
+    pub unsafe fn start(body: fn() -> !) -> Result<Self, Failed> {
+        // SAFETY: fork (1) is (1).
         let pid = unsafe { process::fork()? };
         if pid == 0 {
             body();

@@ -119,9 +119,10 @@ impl<K: Membarrier> Rings<K> {
             }
             let at = place(ends.nth(ends.count()));
             let new = ends.0 + ONE;
-            // By CPU the commit is relaxed: the next one to pop here comes after the kernel's own barriers, a thief after its fence.
-            // SAFETY: compare_store_and_store (1) offsets in a slot, stored to else by `steal` alone, which closes it; (2)
-            // `Ends`, and a value that nobody follows by it; (3) a place beyond the count means nothing.
+            // By CPU the commit is relaxed: the next one to pop here comes after the kernel's own barriers, a thief
+            // after its fence.
+            // SAFETY: compare_store_and_store (1) offsets in a slot, stored to else by `steal` alone, which closes it;
+            // (2) `Ends`, and a value that nobody follows by it; (3) a place beyond the count means nothing.
             let pushed = unsafe {
                 here.compare_store_and_store(self.slots, (ENDS, ends.0), (at, value), new)
             };

@@ -52,7 +52,7 @@ fn with_a_sleeper<Q: RunQueue>(
     let _ = sleeper;
     wait_until(|| told.load(Relaxed))?;
     let before = runtime.sum(Count::Rests);
-    // Each goes to rest at least once, so what is counted is alive.
+    // One round each, or as many together: what is counted is alive.
     wait_until(|| runtime.sum(Count::Rests) >= u64::from(carriers))?;
     Ok((runtime, before))
 }

@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use guests::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
+use guests::structures::crowd::steps_up_to_the_last;
 use guests::structures::drains::Lies;
 use guests::structures::slow::{Slow, Stop};
 use guests::sys::sched::{self, CpuSet};
@@ -125,12 +126,16 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
     fn left(&self) {}
 }
 
-/// Runs so many rounds at each step, or until one is wrong. How many were wrong, and how many sections were aborted.
-fn rounds<K, const OP: u32>(
-    count: u32,
-    fence: Fence<K>,
-    until_wrong: bool,
-) -> Result<(u32, usize), Failed>
+/// What the rounds told.
+struct Told {
+    wrong: u32,
+    aborted: usize,
+    /// Steps that the victim stood at, one bit each.
+    reached: u32,
+}
+
+/// Runs so many rounds at each step, or until one is wrong.
+fn rounds<K, const OP: u32>(count: u32, fence: Fence<K>, until_wrong: bool) -> Result<Told, Failed>
 where
     K: Membarrier + Send + Sync + 'static,
 {
@@ -154,7 +159,7 @@ where
     }));
     sched::allow(0, &CpuSet::one(here))?;
     let victim = carrier::start(subject, Exit::Joinable)?;
-    let (mut round, mut wrong) = (0, 0);
+    let (mut round, mut wrong, mut reached) = (0, 0, 0);
     // The last step first: it is the one before the commit.
     'steps: for step in (1..=STEPS).rev() {
         let mut left = count;
@@ -168,6 +173,7 @@ where
             subject.begun.store(round, Release);
             // There, or through: neither section has so many steps.
             until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
+            reached |= u32::from(subject.stop.is_there()) << step;
             subject.steal();
             subject.stop.release();
             until(|| subject.ended.load(Acquire) == round);
@@ -187,7 +193,11 @@ where
     if let Some(victim) = victim {
         check!(victim.join().is_ok(), "join");
     }
-    Ok((wrong, subject.stop.aborted.load(Relaxed)))
+    Ok(Told {
+        wrong,
+        aborted: subject.stop.aborted.load(Relaxed),
+        reached,
+    })
 }
 
 /// Makes the main thread a carrier; may sections run?
@@ -203,10 +213,15 @@ fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
         return skip!("this kernel is known to abort no sections");
     }
     let count = ctx.scale(6, 3, 0) as u32;
-    let (wrong, aborted) = rounds::<_, OP>(count, Fence::register(), false)?;
-    check!(wrong == 0, wrong, " rounds lost or doubled a green thread");
-    check!(aborted > 0, "no section was aborted");
-    passed!(aborted, " sections aborted")
+    let told = rounds::<_, OP>(count, Fence::register(), false)?;
+    check!(
+        told.wrong == 0,
+        told.wrong,
+        " rounds lost or doubled a green thread"
+    );
+    check!(told.aborted > 0, "no section was aborted");
+    let steps = steps_up_to_the_last(told.reached, STEPS)?;
+    passed!(told.aborted, " sections aborted at ", steps, " steps")
 }
 
 /// Broken: the thief is done while the victim stands in its section.
@@ -215,7 +230,10 @@ fn without<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
         return skip!("this kernel is known to abort no sections");
     }
     let count = ctx.scale(8, 4, 0) as u32;
-    let (wrong, _) = rounds::<_, OP>(count, Fence::register_on(Lies), true)?;
-    check!(wrong > 0, "no green thread was in two hands, or in none");
+    let told = rounds::<_, OP>(count, Fence::register_on(Lies), true)?;
+    check!(
+        told.wrong > 0,
+        "no green thread was in two hands, or in none"
+    );
     passed!("seen")
 }

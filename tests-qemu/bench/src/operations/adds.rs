@@ -21,13 +21,14 @@ impl Operation for Add {
     type Answer = ();
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<()> {
-        plain::add(&slot.word);
+    unsafe fn plain(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: (1).
+        unsafe { plain::add(&slot.word) };
         Some(())
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<()> {
+    unsafe fn atomic(&self, slot: &Slot) -> Option<()> {
         atomic::add(&slot.word);
         Some(())
     }
@@ -53,14 +54,16 @@ impl Operation for AddThrough {
     type Answer = ();
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<()> {
-        plain::add(slot.through());
+    unsafe fn plain(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: add (1) the word is the slot's own; through (1) is (2).
+        unsafe { plain::add(slot.through()) };
         Some(())
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<()> {
-        atomic::add(slot.through());
+    unsafe fn atomic(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: through (1) is (2).
+        atomic::add(unsafe { slot.through() });
         Some(())
     }
 
@@ -74,6 +77,7 @@ impl Operation for AddThrough {
     }
 
     fn done(slot: &Slot) -> Option<usize> {
-        Some(slot.through().load(Relaxed))
+        // SAFETY: through (1) asked of a slot that was measured.
+        Some(unsafe { slot.through() }.load(Relaxed))
     }
 }

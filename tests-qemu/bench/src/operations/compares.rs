@@ -8,7 +8,7 @@ use super::{At, Operation, WORD};
 use crate::atomic::{self, LOCKED};
 use crate::measure::hidden;
 use crate::plain;
-use crate::slot::{LENGTH, Slot};
+use crate::slot::{LENGTH, Slot, WORDS};
 
 const SECOND: usize = offset_of!(Slot, second);
 const BYTES: usize = offset_of!(Slot, bytes);
@@ -24,14 +24,17 @@ impl Operation for Compare {
     type Answer = ();
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<()> {
-        plain::is(&slot.word, 0)?;
-        plain::store(&slot.word, 0);
+    unsafe fn plain(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: (1).
+        unsafe {
+            plain::is(&slot.word, 0)?;
+            plain::store(&slot.word, 0);
+        }
         Some(())
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<()> {
+    unsafe fn atomic(&self, slot: &Slot) -> Option<()> {
         atomic::compare_and_store(&slot.word)
     }
 
@@ -55,16 +58,20 @@ impl Operation for CompareTwo {
     type Answer = ();
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<()> {
-        plain::is(&slot.word, 0)?;
-        plain::is(&slot.second, 0)?;
-        plain::store(&slot.word, 0);
+    unsafe fn plain(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: (1).
+        unsafe {
+            plain::is(&slot.word, 0)?;
+            plain::is(&slot.second, 0)?;
+            plain::store(&slot.word, 0);
+        }
         Some(())
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<()> {
-        atomic::locked(&slot.lock, || self.plain(slot))
+    unsafe fn atomic(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: plain (1) under the lock, by (1); (2) is (2).
+        atomic::locked(&slot.lock, || unsafe { self.plain(slot) })
     }
 
     #[inline(always)]
@@ -94,16 +101,20 @@ impl Operation for CompareStore {
     type Answer = ();
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<()> {
-        plain::is(&slot.word, 0)?;
-        plain::store(&slot.second, 1);
-        plain::store(&slot.word, 0);
+    unsafe fn plain(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: (1).
+        unsafe {
+            plain::is(&slot.word, 0)?;
+            plain::store(&slot.second, 1);
+            plain::store(&slot.word, 0);
+        }
         Some(())
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<()> {
-        atomic::locked(&slot.lock, || self.plain(slot))
+    unsafe fn atomic(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: plain (1) under the lock, by (1); (2) is (2).
+        atomic::locked(&slot.lock, || unsafe { self.plain(slot) })
     }
 
     #[inline(always)]
@@ -130,12 +141,12 @@ pub struct CompareCopy {
 
 /// What is copied. Across two lines it takes up to twice as long.
 #[repr(align(64))]
-struct Line([u8; LENGTH]);
+struct Line([usize; WORDS]);
 
 impl Default for CompareCopy {
     fn default() -> Self {
         Self {
-            source: Line([7; LENGTH]),
+            source: Line([7; WORDS]),
         }
     }
 }
@@ -146,21 +157,25 @@ impl Operation for CompareCopy {
     type Answer = ();
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<()> {
-        plain::is(&slot.word, 0)?;
-        plain::copy(slot, hidden(&self.source.0));
-        plain::store(&slot.word, 0);
+    unsafe fn plain(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: (1).
+        unsafe {
+            plain::is(&slot.word, 0)?;
+            plain::copy(slot, hidden(&self.source.0));
+            plain::store(&slot.word, 0);
+        }
         Some(())
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<()> {
-        atomic::locked(&slot.lock, || self.plain(slot))
+    unsafe fn atomic(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: plain (1) under the lock, by (1); (2) is (2).
+        atomic::locked(&slot.lock, || unsafe { self.plain(slot) })
     }
 
     #[inline(always)]
     fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
-        let from = hidden(&self.source.0).as_ptr();
+        let from = hidden(&self.source.0).as_ptr().cast();
         // SAFETY: as At says; (3) LENGTH bytes of the slot; (4) and of the source, which is the thread's.
         unsafe {
             at.current.compare_copy_and_store(

@@ -30,15 +30,18 @@ impl Operation for CompareLink {
     type Answer = ();
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<()> {
-        plain::is(&slot.word, 0)?;
-        plain::store(&hidden(self.node).next, 0);
-        plain::store(&slot.word, 0);
+    unsafe fn plain(&self, slot: &Slot) -> Option<()> {
+        // SAFETY: (1); the node is the thread's.
+        unsafe {
+            plain::is(&slot.word, 0)?;
+            plain::store(&hidden(self.node).next, 0);
+            plain::store(&slot.word, 0);
+        }
         Some(())
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<()> {
+    unsafe fn atomic(&self, slot: &Slot) -> Option<()> {
         atomic::push(&slot.word, hidden(self.node));
         Some(())
     }
@@ -70,13 +73,15 @@ impl Operation for Pop {
     }
 
     #[inline(always)]
-    fn plain(&self, slot: &Slot) -> Option<usize> {
-        plain::pop(&slot.word)
+    unsafe fn plain(&self, slot: &Slot) -> Option<usize> {
+        // SAFETY: pop (1), and (2) is (2).
+        unsafe { plain::pop(&slot.word) }
     }
 
     #[inline(always)]
-    fn atomic(&self, slot: &Slot) -> Option<usize> {
-        atomic::pop(&slot.word)
+    unsafe fn atomic(&self, slot: &Slot) -> Option<usize> {
+        // SAFETY: pop (1) is (2).
+        unsafe { atomic::pop(&slot.word) }
     }
 
     #[inline(always)]

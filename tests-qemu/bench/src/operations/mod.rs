@@ -28,11 +28,19 @@ pub trait Operation: Default + Send {
     /// Makes a renewed slot ready for it.
     fn prepare(_slot: &Slot) {}
 
-    /// On a slot that only the calling thread uses.
-    fn plain(&self, slot: &Slot) -> Option<Self::Answer>;
+    /// In plain instructions.
+    ///
+    /// # Safety
+    /// 1. No other thread uses the slot meanwhile.
+    /// 2. It was renewed, then prepared for this operation, and used by no other one since.
+    unsafe fn plain(&self, slot: &Slot) -> Option<Self::Answer>;
 
-    /// On a slot that all threads use.
-    fn atomic(&self, slot: &Slot) -> Option<Self::Answer>;
+    /// On a slot that all threads may use.
+    ///
+    /// # Safety
+    /// 1. Those that do use this form alone.
+    /// 2. As of [`Self::plain`].
+    unsafe fn atomic(&self, slot: &Slot) -> Option<Self::Answer>;
 
     /// On the slot of the moment.
     fn section<I: Index, const RELEASE: bool>(
@@ -40,7 +48,7 @@ pub trait Operation: Default + Send {
         at: &At<'_, I, RELEASE>,
     ) -> Result<Self::Answer, Miss>;
 
-    /// How often it was done on the slot, where that can be seen.
+    /// How often it was done on a slot of [`ops::storage`](crate::ops::storage), where that can be seen.
     fn done(_slot: &Slot) -> Option<usize> {
         None
     }

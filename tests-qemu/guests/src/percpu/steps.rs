@@ -96,7 +96,8 @@ fn stepped(ctx: &Ctx<'_>) -> Verdict {
     let (mut steps, mut sections) = (0, 0u32);
     let bodies: [fn() -> !; 2] = [|| child::<CpuId>(1), || child::<MmCid>(1)];
     for body in bodies.into_iter().take(indices(ctx)) {
-        let mut child = Stepper::start(body)?;
+        // SAFETY: start (1) the test is a process of its own.
+        let mut child = unsafe { Stepper::start(body)? };
         while child.stands() {
             if child.step(u32::MAX)?.is_err() {
                 return skip!("this CPU cannot step");
@@ -140,7 +141,8 @@ fn moved(ctx: &Ctx<'_>) -> Verdict {
     let [native, emulated] = bodies;
     let bodies = if stride == 1 { native } else { emulated };
     for (first, body) in bodies.into_iter().enumerate().take(indices(ctx)) {
-        let mut child = Stepper::start(body)?;
+        // SAFETY: start (1) the test is a process of its own.
+        let mut child = unsafe { Stepper::start(body)? };
         let mut depth = first as u32;
         let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
         while child.stands() {

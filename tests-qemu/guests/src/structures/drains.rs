@@ -50,7 +50,7 @@ pub const TESTS: &[Test] = &[
 
 const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(2);
 /// More than any of these sections has.
-const STEPS: u32 = 14;
+const STEPS: u32 = 31;
 const POP: u32 = 0;
 const PUSH: u32 = 1;
 const BUFFER_POP: u32 = 2;
@@ -206,13 +206,20 @@ fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
     }
 }
 
-/// Runs rounds at each step; the worker's share, the drain's and what was left have to be all there is. How many
-/// rounds were wrong, and how many sections were aborted.
+/// What the rounds told.
+struct Told {
+    wrong: u32,
+    aborted: usize,
+    /// Steps that the section stood at, one bit each.
+    reached: u32,
+}
+
+/// Runs rounds at each step; the worker's share, the drain's and what was left have to be all there is.
 fn rounds<const OP: u32, K: Membarrier>(
     rounds: u32,
     fence: &Fence<K>,
     stop_at_wrong: bool,
-) -> Result<(u32, usize), Failed> {
+) -> Result<Told, Failed> {
     let mut cpus = witness::cpus().iter();
     let (here, there) = (cpus.next().unwrap_or(0), cpus.next().unwrap_or(0));
     check!((there as usize) < SLOTS, "no slot for CPU ", there);
@@ -233,7 +240,7 @@ fn rounds<const OP: u32, K: Membarrier>(
     crowd::set_subject(subject);
     sched::allow(0, &CpuSet::one(here))?;
     let thread = hooked::start_joinable(64 * 1024, worker::<OP>, 0)?;
-    let (mut round, mut wrong) = (0, 0);
+    let (mut round, mut wrong, mut reached) = (0, 0, 0);
     let there_are = if matches!(OP, POP | BUFFER_POP) { 1 } else { 2 };
     // The last step first: it is the one before the commit.
     'steps: for step in (1..=STEPS).rev() {
@@ -249,6 +256,7 @@ fn rounds<const OP: u32, K: Membarrier>(
             subject.begun.store(round, Release);
             // There, or through: not every section has so many steps.
             wait_until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
+            reached |= u32::from(subject.stop.is_there()) << step;
             let drained = drain::<OP, K>(subject, there as usize, fence);
             subject.stop.release();
             wait_until(|| subject.ended.load(Acquire) == round);
@@ -269,7 +277,11 @@ fn rounds<const OP: u32, K: Membarrier>(
     subject.step.store(u32::MAX, Relaxed);
     subject.begun.store(round + 1, Release);
     check!(thread.join().is_ok(), "join");
-    Ok((wrong, subject.stop.aborted.load(Relaxed)))
+    Ok(Told {
+        wrong,
+        aborted: subject.stop.aborted.load(Relaxed),
+        reached,
+    })
 }
 
 fn allowed(ctx: &Ctx<'_>) -> Result<bool, Failed> {
@@ -282,10 +294,15 @@ fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
         return crate::skip!("this kernel is known to abort no sections");
     }
     let count = ctx.scale(6, 3, 0) as u32;
-    let (wrong, aborted) = rounds::<OP, _>(count, &Fence::register(), false)?;
-    check!(wrong == 0, wrong, " rounds lost or doubled something");
-    check!(aborted > 0, "no section was aborted");
-    passed!(aborted, " sections aborted")
+    let told = rounds::<OP, _>(count, &Fence::register(), false)?;
+    check!(
+        told.wrong == 0,
+        told.wrong,
+        " rounds lost or doubled something"
+    );
+    check!(told.aborted > 0, "no section was aborted");
+    let steps = crowd::steps_up_to_the_last(told.reached, STEPS)?;
+    passed!(told.aborted, " sections aborted at ", steps, " steps")
 }
 
 /// The broken variant has to be seen.
@@ -293,7 +310,10 @@ fn broken<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
     if !allowed(ctx)? {
         return crate::skip!("this kernel is known to abort no sections");
     }
-    let (wrong, _) = rounds::<OP, _>(ctx.scale(8, 4, 0) as u32, &Fence::register_on(Lies), true)?;
-    check!(wrong > 0, "nothing was lost or doubled without the fence");
+    let told = rounds::<OP, _>(ctx.scale(8, 4, 0) as u32, &Fence::register_on(Lies), true)?;
+    check!(
+        told.wrong > 0,
+        "nothing was lost or doubled without the fence"
+    );
     passed!("seen")
 }

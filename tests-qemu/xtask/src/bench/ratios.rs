@@ -45,9 +45,9 @@ const OF_OPERATIONS: [(bool, &str, &str); 8] = [
     (false, "per-CPU, mm_cid", "per-CPU"),
     (false, "atomic", "per-CPU"),
     (false, "per-CPU atomic, getcpu", "per-CPU"),
-    (true, "per-CPU", "plain"),
-    (true, "shared atomic", "per-CPU"),
-    (true, "per-CPU atomic, getcpu", "per-CPU"),
+    (true, "per-CPU, fetched", "plain"),
+    (true, "shared atomic", "per-CPU, fetched"),
+    (true, "per-CPU atomic, getcpu", "per-CPU, fetched"),
 ];
 
 const RATIOS: [Wanted; 27] = [

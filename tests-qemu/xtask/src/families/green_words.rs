@@ -32,7 +32,7 @@ const SOURCES: [(&str, &str); 4] = [
     ("tree/src", "src"),
     ("tree/arch", "arch"),
     ("tree/tests-qemu", "tests-qemu"),
-    ("tree/examples", "examples"),
+    ("tree/docs", "docs"),
 ];
 
 const QUEUES: [&str; 3] = ["percpu", "mpmc", "mutex"];
