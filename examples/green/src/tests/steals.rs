@@ -9,9 +9,8 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use guests::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
-use guests::structures::crowd::steps_up_to_the_last;
 use guests::structures::drains::Lies;
-use guests::structures::slow::{Slow, Stop};
+use guests::structures::slow::{Slow, Stop, Told, wait_until};
 use guests::sys::sched::{self, CpuSet};
 use guests::{check, passed, skip, text};
 use rseq_rt::Thread;
@@ -74,19 +73,6 @@ impl<K: Membarrier, const OP: u32> Subject<K, OP> {
     }
 }
 
-/// Both have to be there at the same time, or the section is aborted by a preemption: so not at once by yielding.
-fn until(there: impl Fn() -> bool) {
-    loop {
-        for _ in 0..10_000 {
-            if there() {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        sched::relax();
-    }
-}
-
 impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
     /// The victim's rounds.
     fn run(&self, _: &Carrier, thread: &Thread<'_>) {
@@ -108,7 +94,7 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
         let [first, second] = self.greens;
         let mut round = 0;
         loop {
-            until(|| self.begun.load(Acquire) != round);
+            wait_until(|| self.begun.load(Acquire) != round);
             round = self.begun.load(Relaxed);
             if round == OVER {
                 return;
@@ -124,14 +110,6 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
     }
 
     fn left(&self) {}
-}
-
-/// What the rounds told.
-struct Told {
-    wrong: u32,
-    aborted: usize,
-    /// Steps that the victim stood at, one bit each.
-    reached: u32,
 }
 
 /// Runs so many rounds at each step, or until one is wrong.
@@ -172,11 +150,11 @@ where
             subject.stop.arm(step);
             subject.begun.store(round, Release);
             // There, or through: neither section has so many steps.
-            until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
+            wait_until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
             reached |= u32::from(subject.stop.is_there()) << step;
             subject.steal();
             subject.stop.release();
-            until(|| subject.ended.load(Acquire) == round);
+            wait_until(|| subject.ended.load(Acquire) == round);
             // Without the fence, a section that a preemption has aborted shows nothing.
             if !until_wrong || subject.stop.aborted.load(Relaxed) == before {
                 left -= 1;
@@ -214,14 +192,7 @@ fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
     }
     let count = ctx.scale(6, 3, 0) as u32;
     let told = rounds::<_, OP>(count, Fence::register(), false)?;
-    check!(
-        told.wrong == 0,
-        told.wrong,
-        " rounds lost or doubled a green thread"
-    );
-    check!(told.aborted > 0, "no section was aborted");
-    let steps = steps_up_to_the_last(told.reached, STEPS)?;
-    passed!(told.aborted, " sections aborted at ", steps, " steps")
+    told.right_at_each_step(STEPS)
 }
 
 /// Broken: the thief is done while the victim stands in its section.

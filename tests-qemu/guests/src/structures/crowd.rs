@@ -235,15 +235,3 @@ pub fn run<T, I: Index>(
     storm.stop()?;
     here::aborted::<I>(ctx)
 }
-
-/// How many steps a section has, by the bits of those it stood at: all from the first to the last one, and fewer than
-/// were tried.
-pub fn steps_up_to_the_last(reached: u32, tried: u32) -> Result<u32, Failed> {
-    let steps = (reached >> 1).trailing_ones();
-    check!(
-        (1..tried).contains(&steps) && reached >> 1 >> steps == 0,
-        "of the steps it stood at ",
-        crate::show::Hex(u64::from(reached >> 1))
-    );
-    Ok(steps)
-}

@@ -15,7 +15,7 @@ use rseq_rt::structures::{
 };
 
 use super::crowd::{self, SLOTS, place, place_mut};
-use super::slow::{Slow, Stop};
+use super::slow::{Slow, Stop, Told, wait_until};
 use crate::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::process;
@@ -158,19 +158,6 @@ fn rest<const OP: u32>(subject: &Subject) -> u32 {
         }
 }
 
-/// Both have to be there at the same time, or the section is aborted by a preemption: so not at once by yielding.
-fn wait_until(there: impl Fn() -> bool) {
-    loop {
-        for _ in 0..10_000 {
-            if there() {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        sched::relax();
-    }
-}
-
 fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
     // SAFETY: subject (1) `rounds`.
     let subject = unsafe { crowd::subject::<Subject>() };
@@ -204,14 +191,6 @@ fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
         subject.worker.store(got, Relaxed);
         subject.ended.store(round, Release);
     }
-}
-
-/// What the rounds told.
-struct Told {
-    wrong: u32,
-    aborted: usize,
-    /// Steps that the section stood at, one bit each.
-    reached: u32,
 }
 
 /// Runs rounds at each step; the worker's share, the drain's and what was left have to be all there is.
@@ -295,14 +274,7 @@ fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
     }
     let count = ctx.scale(6, 3, 0) as u32;
     let told = rounds::<OP, _>(count, &Fence::register(), false)?;
-    check!(
-        told.wrong == 0,
-        told.wrong,
-        " rounds lost or doubled something"
-    );
-    check!(told.aborted > 0, "no section was aborted");
-    let steps = crowd::steps_up_to_the_last(told.reached, STEPS)?;
-    passed!(told.aborted, " sections aborted at ", steps, " steps")
+    told.right_at_each_step(STEPS)
 }
 
 /// The broken variant has to be seen.
