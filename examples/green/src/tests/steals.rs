@@ -151,7 +151,7 @@ where
             subject.begun.store(round, Release);
             // There, or through: neither section has so many steps.
             wait_until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
-            reached |= u32::from(subject.stop.is_there()) << step;
+            reached |= u64::from(subject.stop.is_there()) << step;
             subject.steal();
             subject.stop.release();
             wait_until(|| subject.ended.load(Acquire) == round);

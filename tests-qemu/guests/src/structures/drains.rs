@@ -50,7 +50,7 @@ pub const TESTS: &[Test] = &[
 
 const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(2);
 /// More than any of these sections has.
-const STEPS: u32 = 31;
+const STEPS: u32 = 60;
 const POP: u32 = 0;
 const PUSH: u32 = 1;
 const BUFFER_POP: u32 = 2;
@@ -235,7 +235,7 @@ fn rounds<const OP: u32, K: Membarrier>(
             subject.begun.store(round, Release);
             // There, or through: not every section has so many steps.
             wait_until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
-            reached |= u32::from(subject.stop.is_there()) << step;
+            reached |= u64::from(subject.stop.is_there()) << step;
             let drained = drain::<OP, K>(subject, there as usize, fence);
             subject.stop.release();
             wait_until(|| subject.ended.load(Acquire) == round);

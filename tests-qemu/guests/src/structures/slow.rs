@@ -129,7 +129,7 @@ pub struct Told {
     /// Sections that were aborted.
     pub aborted: usize,
     /// Steps that the section stood at, one bit each.
-    pub reached: u32,
+    pub reached: u64,
 }
 
 impl Told {
@@ -146,7 +146,7 @@ impl Told {
         check!(
             (1..tried).contains(&steps) && reached >> steps == 0,
             "of the steps it stood at ",
-            Hex(reached.into())
+            Hex(reached)
         );
         passed!(self.aborted, " sections aborted at ", steps, " steps")
     }
