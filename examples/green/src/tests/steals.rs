@@ -6,11 +6,12 @@
 
 use alloc::boxed::Box;
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 
 use guests::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
 use guests::structures::drains::Lies;
-use guests::structures::slow::{Slow, Stop, Told, wait_until};
+use guests::structures::rounds::{Rounds, Told};
+use guests::structures::slow::Slow;
 use guests::sys::sched::{self, CpuSet};
 use guests::{check, passed, skip, text};
 use rseq_rt::Thread;
@@ -34,8 +35,6 @@ const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(2);
 const STEPS: u32 = 14;
 const PUSH: u32 = 0;
 const POP: u32 = 1;
-/// No round any more.
-const OVER: u32 = u32::MAX;
 
 /// What the victim and the thief share.
 struct Subject<K: Membarrier, const OP: u32> {
@@ -44,11 +43,8 @@ struct Subject<K: Membarrier, const OP: u32> {
     greens: [usize; 2],
     /// Of each, how often somebody got it.
     taken: [AtomicU32; 2],
-    stop: Stop,
+    rounds: Rounds,
     cpu: u32,
-    /// The round that the victim may begin, and the one that it has ended.
-    begun: AtomicU32,
-    ended: AtomicU32,
 }
 
 impl<K: Membarrier, const OP: u32> Subject<K, OP> {
@@ -83,7 +79,7 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
         };
         let stopping = Slow {
             current,
-            stop: &self.stop,
+            stop: &self.rounds.stop,
         };
         // As in the run queue: what the ring does not take stays in hand.
         let push_or_keep = |pushed: bool, green| {
@@ -92,21 +88,14 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
             }
         };
         let [first, second] = self.greens;
-        let mut round = 0;
-        loop {
-            wait_until(|| self.begun.load(Acquire) != round);
-            round = self.begun.load(Relaxed);
-            if round == OVER {
-                return;
-            }
+        self.rounds.each(|| {
             push_or_keep(self.rings.push(current, first).is_ok(), first);
             if OP == PUSH {
                 push_or_keep(self.rings.push(stopping, second).is_ok(), second);
             } else if let Ok(green) = self.rings.pop(stopping) {
                 self.got(green);
             }
-            self.ended.store(round, Release);
-        }
+        });
     }
 
     fn left(&self) {}
@@ -130,52 +119,22 @@ where
         rings,
         greens: [green()?, green()?],
         taken: [const { AtomicU32::new(0) }; 2],
-        stop: Stop::new(),
+        rounds: Rounds::new(),
         cpu: there,
-        begun: AtomicU32::new(0),
-        ended: AtomicU32::new(0),
     }));
     sched::allow(0, &CpuSet::one(here))?;
     let victim = carrier::start(subject, Exit::Joinable)?;
-    let (mut round, mut wrong, mut reached) = (0, 0, 0);
-    // The last step first: it is the one before the commit.
-    'steps: for step in (1..=STEPS).rev() {
-        let mut left = count;
-        for _ in 0..50 * count {
-            if left == 0 {
-                break;
-            }
-            round += 1;
-            let before = subject.stop.aborted.load(Relaxed);
-            subject.stop.arm(step);
-            subject.begun.store(round, Release);
-            // There, or through: neither section has so many steps.
-            wait_until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
-            reached |= u64::from(subject.stop.is_there()) << step;
-            subject.steal();
-            subject.stop.release();
-            wait_until(|| subject.ended.load(Acquire) == round);
-            // Without the fence, a section that a preemption has aborted shows nothing.
-            if !until_wrong || subject.stop.aborted.load(Relaxed) == before {
-                left -= 1;
-            }
-            if !subject.is_right() {
-                wrong += 1;
-                if until_wrong {
-                    break 'steps;
-                }
-            }
-        }
-    }
-    subject.begun.store(OVER, Release);
+    let told = subject.rounds.at_each_step(
+        STEPS,
+        count,
+        until_wrong,
+        || subject.steal(),
+        |()| subject.is_right(),
+    );
     if let Some(victim) = victim {
         check!(victim.join().is_ok(), "join");
     }
-    Ok(Told {
-        wrong,
-        aborted: subject.stop.aborted.load(Relaxed),
-        reached,
-    })
+    Ok(told)
 }
 
 /// Makes the main thread a carrier; may sections run?

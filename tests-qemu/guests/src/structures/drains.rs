@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 
 use rseq_rt::percpu::CpuId;
 use rseq_rt::structures::{
@@ -15,7 +15,8 @@ use rseq_rt::structures::{
 };
 
 use super::crowd::{self, SLOTS, place, place_mut};
-use super::slow::{Slow, Stop, Told, wait_until};
+use super::rounds::{Rounds, Told};
+use super::slow::Slow;
 use crate::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::process;
@@ -83,12 +84,8 @@ struct Subject {
     buffer: Buffer<'static, Item, 14>,
     log: Bytes<'static, 112>,
     nodes: [NonNull<Item>; 2],
-    stop: Stop,
-    step: AtomicU32,
+    rounds: Rounds,
     cpu: AtomicU32,
-    /// Rounds that the worker may begin, and has ended.
-    begun: AtomicU32,
-    ended: AtomicU32,
     /// What the worker got or stored in the round.
     worker: AtomicU32,
 }
@@ -170,16 +167,9 @@ fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
     };
     let here = Slow {
         current,
-        stop: &subject.stop,
+        stop: &subject.rounds.stop,
     };
-    let mut round = 0;
-    loop {
-        wait_until(|| subject.begun.load(Acquire) != round);
-        let step = subject.step.load(Relaxed);
-        if step == u32::MAX {
-            return;
-        }
-        round += 1;
+    subject.rounds.each(|| {
         // Filled here: from another CPU it would be another slot.
         let [filled, given] = subject.nodes;
         match OP {
@@ -189,8 +179,7 @@ fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
         };
         let got = operate::<OP>(subject, here, given);
         subject.worker.store(got, Relaxed);
-        subject.ended.store(round, Release);
-    }
+    });
 }
 
 /// Runs rounds at each step; the worker's share, the drain's and what was left have to be all there is.
@@ -209,58 +198,23 @@ fn rounds<const OP: u32, K: Membarrier>(
         // SAFETY: new (1) fresh slots, for this one alone.
         log: unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])?) },
         nodes: [place_mut(Node::new(0))?, place_mut(Node::new(1))?],
-        stop: Stop::new(),
-        step: AtomicU32::new(0),
+        rounds: Rounds::new(),
         cpu: AtomicU32::new(there),
-        begun: AtomicU32::new(0),
-        ended: AtomicU32::new(0),
         worker: AtomicU32::new(0),
     })?;
     crowd::set_subject(subject);
     sched::allow(0, &CpuSet::one(here))?;
     let thread = hooked::start_joinable(64 * 1024, worker::<OP>, 0)?;
-    let (mut round, mut wrong, mut reached) = (0, 0, 0);
     let there_are = if matches!(OP, POP | BUFFER_POP) { 1 } else { 2 };
-    // The last step first: it is the one before the commit.
-    'steps: for step in (1..=STEPS).rev() {
-        let mut left = rounds;
-        for _ in 0..50 * rounds {
-            if left == 0 {
-                break;
-            }
-            round += 1;
-            let before = subject.stop.aborted.load(Relaxed);
-            subject.step.store(step, Relaxed);
-            subject.stop.arm(step);
-            subject.begun.store(round, Release);
-            // There, or through: not every section has so many steps.
-            wait_until(|| subject.stop.is_there() || subject.ended.load(Acquire) == round);
-            reached |= u64::from(subject.stop.is_there()) << step;
-            let drained = drain::<OP, K>(subject, there as usize, fence);
-            subject.stop.release();
-            wait_until(|| subject.ended.load(Acquire) == round);
-            // Without the fence, a section that a preemption has aborted shows nothing.
-            if !stop_at_wrong || subject.stop.aborted.load(Relaxed) == before {
-                left -= 1;
-            }
-            let worker = subject.worker.load(Relaxed);
-            let rest = rest::<OP>(subject);
-            if drained + worker + rest != there_are {
-                wrong += 1;
-                if stop_at_wrong {
-                    break 'steps;
-                }
-            }
-        }
-    }
-    subject.step.store(u32::MAX, Relaxed);
-    subject.begun.store(round + 1, Release);
+    let told = subject.rounds.at_each_step(
+        STEPS,
+        rounds,
+        stop_at_wrong,
+        || drain::<OP, K>(subject, there as usize, fence),
+        |drained| drained + subject.worker.load(Relaxed) + rest::<OP>(subject) == there_are,
+    );
     check!(thread.join().is_ok(), "join");
-    Ok(Told {
-        wrong,
-        aborted: subject.stop.aborted.load(Relaxed),
-        reached,
-    })
+    Ok(told)
 }
 
 fn allowed(ctx: &Ctx<'_>) -> Result<bool, Failed> {

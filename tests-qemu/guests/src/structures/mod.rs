@@ -11,6 +11,7 @@ pub mod here;
 pub mod list;
 pub mod offline;
 mod operations;
+pub mod rounds;
 pub mod rude;
 pub mod slow;
 pub mod stepped;

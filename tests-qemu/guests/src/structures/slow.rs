@@ -8,10 +8,7 @@ use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
 use rseq_rt::structures::Local;
 
 use super::operations::operations;
-use crate::harness::Verdict;
-use crate::show::Hex;
 use crate::sys::sched;
-use crate::{check, passed};
 
 /// Where sections stop, and how often they were aborted.
 pub struct Stop {
@@ -106,48 +103,4 @@ unsafe impl Local<CpuId> for Slow<'_> {
     }
 
     operations!(CpuId);
-}
-
-/// Waits for who is on another CPU. Both have to be there at the same time, or the section is aborted by a preemption:
-/// so not at once by yielding.
-pub fn wait_until(there: impl Fn() -> bool) {
-    loop {
-        for _ in 0..10_000 {
-            if there() {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        sched::relax();
-    }
-}
-
-/// What rounds at each step told.
-pub struct Told {
-    /// Rounds that lost or doubled something.
-    pub wrong: u32,
-    /// Sections that were aborted.
-    pub aborted: usize,
-    /// Steps that the section stood at, one bit each.
-    pub reached: u64,
-}
-
-impl Told {
-    /// Nothing was wrong at any step, from the first to the last one, which comes before the last one that was tried.
-    pub fn right_at_each_step(&self, tried: u32) -> Verdict {
-        check!(
-            self.wrong == 0,
-            self.wrong,
-            " rounds lost or doubled something"
-        );
-        check!(self.aborted > 0, "no section was aborted");
-        let reached = self.reached >> 1;
-        let steps = reached.trailing_ones();
-        check!(
-            (1..tried).contains(&steps) && reached >> steps == 0,
-            "of the steps it stood at ",
-            Hex(reached)
-        );
-        passed!(self.aborted, " sections aborted at ", steps, " steps")
-    }
 }
