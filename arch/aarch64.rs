@@ -80,32 +80,23 @@ pub unsafe fn exit_thread(status: i32) -> ! {
 /// Unmaps `length` bytes at `base`, the caller's stack among them, and ends the thread.
 ///
 /// # Safety
-/// 1. Nobody uses that memory: neither another thread, nor the kernel (rseq), nor a signal handler.
-/// 2. `clear_tid_inside` is non-zero if the clear-tid word lies in it; the robust list does not.
-/// 3. Nobody expects the values on this thread's stack to be dropped.
+/// 1. Nobody uses that memory: neither another thread, nor the kernel (rseq, clear-tid, robust list), nor a signal
+///    handler.
+/// 2. Nobody expects the values on this thread's stack to be dropped.
 #[unsafe(naked)]
 pub unsafe extern "C" fn unmap_and_exit(
     base: *mut u8,
     length: usize,
     status: i32,
-    clear_tid_inside: usize,
 ) -> ! {
     naked_asm!(
-        "mov x9, x0",                   // base
-        "mov w10, w2",                  // status
-        "cbz x3, 2f",
-        "mov x0, xzr",
-        "mov x8, {set_tid_address}",
-        "svc 0",                        // set_tid_address(null): no write at exit
-        "2:",
-        "mov x0, x9",
+        "mov w9, w2",                   // status
         "mov x8, {munmap}",
-        "svc 0",                        // munmap(base, length); x1 is still length
-        "mov w0, w10",                  // from here there is no stack
+        "svc 0",                        // munmap(base, length)
+        "mov w0, w9",                   // from here there is no stack
         "mov x8, {exit}",
         "svc 0",                        // exit(status)
         "brk 1",
-        set_tid_address = const sc::nr::SET_TID_ADDRESS,
         munmap = const sc::nr::MUNMAP,
         exit = const sc::nr::EXIT,
     )

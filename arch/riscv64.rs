@@ -85,32 +85,23 @@ pub unsafe fn exit_thread(status: i32) -> ! {
 /// Unmaps `length` bytes at `base`, the caller's stack among them, and ends the thread.
 ///
 /// # Safety
-/// 1. Nobody uses that memory: neither another thread, nor the kernel (rseq), nor a signal handler.
-/// 2. `clear_tid_inside` is non-zero if the clear-tid word lies in it; the robust list does not.
-/// 3. Nobody expects the values on this thread's stack to be dropped.
+/// 1. Nobody uses that memory: neither another thread, nor the kernel (rseq, clear-tid, robust list), nor a signal
+///    handler.
+/// 2. Nobody expects the values on this thread's stack to be dropped.
 #[unsafe(naked)]
 pub unsafe extern "C" fn unmap_and_exit(
     base: *mut u8,
     length: usize,
     status: i32,
-    clear_tid_inside: usize,
 ) -> ! {
     naked_asm!(
-        "mv t0, a0",                    // base
-        "mv t1, a2",                    // status
-        "beqz a3, 2f",
-        "li a0, 0",
-        "li a7, {set_tid_address}",
-        "ecall",                        // set_tid_address(null): no write at exit
-        "2:",
-        "mv a0, t0",
+        "mv t0, a2",                    // status
         "li a7, {munmap}",
-        "ecall",                        // munmap(base, length); a1 is still length
-        "mv a0, t1",                    // from here there is no stack
+        "ecall",                        // munmap(base, length)
+        "mv a0, t0",                    // from here there is no stack
         "li a7, {exit}",
         "ecall",                        // exit(status)
         "unimp",
-        set_tid_address = const sc::nr::SET_TID_ADDRESS,
         munmap = const sc::nr::MUNMAP,
         exit = const sc::nr::EXIT,
     )

@@ -80,33 +80,23 @@ pub unsafe fn exit_thread(status: i32) -> ! {
 /// Unmaps `length` bytes at `base`, the caller's stack among them, and ends the thread.
 ///
 /// # Safety
-/// 1. Nobody uses that memory: neither another thread, nor the kernel (rseq), nor a signal handler.
-/// 2. `clear_tid_inside` is non-zero if the clear-tid word lies in it; the robust list does not.
-/// 3. Nobody expects the values on this thread's stack to be dropped.
+/// 1. Nobody uses that memory: neither another thread, nor the kernel (rseq, clear-tid, robust list), nor a signal
+///    handler.
+/// 2. Nobody expects the values on this thread's stack to be dropped.
 #[unsafe(naked)]
 pub unsafe extern "C" fn unmap_and_exit(
     base: *mut u8,
     length: usize,
     status: i32,
-    clear_tid_inside: usize,
 ) -> ! {
     naked_asm!(
-        "mov r8, rdi",                  // base
         "mov r9d, edx",                 // status
-        "test rcx, rcx",
-        "jz 2f",
-        "xor edi, edi",
-        "mov eax, {set_tid_address}",
-        "syscall",                      // set_tid_address(null): no write at exit
-        "2:",
-        "mov rdi, r8",
         "mov eax, {munmap}",
-        "syscall",                      // munmap(base, length); rsi is still length
+        "syscall",                      // munmap(base, length)
         "mov edi, r9d",                 // from here there is no stack
         "mov eax, {exit}",
         "syscall",                      // exit(status)
         "ud2",
-        set_tid_address = const sc::nr::SET_TID_ADDRESS,
         munmap = const sc::nr::MUNMAP,
         exit = const sc::nr::EXIT,
     )

@@ -8,16 +8,20 @@
  * Functions that return int return a negative errno for misuse, and have then
  * changed nothing:
  *     -EFAULT    a null pointer
- *     -EINVAL    a misaligned pointer; no rseq_rt_init before; no create hook before
+ *     -EINVAL    a misaligned pointer; no rseq_rt_init before; no create hook before; an unknown flag
  *     -EALREADY  the second rseq_rt_init; the second create hook of an area
  *     -ESRCH     the exit hook of this area has run
- *     -EBUSY     the area is lent to a vfork child; the structure is being changed
+ *     -EBUSY     the area is lent to a vfork child, or in use; the structure is being changed
  * A pointer that is neither null nor misaligned is trusted, as everywhere in C.
  *
  * "Costs" counts system calls where this runtime owns rseq. Where a libc owns
- * it, create, keep and release make none. Where nobody can, create makes none,
- * and keep and release the one that blocks signals. The very first registration
- * of a process, where the kernel refuses it, makes up to two more, once.
+ * it, create and keep make none, and release makes the one that blocks signals.
+ * Where the kernel has no rseq, create makes none, and keep and release make that one. The
+ * first registration that succeeds in a process may take up to two more attempts, once.
+ *
+ * Signals. "All signals" are all but SIGSYS, by the raw system call: that is how a
+ * filter answers a call that it traps, and where it is blocked the kernel
+ * kills instead. The hooks open it for their calls, and create restores it.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -33,7 +37,7 @@ extern "C" {
 #define RSEQ_RT_AREA_SIZE 128
 #define RSEQ_RT_AREA_ALIGN 64
 #define RSEQ_RT_AREA_CPU_ID 4	/* the kernel's cpu_id, 4 bytes */
-#define RSEQ_RT_AREA_STATE 64	/* RSEQ_RT_REGISTERED only while it is, 1 byte */
+#define RSEQ_RT_AREA_STATE 64	/* RSEQ_RT_REGISTERED only while it is, 2 bytes */
 #define RSEQ_RT_AT_EXIT_SIZE 160
 #define RSEQ_RT_AT_EXIT_ALIGN 8
 #define RSEQ_RT_AT_EXIT_CAPACITY 8
@@ -70,7 +74,19 @@ enum {
 	RSEQ_RT_REGISTERED_BY_LIBC = 2,	/* elsewhere, by a libc */
 	RSEQ_RT_UNAVAILABLE = 3,	/* it runs without: rseq_rt_thread_errno */
 	RSEQ_RT_LENT = 4,		/* between rseq_rt_vfork_begin and _end */
-	RSEQ_RT_EXITING = 5		/* an exit hook has run */
+	RSEQ_RT_EXITING = 5		/* the exit hook has run */
+};
+
+/* What becomes of the memory of a thread that exits. */
+enum {
+	RSEQ_RT_KEEP = 0,		/* it outlives the thread: whoever waits for clear-tid frees it */
+	RSEQ_RT_RELEASE = 1		/* it goes before the thread does: unmapped, or handed to a pool */
+};
+
+/* What the exit hook answers. */
+enum {
+	RSEQ_RT_RELEASED = 0,		/* no kernel writes to the area: the memory may go */
+	RSEQ_RT_KEPT = 1		/* the memory must outlive the thread */
 };
 
 /* Flags of rseq_rt_init_flags. */
@@ -89,8 +105,9 @@ enum {
 	RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_OWNER_LIBC, RSEQ_RT_OWNER_RUNTIME, \
 	RSEQ_RT_UNREGISTERED, RSEQ_RT_REGISTERED, RSEQ_RT_REGISTERED_BY_LIBC, \
 	RSEQ_RT_UNAVAILABLE, RSEQ_RT_LENT, RSEQ_RT_EXITING, \
+	RSEQ_RT_KEEP, RSEQ_RT_RELEASE, RSEQ_RT_RELEASED, RSEQ_RT_KEPT, \
 	RSEQ_RT_CLAIM_RUNTIME, RSEQ_RT_DISABLED, RSEQ_RT_LEGACY_LENGTH, RSEQ_RT_SLICE_EXTENSION }
-#define RSEQ_RT_LAYOUT_COUNT 21
+#define RSEQ_RT_LAYOUT_COUNT 25
 extern const unsigned rseq_rt_layout[RSEQ_RT_LAYOUT_COUNT];
 
 /* ---- the process ---- */
@@ -106,7 +123,11 @@ int rseq_rt_init(const unsigned long *auxv);
 /* As rseq_rt_init, with RSEQ_RT_* flags. -EINVAL for an unknown one. A trio build always claims. */
 int rseq_rt_init_flags(const unsigned long *auxv, unsigned flags);
 
-/* RSEQ_RT_OWNER_*. Costs: 0. When: any time, a signal handler included. */
+/*
+ * RSEQ_RT_OWNER_*. Undecided until a registration succeeds, or the kernel says that it has no rseq: a
+ * thread that is refused decides nothing for the others. A libc that makes the library's data read-only does so
+ * once this is decided. Costs: 0. When: any time, a signal handler included.
+ */
 int rseq_rt_owner(void);
 
 /* Bytes of the owner's area that hold valid fields; 0 while nothing is registered. Costs: 0. When: any time. */
@@ -120,14 +141,14 @@ unsigned rseq_rt_length(void);
 /*
  * The create hook. A thread that the kernel refuses runs on, and this is 0 all
  * the same: rseq_rt_thread_state tells. The area is the calling thread's own
- * until it is recycled; its memory stays until a release hook has returned 0,
+ * until it is recycled; its memory stays until the exit hook has answered RSEQ_RT_RELEASED,
  * or the kernel has reported the end of the thread through clear-tid.
  * When: first on each new thread, the main one included. The signal mask may
  * be any, and is left as found. Costs: 3 (mask, register, mask).
  */
 int rseq_rt_on_thread_create(rseq_rt_area *area);
 
-/* The same where the caller has blocked all 64 signals, by the raw system call. Costs: 1 (register). */
+/* The same where the caller has blocked all signals and SIGSYS is open. Costs: 1 (register). */
 int rseq_rt_on_thread_create_masked(rseq_rt_area *area);
 
 /*
@@ -141,7 +162,11 @@ int rseq_rt_ensure_registered(rseq_rt_area *area);
 /* The state, RSEQ_RT_*. Costs: 0. When: any time, on any thread. */
 int rseq_rt_thread_state(const rseq_rt_area *area);
 
-/* The errno behind RSEQ_RT_UNAVAILABLE, positive; 0 where there is none. Costs: 0. When: any time. */
+/*
+ * The errno behind RSEQ_RT_UNAVAILABLE, or behind an exit hook that answered RSEQ_RT_KEPT to RSEQ_RT_RELEASE;
+ * positive, 0 where there is none. EBUSY: another area of this thread is registered, somebody else's.
+ * Costs: 0. When: any time.
+ */
 int rseq_rt_thread_errno(const rseq_rt_area *area);
 
 /* ---- the life of a thread: its own area, any time, a signal handler included ---- */
@@ -164,10 +189,11 @@ int rseq_rt_registered_cpu(const rseq_rt_area *area);
 static inline int rseq_rt_cpu_by_load(const rseq_rt_area *area)
 {
 	typedef const volatile int __attribute__((__may_alias__)) cpu_id;
+	typedef const volatile unsigned short __attribute__((__may_alias__)) state;
 	const volatile unsigned char *bytes = area->rseq_rt_opaque;
 
 	/* The state first: a vfork child sees its parent's cpu_id, frozen. */
-	if (bytes[RSEQ_RT_AREA_STATE] != RSEQ_RT_REGISTERED)
+	if (*(state *)(bytes + RSEQ_RT_AREA_STATE) != RSEQ_RT_REGISTERED)
 		return -1;
 	return *(cpu_id *)(bytes + RSEQ_RT_AREA_CPU_ID);
 }
@@ -180,12 +206,18 @@ int rseq_rt_mm_cid(const rseq_rt_area *area);
  * no area of its own: begin in the parent before it, end in the parent after
  * it, with the token that begin returned. A parent that is not registered yet
  * does the same: or a handler in the child could register its area. In between the ids come from
- * getcpu(2), in both. Negative from begin: nothing was lent, so go on without
- * end. Costs: 0. -EINVAL from end for a token that is not this area's loan.
- * fork(2) without CLONE_VM needs nothing.
+ * getcpu(2), in both. Loans nest, in a handler say, and may end in any order: the area is in use again after the last
+ * one. Costs: 0. -EINVAL from end for a token that is no loan of this area.
  */
 int rseq_rt_vfork_begin(rseq_rt_area *area);
 int rseq_rt_vfork_end(rseq_rt_area *area, int token);
+
+/*
+ * fork(2) needs nothing, but where a handler forks between begin and end: then nobody tells the child of
+ * the end, and a child of the vfork child is not registered. Ends all loans and asks the kernel. Returns the state, RSEQ_RT_*.
+ * When: first in a fork child, without CLONE_VM. Costs: 0; up to 5 where the area was lent.
+ */
+int rseq_rt_repair_in_fork_child(rseq_rt_area *area);
 
 /*
  * Adds a callback: the last one added is the first one called. Of the calling
@@ -204,46 +236,55 @@ int rseq_rt_at_exit_run(struct rseq_rt_at_exit *callbacks);
 /* ---- the death of a thread: one of these, last, on the thread itself ---- */
 
 /*
- * The exit hook of a thread whose memory outlives it (a joinable one): blocks
- * all signals. The kernel stops writing to the area before it zeroes clear-tid,
- * so whoever waits for that may reuse the memory. Costs: 1 (mask).
- */
-int rseq_rt_on_thread_exit_keep(rseq_rt_area *area);
-
-/* The same where all signals are blocked already, and stay so. Costs: 0. */
-int rseq_rt_on_thread_exit_keep_masked(rseq_rt_area *area);
-
-/*
- * The exit hook of a thread that unmaps its memory, or gives it to a pool:
- * blocks all signals, unregisters. 0: the kernel writes to it no more.
- * Negative: it may (a filter that came late, say), and the memory must outlive the
- * thread, as after keep. Costs: 2 (mask, unregister).
+ * The exit hook: blocks all signals and, for RSEQ_RT_RELEASE, unregisters.
+ *
+ * RSEQ_RT_KEEP, for a thread whose memory outlives it (a joinable one): always RSEQ_RT_KEPT. The kernel
+ * stops writing to the area before it zeroes clear-tid, so whoever waits for that may reuse the memory.
+ * Costs: 1 (mask).
+ *
+ * RSEQ_RT_RELEASE, for one that unmaps its memory or gives it to a pool: RSEQ_RT_RELEASED, under every owner, says
+ * that signals are blocked and that the kernel writes to the area no more. Under a libc that owns rseq, the libc's
+ * own area of the thread stays registered: a stack that holds it is not the thread's to unmap. RSEQ_RT_KEPT: the kernel may write (a
+ * filter that came late, say), or another area of this thread is registered and may lie in that memory:
+ * rseq_rt_thread_errno tells. Costs: 2 (mask, unregister).
+ *
+ * Negative is misuse: nothing has changed, and the memory must stay as well.
+ *
+ * SIGSYS is left open. A thread that unmaps its own stack blocks it before that; rseq_rt_unmap_and_exit does.
  * Not in a stop handler after which somebody else's runtime goes on: signals stay
  * blocked, and setuid(3) in another thread would wait forever. Block them, call the masked form, restore.
  */
-int rseq_rt_on_thread_exit_release(rseq_rt_area *area);
+int rseq_rt_on_thread_exit(rseq_rt_area *area, unsigned mode);
 
-/* The same where all signals are blocked already, and stay so. Costs: 1 (unregister). */
-int rseq_rt_on_thread_exit_release_masked(rseq_rt_area *area);
+/* The same where the caller has blocked all signals, and they stay so. Costs: 0 for keep, 1 (unregister) for release. */
+int rseq_rt_on_thread_exit_masked(rseq_rt_area *area, unsigned mode);
 
 /*
- * In place of the exit hooks: blocks all signals, unregisters, makes the kernel
+ * In place of the exit hook: blocks all signals, unregisters, makes the kernel
  * forget clear-tid (it would write to whatever is mapped there by then),
  * unmaps the length bytes at base, stack included, and ends the thread.
  * For a detached thread, nobody may wait for its clear-tid word; the robust
- * list lies elsewhere or was unregistered; base is page-aligned. A libc whose clear-tid
- * word lies elsewhere and is waited for uses the release hook, and unmaps itself.
- * Where the release is refused, or area is not one that was created and is in
- * use, it ends the thread WITHOUT unmapping: a leak, and nothing worse.
- * Costs: 5 (mask, unregister, set_tid_address, munmap, exit).
+ * list lies elsewhere or was unregistered; base is page-aligned; the area is not used again. A libc whose clear-tid
+ * word lies elsewhere and is waited for uses the exit hook, and unmaps itself.
+ * Where the release is refused, or the libc's own area lies in that memory, it
+ * ends the thread WITHOUT unmapping: clear-tid goes to a word in the area, and a later thread's create hook or exit unmaps
+ * the memory when the kernel has zeroed that. Where a filter refuses set_tid_address(2) or the mask, or area is not one that was
+ * created and is in use: a leak, and nothing worse.
+ * Costs: 6 (mask, unregister, set_tid_address, mask, munmap, exit).
  */
 void rseq_rt_unmap_and_exit(rseq_rt_area *area, void *base, size_t length)
 	__attribute__((__noreturn__));
 
 /*
+ * Unmaps what rseq_rt_unmap_and_exit left of threads that have ended since; returns how many mappings. The
+ * create hook does it too. Costs: 0 where nothing is left, else one munmap for each.
+ */
+size_t rseq_rt_sweep(void);
+
+/*
  * Makes the area a new one, for the next thread. When: after the joiner has
- * seen clear-tid, or after a release hook that returned 0. Costs: 0.
- * -EBUSY where no exit hook has run: the kernel may write to it.
+ * seen clear-tid, or after an exit hook that answered RSEQ_RT_RELEASED. Costs: 0.
+ * -EBUSY where no exit hook has run: it is in use. -EINVAL for an area that is new already.
  */
 int rseq_rt_recycle(rseq_rt_area *area);
 
@@ -257,7 +298,7 @@ extern const unsigned int __rseq_flags;
 /*
  * Fills the three from the main thread's area: size stays 0 unless the area is
  * registered. When: after the main thread's create hook, with the thread pointer
- * set up, before a second thread and before RELRO is sealed. Costs: 0.
+ * set up, before a second thread and before RELRO is sealed: -EFAULT after that. Costs: 1.
  */
 int rseq_rt_export(const rseq_rt_area *area);
 

@@ -4,7 +4,7 @@
 //! because `linux-raw-sys` carries the system call number only.
 
 use core::mem::{align_of, offset_of, size_of};
-use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 /// `struct rseq`: what the kernel and one thread share.
 ///
@@ -27,22 +27,11 @@ pub struct Rseq {
     pub node_id: AtomicU32,
     /// Concurrency id: dense per process, below the number of its threads and CPUs (Linux 6.3).
     pub mm_cid: AtomicU32,
-    /// Time-slice extension (Linux 7.0).
-    pub slice_ctrl: SliceCtrl,
+    /// Time-slice extension (Linux 7.0): [`SLICE_REQUEST`] and [`SLICE_GRANTED`]. `struct rseq_slice_ctrl` as the one
+    /// word that its `all` is, so that both bits change together.
+    pub slice_ctrl: AtomicU32,
     /// Byte 32 is reserved so that the feature size reads 33; the rest is for later kernels.
     pub future: [AtomicU64; 4],
-}
-
-/// `struct rseq_slice_ctrl` (Linux 7.0).
-#[repr(C)]
-#[derive(Debug)]
-pub struct SliceCtrl {
-    /// User space sets it to ask for an extension; either side clears it.
-    pub request: AtomicU8,
-    /// The kernel sets it when it granted one, and clears it when that ends.
-    pub granted: AtomicU8,
-    /// Reserved.
-    pub reserved: AtomicU16,
 }
 
 /// `struct rseq_cs`: the descriptor of one critical section. Section `__rseq_cs`.
@@ -76,6 +65,11 @@ pub const CS_FLAG_SLICE_EXT_AVAILABLE: u32 = 1 << 4;
 /// `Rseq::flags`: it is enabled for this thread.
 pub const CS_FLAG_SLICE_EXT_ENABLED: u32 = 1 << 5;
 
+/// `Rseq::slice_ctrl`: user space sets it to ask for an extension; either side clears it.
+pub const SLICE_REQUEST: u32 = 1 << 0;
+/// `Rseq::slice_ctrl`: the kernel sets it when it granted one, and clears it when that ends.
+pub const SLICE_GRANTED: u32 = 1 << 8;
+
 /// The length every kernel accepts, and the alignment it then demands.
 pub const LEGACY_LENGTH: u32 = 32;
 /// Feature size of a kernel that states none: the fields up to `flags`.
@@ -99,9 +93,6 @@ const _: () = {
     assert!(offset_of!(Rseq, node_id) == 20);
     assert!(offset_of!(Rseq, mm_cid) == 24);
     assert!(offset_of!(Rseq, slice_ctrl) == 28);
-    assert!(offset_of!(SliceCtrl, request) == 0);
-    assert!(offset_of!(SliceCtrl, granted) == 1);
-    assert!(size_of::<SliceCtrl>() == 4);
     assert!(offset_of!(Rseq, future) == 32);
     assert!(size_of::<RseqCs>() == 32 && align_of::<RseqCs>() == 32);
     assert!(offset_of!(RseqCs, start_ip) == 8);

@@ -1,34 +1,38 @@
-//! The storage of one thread: the structure that the kernel writes, and the flag beside it.
+//! The storage of one thread: the structure that the kernel writes, and the crate's word beside it.
 
 use core::mem::{align_of, size_of};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 use crate::abi::{
-    CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, Rseq, SliceCtrl,
+    CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, LEGACY_LENGTH,
+    Rseq,
 };
+use crate::deferred::Mapping;
 use crate::error::{Errno, Error};
 use crate::kernel::Kernel;
-use crate::state::{Reason, State};
+use crate::reclaim::ClearTid;
+use crate::state::State;
+use crate::word::{REGISTERED, Word};
 
 /// One thread's rseq area and state: 128 bytes, aligned to 64, placed by the caller in its TCB.
 ///
 /// All bytes zero is a valid, unregistered area, so freshly mapped memory is one.
 ///
 /// ```text
-///   0        32        64      65      66      68        69       128
-///   | legacy  | later   | state | slice | errno | created | unused |
-///   +--- the kernel's --+------------ this crate's ----------------+
+///   0        32        64     68          72                       96       128
+///   | legacy  | later   | word | clear-tid | mapping to be unmapped | unused |
+///   +--- the kernel's --+------------------ this crate's --------------------+
 /// ```
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Area {
     pub(crate) kernel: Rseq,
-    state: AtomicU8,
-    slice: AtomicU8,
-    errno: AtomicU16,
-    created: AtomicU8,
+    pub(crate) word: Word,
+    /// Where the thread's own memory could not be unmapped by itself: see [`Deferred`](crate::Deferred).
+    pub(crate) clear_tid: ClearTid,
+    pub(crate) mapping: Mapping,
 }
 
 const _: () = assert!(size_of::<Area>() == 128 && align_of::<Area>() == 64);
@@ -46,10 +50,11 @@ impl Area {
     pub const ALIGN: usize = align_of::<Self>();
     /// Where the kernel's `cpu_id` is, in bytes: for loads by code in another language.
     pub const CPU_ID_OFFSET: usize = core::mem::offset_of!(Self, kernel.cpu_id);
-    /// Where the state byte is: [`Self::STATE_REGISTERED`] while this runtime's registration stands, and the area is not lent.
-    pub const STATE_OFFSET: usize = core::mem::offset_of!(Self, state);
+    /// Where the 32-bit state word is. Its lower 16 bits equal [`Self::STATE_REGISTERED`] while this runtime's
+    /// registration stands, the area is not lent and the thread is not exiting.
+    pub const STATE_OFFSET: usize = core::mem::offset_of!(Self, word);
     /// See [`Self::STATE_OFFSET`].
-    pub const STATE_REGISTERED: u8 = State::REGISTERED;
+    pub const STATE_REGISTERED: u16 = REGISTERED as u16;
 
     /// An unregistered area.
     pub const fn new() -> Self {
@@ -61,17 +66,12 @@ impl Area {
                 flags: AtomicU32::new(0),
                 node_id: AtomicU32::new(0),
                 mm_cid: AtomicU32::new(0),
-                slice_ctrl: SliceCtrl {
-                    request: AtomicU8::new(0),
-                    granted: AtomicU8::new(0),
-                    reserved: AtomicU16::new(0),
-                },
+                slice_ctrl: AtomicU32::new(0),
                 future: [const { AtomicU64::new(0) }; 4],
             },
-            state: AtomicU8::new(State::UNREGISTERED),
-            slice: AtomicU8::new(0),
-            errno: AtomicU16::new(0),
-            created: AtomicU8::new(0),
+            word: Word::new(),
+            clear_tid: ClearTid::new(),
+            mapping: Mapping::new(),
         }
     }
 
@@ -113,12 +113,12 @@ impl Area {
     /// What is true of this thread. Callable from anywhere, a signal handler or another thread included.
     #[inline]
     pub fn state(&self) -> State {
-        State::decode(self.state.load(Relaxed))
+        self.word.look().state()
     }
 
-    /// The errno behind [`State::Unavailable`], if the kernel gave one.
+    /// The errno behind [`State::Unavailable`], or behind an exit hook's refusal, if the kernel gave one.
     pub fn errno(&self) -> Option<Errno> {
-        Errno::from_raw(self.errno.load(Relaxed))
+        self.word.look().errno()
     }
 
     /// The `cpu_id` field as it stands: a CPU, -1 or -2. One load.
@@ -136,8 +136,8 @@ impl Area {
     /// conditions as [`Self::cpu_id`], and a lent area is none.
     #[inline]
     pub fn registered_cpu(&self) -> Option<u32> {
-        // The state first: a vfork child sees its parent's cpu_id, frozen.
-        (self.state_byte() == State::REGISTERED).then(|| self.cpu_id() as u32)
+        // The word first: a vfork child sees its parent's cpu_id, frozen.
+        self.is_registered().then(|| self.cpu_id() as u32)
     }
 
     /// The structure that the kernel writes, for debuggers, tracers and critical sections of one's own.
@@ -149,102 +149,65 @@ impl Area {
         &raw const self.kernel
     }
 
-    /// Is the time-slice extension on for this thread?
+    /// Is the time-slice extension on for this thread? Never while it is lent.
     #[inline]
     pub fn has_slice_extension(&self) -> bool {
-        self.slice.load(Relaxed) != 0
+        self.word.look().has_slice()
     }
 
-    pub(crate) fn set_slice_extension(&self, enabled: bool) {
-        self.slice.store(u8::from(enabled), Relaxed);
-    }
-
+    /// Registered by this runtime, and neither lent nor exiting.
     #[inline]
-    pub(crate) fn state_byte(&self) -> u8 {
-        self.state.load(Relaxed)
+    pub(crate) fn is_registered(&self) -> bool {
+        self.word.look().is_registered()
     }
 
-    pub(crate) fn set_state(&self, state: State) {
-        self.set_state_byte(state.encode());
-    }
-
-    pub(crate) fn set_state_byte(&self, byte: u8) {
-        self.state.store(byte, Relaxed);
-    }
-
-    /// Does the kernel write here for this thread? Unlike the state, true under a loan as well.
-    pub(crate) fn is_written_by_kernel(&self) -> bool {
-        self.state_byte() & !State::LENT == State::REGISTERED
-    }
-
-    pub(crate) fn set_unavailable(&self, state: State, errno: Option<Errno>) {
-        self.errno.store(errno.map_or(0, Errno::raw), Relaxed);
-        self.set_state(state);
-    }
-
-    /// With signals open: gives up, unless a handler got further in the meantime.
-    pub(crate) fn give_up(&self, reason: Reason, errno: Option<Errno>) {
-        let given_up = State::Unavailable(reason).encode();
-        // One instruction, or a handler could register between the look and the store, and be forgotten.
-        let outcome = self
-            .state
-            .compare_exchange(State::UNREGISTERED, given_up, Relaxed, Relaxed);
-        if outcome.is_ok() {
-            // Nothing registers from here on, so that the ids are ours to write.
-            self.errno.store(errno.map_or(0, Errno::raw), Relaxed);
-            self.mark_refused();
+    /// Lays out the fields as the kernel wants to find them, and returns the `cpu_id` that it will find.
+    ///
+    /// With the legacy length the kernel repairs what is stored, should the area be registered already, and
+    /// CONFIG_DEBUG_RSEQ (6.14 to 6.18) wants every field zero but `cpu_id`; a stale `rseq_cs` is fatal at registration
+    /// before 6.17. A longer area belongs to a kernel that lays out all of it by itself, and that kills for a store to an
+    /// id if the area is registered: nothing is stored there.
+    pub(crate) fn prepare(&self, length: u32) -> i32 {
+        if length <= LEGACY_LENGTH {
+            self.clear();
         }
+        self.cpu_id()
     }
 
-    /// Lays out the fields as the kernel wants to find them. Never on a registered area.
-    pub(crate) fn prepare(&self) {
+    /// All fields of an unregistered area. Never on one that the kernel may write to.
+    fn clear(&self) {
         let area = &self.kernel;
-        // A stale rseq_cs is fatal at registration before Linux 6.17, and CONFIG_DEBUG_RSEQ (6.14 to 6.18)
-        // compares all the rest with zero.
         area.cpu_id.store(CPU_ID_UNINITIALIZED, Relaxed);
         area.cpu_id_start.store(0, Relaxed);
         area.rseq_cs.store(0, Relaxed);
         area.flags.store(0, Relaxed);
         area.node_id.store(0, Relaxed);
         area.mm_cid.store(0, Relaxed);
-        area.slice_ctrl.request.store(0, Relaxed);
-        area.slice_ctrl.granted.store(0, Relaxed);
-        area.slice_ctrl.reserved.store(0, Relaxed);
+        area.slice_ctrl.store(0, Relaxed);
         for word in &area.future {
             word.store(0, Relaxed);
         }
-        self.slice.store(0, Relaxed);
-        self.errno.store(0, Relaxed);
     }
 
-    /// Marks the area of a thread whose registration was refused. Never on a registered area.
+    /// Marks the area of a thread whose registration was refused, for those who read `cpu_id` alone. Never on a
+    /// registered area.
     pub(crate) fn mark_refused(&self) {
         self.kernel
             .cpu_id
             .store(CPU_ID_REGISTRATION_FAILED, Relaxed);
     }
 
-    /// After registration: did the kernel write a CPU, and did it enable the slice extension?
-    pub(crate) fn confirm(&self) -> bool {
-        let enabled = self.kernel.flags.load(Relaxed) & CS_FLAG_SLICE_EXT_ENABLED != 0;
-        self.set_slice_extension(enabled);
-        self.cpu_id() >= 0
-    }
-
-    /// Has the create hook run on this area?
-    pub(crate) fn is_created(&self) -> bool {
-        self.created.load(Relaxed) != 0
-    }
-
-    pub(crate) fn set_created(&self, created: bool) {
-        self.created.store(u8::from(created), Relaxed);
+    /// After registration: did the kernel enable the slice extension?
+    pub(crate) fn slice_is_enabled(&self) -> bool {
+        self.kernel.flags.load(Relaxed) & CS_FLAG_SLICE_EXT_ENABLED != 0
     }
 
     /// Makes the area of a dead thread, or of one past its unregistration, a new one.
     pub(crate) fn reset(&self) {
-        self.prepare();
-        self.set_created(false);
-        self.set_state(State::Unregistered);
+        self.clear();
+        self.clear_tid.arm();
+        // Last: who sees the new word may register.
+        self.word.reset();
     }
 }
 

@@ -32,7 +32,7 @@ impl<K: Kernel> Process<K> {
     /// As [`Self::current_cpu`].
     pub fn current_node(&self, area: &Area) -> Result<u32, Error> {
         if self.fields() >= FEATURE_SIZE_NODE_ID {
-            if area.state_byte() == State::REGISTERED {
+            if area.is_registered() {
                 return Ok(area.kernel.node_id.load(Relaxed));
             }
             if let Some(foreign) = self.foreign_area(area) {
@@ -50,7 +50,7 @@ impl<K: Kernel> Process<K> {
     pub fn current_mm_cid(&self, area: &Area) -> Option<u32> {
         if self.fields() < FEATURE_SIZE_MM_CID {
             None
-        } else if area.state_byte() == State::REGISTERED {
+        } else if area.is_registered() {
             Some(area.kernel.mm_cid.load(Relaxed))
         } else {
             // SAFETY: ForeignArea::word (1) by foreign_area, (2) by the size above.
@@ -83,13 +83,23 @@ impl<K: Kernel> Process<K> {
 
     /// The visible owner's area of the calling thread, if this thread is that owner's.
     fn foreign_area(&self, area: &Area) -> Option<ForeignArea> {
-        let foreign =
-            area.state() == State::Registered(Owner::Libc) && self.decision() == Decision::Libc;
-        // The libc's area of each of its threads is at one offset from the thread pointer: that is what the trio says.
-        foreign
-            .then(|| ForeignArea::at(self.kernel.thread_pointer(), self.foreign_offset()))
+        (area.state() == State::Registered(Owner::Libc))
+            .then(|| self.foreign_place())
+            .flatten()
             // A thread that the libc did not register (its filter came late) still shows -1 or -2.
             // SAFETY: ForeignArea::cpu_id (1), as above.
             .filter(|foreign| unsafe { foreign.cpu_id() } >= 0)
+    }
+
+    /// Where the visible owner's area of each of its threads is: at one offset from the thread pointer, says the trio.
+    fn foreign_place(&self) -> Option<ForeignArea> {
+        (self.decision() == Decision::Libc)
+            .then(|| ForeignArea::at(self.kernel.thread_pointer(), self.foreign_offset()))
+    }
+
+    /// The address of that area, of the calling thread.
+    pub(crate) fn foreign_address(&self) -> Option<usize> {
+        let place = self.foreign_place().and_then(ForeignArea::as_rseq);
+        place.map(|rseq| rseq.addr().get())
     }
 }

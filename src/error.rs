@@ -87,6 +87,8 @@ pub enum Error {
     /// Unregistration was refused: the kernel still writes to the area. `NOSYS` also stands for an
     /// answer of 0 after which the kernel had not let go.
     StillRegistered(Errno),
+    /// Another area of this thread is registered, somebody else's, and may lie in the memory that was to go.
+    Taken,
     /// The futex wait was refused.
     Futex(Errno),
     /// Neither rseq nor a system call can tell.
@@ -102,7 +104,7 @@ impl Error {
             Self::NotInitialized | Self::NotCreated => errno::EINVAL as u16,
             Self::AlreadyInitialized | Self::AlreadyCreated => errno::EALREADY as u16,
             Self::Exiting => errno::ESRCH as u16,
-            Self::Lent | Self::Busy => errno::EBUSY as u16,
+            Self::Lent | Self::Busy | Self::Taken => errno::EBUSY as u16,
             Self::NullArea => errno::EFAULT as u16,
             Self::MisalignedArea | Self::AreaTooSmall => errno::EINVAL as u16,
             Self::CallbacksFull => errno::ENOMEM as u16,
@@ -132,6 +134,7 @@ impl fmt::Display for Error {
             Self::Busy => "the at-exit stack is being changed",
             Self::NotMasked(_) => "the signal mask could not be changed",
             Self::StillRegistered(_) => "unregistration was refused",
+            Self::Taken => "another area of the thread is registered",
             Self::Futex(_) => "the futex wait was refused",
             Self::Unavailable(_) => "neither rseq nor a system call can tell",
         })

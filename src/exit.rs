@@ -1,61 +1,43 @@
-//! What an exit hook proves, and the exits that take the proof.
+//! What the exit hook answers, and the exits that take the answer.
 
 use core::marker::PhantomData;
 
 use crate::arch;
 use crate::area::Area;
+use crate::deferred::Deferred;
 use crate::error::Error;
+use crate::kernel::{Linux, set_tid_address};
 use crate::mask::SignalMask;
 
-/// Proof that this thread may exit *if its memory outlives it*. From [`Thread::on_exit_keep`](crate::Thread::on_exit_keep).
+/// What becomes of the memory of a thread that exits. See [`Thread::on_exit`](crate::Thread::on_exit).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExitMode {
+    /// It outlives the thread: whoever waits for clear-tid frees it.
+    ///
+    /// The kernel stops writing to the area when the task begins to exit, before it zeroes and wakes the clear-tid
+    /// word, so that unregistering would be a wasted system call.
+    Keep,
+    /// It goes before the thread does: the thread unmaps it, or hands it to a pool.
+    Release,
+}
+
+/// How a thread may end. From [`Thread::on_exit`](crate::Thread::on_exit).
 #[must_use = "the thread is to exit now"]
 #[derive(Debug)]
-pub struct Kept {
-    this_thread: PhantomData<*mut ()>,
+pub enum Exit<'a> {
+    /// The kernel no longer writes to the area: the memory may go.
+    Released(Gone<'a>),
+    /// The memory must outlive the thread.
+    Kept(Kept<'a>),
 }
 
-impl Kept {
-    pub(crate) const fn new() -> Self {
-        Self {
-            this_thread: PhantomData,
-        }
-    }
-
-    /// Ends the calling thread, and no other: exit(2). The joiner waits for clear-tid.
-    ///
-    /// # Safety
-    /// 1. Nobody expects the values on this thread's stack to be dropped.
-    pub unsafe fn exit(self, status: i32) -> ! {
-        // SAFETY: arch::exit_thread (1) is this function's (1).
-        unsafe { arch::exit_thread(status) }
-    }
-}
-
-/// The area could not be released; the thread may exit if its memory outlives it, as after *keep*.
-#[must_use = "the memory must outlive the thread"]
+/// Proof that this thread may exit *if its memory outlives it*.
+#[must_use = "the thread is to exit now"]
 #[derive(Debug)]
-pub struct NotReleased {
-    error: Error,
-    kept: Kept,
-}
-
-impl NotReleased {
-    pub(crate) const fn new(error: Error) -> Self {
-        Self {
-            error,
-            kept: Kept::new(),
-        }
-    }
-
-    /// `StillRegistered` or `NotMasked`.
-    pub const fn error(&self) -> Error {
-        self.error
-    }
-
-    /// The proof that is left: leave the memory to whoever waits for clear-tid.
-    pub fn into_kept(self) -> Kept {
-        self.kept
-    }
+pub struct Kept<'a> {
+    area: &'a Area,
+    why: Option<Error>,
+    this_thread: PhantomData<*mut ()>,
 }
 
 /// Where the thread's clear-tid word lies.
@@ -68,7 +50,7 @@ pub enum ClearTidPlace {
     Inside,
 }
 
-/// Proof that the kernel no longer writes to this thread's area. From [`Thread::on_exit_release`](crate::Thread::on_exit_release).
+/// Proof that the kernel no longer writes to this thread's area.
 ///
 /// The one way to unmap the own stack, and a thread that was kept has none:
 ///
@@ -100,15 +82,93 @@ pub enum ClearTidPlace {
 #[derive(Debug)]
 pub struct Gone<'a> {
     area: &'a Area,
-    masked: bool,
+    /// The libc's area of this thread, where it owns: the kernel goes on writing there.
+    foreign: Option<usize>,
     this_thread: PhantomData<*mut ()>,
 }
 
-impl<'a> Gone<'a> {
-    pub(crate) const fn new(area: &'a Area, masked: bool) -> Self {
+impl<'a> Exit<'a> {
+    /// The weaker proof: the memory stays, whatever the hook could do.
+    pub fn into_kept(self) -> Kept<'a> {
+        match self {
+            Self::Released(gone) => Kept::new(gone.area, None),
+            Self::Kept(kept) => kept,
+        }
+    }
+
+    /// Unmaps the memory that holds the calling thread's stack, at once or later, and ends the thread.
+    ///
+    /// A released thread does it by itself, as [`Gone::unmap_and_exit`]. The memory of one that was kept goes to
+    /// `deferred`, to be unmapped by a later sweep, this function's first step included.
+    /// Where set_tid_address(2) or the mask is refused, it is leaked.
+    /// System calls: 4 (set_tid_address, mask, munmap, exit), 3 with the clear-tid word outside.
+    ///
+    /// # Safety
+    /// 1. to 4. of [`Gone::unmap_and_exit`], until the sweep has unmapped the memory.
+    /// 5. The area is not used again until then. No sweep ends `deferred` before it is empty.
+    pub unsafe fn unmap_and_exit(
+        self,
+        base: *mut u8,
+        length: usize,
+        clear_tid: ClearTidPlace,
+        deferred: &'static Deferred,
+        status: i32,
+    ) -> ! {
+        deferred.sweep();
+        match self {
+            // SAFETY: Gone::unmap_and_exit (1, 2, 3, 4) are this function's.
+            Self::Released(gone) if !gone.libc_writes_to(base, length) => unsafe {
+                gone.unmap_and_exit(base, length, clear_tid, status)
+            },
+            exit => {
+                let kept = exit.into_kept();
+                // A word that somebody waits for cannot be exchanged for ours: whoever waits has the proof, and unmaps.
+                // SAFETY: set_tid_address (1): the area stays until it is unmapped; (2): (2), a word that is to
+                // be forgotten. Deferred::push (1, 2): (5) and (1); (3): the call has succeeded.
+                unsafe {
+                    kept.area.clear_tid.arm();
+                    if clear_tid == ClearTidPlace::Inside
+                        && set_tid_address(kept.area.clear_tid.as_ptr())
+                    {
+                        deferred.push(kept.area, base, length);
+                    }
+                    kept.exit(status)
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Kept<'a> {
+    pub(crate) const fn new(area: &'a Area, why: Option<Error>) -> Self {
         Self {
             area,
-            masked,
+            why,
+            this_thread: PhantomData,
+        }
+    }
+
+    /// Why a release was not granted: `StillRegistered` or `NotMasked` where a filter refuses, `Taken`. `None` where
+    /// *keep* was asked for.
+    pub const fn why(&self) -> Option<Error> {
+        self.why
+    }
+
+    /// Ends the calling thread, and no other: exit(2). The joiner waits for clear-tid.
+    ///
+    /// # Safety
+    /// 1. Nobody expects the values on this thread's stack to be dropped.
+    pub unsafe fn exit(self, status: i32) -> ! {
+        // SAFETY: arch::exit_thread (1) is this function's (1).
+        unsafe { arch::exit_thread(status) }
+    }
+}
+
+impl<'a> Gone<'a> {
+    pub(crate) const fn new(area: &'a Area, foreign: Option<usize>) -> Self {
+        Self {
+            area,
+            foreign,
             this_thread: PhantomData,
         }
     }
@@ -134,17 +194,18 @@ impl<'a> Gone<'a> {
 
     /// Unmaps the memory that holds the calling thread's stack, and ends the thread.
     ///
-    /// Between the two no stack is touched and no signal is delivered. If
-    /// munmap(2) refuses, the memory leaks and the thread ends all the same.
+    /// From the unmap on no stack is touched and no signal is delivered, SIGSYS included: a filter that traps munmap(2)
+    /// or exit(2) kills. Where munmap(2) is refused, or what has to come before it, or where the libc's own area of this
+    /// thread lies in that memory, the memory leaks and the thread ends all the same.
+    /// System calls: 4 (set_tid_address, mask, munmap, exit), 3 with the clear-tid word outside.
     ///
     /// # Safety
-    /// 1. Nobody but this thread uses the `length` bytes at `base`, the kernel not either: under a
-    ///    foreign owner, its area of this thread lies outside. `base` is page-aligned.
-    /// 2. `clear_tid` says the truth.
+    /// 1. Nobody but this thread uses the `length` bytes at `base`, nor does the kernel. `base` is page-aligned.
+    /// 2. `clear_tid` says the truth, and nobody waits for a word inside.
     /// 3. The robust futex list lies outside, or was unregistered (set_robust_list(2)).
     /// 4. Nobody expects the values on this thread's stack to be dropped.
-    /// 5. Where the exit hook was a masked one, all signals are blocked now; where it was not, nothing has opened them
-    ///    since. An outer [`SignalMask::restore`], before the hook or after it, opens them.
+    /// 5. Nothing has opened signals since the exit hook: an outer [`SignalMask::restore`] does. Where the hook was the
+    ///    masked one, nothing before it had either.
     pub unsafe fn unmap_and_exit(
         self,
         base: *mut u8,
@@ -152,21 +213,26 @@ impl<'a> Gone<'a> {
         clear_tid: ClearTidPlace,
         status: i32,
     ) -> ! {
-        // Under a foreign owner the exit hook made no system call, so the mask is still to come. Without it
-        // a handler could run on the vanished stack: leak the memory instead.
-        if !self.masked && SignalMask::block_all().is_err() {
+        // Before SIGSYS is blocked, as a filter may trap it; and its answer is looked at: the kernel would zero a
+        // word in what is somebody else's memory by then.
+        // SAFETY: set_tid_address (1): null; (2): (2).
+        let forgotten = clear_tid == ClearTidPlace::Outside
+            || unsafe { set_tid_address(core::ptr::null_mut()) };
+        if !forgotten
+            || self.libc_writes_to(base, length)
+            || !SignalMask::block_sigsys_too(&Linux)
+        {
             // SAFETY: arch::exit_thread (1) is this function's (4).
             unsafe { arch::exit_thread(status) }
         }
-        // SAFETY: arch::unmap_and_exit (1) is this function's (1), with `self` for the kernel's part and the mask and
-        // (5) for the handlers'; (2) is (2) and (3); (3) is (4).
-        unsafe {
-            arch::unmap_and_exit(
-                base,
-                length,
-                status,
-                (clear_tid == ClearTidPlace::Inside) as usize,
-            )
-        }
+        // SAFETY: arch::unmap_and_exit (1) is (1, 3), with `self` and the two calls above for the kernel's part and
+        // the mask and (5) for the handlers'; (2) is (4).
+        unsafe { arch::unmap_and_exit(base, length, status) }
+    }
+
+    /// Does the libc's area of this thread lie in that memory, a stack that it was given by its user, say?
+    fn libc_writes_to(&self, base: *mut u8, length: usize) -> bool {
+        self.foreign
+            .is_some_and(|area| area.wrapping_sub(base.addr()) < length)
     }
 }

@@ -1,7 +1,8 @@
 //! Children. fork(2) needs nothing; a child that shares memory needs the parent's area out of its reach.
 //!
 //! * **fork** (no `CLONE_VM`): the child inherits the registration of the thread that forked, at the
-//!   same address. State, owner and length stay true; there is no hook to call.
+//!   same address. State, owner and length stay true; there is no hook to call, but where a handler forks during a
+//!   loan: [`Process::repair_in_fork_child`].
 //! * **vfork, posix_spawn, any `CLONE_VM` child without a TCB of its own**: the kernel
 //!   starts it unregistered, while the shared area shows the parent's CPU, frozen. A child that registered
 //!   and unregistered that area would overwrite ids that the kernel compares on
@@ -13,26 +14,27 @@ use core::mem::ManuallyDrop;
 
 use crate::area::Area;
 use crate::kernel::Kernel;
+use crate::process::Process;
 use crate::state::State;
 use crate::thread::Thread;
 
 /// The area of a thread is lent to a vfork child. Made in the parent before the child, ended in the parent after it.
 ///
 /// Meanwhile, in both: reads go to getcpu(2), nothing registers or unregisters, and no time slice is extended.
-/// A handler may lend again what is lent: the outer loan is the one that counts, and ends last.
+/// A handler may lend again what is lent. Each loan is a bit of its own, so that the area is in use again when the
+/// last of them has ended, in whatever order. The eighth at a time changes nothing: the others protect it.
 #[must_use = "the area stays distrusted until this is dropped"]
 #[derive(Debug)]
 pub struct Lent<'t> {
     area: &'t Area,
-    before: u8,
-    slice: bool,
+    loan: u8,
     this_thread: PhantomData<*mut ()>,
 }
 
 impl<K: Kernel> Thread<'_, K> {
     /// Takes the area out of use around vfork(2) or a `CLONE_VM | CLONE_VFORK` clone. No system call.
     ///
-    /// The parent is suspended until the child execs or exits, so the state byte in
+    /// The parent is suspended until the child execs or exits, so the word in
     /// the shared memory serves both, and the child has nothing to undo.
     pub fn lend(&self) -> Lent<'_> {
         // SAFETY: Lent::of (1) a thread has its own area.
@@ -45,9 +47,8 @@ impl Lent<'_> {
     pub fn end(self) {}
 
     /// The loan as a number, for an interface that cannot carry the value over the child. The area stays lent.
-    pub fn into_raw(self) -> u16 {
-        let loan = ManuallyDrop::new(self);
-        u16::from(loan.before) | u16::from(loan.slice) << 8
+    pub fn into_raw(self) -> u8 {
+        ManuallyDrop::new(self).loan
     }
 }
 
@@ -60,15 +61,9 @@ impl<'t> Lent<'t> {
     /// # Safety
     /// 1. `area` is the calling thread's, and it uses no other one.
     pub unsafe fn of(area: &'t Area) -> Self {
-        let before = area.state_byte();
-        area.set_state_byte(before | State::LENT);
-        // The child's request would be a store to the parent's area.
-        let slice = area.has_slice_extension();
-        area.set_slice_extension(false);
         Self {
             area,
-            before,
-            slice,
+            loan: area.word.lend(),
             this_thread: PhantomData,
         }
     }
@@ -78,14 +73,11 @@ impl<'t> Lent<'t> {
     /// # Safety
     /// 1. The calling thread, the owner of `area`, got `raw` from [`Lent::into_raw`], and has not ended that loan.
     /// 2. The child no longer shares the memory: it has executed another program, or ended.
-    pub unsafe fn from_raw(area: &'t Area, raw: u16) -> Option<Self> {
-        let [before, slice] = raw.to_le_bytes();
-        let is_that_loan = slice <= 1 && area.state_byte() == before | State::LENT;
-        // A state that is itself a loan would never end.
-        (is_that_loan && before & State::LENT == 0).then(|| Self {
+    pub unsafe fn from_raw(area: &'t Area, raw: u8) -> Option<Self> {
+        // 0 is the loan that changed nothing, and ends as it came.
+        (raw == 0 || area.word.look().has_loan(raw)).then(|| Self {
             area,
-            before,
-            slice: slice != 0,
+            loan: raw,
             this_thread: PhantomData,
         })
     }
@@ -93,10 +85,27 @@ impl<'t> Lent<'t> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        // The outer loan ends it for both.
-        if self.before & State::LENT == 0 {
-            self.area.set_slice_extension(self.slice);
-            self.area.set_state_byte(self.before);
+        self.area.word.end_loan(self.loan);
+    }
+}
+
+impl<K: Kernel> Process<K> {
+    /// In a fork child: ends the loans that the thread had out when it forked, and asks the kernel what is true.
+    ///
+    /// A handler that forks between the loan and its end leaves a child that nobody will tell of that end; and if it
+    /// was the vfork child that forked, one that is not registered although its parent is. Returns the state.
+    ///
+    /// When: first in every child of fork(2) or of a clone without `CLONE_VM`, if handlers may fork; it does nothing
+    /// unless the area is lent. System calls: 0; up to 5 where it was lent.
+    ///
+    /// # Safety
+    /// 1. 1. and 2. of [`Process::on_thread_create`].
+    /// 2. The calling process is a fork child without `CLONE_VM`, and none of its own children shares its memory.
+    /// 3. No loan that the thread had out is ended by the child any more.
+    pub unsafe fn repair_in_fork_child(&self, area: &Area) -> State {
+        if area.word.reclaim() {
+            self.register_again(area);
         }
+        area.state()
     }
 }

@@ -57,11 +57,11 @@ pub unsafe trait Kernel {
     /// As the kernel answers; `AGAIN` and `INTR` are part of normal life.
     fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno>;
 
-    /// rseq_slice_yield(2).
+    /// rseq_slice_yield(2): was a granted extension given back in time? Else it had ended before.
     ///
     /// # Errors
     /// As the kernel answers.
-    fn slice_yield(&self) -> Result<(), Errno>;
+    fn slice_yield(&self) -> Result<bool, Errno>;
 
     /// Asks the kernel to write one word of `address` without changing it.
     ///
@@ -159,9 +159,9 @@ unsafe impl Kernel for Linux {
         .map(drop)
     }
 
-    fn slice_yield(&self) -> Result<(), Errno> {
+    fn slice_yield(&self) -> Result<bool, Errno> {
         // SAFETY: syscall0 (1): gives up the rest of the time slice, touches no memory.
-        unsafe { syscall0(NR_RSEQ_SLICE_YIELD) }.map(drop)
+        unsafe { syscall0(NR_RSEQ_SLICE_YIELD) }.map(|yielded| yielded == 1)
     }
 
     fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno> {
@@ -213,4 +213,17 @@ unsafe impl Kernel for Linux {
 pub(crate) unsafe fn munmap(base: *mut u8, length: usize) -> Result<(), Errno> {
     // SAFETY: syscall2 (1): (1) is this function's own condition.
     unsafe { syscall2(sc::nr::MUNMAP, base.expose_provenance(), length) }.map(drop)
+}
+
+/// set_tid_address(2): the kernel zeroes and wakes `word` when the calling thread ends; null for none. Was that done?
+///
+/// The call itself never fails, and answers the thread's id. A filter may refuse it, or answer 0 in its place.
+///
+/// # Safety
+/// 1. `word` is null, or stays a clear-tid word until the thread has ended.
+/// 2. Nobody waits for the word that was the thread's before.
+pub(crate) unsafe fn set_tid_address(word: *mut u32) -> bool {
+    // SAFETY: syscall2 (1): the kernel writes to `word`, later, by (1); the second argument is unused.
+    let tid = unsafe { syscall2(sc::nr::SET_TID_ADDRESS, word.expose_provenance(), 0) };
+    tid.is_ok_and(|tid| tid != 0)
 }

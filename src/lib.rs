@@ -8,6 +8,7 @@ mod area;
 mod at_exit;
 mod config;
 mod current;
+mod deferred;
 mod error;
 mod exit;
 mod foreign;
@@ -24,6 +25,7 @@ mod state;
 pub mod structures;
 mod syscall;
 mod thread;
+mod word;
 
 #[cfg_attr(target_arch = "x86_64", path = "../arch/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../arch/aarch64.rs")]
@@ -33,8 +35,9 @@ pub mod arch;
 pub use area::Area;
 pub use at_exit::{AtExit, Callback};
 pub use config::{Claim, Config};
+pub use deferred::Deferred;
 pub use error::{Errno, Error};
-pub use exit::{ClearTidPlace, Gone, Kept, NotReleased};
+pub use exit::{ClearTidPlace, Exit, ExitMode, Gone, Kept};
 pub use foreign::{Trio, TrioAddresses};
 pub use fork::Lent;
 pub use kernel::{Kernel, Linux};
@@ -42,7 +45,7 @@ pub use mask::SignalMask;
 pub use process::Process;
 pub use reclaim::{ClearTid, Reclaimed};
 pub use scoped::Scoped;
-pub use slice::SliceEnd;
+pub use slice::{SliceEnd, SliceRequest};
 pub use state::{Owner, Reason, State};
 pub use thread::Thread;
 

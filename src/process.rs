@@ -18,14 +18,14 @@ pub(crate) enum Decision {
     Uninitialized,
     /// `init` has begun.
     Initializing,
-    /// The first registration will tell.
+    /// The first registration that succeeds will tell, or a kernel that has no rseq.
     Undecided,
     /// Nobody registers.
     Nobody(Reason),
     /// The libc owns it and says where.
     Libc,
-    /// Somebody owns it who cannot be seen.
-    Taken,
+    /// The libc owns it, says the runtime, and does not show where.
+    LibcUnseen,
     /// This runtime, with this length.
     Runtime {
         /// Bytes stated at every registration and unregistration.
@@ -41,7 +41,7 @@ impl Decision {
             Self::Undecided => 2,
             Self::Nobody(reason) => 3 | (reason as u32) << 8,
             Self::Libc => 4,
-            Self::Taken => 5,
+            Self::LibcUnseen => 5,
             Self::Runtime { length } => 6 | (length as u32) << 16,
         }
     }
@@ -52,7 +52,7 @@ impl Decision {
             2 => Self::Undecided,
             3 => Self::Nobody(Reason::from_code((word >> 8) as u8).unwrap_or(Reason::Refused)),
             4 => Self::Libc,
-            5 => Self::Taken,
+            5 => Self::LibcUnseen,
             6 => Self::Runtime {
                 length: (word >> 16) as u16,
             },
@@ -63,8 +63,8 @@ impl Decision {
 
 /// One process's view of rseq: a `static` that the runtime places.
 ///
-/// It is written by [`Self::init`], by the first registration and by [`Self::allow_sections`], and
-/// never again: a libc may make its memory read-only after that.
+/// It is written by [`Self::init`], by the registration that decides ([`Self::owner`] answers from then on) and by
+/// [`Self::allow_sections`], and never again: a libc may make its memory read-only after that.
 #[derive(Debug)]
 pub struct Process<K: Kernel = Linux> {
     pub(crate) kernel: K,
@@ -115,6 +115,10 @@ impl<K: Kernel> Process<K> {
     /// # Errors
     /// `AlreadyInitialized`; nothing is changed.
     pub fn init(&self, config: Config) -> Result<Option<Owner>, Error> {
+        // A look first: the memory may be sealed by now, and even a compare-and-exchange that fails is a write.
+        if self.decision() != Decision::Uninitialized {
+            return Err(Error::AlreadyInitialized);
+        }
         self.decision
             .compare_exchange(
                 Decision::Uninitialized.encode(),
@@ -130,7 +134,7 @@ impl<K: Kernel> Process<K> {
         let decision = match config.claim {
             Claim::Disabled => Decision::Nobody(Reason::Disabled),
             Claim::Runtime => Decision::Undecided,
-            Claim::Libc => self.adopt_libc(&config).unwrap_or(Decision::Taken),
+            Claim::Libc => self.adopt_libc(&config).unwrap_or(Decision::LibcUnseen),
             Claim::Detect => self.adopt_libc(&config).unwrap_or(Decision::Undecided),
         };
         // Release: who sees the decision sees the fields above.
@@ -146,12 +150,13 @@ impl<K: Kernel> Process<K> {
         Some(Decision::Libc)
     }
 
-    /// Who owns rseq; `None` until it is decided. Callable from anywhere, a signal handler included.
+    /// Who owns rseq; `None` until it is decided. A thread that is refused decides nothing for the others, unless the
+    /// kernel has no rseq at all. Callable from anywhere, a signal handler included.
     pub fn owner(&self) -> Option<Owner> {
         match self.decision() {
             Decision::Uninitialized | Decision::Initializing | Decision::Undecided => None,
             Decision::Nobody(_) => Some(Owner::Nobody),
-            Decision::Libc | Decision::Taken => Some(Owner::Libc),
+            Decision::Libc | Decision::LibcUnseen => Some(Owner::Libc),
             Decision::Runtime { .. } => Some(Owner::Runtime),
         }
     }
@@ -176,7 +181,7 @@ impl<K: Kernel> Process<K> {
     pub fn reason(&self) -> Option<Reason> {
         match self.decision() {
             Decision::Nobody(reason) => Some(reason),
-            Decision::Taken => Some(Reason::Taken),
+            Decision::LibcUnseen => Some(Reason::Taken),
             _ => None,
         }
     }

@@ -12,19 +12,31 @@ use crate::mask::SignalMask;
 use crate::process::{Decision, Process};
 use crate::state::{Owner, Reason, State};
 use crate::thread::Thread;
+use crate::word::Outcome;
 
-/// Why the kernel did not register, and what it said.
+/// Why the kernel did not register, what it said, and whether it may write to the area all the same.
 #[derive(Clone, Copy)]
 struct Refusal {
     reason: Reason,
     errno: Option<Errno>,
+    written: bool,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            errno: None,
+            written: false,
+        }
+    }
 }
 
 impl From<Errno> for Refusal {
     fn from(errno: Errno) -> Self {
         Self {
-            reason: Reason::of(errno),
             errno: Some(errno),
+            ..Self::from(Reason::of(errno))
         }
     }
 }
@@ -32,8 +44,8 @@ impl From<Errno> for Refusal {
 impl<K: Kernel> Process<K> {
     /// The create hook: what the runtime calls on each new thread, the main one included, before user code.
     ///
-    /// Assumes nothing about the signal mask and leaves it exactly as found. A
-    /// thread that the kernel refuses runs on: [`Thread::state`] says why.
+    /// Assumes nothing about the signal mask and leaves it exactly as found; in between, SIGSYS alone is open, for a
+    /// filter that traps rseq(2). A thread that the kernel refuses runs on: [`Thread::state`] says why.
     /// System calls: 3 (mask, register, mask); 0 where this runtime does not register, or a
     /// library has registered the thread before.
     ///
@@ -48,15 +60,13 @@ impl<K: Kernel> Process<K> {
     ///    [`Gone`](crate::Gone) proves that the kernel no longer writes to it.
     /// 3. The returned value stays on this thread.
     pub unsafe fn on_thread_create<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
-        self.admit(area)?;
-        if area.state_byte() == State::UNREGISTERED {
-            self.register_with_signals_open(area);
-        }
-        area.set_created(true);
+        self.ensure_initialized()?;
+        area.word.admit()?;
+        self.register_with_signals_blocked(area);
         Ok(Thread::new(self, area))
     }
 
-    /// The create hook for a thread whose signals are all blocked. System calls: 1 (register), or 0.
+    /// The create hook for a thread whose signals are all blocked but SIGSYS. System calls: 1 (register), or 0.
     ///
     /// # Errors
     /// As [`Self::on_thread_create`].
@@ -68,28 +78,29 @@ impl<K: Kernel> Process<K> {
         area: &'a Area,
         _signals_are_blocked: &SignalMask,
     ) -> Result<Thread<'a, K>, Error> {
-        self.admit(area)?;
-        self.settle_thread(area);
-        area.set_created(true);
+        self.ensure_initialized()?;
+        area.word.admit()?;
+        self.register_thread(area);
         Ok(Thread::new(self, area))
     }
 
     /// Lazy registration, for a library whose runtime calls no create hook. Async-signal-safe.
     ///
     /// One load once the thread's state is known, whatever it is: a refused
-    /// thread is not tried again. Never registers a thread that exits.
+    /// thread is not tried again. Never registers a thread that exits. In a handler that interrupts the registration of
+    /// its own thread, and in a vfork child, the answer is the state as it is, and nothing is done.
     ///
     /// # Errors
     /// `NotInitialized`. Nothing is changed.
     ///
     /// # Safety
     /// 1. and 2. of [`Self::on_thread_create`]. A libc may free dynamic TLS while the thread
-    ///    still runs, so an area there needs [`Thread::on_exit_release`] before that.
+    ///    still runs, so an area there needs [`Thread::on_exit`] before that.
     #[inline]
     pub unsafe fn ensure_registered(&self, area: &Area) -> Result<State, Error> {
-        if area.state_byte() == State::UNREGISTERED {
+        if area.word.look().is_open() {
             self.ensure_initialized()?;
-            self.register_with_signals_open(area);
+            self.register_with_signals_blocked(area);
         }
         Ok(area.state())
     }
@@ -101,88 +112,90 @@ impl<K: Kernel> Process<K> {
         }
     }
 
-    fn admit(&self, area: &Area) -> Result<(), Error> {
-        self.ensure_initialized()?;
-        match area.state() {
-            State::Exiting => Err(Error::Exiting),
-            State::Lent => Err(Error::Lent),
-            _ if area.is_created() => Err(Error::AlreadyCreated),
-            _ => Ok(()),
-        }
-    }
-
+    /// With handlers kept out, so that the first one finds the thread registered. What keeps them from registering as
+    /// well is the claim, so that a filter that refuses the mask is no reason not to register.
     #[cold]
-    fn register_with_signals_open(&self, area: &Area) {
-        if !matches!(
+    fn register_with_signals_blocked(&self, area: &Area) {
+        let asks_kernel = matches!(
             self.decision(),
             Decision::Undecided | Decision::Runtime { .. }
-        ) {
-            return self.settle_thread(area);
-        }
-        match SignalMask::block_all_on(&self.kernel) {
-            Ok(mask) => {
-                self.settle_thread(area);
+        );
+        if asks_kernel && area.word.look().is_open() {
+            let mask = SignalMask::block_all_on(&self.kernel);
+            self.register_thread(area);
+            if let Ok(mask) = mask {
                 // It was set a moment ago, so it can be set back; and a create hook never fails a thread.
                 let _ = mask.restore_on(&self.kernel);
             }
-            Err(error) => {
-                let errno = Errno::from_raw(error.raw_os_error());
-                area.give_up(Reason::NotMasked, errno);
+        } else {
+            self.register_thread(area);
+        }
+    }
+
+    /// Gives the thread its state, unless it has one or somebody is at it.
+    fn register_thread(&self, area: &Area) {
+        if area.word.claim() {
+            self.register_again(area);
+        }
+    }
+
+    /// Resolves a claim: nobody else registers or unregisters this area until it is.
+    pub(crate) fn register_again(&self, area: &Area) {
+        let outcome = match self.owner_of_new_thread(area) {
+            Ok(owner) => Outcome {
+                result: Ok(owner),
+                errno: None,
+                written: owner == Owner::Runtime,
+                slice: owner == Owner::Runtime && area.slice_is_enabled(),
+            },
+            Err(refusal) => {
+                // Neither where the kernel may write, nor where the memory was the reason.
+                if !refusal.written && refusal.reason != Reason::BadMemory {
+                    area.mark_refused();
+                }
+                Outcome {
+                    result: Err(refusal.reason),
+                    errno: refusal.errno,
+                    written: refusal.written,
+                    slice: false,
+                }
+            }
+        };
+        area.word.resolve(outcome);
+    }
+
+    fn owner_of_new_thread(&self, area: &Area) -> Result<Owner, Refusal> {
+        loop {
+            match self.decision() {
+                Decision::Libc => return Ok(Owner::Libc),
+                Decision::LibcUnseen => return Err(Reason::Taken.into()),
+                Decision::Nobody(reason) => return Err(reason.into()),
+                Decision::Runtime { length } => {
+                    self.register(area, u32::from(length))?;
+                    return Ok(Owner::Runtime);
+                }
+                _ => {}
+            }
+            let length = match self.register_first(area) {
+                Ok(length) => length,
+                Err(refusal) => {
+                    // A kernel without rseq has none for anybody. Every other refusal is about this thread: its
+                    // filter, its memory, somebody else's area of it.
+                    if refusal.reason == Reason::NoSyscall {
+                        self.settle(Decision::Nobody(Reason::NoSyscall));
+                    }
+                    return Err(refusal);
+                }
+            };
+            let decision = Decision::Runtime {
+                length: length as u16,
+            };
+            // If another thread decided otherwise a moment ago: undo, and do as it says. If that is refused, the kernel
+            // goes on writing here, and the state must not deny it.
+            if self.settle(decision) == decision || self.unregister(area, length).is_err() {
+                return Ok(Owner::Runtime);
             }
         }
-    }
-
-    /// Gives the thread its state. Signals are blocked, or nothing will be registered.
-    fn settle_thread(&self, area: &Area) {
-        // Look again: a handler may have registered between the caller's look and the mask.
-        while area.state_byte() == State::UNREGISTERED {
-            let refusal = match self.decision() {
-                Decision::Libc => return area.set_state(State::Registered(Owner::Libc)),
-                Decision::Taken => Refusal {
-                    reason: Reason::Taken,
-                    errno: None,
-                },
-                Decision::Nobody(reason) => Refusal {
-                    reason,
-                    errno: None,
-                },
-                Decision::Runtime { length } => match self.register(area, u32::from(length)) {
-                    Ok(()) => return area.set_state(State::Registered(Owner::Runtime)),
-                    Err(refusal) => refusal,
-                },
-                _ => match self.register_first(area) {
-                    Ok(length) => {
-                        let decision = Decision::Runtime {
-                            length: length as u16,
-                        };
-                        if self.settle(decision) == decision {
-                            return area.set_state(State::Registered(Owner::Runtime));
-                        }
-                        // Another thread decided otherwise a moment ago: undo, and do as it says. If that is refused,
-                        // the kernel goes on writing here, and the state must not deny it.
-                        if self.unregister(area, length).is_err() {
-                            return area.set_state(State::Registered(Owner::Runtime));
-                        }
-                        continue;
-                    }
-                    Err(refusal) => {
-                        self.settle_refused(refusal.reason);
-                        refusal
-                    }
-                },
-            };
-            area.mark_refused();
-            area.set_unavailable(State::Unavailable(refusal.reason), refusal.errno);
-        }
-    }
-
-    /// What the first thread's refusal means for the process. Bad memory is that thread's own affair.
-    fn settle_refused(&self, reason: Reason) {
-        let _ = match reason {
-            Reason::BadMemory => return,
-            Reason::Taken => self.settle(Decision::Taken),
-            reason => self.settle(Decision::Nobody(reason)),
-        };
     }
 
     /// The first registration of the process finds the length that works. Returns it.
@@ -220,30 +233,40 @@ impl<K: Kernel> Process<K> {
     }
 
     fn try_register(&self, area: &Area, length: u32, flags: u32) -> Result<(), Refusal> {
-        area.prepare();
+        let mut before = area.prepare(length);
         match self.rseq(area, length, flags) {
             Ok(()) => {}
-            // The kernel knows this very area, from a life of the memory that its flag no longer tells of (a copy of
-            // the crate, a TCB zeroed by hand), and `prepare` has just overwritten its ids. Start clean.
+            // The kernel knows this very area, from a life of the memory that its word no longer tells of (a copy of
+            // the crate, a TCB zeroed by hand): that is a registration like ours. Made anew, so that its ids are right
+            // whatever was stored to them, and so that a filter that says EBUSY is told from a kernel.
             Err(Errno::BUSY) => {
                 if self.rseq(area, length, FLAG_UNREGISTER).is_err() {
-                    // Refused: the kernel goes on writing here, and the state must not deny it, nor `-2` be stored.
-                    return Ok(());
+                    // Nothing is known: the kernel may go on writing here, and no CPU may be read from it.
+                    return Err(Refusal {
+                        reason: Reason::Refused,
+                        errno: Some(Errno::BUSY),
+                        written: true,
+                    });
                 }
-                area.prepare();
+                before = area.prepare(length);
                 self.rseq(area, length, flags)?;
             }
             Err(errno) => return Err(errno.into()),
         }
-        if area.confirm() {
+        if self.is_confirmed(area, length, before) {
             return Ok(());
         }
         // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
         let _ = self.rseq(area, length, FLAG_UNREGISTER);
-        Err(Refusal {
-            reason: Reason::Pretended,
-            errno: None,
-        })
+        Err(Reason::Pretended.into())
+    }
+
+    /// After success: has the kernel written a CPU, where `before` was?
+    fn is_confirmed(&self, area: &Area, length: u32, before: i32) -> bool {
+        let cpu = area.cpu_id();
+        // Zeroed memory shows CPU 0 before and after, and so does a pretender's; the kernel alone knows the area now.
+        let is_the_same = before >= 0 && cpu == before;
+        cpu >= 0 && (!is_the_same || self.rseq(area, length, 0) == Err(Errno::BUSY))
     }
 
     /// Unregisters an area that was registered with `length`.

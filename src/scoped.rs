@@ -45,25 +45,28 @@ impl<'a, K: Kernel> Scoped<'a, K> {
     ///
     /// # Errors
     /// `StillRegistered`, `NotMasked`: the thread may still be registered, its state says so, and
-    /// the memory must outlive it.
+    /// the memory must outlive it. `Taken`: so must it, since it may hold somebody else's area of this thread.
     pub fn end(self) -> Result<(), Error> {
         ManuallyDrop::new(self).unregister()
     }
 
     fn unregister(&self) -> Result<(), Error> {
         let (process, area) = (self.thread.process(), self.thread.area());
-        if area.is_written_by_kernel() {
+        let seen = area.word.look();
+        if seen.is_written() {
             let mask = SignalMask::block_all_on(&process.kernel)?;
             let outcome = process.unregister(area, process.length());
             if outcome.is_ok() {
                 area.reset();
             }
             mask.restore_on(&process.kernel)?;
-            outcome.map_err(Error::StillRegistered)
-        } else {
-            area.reset();
-            Ok(())
+            return outcome.map_err(Error::StillRegistered);
         }
+        area.reset();
+        if seen.is_taken() {
+            return Err(Error::Taken);
+        }
+        Ok(())
     }
 }
 

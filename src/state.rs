@@ -22,7 +22,8 @@ pub enum Reason {
     NoSyscall = 1,
     /// EPERM or EACCES: a filter refuses rseq(2).
     Filtered = 2,
-    /// EINVAL to a valid request: another area of this thread is registered.
+    /// EINVAL to a valid request: another area of this thread is registered, somebody else's. Where that lies is not
+    /// known, so that this thread's memory is never released.
     Taken = 3,
     /// EFAULT: the area is not in writable user memory.
     BadMemory = 4,
@@ -30,14 +31,12 @@ pub enum Reason {
     Pretended = 5,
     /// The policy of [`Config`](crate::Config).
     Disabled = 6,
-    /// Any other errno.
+    /// Any other errno, or an EBUSY of a kernel that does not let go of the area either.
     Refused = 7,
-    /// The signal mask could not be changed, so registration was not tried.
-    NotMasked = 8,
 }
 
 impl Reason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 7] = [
         Self::NoSyscall,
         Self::Filtered,
         Self::Taken,
@@ -45,7 +44,6 @@ impl Reason {
         Self::Pretended,
         Self::Disabled,
         Self::Refused,
-        Self::NotMasked,
     ];
 
     /// What an errno means as the answer to a registration that is valid in itself.
@@ -73,15 +71,14 @@ impl Reason {
             Self::Pretended => "pretended",
             Self::Disabled => "disabled",
             Self::Refused => "refused",
-            Self::NotMasked => "not masked",
         }
     }
 }
 
-/// What is true of one thread: the meaning of the atomic byte beside its area.
+/// What is true of one thread: the meaning of the word in its area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
-    /// Nobody has tried.
+    /// Nobody has tried, or somebody is about to.
     Unregistered,
     /// The kernel writes to an area of this thread, registered by this owner (never `Nobody`).
     Registered(Owner),
@@ -91,84 +88,4 @@ pub enum State {
     Exiting,
     /// A vfork child shares the area, so nothing in it may be trusted. See [`Lent`](crate::Lent).
     Lent,
-}
-
-impl State {
-    pub(crate) const UNREGISTERED: u8 = 0;
-    pub(crate) const REGISTERED: u8 = 1;
-    pub(crate) const FOREIGN: u8 = 2;
-    pub(crate) const EXITING: u8 = 3;
-    /// A bit over the byte of the state before, which a loan that is never ended must not hide.
-    pub(crate) const LENT: u8 = 0x40;
-    const UNAVAILABLE: u8 = 0x80;
-
-    pub(crate) const fn encode(self) -> u8 {
-        match self {
-            Self::Unregistered | Self::Registered(Owner::Nobody) => Self::UNREGISTERED,
-            Self::Registered(Owner::Runtime) => Self::REGISTERED,
-            Self::Registered(Owner::Libc) => Self::FOREIGN,
-            Self::Exiting => Self::EXITING,
-            Self::Lent => Self::LENT,
-            Self::Unavailable(reason) => Self::UNAVAILABLE | reason as u8,
-        }
-    }
-
-    /// A byte that no version of this crate writes reads as `Exiting`: touched by nobody.
-    pub(crate) fn decode(byte: u8) -> Self {
-        match byte {
-            Self::UNREGISTERED => Self::Unregistered,
-            Self::REGISTERED => Self::Registered(Owner::Runtime),
-            Self::FOREIGN => Self::Registered(Owner::Libc),
-            byte if byte & Self::LENT != 0 => Self::Lent,
-            byte => match Reason::from_code(byte ^ Self::UNAVAILABLE) {
-                Some(reason) => Self::Unavailable(reason),
-                None => Self::Exiting,
-            },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Owner, Reason, State};
-
-    #[test]
-    fn every_byte_means_one_thing() {
-        for byte in 0..=u8::MAX {
-            let expected = match byte {
-                0 => State::Unregistered,
-                1 => State::Registered(Owner::Runtime),
-                2 => State::Registered(Owner::Libc),
-                // The bit of the loan, over whatever was there before.
-                byte if byte & 0x40 != 0 => State::Lent,
-                0x81 => State::Unavailable(Reason::NoSyscall),
-                0x82 => State::Unavailable(Reason::Filtered),
-                0x83 => State::Unavailable(Reason::Taken),
-                0x84 => State::Unavailable(Reason::BadMemory),
-                0x85 => State::Unavailable(Reason::Pretended),
-                0x86 => State::Unavailable(Reason::Disabled),
-                0x87 => State::Unavailable(Reason::Refused),
-                0x88 => State::Unavailable(Reason::NotMasked),
-                _ => State::Exiting,
-            };
-            assert_eq!(State::decode(byte), expected, "{byte:#x}");
-            // What is written is read back, whoever wrote it.
-            assert_eq!(State::decode(expected.encode()), expected, "{byte:#x}");
-        }
-    }
-
-    #[test]
-    fn the_bytes_in_memory_are_fixed() {
-        assert_eq!(State::Unregistered.encode(), 0, "fresh memory");
-        assert_eq!(State::Registered(Owner::Runtime).encode(), 1);
-        assert_eq!(State::Registered(Owner::Libc).encode(), 2);
-        assert_eq!(State::Exiting.encode(), 3);
-        assert_eq!(State::Lent.encode(), 0x40);
-        assert_eq!(State::Unavailable(Reason::NotMasked).encode(), 0x88);
-        assert_eq!(
-            State::Registered(Owner::Nobody).encode(),
-            0,
-            "no such registration"
-        );
-    }
 }

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use crate::area::Area;
 use crate::at_exit::AtExit;
 use crate::error::Error;
-use crate::exit::{Gone, Kept, NotReleased};
+use crate::exit::{Exit, ExitMode, Gone, Kept};
 use crate::kernel::{Kernel, Linux};
 use crate::mask::SignalMask;
 use crate::process::Process;
@@ -13,12 +13,11 @@ use crate::state::{Owner, State};
 
 /// The calling thread, between its create hook and its exit hook.
 ///
-/// Not `Send`, and without `Drop`: a thread leaves by [`Self::on_exit_keep`] or
-/// [`Self::on_exit_release`], each of which consumes it.
+/// Not `Send`, and without `Drop`: a thread leaves by [`Self::on_exit`], which consumes it.
 ///
 /// ```
 /// fn leave(thread: rseq_rt::Thread<'_>) {
-///     let _kept = thread.on_exit_keep();
+///     let _exit = thread.on_exit(rseq_rt::ExitMode::Keep);
 /// }
 /// ```
 ///
@@ -26,8 +25,8 @@ use crate::state::{Owner, State};
 ///
 /// ```compile_fail,E0382
 /// fn leave(thread: rseq_rt::Thread<'_>) {
-///     let _kept = thread.on_exit_keep();
-///     let _gone = thread.on_exit_release();
+///     let _exit = thread.on_exit(rseq_rt::ExitMode::Keep);
+///     let _again = thread.on_exit(rseq_rt::ExitMode::Release);
 /// }
 /// ```
 ///
@@ -36,7 +35,7 @@ use crate::state::{Owner, State};
 /// ```compile_fail,E0505
 /// fn leave(thread: rseq_rt::Thread<'_>) {
 ///     let lent = thread.lend();
-///     let _kept = thread.on_exit_keep();
+///     let _exit = thread.on_exit(rseq_rt::ExitMode::Keep);
 ///     lent.end();
 /// }
 /// ```
@@ -49,7 +48,7 @@ use crate::state::{Owner, State};
 ///     elsewhere(thread);
 /// }
 /// ```
-#[must_use = "a thread leaves by `on_exit_keep` or `on_exit_release`"]
+#[must_use = "a thread leaves by `on_exit`"]
 #[derive(Debug)]
 pub struct Thread<'a, K: Kernel = Linux> {
     process: &'a Process<K>,
@@ -67,11 +66,12 @@ impl<K: Kernel> Process<K> {
     /// 1. `area` is the one that the calling thread gave to the create hook, or to `ensure_registered`.
     /// 2. No other `Thread` of it is used after this call.
     pub unsafe fn current_thread<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
-        match area.state() {
-            State::Unregistered => Err(Error::NotCreated),
+        let seen = area.word.look();
+        match seen.state() {
             State::Exiting => Err(Error::Exiting),
             State::Lent => Err(Error::Lent),
-            State::Registered(_) | State::Unavailable(_) => Ok(Thread::new(self, area)),
+            _ if seen.is_untouched() => Err(Error::NotCreated),
+            _ => Ok(Thread::new(self, area)),
         }
     }
 }
@@ -111,79 +111,63 @@ impl<'a, K: Kernel> Thread<'a, K> {
         callbacks.run();
     }
 
-    /// The exit hook of a thread whose memory outlives it: blocks all signals, and that is all.
+    /// The exit hook: blocks all signals (all but SIGSYS, see [`SignalMask`]), latches the end, and on
+    /// [`ExitMode::Release`] makes the kernel let go of the area.
     ///
-    /// The kernel stops writing to the area when the task begins to exit, before it
-    /// zeroes and wakes the clear-tid word; so whoever waits for that word may
-    /// reuse the memory, and unregistering would be a wasted system call.
-    /// System calls: 1 (mask); 0 under a foreign owner.
-    pub fn on_exit_keep(self) -> Kept {
-        if !self.is_foreign() {
-            // Nothing more could be done without the mask, and nothing needs to: this memory outlives the handlers.
-            let _ = SignalMask::block_all_on(&self.process.kernel);
-        }
-        self.latch_exiting();
-        Kept::new()
-    }
-
-    /// As [`Self::on_exit_keep`], with signals already blocked. No system call.
-    pub fn on_exit_keep_masked(self, _signals_are_blocked: &SignalMask) -> Kept {
-        self.latch_exiting();
-        Kept::new()
-    }
-
-    /// The exit hook of a thread that unmaps its own memory or hands it to a pool: blocks all signals, unregisters.
-    ///
-    /// System calls: 2 (mask, unregister); 1 where nothing was registered; 0 under a foreign owner.
+    /// Under every owner the same: [`Exit::Released`] says that signals are blocked, that this runtime's registration is
+    /// gone, and that no other area of this thread is known to be registered. In all other cases the memory must
+    /// outlive the thread, and [`Kept::why`] says why.
+    /// System calls: keep 1 (mask), and 0 where a libc owns; release 2 (mask, unregister), and 1 where nothing was
+    /// registered or a libc owns.
     ///
     /// Not in the stop handler of a runtime that goes on with this thread: signals stay blocked, and a libc that
     /// waits for all of its threads to take one (setuid(3)) then waits forever. Block them, call
-    /// [`Self::on_exit_release_masked`], and restore.
-    ///
-    /// # Errors
-    /// [`NotReleased`]: the kernel may still write to the area (a filter that came in
-    /// the middle of the program's life refuses rseq(2), say). The exit is
-    /// then a *keep*: the memory must outlive the thread.
-    pub fn on_exit_release(self) -> Result<Gone<'a>, NotReleased> {
-        if self.is_foreign() {
-            self.latch_exiting();
-            return Ok(Gone::new(self.area, false));
-        }
-        match SignalMask::block_all_on(&self.process.kernel) {
-            Ok(mask) => self.on_exit_release_masked(&mask),
-            Err(error) => {
-                self.latch_exiting();
-                Err(NotReleased::new(error))
+    /// [`Self::on_exit_masked`], and restore.
+    pub fn on_exit(self, mode: ExitMode) -> Exit<'a> {
+        // Memory that the libc keeps anyway, and nothing of ours in it that a handler could touch.
+        let unguarded = mode == ExitMode::Keep
+            && self.process.owner() == Some(Owner::Libc)
+            && !self.area.word.look().is_written();
+        if !unguarded {
+            match SignalMask::block_all_on(&self.process.kernel) {
+                Ok(mask) => return self.on_exit_masked(mode, &mask),
+                Err(error) if mode == ExitMode::Release => {
+                    self.area.word.latch();
+                    return self.kept(Some(error));
+                }
+                // Keep wants the mask for the sake of handlers alone, and this memory outlives them.
+                Err(_) => {}
             }
         }
+        self.area.word.latch();
+        self.kept(None)
     }
 
-    /// As [`Self::on_exit_release`], with signals already blocked. System calls: 1 (unregister), or 0.
-    ///
-    /// # Errors
-    /// As [`Self::on_exit_release`].
-    pub fn on_exit_release_masked(
-        self,
-        _signals_are_blocked: &SignalMask,
-    ) -> Result<Gone<'a>, NotReleased> {
-        // A loan that was forgotten (`mem::forget` is safe) hides nothing from this question.
-        let registered = self.area.is_written_by_kernel();
-        self.latch_exiting();
-        if registered {
-            let length = self.process.length();
-            self.process
-                .unregister(self.area, length)
-                .map_err(|errno| NotReleased::new(Error::StillRegistered(errno)))?;
+    /// As [`Self::on_exit`], with all signals but SIGSYS blocked already. System calls: keep 0; release 1 (unregister),
+    /// or 0.
+    pub fn on_exit_masked(self, mode: ExitMode, _signals_are_blocked: &SignalMask) -> Exit<'a> {
+        // After the mask and before the unregistration: from here no late lazy call registers this thread again. One
+        // instruction, so that whatever a handler did before it is seen.
+        let seen = self.area.word.latch();
+        if mode == ExitMode::Keep {
+            return self.kept(None);
         }
-        Ok(Gone::new(self.area, true))
+        if seen.is_taken() {
+            return self.kept(Some(Error::Taken));
+        }
+        // A loan that was forgotten (`mem::forget` is safe) hides nothing from this question.
+        if seen.is_written() {
+            if let Err(errno) = self.process.unregister(self.area, self.process.length()) {
+                self.area.word.refuse_release(errno);
+                return self.kept(Some(Error::StillRegistered(errno)));
+            }
+            self.area.word.release();
+        }
+        let foreign = seen.is_foreign().then(|| self.process.foreign_address());
+        Exit::Released(Gone::new(self.area, foreign.flatten()))
     }
 
-    /// After the mask, before the unregistration: from here no late lazy call registers this thread again.
-    fn latch_exiting(&self) {
-        self.area.set_state(State::Exiting);
-    }
-
-    fn is_foreign(&self) -> bool {
-        self.process.owner() == Some(Owner::Libc) && !self.area.is_written_by_kernel()
+    fn kept(self, why: Option<Error>) -> Exit<'a> {
+        Exit::Kept(Kept::new(self.area, why))
     }
 }

@@ -1,10 +1,12 @@
-//! Around a child that shares the memory.
+//! Around a child that shares the memory, and in one that does not.
 
 use core::ffi::c_int;
 
-use rseq_rt::{Area, Error, Lent, State};
+use rseq_rt::{Area, Error, Lent};
 
 use crate::given::{area, code, done};
+use crate::process::PROCESS;
+use crate::state::state_code;
 
 /// See `rseq_rt.h`.
 ///
@@ -12,14 +14,9 @@ use crate::given::{area, code, done};
 /// 1. `pointer` is null, misaligned, or the area of the calling thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_vfork_begin(pointer: *const Area) -> c_int {
-    // SAFETY: area (1) is (1).
-    let lent = unsafe { area(pointer) }.and_then(|area| match area.state() {
-        State::Exiting => Err(Error::Exiting),
-        State::Lent => Err(Error::Lent),
-        // SAFETY: Lent::of (1) is (1).
-        _ => Ok(unsafe { Lent::of(area) }),
-    });
-    lent.map_or_else(code, |lent| lent.into_raw().into())
+    // SAFETY: area (1) is (1), and so is Lent::of (1).
+    unsafe { area(pointer).map(|area| Lent::of(area)) }
+        .map_or_else(code, |lent| lent.into_raw().into())
 }
 
 /// See `rseq_rt.h`.
@@ -31,7 +28,7 @@ pub unsafe extern "C" fn rseq_rt_vfork_begin(pointer: *const Area) -> c_int {
 pub unsafe extern "C" fn rseq_rt_vfork_end(pointer: *const Area, token: c_int) -> c_int {
     // SAFETY: area (1) is (1).
     done(unsafe { area(pointer) }.and_then(|area| {
-        u16::try_from(token)
+        u8::try_from(token)
             .ok()
             // SAFETY: Lent::from_raw (1): it checks the number, and a loan that was ended is not there to be ended
             // again; (2) is (2).
@@ -39,4 +36,19 @@ pub unsafe extern "C" fn rseq_rt_vfork_end(pointer: *const Area, token: c_int) -
             .map(Lent::end)
             .ok_or(Error::NotCreated)
     }))
+}
+
+/// See `rseq_rt.h`.
+///
+/// # Safety
+/// 1. `pointer` is null, misaligned, or the area of the calling thread, which the conditions of the create hook hold for.
+/// 2. The calling process is a fork child without `CLONE_VM`, and none of its own children shares its memory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rseq_rt_repair_in_fork_child(pointer: *const Area) -> c_int {
+    // SAFETY: area (1) is (1); repair_in_fork_child (1) is (1), (2) is (2); (3): the end of a loan that is not there
+    // is refused.
+    match unsafe { area(pointer).map(|area| PROCESS.repair_in_fork_child(area)) } {
+        Ok(state) => state_code(state),
+        Err(error) => code(error),
+    }
 }

@@ -49,7 +49,7 @@ pub unsafe fn area<'a>(pointer: *const Area) -> Result<&'a Area, Error> {
 /// The word of the callers of the `_masked` functions.
 ///
 /// # Safety
-/// 1. All signals of the calling thread are blocked, and stay so while the value lives.
+/// 1. All signals of the calling thread but SIGSYS are blocked, and stay so while the value lives.
 pub unsafe fn masked() -> SignalMask {
     // SAFETY: assume_blocked (1) is this function's. Nobody restores this mask, so that it need not be known.
     unsafe { SignalMask::assume_blocked(u64::MAX) }

@@ -1,13 +1,13 @@
 //! The numbers that header and library must agree on, as the library has them.
 
-use core::ffi::c_uint;
+use core::ffi::{c_int, c_uint};
 
 use rseq_rt::Area;
 
-use crate::{at_exit, process, state};
+use crate::{at_exit, exit, process, state};
 
 /// In the order of `RSEQ_RT_LAYOUT` in `rseq_rt.h`.
-const LAYOUT: [c_uint; 21] = [
+const LAYOUT: [c_uint; 25] = [
     Area::SIZE as c_uint,
     Area::ALIGN as c_uint,
     Area::CPU_ID_OFFSET as c_uint,
@@ -25,14 +25,18 @@ const LAYOUT: [c_uint; 21] = [
     state::UNAVAILABLE as c_uint,
     state::LENT as c_uint,
     state::EXITING as c_uint,
+    exit::KEEP,
+    exit::RELEASE,
+    exit::RELEASED as c_uint,
+    exit::KEPT as c_uint,
     process::CLAIM_RUNTIME,
     process::DISABLED,
     process::LEGACY_LENGTH,
     process::SLICE_EXTENSION,
 ];
 
-// What `rseq_rt_cpu_by_load` compares the byte with.
-const _: () = assert!(Area::STATE_REGISTERED as i32 == state::REGISTERED);
+// What `rseq_rt_cpu_by_load` compares the half-word with.
+const _: () = assert!(Area::STATE_REGISTERED as c_int == state::REGISTERED);
 
 /// See `rseq_rt.h`.
 #[unsafe(no_mangle)]

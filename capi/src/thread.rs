@@ -4,6 +4,7 @@ use core::ffi::c_int;
 
 use rseq_rt::Area;
 
+use crate::exit::DEFERRED;
 use crate::given::{area, code, done, masked};
 use crate::process::PROCESS;
 use crate::state::state_code;
@@ -17,6 +18,7 @@ use crate::state::state_code;
 ///    the thread's end through clear-tid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_on_thread_create(pointer: *const Area) -> c_int {
+    DEFERRED.sweep();
     // SAFETY: area (1) is this function's; on_thread_create (1) is (2), (2) is (3); the value is dropped here, (3).
     unsafe { done(area(pointer).and_then(|area| PROCESS.on_thread_create(area))) }
 }
@@ -25,9 +27,10 @@ pub unsafe extern "C" fn rseq_rt_on_thread_create(pointer: *const Area) -> c_int
 ///
 /// # Safety
 /// 1. to 3. of [`rseq_rt_on_thread_create`].
-/// 4. All signals of the calling thread are blocked.
+/// 4. All signals of the calling thread but SIGSYS are blocked.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_on_thread_create_masked(pointer: *const Area) -> c_int {
+    DEFERRED.sweep();
     // SAFETY: as above; masked (1) is (4).
     unsafe { done(area(pointer).and_then(|area| PROCESS.on_thread_create_masked(area, &masked()))) }
 }

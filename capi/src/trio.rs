@@ -2,9 +2,10 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_uint};
+use core::sync::atomic::AtomicU32;
 
 use rseq_rt::arch::thread_pointer;
-use rseq_rt::{Area, Error, Owner, State};
+use rseq_rt::{Area, Error, Kernel as _, Linux, Owner, State};
 
 use crate::given::{area, done};
 use crate::process::PROCESS;
@@ -37,7 +38,7 @@ pub static FLAGS: Exported<c_uint> = Exported(UnsafeCell::new(0));
 ///
 /// # Safety
 /// 1. `pointer` is null, misaligned, or an area: 128 bytes, zero at first.
-/// 2. There is no second thread yet, and the memory of the three variables is not sealed.
+/// 2. There is no second thread yet.
 /// 3. The thread pointer is set up, and every thread of the process has its area at the same distance from it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_export(pointer: *const Area) -> c_int {
@@ -57,6 +58,10 @@ pub unsafe extern "C" fn rseq_rt_export(pointer: *const Area) -> c_int {
             State::Registered(Owner::Runtime) => PROCESS.feature_size(),
             _ => 0,
         };
+        // They are sealed together, and a store would then be a SIGSEGV.
+        Linux
+            .probe_write(SIZE.0.get().cast::<AtomicU32>())
+            .map_err(Error::UnwritableArea)?;
         // SAFETY: (2): nobody reads or writes at the same time, and the memory is writable. Volatile, since
         // the readers are not in this program as the optimiser sees it.
         unsafe {

@@ -8,7 +8,6 @@ use crate::abi::Rseq;
 use crate::area::Area;
 use crate::kernel::Kernel;
 use crate::process::Process;
-use crate::state::State;
 use crate::thread::Thread;
 
 /// How often an operation that is aborted starts again before it says so.
@@ -62,7 +61,7 @@ impl<K: Kernel> Process<K> {
         if I::FEATURE_SIZE > CpuId::FEATURE_SIZE && self.fields() < I::FEATURE_SIZE {
             return None;
         }
-        if area.state_byte() == State::REGISTERED {
+        if area.is_registered() {
             return Some(Current::new(NonNull::from(&area.kernel)));
         }
         self.foreign_rseq(area).map(Current::new)
@@ -77,7 +76,7 @@ impl<K: Kernel> Thread<'_, K> {
     /// ```compile_fail,E0505
     /// fn leave(thread: rseq_rt::Thread<'_>) {
     ///     let current = thread.current::<rseq_rt::percpu::CpuId>();
-    ///     let _kept = thread.on_exit_keep();
+    ///     let _exit = thread.on_exit(rseq_rt::ExitMode::Keep);
     ///     let _ = current.map(|current| current.id());
     /// }
     /// ```
