@@ -84,11 +84,7 @@ pub unsafe fn exit_thread(status: i32) -> ! {
 ///    handler.
 /// 2. Nobody expects the values on this thread's stack to be dropped.
 #[unsafe(naked)]
-pub unsafe extern "C" fn unmap_and_exit(
-    base: *mut u8,
-    length: usize,
-    status: i32,
-) -> ! {
+pub unsafe extern "C" fn unmap_and_exit(base: *mut u8, length: usize, status: i32) -> ! {
     naked_asm!(
         "mov w9, w2",                   // status
         "mov x8, {munmap}",

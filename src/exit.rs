@@ -218,9 +218,7 @@ impl<'a> Gone<'a> {
         // SAFETY: set_tid_address (1): null; (2): (2).
         let forgotten = clear_tid == ClearTidPlace::Outside
             || unsafe { set_tid_address(core::ptr::null_mut()) };
-        if !forgotten
-            || self.libc_writes_to(base, length)
-            || !SignalMask::block_sigsys_too(&Linux)
+        if !forgotten || self.libc_writes_to(base, length) || !SignalMask::block_sigsys_too(&Linux)
         {
             // SAFETY: arch::exit_thread (1) is this function's (4).
             unsafe { arch::exit_thread(status) }

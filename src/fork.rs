@@ -104,7 +104,7 @@ impl<K: Kernel> Process<K> {
     /// 3. No loan that the thread had out is ended by the child any more.
     pub unsafe fn repair_in_fork_child(&self, area: &Area) -> State {
         if area.word.reclaim() {
-            self.register_again(area);
+            self.with_signals_blocked(|| self.resolve(area));
         }
         area.state()
     }

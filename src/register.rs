@@ -121,26 +121,30 @@ impl<K: Kernel> Process<K> {
             Decision::Undecided | Decision::Runtime { .. }
         );
         if asks_kernel && area.word.look().is_open() {
-            let mask = SignalMask::block_all_on(&self.kernel);
-            self.register_thread(area);
-            if let Ok(mask) = mask {
-                // It was set a moment ago, so it can be set back; and a create hook never fails a thread.
-                let _ = mask.restore_on(&self.kernel);
-            }
+            self.with_signals_blocked(|| self.register_thread(area));
         } else {
             self.register_thread(area);
+        }
+    }
+
+    pub(crate) fn with_signals_blocked(&self, work: impl FnOnce()) {
+        let mask = SignalMask::block_all_on(&self.kernel);
+        work();
+        if let Ok(mask) = mask {
+            // It was set a moment ago, so it can be set back; and a create hook never fails a thread.
+            let _ = mask.restore_on(&self.kernel);
         }
     }
 
     /// Gives the thread its state, unless it has one or somebody is at it.
     fn register_thread(&self, area: &Area) {
         if area.word.claim() {
-            self.register_again(area);
+            self.resolve(area);
         }
     }
 
     /// Resolves a claim: nobody else registers or unregisters this area until it is.
-    pub(crate) fn register_again(&self, area: &Area) {
+    pub(crate) fn resolve(&self, area: &Area) {
         let outcome = match self.owner_of_new_thread(area) {
             Ok(owner) => Outcome {
                 result: Ok(owner),

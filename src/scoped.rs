@@ -55,9 +55,13 @@ impl<'a, K: Kernel> Scoped<'a, K> {
         let seen = area.word.look();
         if seen.is_written() {
             let mask = SignalMask::block_all_on(&process.kernel)?;
+            // Exiting for the length of the call: a handler of SIGSYS, which is open, reads no id that has gone.
+            area.word.latch();
             let outcome = process.unregister(area, process.length());
             if outcome.is_ok() {
                 area.reset();
+            } else {
+                area.word.unlatch();
             }
             mask.restore_on(&process.kernel)?;
             return outcome.map_err(Error::StillRegistered);

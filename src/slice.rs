@@ -43,10 +43,10 @@ impl Area {
             return SliceRequest(SliceEnd::Off);
         }
         // One instruction for both bits: between a look and a store the kernel could grant the outer request.
-        let request =
-            self.kernel
-                .slice_ctrl
-                .compare_exchange(0, SLICE_REQUEST, Relaxed, Relaxed);
+        let request = self
+            .kernel
+            .slice_ctrl
+            .compare_exchange(0, SLICE_REQUEST, Relaxed, Relaxed);
         // The section's accesses stay behind the request; the kernel side is this very CPU.
         compiler_fence(SeqCst);
         match request {

@@ -27,6 +27,7 @@
 //! | *lend* | any | the parent, before vfork(2) | a handler that lends takes another bit |
 //! | *end* | that loan's bit is set | the parent, after the child | loans of others keep their bits, in whatever order they end |
 //! | *latch* | any but Exiting | exit hook | a handler before it may register, and is seen; after it nothing is claimed any more |
+//! | *unlatch* | Exiting | the end of a scope that the kernel refuses | signals are blocked |
 //! | *release* | Exiting, written | exit hook | signals are blocked |
 //! | *reclaim* | lent | a fork child that was forked during a loan | the loans of the parent do not exist here |
 //! | *reset* | Exiting, or a scope's end | who has the proof that the kernel writes here no more | nobody else uses the area |
@@ -159,6 +160,11 @@ impl Word {
     /// *latch*: what the word was before it.
     pub(crate) fn latch(&self) -> Seen {
         Seen(self.0.fetch_or(EXITING, Relaxed))
+    }
+
+    /// *unlatch*: the end of a scope was refused, and the thread goes on.
+    pub(crate) fn unlatch(&self) {
+        self.0.fetch_and(!EXITING, Relaxed);
     }
 
     /// *release*: the kernel has let go.

@@ -8,7 +8,7 @@ use std::ptr::from_ref;
 
 use fake::generation::LINUX_7_1;
 use fake::{Machine, PLAIN, run};
-use rseq_rt::{AtExit, Callback, Error, State, Thread};
+use rseq_rt::{AtExit, Callback, Error, Exit, ExitMode, State, Thread};
 
 /// What the callbacks of a test share: the order in which they ran, and what they do besides.
 struct Log<'a, const N: usize> {
@@ -57,7 +57,10 @@ fn on_a_thread(test: impl FnOnce(&Thread<'_, &Machine>)) {
             // SAFETY: on_thread_create (1, 2, 3): the area outlives the machine's use of it.
             let thread = unsafe { process.on_thread_create(&areas[0]) }.expect("a new area");
             test(&thread);
-            assert!(thread.on_exit_release().is_ok());
+            assert!(matches!(
+                thread.on_exit(ExitMode::Release),
+                Exit::Released(_)
+            ));
         },
     );
 }

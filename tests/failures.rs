@@ -2,15 +2,24 @@
 
 mod fake;
 
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use fake::generation::{ALL, LINUX_4_18, LINUX_6_3, LINUX_7_1};
 use fake::{Answers, Call, Foreign, Generation, Machine, Memory, PLAIN, run};
-use rseq_rt::{Area, Claim, Config, Errno, Error, Lent, Owner, Process, Reason, State};
+use rseq_rt::{
+    Area, Claim, Config, Errno, Error, Exit, ExitMode, Kept, Lent, Owner, Process, Reason, State,
+};
 
 fn as_is(config: Config) -> Config {
     config
+}
+
+fn kept(exit: Exit<'_>) -> Kept<'_> {
+    match exit {
+        Exit::Released(_) => panic!("released, and still registered"),
+        Exit::Kept(kept) => kept,
+    }
 }
 
 fn ensure(process: &Process<&Machine>, area: &Area) -> State {
@@ -22,18 +31,20 @@ fn ensure(process: &Process<&Machine>, area: &Area) -> State {
 fn refused_from_the_start() {
     for (errno, reason, owner) in [
         (Errno::NOSYS, Reason::NoSyscall, Some(Owner::Nobody)),
-        (Errno::PERM, Reason::Filtered, Some(Owner::Nobody)),
-        (Errno::ACCES, Reason::Filtered, Some(Owner::Nobody)),
-        (Errno::INVAL, Reason::Taken, Some(Owner::Libc)),
+        (Errno::PERM, Reason::Filtered, None),
+        (Errno::ACCES, Reason::Filtered, None),
+        (Errno::INVAL, Reason::Taken, None),
         (Errno::FAULT, Reason::BadMemory, None),
-        (Errno::AGAIN, Reason::Refused, Some(Owner::Nobody)),
+        (Errno::AGAIN, Reason::Refused, None),
     ] {
         for generation in ALL {
             let answers = Answers::refusing(Call::Rseq, 1, errno);
             run(generation, answers, as_is, |machine, process, areas| {
                 assert_eq!(ensure(process, &areas[0]), State::Unavailable(reason));
                 assert_eq!(areas[0].errno(), Some(errno));
-                assert_eq!(areas[0].cpu_id(), -2);
+                // Memory that is bad is not written to either.
+                let marked = reason != Reason::BadMemory;
+                assert_eq!(areas[0].cpu_id(), if marked { -2 } else { -1 });
                 assert_eq!(process.owner(), owner);
                 assert_eq!(process.length(), 0);
                 assert_eq!(process.feature_size(), 0);
@@ -62,8 +73,9 @@ fn refused_from_the_middle() {
             machine.switch_to(0);
             // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
             let thread = unsafe { process.current_thread(&areas[0]) }.expect("registered");
-            let refused = thread.on_exit_release().expect_err("still registered");
-            assert_eq!(refused.error(), Error::StillRegistered(errno));
+            let kept = kept(thread.on_exit(ExitMode::Release));
+            assert_eq!(kept.why(), Some(Error::StillRegistered(errno)));
+            assert_eq!(areas[0].errno(), Some(errno));
         });
     }
 }
@@ -78,21 +90,23 @@ fn pretended() {
             let state = ensure(process, &areas[0]);
             assert_eq!(state, State::Unavailable(Reason::Pretended));
             assert_eq!((areas[0].errno(), areas[0].cpu_id()), (None, -2));
-            assert_eq!(process.reason(), Some(Reason::Pretended));
+            assert_eq!(process.reason(), None, "the thread's own affair");
         },
     );
 }
 
 #[test]
-fn not_masked() {
+fn a_refused_mask_is_no_reason() {
     let answers = Answers::refusing(Call::Mask, 1, Errno::PERM);
     run(LINUX_7_1, answers, as_is, |machine, process, areas| {
         let state = ensure(process, &areas[0]);
-        assert_eq!(state, State::Unavailable(Reason::NotMasked));
-        assert_eq!(areas[0].errno(), Some(Errno::PERM));
-        assert_eq!(areas[0].cpu_id(), -2, "no CPU for a debugger to believe in");
-        assert_eq!(machine.count(Call::Rseq), 0);
-        assert_eq!(process.owner(), None, "a thread's own affair");
+        assert_eq!(state, State::Registered(Owner::Runtime));
+        assert_eq!(machine.count(Call::Rseq), 1);
+        // SAFETY: current_thread (1, 2): the only thread's, which has no other `Thread`.
+        let thread = unsafe { process.current_thread(&areas[0]) }.expect("registered");
+        let kept = kept(thread.on_exit(ExitMode::Release));
+        let why = Error::NotMasked(Errno::PERM);
+        assert_eq!(kept.why(), Some(why), "never with signals open");
     });
 }
 
@@ -153,7 +167,7 @@ fn foreign_owners() {
     let taken = State::Unavailable(Reason::Taken);
     let ours = State::Registered(Owner::Runtime);
     assert_eq!(read(visible, as_is), (Some(Owner::Libc), libc, 32, true));
-    assert_eq!(read(hidden, as_is), (Some(Owner::Libc), taken, 0, false));
+    assert_eq!(read(hidden, as_is), (None, taken, 0, false));
     assert_eq!(read(off, as_is), (Some(Owner::Runtime), ours, 33, true));
     assert_eq!(
         read(visible, |config| config.claim(Claim::Libc)),
@@ -162,7 +176,7 @@ fn foreign_owners() {
     // Its word is believed as far as the kernel bears it out.
     assert_eq!(
         read(visible, |config| config.claim(Claim::Runtime)),
-        (Some(Owner::Libc), taken, 0, false)
+        (None, taken, 0, false)
     );
     assert_eq!(
         read(PLAIN, |config| config.claim(Claim::Libc)),
@@ -183,7 +197,7 @@ fn foreign_thread_that_its_libc_did_not_register() {
     });
 }
 
-/// The kernel knows the area from a life that its state byte does not tell of.
+/// The kernel knows the area from a life that its word does not tell of.
 #[test]
 fn registered_already_by_a_forgotten_life() {
     for generation in [LINUX_4_18, LINUX_6_3, LINUX_7_1] {
@@ -201,11 +215,12 @@ fn run_forgotten_life(generation: Generation) {
         copy.init(fake::config(generation)).expect("the first init");
     }
     ensure(&forgotten, &area);
-    // As a TCB allocator would that clears by hand.
-    // SAFETY: recycle (1) does *not* hold, which is the point.
-    unsafe { rseq_rt::Reclaimed::in_fork_child().recycle(&area) };
+    forget(&area);
     assert_eq!(ensure(&process, &area), State::Registered(Owner::Runtime));
     assert_eq!(area.cpu_id(), machine.task(0).cpu as i32);
+    if generation.is_v2(process.length()) {
+        assert_eq!(machine.violation(), None, "an id was stored to");
+    }
 }
 
 #[test]
@@ -236,13 +251,13 @@ fn misuse() {
     let raw = loan.into_raw();
     // SAFETY: Lent::from_raw (1, 2): there is no child.
     let ended = |raw| unsafe { Lent::from_raw(&area, raw) }.map(Lent::end);
-    for wrong in (0..=u16::MAX).filter(|wrong| wrong & 0xfeff != raw) {
+    for wrong in (1..=u8::MAX).filter(|wrong| *wrong != raw) {
         assert_eq!(ended(wrong), None, "{wrong:#x}");
     }
     assert_eq!(area.state(), State::Lent);
     assert_eq!(ended(raw), Some(()));
     assert_eq!((ended(raw), area.state()), (None, thread.state()));
-    let _kept = thread.on_exit_keep();
+    let _kept = thread.on_exit(ExitMode::Keep);
     assert_eq!(create().err(), Some(Error::Exiting));
     assert_eq!(current().err(), Some(Error::Exiting));
     // SAFETY: ensure_registered (1, 2): as above.
@@ -256,37 +271,127 @@ fn misuse() {
 
 /// A TCB that was zeroed by hand under a live registration, and a filter that came late.
 #[test]
-fn what_cannot_be_unregistered_stays_registered() {
+fn what_cannot_be_unregistered_is_not_released() {
     let answers = Answers::refusing(Call::Rseq, 3, Errno::PERM);
     let program = |machine: &Machine, process: &Process<&Machine>, [area, _]: &[Area; 2]| {
         // SAFETY: on_thread_create (1, 2, 3): the only thread's.
         let create = || unsafe { process.on_thread_create(area) }.expect("a new area");
         let _first = create();
-        let ids = fake::rseq_of(area);
-        let before = (ids.cpu_id.load(Relaxed), ids.cpu_id_start.load(Relaxed));
-        let bytes = std::ptr::from_ref(area).cast::<AtomicU8>();
-        for at in [Area::STATE_OFFSET, CREATED] {
-            // SAFETY: bytes of the area that are atomic ones there.
-            unsafe { &*bytes.add(at) }.store(0, Relaxed);
-        }
+        forget(area);
         let thread = create();
-        assert_eq!(thread.state(), State::Registered(Owner::Runtime));
-        // The hook had to prepare it before it could know. The kernel writes the ids anew when it next looks.
-        ids.cpu_id.store(before.0, Relaxed);
-        ids.cpu_id_start.store(before.1, Relaxed);
-        assert!(
-            machine
-                .forgive()
-                .is_some_and(|rule| rule.contains("stored to an id"))
-        );
-        let refused = thread.on_exit_release().err().map(|it| it.error());
-        assert_eq!(refused, Some(Error::StillRegistered(Errno::PERM)));
+        // Neither a CPU that nobody vouches for, nor a release of what the kernel may write to.
+        assert_eq!(thread.state(), State::Unavailable(Reason::Refused));
+        assert_eq!(area.errno(), Some(Errno::BUSY));
+        assert_eq!(process.current_cpu(area), Ok(machine.task(0).cpu));
+        let kept = kept(thread.on_exit(ExitMode::Release));
+        assert_eq!(kept.why(), Some(Error::StillRegistered(Errno::PERM)));
     };
-    fake::run(LINUX_6_3, answers, |config| config, program);
+    fake::run(LINUX_7_1, answers, |config| config, program);
 }
 
-/// Where `Area` notes that its create hook has run.
-const CREATED: usize = 68;
+/// As a TCB allocator would that clears by hand, under a live registration.
+fn forget(area: &Area) {
+    let word = std::ptr::from_ref(area)
+        .cast::<u8>()
+        .wrapping_add(Area::STATE_OFFSET);
+    // SAFETY: the word of the area, which is an atomic one.
+    unsafe { &*word.cast::<AtomicU32>() }.store(0, Relaxed);
+}
+
+/// A filter that says EBUSY to everything registers nobody, zeroed memory and a CPU in it or not.
+#[test]
+fn busy_is_confirmed() {
+    for generation in [LINUX_4_18, LINUX_7_1] {
+        let answers = Answers::refusing(Call::Rseq, 1, Errno::BUSY);
+        run(generation, answers, as_is, |machine, process, areas| {
+            fake::rseq_of(&areas[0]).cpu_id.store(0, Relaxed);
+            let state = ensure(process, &areas[0]);
+            assert_eq!(state, State::Unavailable(Reason::Refused));
+            assert_eq!(process.current_cpu(&areas[0]), Ok(machine.task(0).cpu));
+        });
+    }
+}
+
+/// Zeroed memory shows CPU 0 before and after: only the kernel knows what it has registered.
+#[test]
+fn success_on_zeroed_memory_is_confirmed() {
+    for (answers, expected) in [
+        (PLAIN, State::Registered(Owner::Runtime)),
+        (
+            Answers::pretending(1),
+            State::Unavailable(Reason::Pretended),
+        ),
+    ] {
+        run(LINUX_7_1, answers, as_is, |machine, process, areas| {
+            machine.update(0, |task| task.cpu = 0);
+            fake::rseq_of(&areas[0]).cpu_id.store(0, Relaxed);
+            assert_eq!(ensure(process, &areas[0]), expected);
+            let calls = if answers == PLAIN { 2 } else { 3 };
+            assert_eq!(machine.count(Call::Rseq), calls);
+        });
+    }
+}
+
+/// The first thread is taken, the next one is free.
+#[test]
+fn a_refusal_is_one_threads_affair() {
+    let answers = Answers::with_foreign(Foreign::HiddenOnSecond);
+    run(LINUX_7_1, answers, as_is, |machine, process, areas| {
+        machine.switch_to(1);
+        assert_eq!(
+            ensure(process, &areas[1]),
+            State::Unavailable(Reason::Taken)
+        );
+        assert_eq!(process.owner(), None);
+        // SAFETY: current_thread (1, 2): the second thread, which has no other `Thread`.
+        let thread = unsafe { process.current_thread(&areas[1]) }.expect("settled");
+        let kept = kept(thread.on_exit(ExitMode::Release));
+        assert_eq!(
+            kept.why(),
+            Some(Error::Taken),
+            "its memory may hold that area"
+        );
+        machine.switch_to(0);
+        let state = ensure(process, &areas[0]);
+        assert_eq!(state, State::Registered(Owner::Runtime));
+        // SAFETY: scoped (1, 2, 3): the area of a task that is taken, which outlives it.
+        let scoped = unsafe { process.scoped(&areas[0]) }.expect("not created");
+        assert_eq!(scoped.end(), Ok(()));
+    });
+}
+
+/// A handler forks during a loan: the child's area is in use again, whoever forked.
+#[test]
+fn a_fork_child_asks_the_kernel() {
+    for generation in [LINUX_6_3, LINUX_7_1] {
+        for is_registered in [true, false] {
+            run(generation, PLAIN, as_is, |machine, process, areas| {
+                let area = &areas[0];
+                ensure(process, area);
+                // SAFETY: Lent::of (1): the only thread's.
+                std::mem::forget(unsafe { Lent::of(area) });
+                if !is_registered {
+                    // The child of a vfork child: the memory tells of a registration that is not its own.
+                    machine.exit_task(0);
+                }
+                machine.update(0, |task| task.cpu = 3);
+                machine.write_ids(0);
+                // SAFETY: repair_in_fork_child (1, 2, 3): the only thread's, whose loan was forgotten.
+                let state = unsafe { process.repair_in_fork_child(area) };
+                assert_eq!(state, State::Registered(Owner::Runtime));
+                assert_eq!(process.current_cpu(area), Ok(3));
+                assert!(machine.task(0).registration.is_some());
+                // SAFETY: as above.
+                let again = unsafe { process.repair_in_fork_child(area) };
+                assert_eq!(again, state);
+                if !generation.is_v2(process.length()) {
+                    // Repaired by the kernel, which CONFIG_DEBUG_RSEQ wants to find them so.
+                    machine.forgive();
+                }
+            });
+        }
+    }
+}
 
 #[test]
 fn loans_within_loans() {
@@ -303,12 +408,12 @@ fn loans_within_loans() {
         let outer = thread.lend();
         thread.lend().end();
         assert_eq!(thread.state(), State::Lent, "the outer loan stands");
-        std::mem::forget(thread.lend());
         outer.end();
         assert_eq!(thread.state(), state);
-        // In the wrong order: not lent for ever.
+        // In the other order: neither in use while one is out, nor lent for ever.
         let (outer, inner) = (thread.lend(), thread.lend());
         outer.end();
+        assert_eq!(thread.state(), State::Lent);
         inner.end();
         assert_eq!(thread.state(), state);
     };

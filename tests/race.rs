@@ -10,7 +10,7 @@ use std::sync::{Barrier, Mutex};
 use fake::generation::LINUX_7_1;
 use fake::{Answers, Call, PLAIN, run};
 use rseq_rt::abi::{FLAG_UNREGISTER, Rseq};
-use rseq_rt::{Area, Errno, Error, Kernel, Owner, Process, Reason, State, Trio};
+use rseq_rt::{Area, Errno, Error, Exit, ExitMode, Kernel, Owner, Process, Reason, State, Trio};
 
 thread_local! {
     static ME: Cell<usize> = const { Cell::new(0) };
@@ -42,7 +42,7 @@ unsafe impl Kernel for &Kernels {
         _signature: u32,
     ) -> Result<(), Errno> {
         let me = ME.get();
-        assert_eq!(self.masks[me].load(Relaxed), u64::MAX);
+        assert_eq!(self.masks[me].load(Relaxed), fake::task::ALL_BUT_SIGSYS);
         let mut held = self.table[me].lock().expect("no panic inside");
         // SAFETY: Kernel::rseq (1).
         let memory = unsafe { &*area };
@@ -81,7 +81,7 @@ unsafe impl Kernel for &Kernels {
         unreachable!("nobody waits here")
     }
 
-    fn slice_yield(&self) -> Result<(), Errno> {
+    fn slice_yield(&self) -> Result<bool, Errno> {
         unreachable!("nobody asks for it here")
     }
 
@@ -124,18 +124,22 @@ fn race(says: [Says; 2]) {
         });
         handles.map(|handle| handle.join().expect("no panic inside"))
     });
-    let owner = process.owner().expect("decided by whoever came first");
+    let owner = process.owner();
     for (me, (state, seen_owner, seen_length)) in views.into_iter().enumerate() {
-        // Bad memory is one thread's affair, and decides nothing for the others.
-        let undecided = state == State::Unavailable(Reason::BadMemory) && seen_owner.is_none();
-        if !undecided {
-            assert_eq!((seen_owner, seen_length), (Some(owner), process.length()));
+        // What is decided stays. A refusal decides nothing for the other thread, unless the kernel has no rseq.
+        if seen_owner.is_some() {
+            assert_eq!((seen_owner, seen_length), (owner, process.length()));
+        }
+        match says[me] {
+            Says::No(Errno::NOSYS) => assert!(seen_owner.is_some()),
+            Says::No(_) | Says::Pretends => assert!(matches!(state, State::Unavailable(_))),
+            Says::Yes | Says::Only32 => {}
         }
         let held = *kernels.table[me].lock().expect("no panic inside");
         if state == State::Registered(Owner::Runtime) {
             let address = areas[me].as_rseq().addr();
             assert_eq!(held, Some((address, process.length())));
-            assert_eq!(owner, Owner::Runtime);
+            assert_eq!(owner, Some(Owner::Runtime));
         } else {
             assert!(matches!(state, State::Unavailable(_)), "{state:?}");
             assert_eq!(held, None);
@@ -184,9 +188,12 @@ fn cut_in(
             machine.switch_to(0);
             // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
             let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
-            let released = thread.on_exit_release();
+            let exit = thread.on_exit(ExitMode::Release);
             let held = machine.task(0).registration;
-            assert!(released.is_err() || held.is_none(), "Gone, and registered");
+            assert!(
+                matches!(exit, Exit::Kept(_)) || held.is_none(),
+                "released, and registered"
+            );
         },
     );
 }
@@ -201,34 +208,36 @@ fn the_same_answer_to_both() {
     });
 }
 
-/// Thread 0 holds a registration that a filter refused to thread 1 a moment later: its own has to go.
+/// What is refused to thread 1 while thread 0 holds a registration is its own affair.
 #[test]
-fn the_loser_undoes_its_registration() {
-    let answers = Answers::pretending(2);
+fn a_refusal_in_between_decides_nothing() {
+    let pretending = (Answers::pretending(2), Reason::Pretended);
+    let refusing = [
+        (Errno::PERM, Reason::Filtered),
+        (Errno::INVAL, Reason::Taken),
+    ];
+    let refusing =
+        refusing.map(|(errno, reason)| (Answers::refusing(Call::Rseq, 2, errno), reason));
+    for (answers, reason) in [pretending].into_iter().chain(refusing) {
+        cut_in(0, answers, |first, second, process| {
+            assert_eq!((first, second), (OURS, State::Unavailable(reason)));
+            assert_eq!(process.owner(), Some(Owner::Runtime));
+        });
+    }
+}
+
+/// ENOSYS is the kernel's word for all of the process: the other thread's registration has to go, and cannot.
+#[test]
+fn the_loser_is_refused_to_undo_it() {
+    let answers = Answers::refusing(Call::Rseq, 2, Errno::NOSYS);
     cut_in(0, answers, |first, second, process| {
-        assert_eq!(second, State::Unavailable(Reason::Pretended));
+        assert_eq!(second, State::Unavailable(Reason::NoSyscall));
         assert_eq!(process.owner(), Some(Owner::Nobody));
-        // Even the undoing is only pretended from then on.
         assert_eq!(
             first, OURS,
             "the kernel still writes, and the state says so"
         );
     });
-}
-
-#[test]
-fn the_loser_is_refused_to_undo_it() {
-    for errno in [Errno::PERM, Errno::NOSYS, Errno::INVAL] {
-        let answers = Answers::refusing(Call::Rseq, 2, errno);
-        cut_in(0, answers, |first, second, process| {
-            assert!(matches!(second, State::Unavailable(_)));
-            assert_ne!(process.owner(), Some(Owner::Runtime));
-            assert_eq!(
-                first, OURS,
-                "the kernel still writes, and the state says so"
-            );
-        });
-    }
 }
 
 /// Thread 0 is refused 33 while thread 1 decides for 32.
@@ -244,7 +253,7 @@ fn the_winner_has_the_other_length() {
     });
 }
 
-/// NotMasked in the main flow, after a handler has registered the thread.
+/// The mask is refused in the main flow, with a handler that registers the thread.
 #[test]
 fn a_handler_that_got_further() {
     for from in 1..6 {
@@ -262,9 +271,9 @@ fn a_handler_that_got_further() {
                 assert_eq!(held, state == OURS, "{state:?} from {from}");
                 // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
                 let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
-                match thread.on_exit_release() {
-                    Ok(_gone) => assert_eq!(machine.task(0).registration, None),
-                    Err(refused) => assert!(matches!(refused.error(), Error::NotMasked(_))),
+                match thread.on_exit(ExitMode::Release) {
+                    Exit::Released(_) => assert_eq!(machine.task(0).registration, None),
+                    Exit::Kept(kept) => assert!(matches!(kept.why(), Some(Error::NotMasked(_)))),
                 }
             },
         );

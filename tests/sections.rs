@@ -5,7 +5,7 @@ mod fake;
 use fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_7_1};
 use fake::{Answers, Call, Foreign, Generation, Machine, PLAIN, run};
 use rseq_rt::percpu::{CpuId, Index, MmCid, Sections};
-use rseq_rt::{Area, Config, Errno, Process};
+use rseq_rt::{Area, Config, Errno, Exit, ExitMode, Process};
 
 fn may<I: Index>(process: &Process<&Machine>, area: &Area) -> bool {
     // SAFETY: Process::current (1) the area of the thread that the machine is on; (2) used for nothing.
@@ -41,7 +41,8 @@ fn life(generation: Generation, configure: fn(Config) -> Config, expected: (bool
             assert_eq!(both(process, area), NO, "lent");
             lent.end();
             assert_eq!(both(process, area), expected, "after the loan");
-            let _gone = thread.on_exit_release().expect("released");
+            let exit = thread.on_exit(ExitMode::Release);
+            assert!(matches!(exit, Exit::Released(_)));
             assert_eq!(both(process, area), NO, "exiting");
         },
     );
@@ -76,7 +77,7 @@ fn a_thread_without_rseq_may_not() {
                 // SAFETY: on_thread_create (1, 2, 3): the only thread's.
                 let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
                 assert_eq!(both(process, area), (false, false), "{answers:?}");
-                let _kept = thread.on_exit_keep();
+                let _kept = thread.on_exit(ExitMode::Keep);
             },
         );
     }
@@ -97,7 +98,7 @@ fn a_thread_of_a_visible_libc_may() {
             let lent = thread.lend();
             assert_eq!(both(process, area), (false, false), "lent");
             lent.end();
-            let _kept = thread.on_exit_keep();
+            let _kept = thread.on_exit(ExitMode::Keep);
             assert_eq!(both(process, area), (false, false), "exiting");
         },
     );
@@ -121,7 +122,7 @@ fn asking_costs_a_call_where_a_kernel_is_known_bad() {
             assert_eq!(process.sections(), sections);
             both(process, area);
             assert_eq!(count() - before, asked, "a look is no call");
-            let _kept = thread.on_exit_keep();
+            let _kept = thread.on_exit(ExitMode::Keep);
         },
     );
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use fake::generation::{ALL, LINUX_6_3, LINUX_7_0, LINUX_7_1};
 use fake::{Answers, Call, Generation, Machine, PLAIN, rseq_of, run};
+use rseq_rt::abi::{SLICE_GRANTED, SLICE_REQUEST};
 use rseq_rt::{Area, Config, Errno, SliceEnd};
 
 fn with_area(
@@ -27,10 +28,9 @@ fn wished(config: Config) -> Config {
 
 /// The kernel wants the CPU and grants the request; `revoke` takes the grant back.
 fn interrupt(area: &Area, revoke: bool) {
+    let granted = if revoke { 0 } else { SLICE_GRANTED };
     let control = &rseq_of(area).slice_ctrl;
-    if control.request.swap(0, Relaxed) != 0 {
-        control.granted.store(u8::from(!revoke), Relaxed);
-    }
+    let _ = control.compare_exchange(SLICE_REQUEST, granted, Relaxed, Relaxed);
 }
 
 #[test]
@@ -53,14 +53,15 @@ fn off_without_a_wish_or_with_the_legacy_length() {
     for configure in unwished {
         with_area(LINUX_7_1, PLAIN, configure, |machine, area| {
             assert!(!area.has_slice_extension());
-            area.request_slice();
-            assert_eq!(rseq_of(area).slice_ctrl.request.load(Relaxed), 0);
-            assert_eq!(area.yield_slice_on(&machine), SliceEnd::Off);
+            let request = area.request_slice();
+            assert_eq!(rseq_of(area).slice_ctrl.load(Relaxed), 0);
+            assert_eq!(area.yield_slice_on(&machine, request), SliceEnd::Off);
             assert_eq!(machine.slice_yields.get(), 0);
         });
     }
     with_area(LINUX_6_3, PLAIN, wished, |machine, area| {
-        assert_eq!(area.yield_slice_on(&machine), SliceEnd::Off);
+        let request = area.request_slice();
+        assert_eq!(area.yield_slice_on(&machine, request), SliceEnd::Off);
     });
 }
 
@@ -68,33 +69,58 @@ fn off_without_a_wish_or_with_the_legacy_length() {
 fn every_end() {
     for generation in [LINUX_7_0, LINUX_7_1] {
         with_area(generation, PLAIN, wished, |machine, area| {
-            area.request_slice();
-            assert_eq!(rseq_of(area).slice_ctrl.request.load(Relaxed), 1);
-            assert_eq!(area.yield_slice_on(&machine), SliceEnd::NotNeeded);
-            assert_eq!(rseq_of(area).slice_ctrl.request.load(Relaxed), 0);
+            let control = &rseq_of(area).slice_ctrl;
+            let request = area.request_slice();
+            assert_eq!(control.load(Relaxed), SLICE_REQUEST);
+            let end = area.yield_slice_on(&machine, request);
+            assert_eq!((end, control.load(Relaxed)), (SliceEnd::NotNeeded, 0));
             assert_eq!(machine.slice_yields.get(), 0, "no call for nothing");
 
-            area.request_slice();
-            interrupt(area, false);
-            assert_eq!(area.yield_slice_on(&machine), SliceEnd::Yielded);
-            assert_eq!(machine.slice_yields.get(), 1);
+            for (in_time, end) in [(true, SliceEnd::Yielded), (false, SliceEnd::Revoked)] {
+                machine.slice_in_time.set(in_time);
+                let request = area.request_slice();
+                interrupt(area, false);
+                assert_eq!(area.yield_slice_on(&machine, request), end);
+                control.store(0, Relaxed);
+            }
+            assert_eq!(machine.slice_yields.get(), 2);
 
-            rseq_of(area).slice_ctrl.granted.store(0, Relaxed);
-            area.request_slice();
+            let request = area.request_slice();
             interrupt(area, true);
-            assert_eq!(area.yield_slice_on(&machine), SliceEnd::Revoked);
-            assert_eq!(machine.slice_yields.get(), 1);
+            assert_eq!(area.yield_slice_on(&machine, request), SliceEnd::Revoked);
+            assert_eq!(machine.slice_yields.get(), 2);
         });
     }
+}
+
+/// A request within a request, before a grant and while one is out: the kernel's checker kills for the latter.
+#[test]
+fn requests_nest() {
+    with_area(LINUX_7_1, PLAIN, wished, |machine, area| {
+        let control = &rseq_of(area).slice_ctrl;
+        for granted in [false, true] {
+            let outer = area.request_slice();
+            if granted {
+                interrupt(area, false);
+            }
+            let before = control.load(Relaxed);
+            let inner = area.request_slice();
+            assert_eq!(control.load(Relaxed), before, "request and grant at once");
+            assert_eq!(area.yield_slice_on(&machine, inner), SliceEnd::Nested);
+            assert_eq!(control.load(Relaxed), before, "the outer one stands");
+            let expected = [SliceEnd::NotNeeded, SliceEnd::Yielded][usize::from(granted)];
+            assert_eq!(area.yield_slice_on(&machine, outer), expected);
+        }
+    });
 }
 
 #[test]
 fn a_filter_on_the_yield() {
     let answers = Answers::refusing(Call::SliceYield, 1, Errno::PERM);
     with_area(LINUX_7_1, answers, wished, |machine, area| {
-        area.request_slice();
+        let request = area.request_slice();
         interrupt(area, false);
-        assert_eq!(area.yield_slice_on(&machine), SliceEnd::Revoked);
+        assert_eq!(area.yield_slice_on(&machine, request), SliceEnd::Revoked);
     });
 }
 

@@ -68,7 +68,6 @@ fn reasons_for_people() {
         Reason::Pretended,
         Reason::Disabled,
         Reason::Refused,
-        Reason::NotMasked,
     ];
     let texts: HashSet<_> = reasons.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(texts.len(), reasons.len());

@@ -31,10 +31,7 @@ unsafe fn this_thread<'a>(pointer: *const Area) -> Result<Thread<'a>, Error> {
 ///
 /// # Safety
 /// 1. and 2. of [`this_thread`].
-unsafe fn leaving<'a>(
-    pointer: *const Area,
-    mode: c_uint,
-) -> Result<(Thread<'a>, ExitMode), Error> {
+unsafe fn leaving<'a>(pointer: *const Area, mode: c_uint) -> Result<(Thread<'a>, ExitMode), Error> {
     let mode = match mode {
         KEEP => ExitMode::Keep,
         RELEASE => ExitMode::Release,

@@ -11,7 +11,7 @@ use rseq_rt::{Errno, Kernel, Trio};
 
 use super::answers::{Answer, Call, Memory};
 use super::machine::Machine;
-use super::task::{Ids, Registration};
+use super::task::{ALL_BUT_SIGSYS, Ids, Registration, is_blocked};
 
 const USER_END: usize = 1 << 47;
 
@@ -23,7 +23,7 @@ impl Machine {
         pretended: R,
         body: impl FnOnce() -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        self.deliver_signal();
+        self.deliver_signal(Some(call));
         let answer = match self.enter(call) {
             Some(Answer::Refuse(errno)) => Err(errno),
             Some(Answer::Pretend) => Ok(pretended),
@@ -32,7 +32,7 @@ impl Machine {
         if call == Call::Rseq {
             self.interlude();
         }
-        self.deliver_signal();
+        self.deliver_signal(Some(call));
         answer
     }
 
@@ -78,17 +78,21 @@ impl Machine {
             cpu_id: -1,
             ..Ids::default()
         };
-        if Ids::read(memory) != fresh || memory.flags.load(Relaxed) != 0 {
+        if request.length > 32 {
+            // The kernel lays out all of it, whatever it finds.
+            memory.slice_ctrl.store(0, Relaxed);
+            let enabled = if slice { CS_FLAG_SLICE_EXT_ENABLED } else { 0 };
+            let flags = if generation.has_slice {
+                CS_FLAG_SLICE_EXT_AVAILABLE | enabled
+            } else {
+                0
+            };
+            memory.flags.store(flags, Relaxed);
+        } else if Ids::read(memory) != fresh || memory.flags.load(Relaxed) != 0 {
             if generation.wants_zeroes {
                 self.break_rule("killed: CONFIG_DEBUG_RSEQ found a field that is not zero");
             }
             self.break_rule("an area was registered that was not prepared");
-        }
-        if generation.has_slice && request.length > 32 {
-            let enabled = if slice { CS_FLAG_SLICE_EXT_ENABLED } else { 0 };
-            memory
-                .flags
-                .store(CS_FLAG_SLICE_EXT_AVAILABLE | enabled, Relaxed);
         }
         self.set_registration(me, Some(request));
         self.write_ids(me);
@@ -142,8 +146,9 @@ unsafe impl Kernel for &Machine {
         if flags & FLAG_UNREGISTER == 0 && self.handler.is_exiting(self.current()) {
             self.break_rule("registration of a thread that is exiting");
         }
-        if self.task(self.current()).mask != u64::MAX {
-            self.break_rule("rseq(2) with signals open");
+        let mask = self.task(self.current()).mask;
+        if mask != ALL_BUT_SIGSYS && !self.is_filtered(Call::Mask) {
+            self.break_rule("rseq(2) with signals open, or with SIGSYS blocked");
         }
         if self.current() == super::machine::VFORK_CHILD {
             self.break_rule("rseq(2) in a vfork child");
@@ -161,7 +166,7 @@ unsafe impl Kernel for &Machine {
             self.update(me, |task| task.mask = mask);
             Ok(previous)
         });
-        if answer.is_err() && self.task(me).mask == u64::MAX {
+        if answer.is_err() && is_blocked(self.task(me).mask) {
             self.mask_stuck.set(true);
         }
         answer
@@ -201,11 +206,11 @@ unsafe impl Kernel for &Machine {
         })
     }
 
-    fn slice_yield(&self) -> Result<(), Errno> {
-        self.call(Call::SliceYield, (), || {
+    fn slice_yield(&self) -> Result<bool, Errno> {
+        self.call(Call::SliceYield, false, || {
             self.slice_yields.set(self.slice_yields.get() + 1);
             if self.generation.has_slice {
-                Ok(())
+                Ok(self.slice_in_time.get())
             } else {
                 Err(Errno::NOSYS)
             }
@@ -224,7 +229,7 @@ unsafe impl Kernel for &Machine {
     }
 
     fn libc_trio(&self) -> Option<Trio> {
-        self.deliver_signal();
+        self.deliver_signal(None);
         self.trio()
     }
 

@@ -48,6 +48,8 @@ pub struct Machine {
     pub dying: Cell<Option<usize>>,
     pub now_zero: Cell<*const AtomicU32>,
     pub slice_yields: Cell<u32>,
+    /// Does the next rseq_slice_yield(2) come before the end of the grant?
+    pub slice_in_time: Cell<bool>,
 }
 
 impl Machine {
@@ -71,6 +73,7 @@ impl Machine {
             dying: Cell::new(None),
             now_zero: Cell::new(null()),
             slice_yields: Cell::new(0),
+            slice_in_time: Cell::new(true),
         }
     }
 

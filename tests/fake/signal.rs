@@ -7,6 +7,7 @@ use rseq_rt::{Area, Error, Process, State};
 
 use super::answers::Call;
 use super::machine::{Machine, THREADS, VFORK_CHILD};
+use super::task::is_blocked;
 
 /// What the handler of each thread works on. A null area: the handler leaves rseq alone.
 pub struct Handler {
@@ -74,13 +75,18 @@ impl Machine {
         unsafe { &*self.handler.process.get().cast() }
     }
 
-    /// Runs the handler if the current task's mask has a hole.
-    pub fn deliver_signal(&self) {
+    /// Runs the handler if the current task's mask has a hole; SIGSYS alone is one in the call that a filter may trap.
+    pub fn deliver_signal(&self, call: Option<Call>) {
         let handler = &self.handler;
         let me = self.current();
         let mask = self.task(me).mask;
         let area = handler.areas[handler.owner_of(me)].get();
-        if !handler.on.get() || handler.running.get() || mask == u64::MAX || area.is_null() {
+        let open = if call == Some(Call::Rseq) {
+            mask != u64::MAX
+        } else {
+            !is_blocked(mask)
+        };
+        if !handler.on.get() || handler.running.get() || !open || area.is_null() {
             return;
         }
         handler.running.set(true);

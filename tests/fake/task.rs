@@ -21,6 +21,14 @@ pub struct Ids {
     pub mm_cid: u32,
 }
 
+/// What the crate blocks: SIGSYS stays open.
+pub const ALL_BUT_SIGSYS: u64 = !(1 << 30);
+
+/// Are all signals blocked but, perhaps, SIGSYS?
+pub fn is_blocked(mask: u64) -> bool {
+    mask | !ALL_BUT_SIGSYS == u64::MAX
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Task {
     pub registration: Option<Registration>,

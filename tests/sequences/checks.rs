@@ -3,7 +3,7 @@
 use rseq_rt::{Error, Owner, Reason, State};
 
 use crate::fake::machine::THREADS;
-use crate::fake::task::{Registration, Task};
+use crate::fake::task::{Registration, Task, is_blocked};
 use crate::fake::{Call, Foreign};
 use crate::world::World;
 
@@ -49,7 +49,7 @@ impl World<'_> {
         }
     }
 
-    /// The state byte tells what the kernel would tell.
+    /// The word tells what the kernel would tell.
     fn check_state(&self, thread: usize) {
         let task = self.machine.task(thread);
         let ours = self.registered_here(thread);
@@ -107,7 +107,7 @@ impl World<'_> {
     fn check_mask(&self, thread: usize, before: u64) {
         let mask = self.machine.task(thread).mask;
         if self.machine.mask_stuck.get() {
-            assert!(mask == before || mask == u64::MAX);
+            assert!(mask == before || is_blocked(mask));
         } else {
             assert_eq!(mask, before, "the mask of thread {thread} changed");
         }

@@ -2,8 +2,9 @@
 
 use std::mem::replace;
 
-use rseq_rt::{Error, Kept, Process, SignalMask, State};
+use rseq_rt::{Error, Exit, ExitMode, Process, Reason, SignalMask, State};
 
+use crate::fake::task::ALL_BUT_SIGSYS;
 use crate::fake::{Call, Machine};
 use crate::step::Act;
 use crate::world::{Life, World};
@@ -14,9 +15,10 @@ impl<'a> World<'a> {
         let Life::Live(exiting) = replace(&mut self.lives[thread], Life::Bare) else {
             unreachable!("World::is_possible");
         };
-        let foreign = self.process.owner() == Some(rseq_rt::Owner::Libc);
+        let unguarded = act == Act::Keep && self.process.owner() == Some(rseq_rt::Owner::Libc);
         let was_ours = self.registered_here(thread);
         let mask_before = self.machine.task(thread).mask;
+        let state = self.areas[thread].state();
         let masked_by_hook = matches!(act, Act::Keep | Act::Release);
         let blocked = if masked_by_hook {
             None
@@ -30,20 +32,23 @@ impl<'a> World<'a> {
             }
         };
         let outcome = match (act, &blocked) {
-            (Act::Keep, _) => Err(exiting.on_exit_keep()),
-            (Act::KeepMasked, Some(mask)) => Err(exiting.on_exit_keep_masked(mask)),
-            (Act::Release, _) => exiting
-                .on_exit_release()
-                .map_err(|refused| self.not_released(refused)),
-            (Act::ReleaseMasked, Some(mask)) => exiting
-                .on_exit_release_masked(mask)
-                .map_err(|refused| self.not_released(refused)),
+            (Act::Keep, _) => exiting.on_exit(ExitMode::Keep),
+            (Act::KeepMasked, Some(mask)) => exiting.on_exit_masked(ExitMode::Keep, mask),
+            (Act::Release, _) => exiting.on_exit(ExitMode::Release),
+            (Act::ReleaseMasked, Some(mask)) => exiting.on_exit_masked(ExitMode::Release, mask),
             _ => unreachable!("the four exits"),
         };
         assert_eq!(self.areas[thread].state(), State::Exiting);
         self.lives[thread] = match outcome {
-            Ok(gone) => Life::Gone(gone),
-            Err(_kept) => Life::Kept,
+            Exit::Released(gone) => Life::Gone(gone),
+            Exit::Kept(kept) => {
+                let asked = matches!(act, Act::Keep | Act::KeepMasked);
+                assert_eq!(kept.why().is_none(), asked);
+                if let Some(why) = kept.why() {
+                    self.check_refusal(why, state);
+                }
+                Life::Kept
+            }
         };
         if matches!(act, Act::Keep | Act::KeepMasked) {
             assert_eq!(
@@ -53,23 +58,27 @@ impl<'a> World<'a> {
             );
         }
         let mask = self.machine.task(thread).mask;
-        if masked_by_hook && (foreign || self.machine.is_filtered(Call::Mask)) {
-            assert!(mask == mask_before || mask == u64::MAX);
+        let refused = masked_by_hook && self.machine.is_filtered(Call::Mask);
+        if unguarded || refused && !matches!(self.lives[thread], Life::Gone(_)) {
+            assert!(mask == mask_before || mask == ALL_BUT_SIGSYS);
         } else {
-            assert_eq!(mask, u64::MAX, "an exiting thread takes no signals");
+            assert_eq!(mask, ALL_BUT_SIGSYS, "an exiting thread takes no signals");
         }
         true
     }
 
-    /// Only a filter makes a release fail, and the error says which.
-    fn not_released(&self, refused: rseq_rt::NotReleased) -> Kept {
-        let call = match refused.error() {
-            Error::NotMasked(_) => Call::Mask,
-            Error::StillRegistered(_) => Call::Rseq,
+    /// Only a filter makes a release fail, or somebody else's area, and the error says which.
+    fn check_refusal(&self, why: Error, state: State) {
+        match why {
+            Error::NotMasked(_) => assert!(self.machine.is_filtered(Call::Mask)),
+            Error::StillRegistered(_) => assert!(self.machine.is_filtered(Call::Rseq)),
+            // A lost loan hides the state, and nothing else.
+            Error::Taken => assert!(matches!(
+                state,
+                State::Unavailable(Reason::Taken) | State::Lent
+            )),
             error => panic!("{error}"),
-        };
-        assert!(self.machine.is_filtered(call), "{:?}", refused.error());
-        refused.into_kept()
+        }
     }
 
     pub fn scope(&mut self, thread: usize) -> bool {
@@ -100,6 +109,13 @@ impl<'a> World<'a> {
                 assert!(self.machine.is_filtered(Call::Rseq));
                 assert_eq!(self.areas[thread].state(), before);
                 self.is_stranded(thread);
+            }
+            Err(Error::Taken) => {
+                assert!(matches!(
+                    before,
+                    State::Unavailable(Reason::Taken) | State::Lent
+                ));
+                assert_eq!(self.areas[thread].state(), State::Unregistered);
             }
             Err(Error::NotMasked(_)) => {
                 assert!(self.machine.is_filtered(Call::Mask));

@@ -40,7 +40,6 @@ impl World<'_> {
             Act::Keep if foreign => Some(Cost::NONE),
             Act::Keep => Some(Cost { mask: 1, rseq: 0 }),
             Act::KeepMasked => Some(Cost { mask: 1, rseq: 0 }),
-            Act::Release if foreign => Some(Cost::NONE),
             Act::Release | Act::ReleaseMasked => Some(Cost {
                 mask: 1,
                 rseq: self.is_ours(thread),
