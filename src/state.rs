@@ -76,6 +76,8 @@ impl Reason {
 }
 
 /// What is true of one thread: the meaning of the word in its area.
+///
+#[doc = include_str!("../docs/lifecycle.md")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// Nobody has tried, or somebody is about to.

@@ -7,30 +7,9 @@
 //! ```text
 //!    31     30      29        28        27..16   15        14..8   7..0
 //!   | 0 | slice | created | written | errno  | exiting | loans | outcome |
-//!
-//!                 claim                resolve
-//!   Unregistered -------> Registering -------> Registered(owner) | Unavailable(reason)
-//!        ^      create hook,       the same call                    |
-//!        |      ensure                                              | latch: the exit hook, signals blocked
-//!        |                                                          v
-//!        +--------------------------------------------------- Exiting, written or not
-//!              reset: the joiner, after clear-tid;                  | release: the exit hook, after the
-//!              Gone; the end of a scope                             v kernel has let go
-//!                                                             Exiting, not written
 //! ```
 //!
-//! | arrow | from | who | what may interrupt it, and what that finds |
-//! |---|---|---|---|
-//! | *admit* | not created, not lent, not exiting | create hook | a handler that registers lazily: the thread is then registered, and the hook has nothing left to do |
-//! | *claim* | Unregistered, not lent | create hook, `ensure_registered` | a handler or a vfork child after it: the claim is taken, so it registers nothing and goes on without rseq |
-//! | *resolve* | claimed | whoever claimed | nothing else writes outcome, errno, slice and *written* in between; loans and *exiting* are kept as they are |
-//! | *lend* | any | the parent, before vfork(2) | a handler that lends takes another bit |
-//! | *end* | that loan's bit is set | the parent, after the child | loans of others keep their bits, in whatever order they end |
-//! | *latch* | any but Exiting | exit hook | a handler before it may register, and is seen; after it nothing is claimed any more |
-//! | *unlatch* | Exiting | the end of a scope that the kernel refuses | signals are blocked |
-//! | *release* | Exiting, written | exit hook | signals are blocked |
-//! | *reclaim* | lent | a fork child that was forked during a loan | the loans of the parent do not exist here |
-//! | *reset* | Exiting, or a scope's end | who has the proof that the kernel writes here no more | nobody else uses the area |
+//! `docs/lifecycle.md` has the diagram of its transitions, each arrow with who takes it and what may interrupt it.
 //!
 //! *Written* says that the kernel may write to the area: from the claim until the kernel has refused it or let it go.
 //! It is what release asks, whatever the outcome says.
