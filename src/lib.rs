@@ -14,6 +14,7 @@ mod exit;
 mod foreign;
 mod fork;
 mod kernel;
+pub mod linker;
 mod mask;
 pub mod percpu;
 mod process;
