@@ -9,7 +9,11 @@
 //!   registered has no slot by CPU number either (its `mm_cid` is 0: see `Current`).
 //! * Release: `stlr`, which takes a bare address. No exclusive pair is in a section: each stop would take the
 //!   reservation away.
-//! * The abort handler lies in `__rseq_failure`, behind the signature, which is a `brk`.
+//! * The abort handler lies behind the function, in a subsection of its section of the file, so that no branch is ever
+//!   out of reach: the linker's veneer for one that is destroys x16 and x17, and under BTI its `br` faults. Before it
+//!   the signature, which is a `brk`.
+//! * No landing pad (BTI): the kernel comes to the handler by an exception return with the BTYPE of the interrupted
+//!   instruction, which is 0, because no section has an indirect branch; the handler goes on by direct ones.
 //! * A line of the template is a step: no flag lives from one to the next, so that tests can stop there.
 
 use core::arch::asm;
@@ -21,18 +25,10 @@ use crate::percpu::inject::Steps;
 use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
 use crate::percpu::{Index, Miss, Shift};
 
-/// Descriptor, its store, the index, the bound. Leaves the number of the slot in `t`.
+/// The store of the descriptor's address, the index, the bound. Leaves the number of the slot in `t`.
 macro_rules! enter {
     ($range:literal $($step:expr)?) => {
         concat!(
-            ".pushsection __rseq_cs, \"aw\", @progbits\n",
-            ".balign 32\n",
-            "3: .long 0, 0\n",
-            ".quad 2f, 5f - 2f, 4f\n",
-            ".popsection\n",
-            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
-            ".quad 3b\n",
-            ".popsection\n",
             "21: adrp {t}, 3b\n",
             "add {t}, {t}, :lo12:3b\n",
             "str {t}, [{area}, #8]\n",
@@ -55,16 +51,14 @@ macro_rules! leave {
     ($($handler:literal),+) => {
         concat!(
             "5:\n",
-            ".pushsection __rseq_failure, \"ax\", @progbits\n",
+            ".subsection 1\n",
             ".balign 4\n",
             ".inst {signature}\n",
             "4:\n",
             "subs {left}, {left}, #1\n",
-            "b.lo 24f\n",
-            "b 21b\n",
-            "24:\n",
+            "b.hs 21b\n",
             $($handler, "\n",)+
-            ".popsection\n",
+            ".previous\n",
         )
     };
 }

@@ -8,8 +8,8 @@
 //!   slots. `lw` extends `-1` and `-2` to large unsigned numbers, so that an area that is not
 //!   registered has no slot by CPU number either (its `mm_cid` is 0: see `Current`).
 //! * Release: `fence rw, w` before the store, as the psABI's table of atomics has it.
-//! * The abort handler lies in `__rseq_failure`, behind the signature, which is 4-aligned. It comes back by an
-//!   address in a register: a jump reaches 1 MiB only, and a branch 4 KiB, so those stay in their own section.
+//! * The abort handler lies behind the function, in a subsection of its section of the file, where a `j` (1 MiB) reaches
+//!   all of it; before it the signature, which is 4-aligned. No indirect jump, so no landing pad (Zicfilp).
 //! * A line of the template is a step, so that tests can stop there.
 
 use core::arch::asm;
@@ -21,18 +21,10 @@ use crate::percpu::inject::Steps;
 use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
 use crate::percpu::{Index, Miss, Shift};
 
-/// Descriptor, its store, the index, the bound. Leaves the offset of the slot in `t`.
+/// The store of the descriptor's address, the index, the bound. Leaves the offset of the slot in `t`.
 macro_rules! enter {
     ($range:literal $($step:expr)?) => {
         concat!(
-            ".pushsection __rseq_cs, \"aw\", @progbits\n",
-            ".balign 32\n",
-            "3: .long 0, 0\n",
-            ".quad 2f, 5f - 2f, 4f\n",
-            ".popsection\n",
-            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
-            ".quad 3b\n",
-            ".popsection\n",
             "21: lla {t}, 3b\n",
             "sd {t}, 8({area})\n",
             "2:\n",
@@ -50,22 +42,19 @@ macro_rules! enter {
 /// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
 macro_rules! leave {
     () => {
-        leave!("lla {t}, {aborted}", "jr {t}")
+        leave!("j {aborted}")
     };
     ($($handler:literal),+) => {
         concat!(
             "5:\n",
-            ".pushsection __rseq_failure, \"ax\", @progbits\n",
+            ".subsection 1\n",
             ".balign 4\n",
             ".word {signature}\n",
             "4:\n",
             "addi {left}, {left}, -1\n",
-            "bltz {left}, 24f\n",
-            "lla {t}, 21b\n",
-            "jr {t}\n",
-            "24:\n",
+            "bgez {left}, 21b\n",
             $($handler, "\n",)+
-            ".popsection\n",
+            ".previous\n",
         )
     };
 }
@@ -197,5 +186,5 @@ section_pop! {
     "ld {next}, 0({next})",
     commit { "sd {next}, 0({t})", "fence rw, w\nsd {next}, 0({t})" }
     range { "mv {head}, {empty}", "li {t}, {out_of_range}", "j 5b" }
-    abort { "mv {head}, {empty}", "li {t}, {aborted}", "lla {next}, 5b", "jr {next}" }
+    abort { "mv {head}, {empty}", "li {t}, {aborted}", "j 5b" }
 }

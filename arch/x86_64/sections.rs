@@ -8,7 +8,8 @@
 //!   slots. `-1` and `-2` are large unsigned numbers, so that an area that is not
 //!   registered has no slot by CPU number either (its `mm_cid` is 0: see `Current`).
 //! * Release: TSO orders every store behind the loads and stores before it, so both commits are one `mov`.
-//! * The abort handler lies in `__rseq_failure`, behind the signature as the operand of a `ud1`.
+//! * The abort handler lies behind the function, in a subsection of its section of the file, where every branch
+//!   reaches; before it the signature, as the operand of a `ud1`.
 //! * A line of the template is a step: no flag lives from one to the next, so that tests can stop there.
 
 use core::arch::asm;
@@ -20,18 +21,10 @@ use crate::percpu::inject::Steps;
 use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
 use crate::percpu::{Index, Miss, Shift};
 
-/// Descriptor, its store, the index, the bound. Leaves the offset of the slot in `t`.
+/// The store of the descriptor's address, the index, the bound. Leaves the offset of the slot in `t`.
 macro_rules! enter {
     ($range:literal $($step:expr)?) => {
         concat!(
-            ".pushsection __rseq_cs, \"aw\", @progbits\n",
-            ".balign 32\n",
-            "3: .long 0, 0\n",
-            ".quad 2f, 5f - 2f, 4f\n",
-            ".popsection\n",
-            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
-            ".quad 3b\n",
-            ".popsection\n",
             "21: lea {t}, [rip + 3b]\n",
             "mov qword ptr [{area} + 8], {t}\n",
             "2:\n",
@@ -55,14 +48,14 @@ macro_rules! leave {
     ($($handler:literal),+) => {
         concat!(
             "5:\n",
-            ".pushsection __rseq_failure, \"ax\", @progbits\n",
+            ".subsection 1\n",
             ".byte 0x0f, 0xb9, 0x3d\n",
             ".long {signature}\n",
             "4:\n",
             "sub {left}, 1\n",
             "jnc 21b\n",
             $($handler, "\n",)+
-            ".popsection\n",
+            ".previous\n",
         )
     };
 }

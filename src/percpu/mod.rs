@@ -39,6 +39,16 @@
 //! A slot may be read by anybody at any time, with atomics. It is written by sections of its own CPU alone, or by
 //! somebody who has made sure that none runs there (membarrier's rseq fence).
 //!
+//! # What tools find
+//!
+//! Each place where an operation is inlined has a descriptor in the section `__rseq_cs` of the file, a pointer to it in
+//! `__rseq_cs_ptr_array`, and in `__rseq_exit_point_array` a pair of addresses for each way out but the commit and the
+//! abort: where the critical section starts and where that leads. That is the convention of librseq and of the kernel's own tests. A
+//! debugger can step over a section by them, and DynamoRIO, which looks at `__rseq_cs` only in a file without the array of
+//! pointers, finds all of them beside those of other libraries. They are kept by every link, with `--gc-sections` or not and with no
+//! script for it, for as long as the section itself is; they lie in a loaded, writable segment, and a
+//! position-independent program relocates them.
+//!
 //! # What stays behind
 //!
 //! After its commit a section leaves the address of its descriptor in the area, and the kernel clears it when it next

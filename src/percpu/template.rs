@@ -7,6 +7,34 @@ use core::hint::cold_path;
 
 use super::Miss;
 
+/// The descriptor of a section, and the entries of the two arrays by which tools find it and its exits: see
+/// [`crate::percpu`].
+///
+/// Nothing refers to an entry, so that a link with `--gc-sections` would drop both arrays. The descriptor, to which the
+/// section itself refers, refers to its entries by relocations that change nothing.
+macro_rules! descriptor {
+    ($($exit:expr),+) => {
+        concat!(
+            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
+            ".balign 8\n",
+            "26: .quad 3f\n",
+            ".popsection\n",
+            ".pushsection __rseq_exit_point_array, \"aw\", @progbits\n",
+            ".balign 8\n",
+            "27:\n",
+            $(".quad 2f, ", $exit, "\n",)+
+            ".popsection\n",
+            ".pushsection __rseq_cs, \"aw\", @progbits\n",
+            ".balign 32\n",
+            "3: .long 0, 0\n",
+            ".quad 2f, 5f - 2f, 4f\n",
+            ".reloc 3b, BFD_RELOC_NONE, 26b\n",
+            ".reloc 3b, BFD_RELOC_NONE, 27b\n",
+            ".popsection\n",
+        )
+    };
+}
+
 /// The functions of one operation.
 ///
 /// `fn NAME(OPERANDS) else differs with TEMPORARIES { LINES commit { RELAXED, RELEASE } }`. The committing store
@@ -19,22 +47,24 @@ macro_rules! section {
         }
     ) => {
         section!(@fn $name $operands ($($differs)?) ($($($temporary)*)?) ()
-            { section!(@text () $($line,)* commit $relaxed) }
-            { section!(@text () $($line,)* commit $release) });
+            { section!(@text () ($($differs)?) $($line,)* commit $relaxed) }
+            { section!(@text () ($($differs)?) $($line,)* commit $release) });
         #[cfg(feature = "inject")]
         pub(crate) mod $name {
             use super::*;
             section!(@fn injected $operands ($($differs)?) ($($($temporary)*)?) (steps spin)
-                { section!(@text (step!()) $($line,)* commit $relaxed) }
-                { section!(@text (step!()) $($line,)* commit $release) });
+                { section!(@text (step!()) ($($differs)?) $($line,)* commit $relaxed) }
+                { section!(@text (step!()) ($($differs)?) $($line,)* commit $release) });
         }
     };
-    (@text () $($line:literal,)* commit $commit:literal) => {
-        concat!(enter!("{range}"), $($line, "\n",)* $commit, "\n", leave!())
+    (@text () $differs:tt $($line:literal,)* commit $commit:literal) => {
+        concat!(section!(@exits $differs), enter!("{range}"), $($line, "\n",)* $commit, "\n", leave!())
     };
-    (@text ($step:expr) $($line:literal,)* commit $commit:literal) => {
-        concat!(enter!("{range}" $step), $($line, "\n", $step,)* $commit, "\n", leave!())
+    (@text ($step:expr) $differs:tt $($line:literal,)* commit $commit:literal) => {
+        concat!(section!(@exits $differs), enter!("{range}" $step), $($line, "\n", $step,)* $commit, "\n", leave!())
     };
+    (@exits ()) => { descriptor!("{range}") };
+    (@exits (differs)) => { descriptor!("{range}", "{differs}") };
     (@fn $name:ident ($($operand:ident),*) ($($differs:ident)?) ($($temporary:ident)*) ($($steps:ident $spin:ident)?)
         { $relaxed:expr } { $release:expr }
     ) => {
@@ -105,11 +135,11 @@ macro_rules! section_pop {
     (@text ($($step:expr)?) ($($line:literal,)*) $commit:literal ($($range:literal,)*) ($($abort:literal),*)
     ) => {
         concat!(
+            descriptor!("6f"),
             enter!("6f" $($step)?),
             section_pop!(@lines ($($step)?) $($line,)*),
             $commit, "\n",
             leave!($($abort),*),
-            // In the same section of the file, where short branches reach, and behind the function.
             ".subsection 1\n",
             "6:\n",
             $($range, "\n",)*

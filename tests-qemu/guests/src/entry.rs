@@ -1,5 +1,10 @@
 //! From the kernel's first instruction to `fn main(env: &Env) -> i32`.
 
+#[cfg(target_arch = "aarch64")]
+use core::ptr;
+#[cfg(target_arch = "aarch64")]
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
 use linux_raw_sys::auxvec::AT_PAGESZ;
 
 use crate::sys::{mm, process};
@@ -101,6 +106,51 @@ impl Env {
     }
 }
 
+/// A constructor, called as a libc calls it.
+type Constructor = unsafe extern "C" fn(i32, *const *const u8, *const *const u8);
+
+unsafe extern "C" {
+    static __init_array_start: [Constructor; 0];
+    static __init_array_end: [Constructor; 0];
+}
+
+/// Calls the constructors. There is one on aarch64: the compiler's outline atomics ask for what the CPU has.
+///
+/// # Safety
+/// 1. Once, before anything that a constructor prepares is used.
+unsafe fn construct(env: &Env) {
+    let mut at = (&raw const __init_array_start).cast::<Constructor>();
+    let end = (&raw const __init_array_end).cast();
+    while at != end {
+        // SAFETY: the linker's array; called once by (1).
+        unsafe {
+            (*at)(env.argc as i32, env.argv, env.envp());
+            at = at.add(1);
+        }
+    }
+}
+
+/// Where [`getauxval`] looks.
+#[cfg(target_arch = "aarch64")]
+static AUXV: AtomicPtr<[usize; 2]> = AtomicPtr::new(ptr::null_mut());
+
+/// For the compiler's outline atomics, which take it from a libc elsewhere.
+#[cfg(target_arch = "aarch64")]
+#[unsafe(no_mangle)]
+extern "C" fn getauxval(key: usize) -> usize {
+    let mut at = AUXV.load(Relaxed).cast_const();
+    if at.is_null() {
+        return 0;
+    }
+    // SAFETY: the kernel's vector: pairs up to and including the key 0.
+    unsafe {
+        while (*at)[0] != 0 && (*at)[0] != key {
+            at = at.add(1);
+        }
+        (*at)[1]
+    }
+}
+
 unsafe extern "Rust" {
     /// What [`entry!`](crate::entry!) makes of the program's main.
     safe fn rseq_rt_guests_main(env: &Env) -> i32;
@@ -114,8 +164,13 @@ pub unsafe extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: 1.
     let env = unsafe { Env::new(stack) };
     mm::set_page_size(env.auxv(AT_PAGESZ));
-    // SAFETY: once, and no thread pointer was used before.
-    unsafe { tcb::adopt_main() };
+    #[cfg(target_arch = "aarch64")]
+    AUXV.store(env.auxv.cast_mut(), Relaxed);
+    // SAFETY: once, and no thread pointer was used before; construct (1) no atomic was used that a constructor chooses.
+    unsafe {
+        tcb::adopt_main();
+        construct(&env);
+    }
     if env.is_pid1() {
         console::open_for_init();
     }

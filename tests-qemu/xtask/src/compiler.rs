@@ -37,11 +37,20 @@ impl Compiler {
 
     /// The same for a program that needs more of the library than `core`.
     pub fn build_with(&self, libraries: &str) -> Command {
+        self.cargo("build", libraries)
+    }
+
+    /// The `cargo rustc`, which takes arguments for the program's own crate.
+    pub fn rustc(&self) -> Command {
+        self.cargo("rustc", "core,compiler_builtins")
+    }
+
+    fn cargo(&self, subcommand: &str, libraries: &str) -> Command {
         match self {
             Compiler::Current => {
                 let mut cargo =
                     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-                cargo.arg("build");
+                cargo.arg(subcommand);
                 cargo
             }
             Compiler::FromSource { cargo, rustc } => {
@@ -50,7 +59,9 @@ impl Compiler {
                     .env("RUSTC", rustc)
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env_remove("RUSTUP_TOOLCHAIN");
-                build.arg("build").arg(format!("-Zbuild-std={libraries}"));
+                build
+                    .arg(subcommand)
+                    .arg(format!("-Zbuild-std={libraries}"));
                 build
             }
         }

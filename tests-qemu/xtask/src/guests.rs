@@ -70,6 +70,35 @@ pub fn build(
     build_package(root, arch, compiler.build(), &package, progress)
 }
 
+/// The program `name` as one relocatable object that refers to nothing outside: position-independent, for links of
+/// every kind.
+pub fn object(
+    root: &Path,
+    arch: Arch,
+    compiler: &Compiler,
+    name: &str,
+    progress: &Progress,
+) -> Result<PathBuf, Trouble> {
+    let target_dir = root.join("target/guests").join(format!("{arch}-pic"));
+    let object = target_dir.join(format!("{name}.o"));
+    let mut flags: Vec<&str> = FLAGS.to_vec();
+    flags.push("-Crelocation-model=pic");
+    if arch == Arch::Aarch64 {
+        // Else atomics are calls into a library of the compiler's.
+        flags.push("-Ctarget-feature=-outline-atomics");
+    }
+    let mut build = compiler.rustc();
+    build
+        .args(["--release", "--package", "guests", "--bin", name])
+        .args(["--target", arch.target(), "--target-dir"])
+        .arg(&target_dir)
+        .arg("--")
+        .arg(format!("--emit=obj={}", object.display()))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    compile(root, arch, build, progress)?;
+    Ok(object)
+}
+
 /// Builds the programs of one package for `arch` by the `build` that is begun, and returns the folder they are in.
 ///
 /// One package at a time: in one build with another, each would have the features that the other asks for.
@@ -86,9 +115,19 @@ pub fn build_package(
         .args(package)
         .args(["--target", arch.target(), "--target-dir"])
         .arg(&target_dir)
-        .current_dir(root)
-        .env("CARGO_TERM_COLOR", "never")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(root));
+    compile(root, arch, build, progress)?;
+    Ok(target_dir.join(arch.target()).join("release"))
+}
+
+/// Runs a `build` for `arch` to which all is added but the linker.
+fn compile(
+    root: &Path,
+    arch: Arch,
+    mut build: Command,
+    progress: &Progress,
+) -> Result<(), Trouble> {
+    build.current_dir(root).env("CARGO_TERM_COLOR", "never");
     if Arch::host() != Some(arch) {
         let linker = arch.cross_linker();
         if which::which(&linker).is_err() {
@@ -117,5 +156,5 @@ pub fn build_package(
             "the {arch} guests do not build: {first}"
         )));
     }
-    Ok(target_dir.join(arch.target()).join("release"))
+    Ok(())
 }

@@ -71,6 +71,17 @@ impl Listing {
         None
     }
 
+    /// The address behind the first unconditional jump from `start` on.
+    pub fn behind_jump(&self, start: u64) -> u64 {
+        let mut lines = self.lines.range(start..);
+        let is_jump = |line: &str| {
+            ["jmp", "b", "j"].contains(&line.split(char::is_whitespace).next().unwrap_or(line))
+        };
+        let jump = lines.find(|(_, line)| is_jump(line));
+        let next = lines.next().map(|(&next, _)| next);
+        next.or(jump.map(|(&at, _)| at)).unwrap_or(start)
+    }
+
     /// The section from `start` to `end`, with the lines before it that store the descriptor's address.
     pub fn section(&self, start: u64, end: u64) -> Vec<String> {
         let before = match self.arch {
@@ -216,5 +227,17 @@ mod tests {
         ];
         assert_eq!(listing.section(0x40_0170, 0x40_0183), expected);
         assert_eq!(listing.straight(0x40_0165), Some(7));
+    }
+
+    #[test]
+    fn a_handler_ends_at_its_jump() {
+        let text = "
+  4001a0:	sub    rsi,0x1
+  4001a4:	jae    400165 <add+0x5>
+  4001a6:	jmp    400190 <add+0x30>
+  4001a8:	mov    eax,0x1
+";
+        let listing = Listing::parse(Arch::X86_64, text);
+        assert_eq!(listing.behind_jump(0x40_01a0), 0x40_01a8);
     }
 }

@@ -1,6 +1,5 @@
 //! The code of each per-CPU operation, pinned in a file for each CPU, and its length against the C library's.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -150,19 +149,6 @@ fn read(arch: Arch, file: &PathBuf) -> Result<Vec<Operation>, String> {
             .and_then(|word| word.try_into().ok());
         bytes.map_or(0, u64::from_le_bytes)
     };
-    let handlers: BTreeSet<u64> = descriptors
-        .chunks(32)
-        .map(|descriptor| word(descriptor, 24))
-        .collect();
-    // They lie one behind the other; all but those of `pop` are alike.
-    let handler = |abort: u64| {
-        let next = handlers.range(abort + 1..).next();
-        let before = handlers.range(..abort).next_back();
-        next.map_or_else(
-            || before.map_or(0, |before| abort - before),
-            |next| next - abort,
-        )
-    };
     let mut operations = Vec::new();
     for symbol in elf.symbols() {
         let name = symbol.name().unwrap_or_default();
@@ -200,7 +186,8 @@ fn read(arch: Arch, file: &PathBuf) -> Result<Vec<Operation>, String> {
                 name: symbol.name().unwrap_or_default().to_owned(),
                 section: listing.section(start, start + length),
                 straight,
-                bytes: symbol.size() + handler(abort),
+                // The handler lies behind the function, and is no part of its symbol.
+                bytes: symbol.size() + listing.behind_jump(abort) - (abort - 4),
             });
         }
     }

@@ -1,0 +1,191 @@
+//! Every operation, aborted by a signal handler that does what the kernel does: each faults at its slot, and the
+//! handler sends it to the abort handler of its descriptor.
+//!
+//! Nothing that the operation does not declare may change on the way through the abort handler and back to the start,
+//! so that a second fault at the same instruction finds the same registers, but for the count of restarts.
+//! What a linker may put in between (a veneer) shows here.
+//!
+//! The runner links it anew, with text between whatever can be torn apart, and by several linkers.
+#![no_std]
+#![no_main]
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+use guests::entry::Env;
+use guests::sys::mm::{self, Access};
+use guests::sys::process::exit_group;
+use guests::{entry, hooked, line, linux, other_calls_of_linux, signals};
+use linux_raw_sys::general::{SIGSEGV, siginfo_t};
+use rseq_rt::abi::{Rseq, RseqCs};
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
+use rseq_rt::{Area, Errno, Kernel, Process, Trio, arch};
+
+entry!(main);
+
+/// The real kernel, but for rseq(2): registered is who asks, on CPU 0.
+struct Played;
+
+// SAFETY: (1) it keeps no address and writes nothing later; (2, 3) the real kernel's.
+unsafe impl Kernel for Played {
+    unsafe fn rseq(&self, area: *const Rseq, _: u32, _: u32, _: u32) -> Result<(), Errno> {
+        // SAFETY: (1) the caller's: memory of that type, with atomics in it.
+        unsafe { (*area).cpu_id.store(0, Relaxed) };
+        Ok(())
+    }
+
+    fn release(&self) -> Result<[u8; 65], Errno> {
+        Ok(linux::release(b"7.2.0"))
+    }
+
+    fn libc_trio(&self) -> Option<Trio> {
+        None
+    }
+
+    other_calls_of_linux!();
+}
+
+static PROCESS: Process<Played> = Process::with_kernel(Played);
+static AREA: Area = Area::new();
+
+/// The general registers in the kernel's ucontext: how many, the offset of the first, the offset of the program counter.
+#[cfg(target_arch = "x86_64")]
+const CONTEXT: (usize, usize, usize) = (16, 40, 168);
+#[cfg(target_arch = "aarch64")]
+const CONTEXT: (usize, usize, usize) = (31, 184, 440);
+#[cfg(target_arch = "riscv64")]
+const CONTEXT: (usize, usize, usize) = (31, 184, 176);
+
+/// What the registers were at the last fault.
+static REGISTERS: [AtomicUsize; CONTEXT.0] = [const { AtomicUsize::new(0) }; CONTEXT.0];
+/// Faults of this operation.
+static FAULTS: AtomicU32 = AtomicU32::new(0);
+
+/// A fault outside of every section.
+const OUTSIDE: i32 = 10;
+/// No signature before the abort handler.
+const NO_SIGNATURE: i32 = 11;
+/// A register changed that is not the count of restarts.
+const CHANGED: i32 = 12;
+/// The operation came to another end.
+const WRONG_END: i32 = 13;
+/// It could not be set up.
+const NO_SETUP: i32 = 14;
+
+/// How often an operation starts again.
+const RESTARTS: u32 = 3;
+
+unsafe extern "C" fn abort(_: i32, _: *mut siginfo_t, context: *mut u8) {
+    let (_, first, counter) = CONTEXT;
+    // SAFETY: the kernel's ucontext; atomics of a static area; a descriptor of this program, or null.
+    let (pc, descriptor, area) = unsafe {
+        let area = &*AREA.as_rseq();
+        let descriptor = area.rseq_cs.load(Relaxed) as usize;
+        let descriptor = core::ptr::with_exposed_provenance::<RseqCs>(descriptor).as_ref();
+        (context.add(counter).cast::<u64>(), descriptor, area)
+    };
+    // SAFETY: a word of the ucontext.
+    let at = unsafe { pc.read() };
+    let Some(descriptor) = descriptor else {
+        exit_group(OUTSIDE)
+    };
+    if at.wrapping_sub(descriptor.start_ip) >= descriptor.post_commit_offset {
+        exit_group(OUTSIDE);
+    }
+    let signature = core::ptr::with_exposed_provenance::<u32>(descriptor.abort_ip as usize - 4);
+    // SAFETY: text of this program.
+    if unsafe { signature.read_unaligned() } != arch::SIGNATURE {
+        exit_group(NO_SIGNATURE);
+    }
+    let mut changed = 0;
+    for (nth, before) in REGISTERS.iter().enumerate() {
+        // SAFETY: as many as `CONTEXT` says.
+        let now = unsafe { context.add(first + 8 * nth).cast::<usize>().read() };
+        let before = before.swap(now, Relaxed);
+        if FAULTS.load(Relaxed) == 0 || now == before {
+            continue;
+        }
+        if now != before.wrapping_sub(1) {
+            line!(
+                "register ",
+                nth,
+                " of the context was ",
+                before,
+                " and is ",
+                now
+            );
+            exit_group(CHANGED);
+        }
+        changed += 1;
+    }
+    if FAULTS.fetch_add(1, Relaxed) != 0 && changed != 1 {
+        exit_group(CHANGED);
+    }
+    area.rseq_cs.store(0, Relaxed);
+    // SAFETY: a word of the ucontext.
+    unsafe { pc.write(descriptor.abort_ip) };
+}
+
+/// As the kernel knows nothing of the area, no hook is called at the end.
+fn main(env: &Env) -> i32 {
+    // SAFETY: (1, 2, 3) the only thread's, static.
+    let registered = PROCESS.init(hooked::config(env)).is_ok()
+        && unsafe { PROCESS.on_thread_create(&AREA) }.is_ok();
+    PROCESS.allow_sections();
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    let current: Option<Current<'_, CpuId>> = unsafe { PROCESS.current(&AREA) };
+    let memory = mm::map(mm::page_size(), Access::None);
+    let (true, Some(current), Ok(memory)) = (registered, current, memory) else {
+        return NO_SETUP;
+    };
+    // SAFETY: handle (1) whoever faults outside of a section ends.
+    if unsafe { signals::handle(SIGSEGV as i32, abort, 0) }.is_err() {
+        return NO_SETUP;
+    }
+    let current = current.restarts(RESTARTS);
+    let base = memory.cast_const().cast::<[AtomicUsize; 16]>();
+    // SAFETY: from_raw (1) one slot, to be faulted at and never got at.
+    let Ok(slots) = (unsafe { Slots::from_raw(base, 128, 1) }) else {
+        return NO_SETUP;
+    };
+    let link = AtomicUsize::new(0);
+    let null = core::ptr::null_mut();
+    for commit in [Commit::Relaxed, Commit::Release] {
+        for nth in 0..core::hint::black_box(8) {
+            FAULTS.store(0, Relaxed);
+            if nth > 8 {
+                // SAFETY: never run. The function is longer than a conditional branch of riscv64 reaches.
+                unsafe { asm!(".skip 16384") };
+            }
+            // SAFETY: (1, 2, 3, 4) words of the slot, which the operation never gets to.
+            let end = unsafe {
+                match nth {
+                    0 => current.add(slots, 0, 1, commit),
+                    1 => current.add_through(slots, 0, 0, 1, commit),
+                    2 => current.compare_and_store(slots, 0, 0, 1, commit),
+                    3 => current.compare_two_and_store(slots, 0, 0, 8, 0, 1, commit),
+                    4 => current.compare_store_and_store(slots, 0, 0, 8, 0, 1, commit),
+                    5 => current.compare_link_and_store(slots, 0, 0, link.as_ptr(), 1, commit),
+                    6 => current.pop(slots, 0, null, 0, commit).map(drop),
+                    _ => {
+                        let from = link.as_ptr().cast_const().cast();
+                        current.compare_copy_and_store(slots, 0, 0, 8, from, 8, 1, commit)
+                    }
+                }
+            };
+            let faults = FAULTS.load(Relaxed);
+            if end != Err(Miss::Aborted) || faults != RESTARTS + 1 {
+                line!(
+                    "operation ",
+                    nth,
+                    " ended otherwise after ",
+                    faults,
+                    " faults"
+                );
+                return WRONG_END;
+            }
+        }
+    }
+    line!("16 operations, each aborted ", RESTARTS + 1, " times");
+    0
+}
