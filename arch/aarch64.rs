@@ -91,6 +91,7 @@ pub unsafe extern "C" fn unmap_and_exit(
     clear_tid_inside: usize,
 ) -> ! {
     naked_asm!(
+        "hint 34",                      // bti c; the compiler adds none here
         "mov x9, x0",                   // base
         "mov w10, w2",                  // status
         "cbz x3, 2f",

@@ -91,6 +91,7 @@ pub unsafe extern "C" fn unmap_and_exit(
     clear_tid_inside: usize,
 ) -> ! {
     naked_asm!(
+        "endbr64",                      // the compiler adds none here
         "mov r8, rdi",                  // base
         "mov r9d, edx",                 // status
         "test rcx, rcx",

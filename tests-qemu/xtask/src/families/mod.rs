@@ -6,6 +6,7 @@ use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome};
 use crate::place::Place;
 
+mod archives;
 mod bench;
 mod capi;
 mod cprogram;
