@@ -11,6 +11,7 @@
 use core::arch::{asm, naked_asm};
 
 use crate::foreign::TrioAddresses;
+use crate::interpreter::Dynamic;
 
 /// The word before every abort handler.
 pub const SIGNATURE: u32 = 0x5305_3053;
@@ -58,6 +59,24 @@ pub fn weak_trio() -> TrioAddresses {
         size,
         flags,
     }
+}
+
+/// The dynamic section of this program or shared object; null where it has none.
+#[cold]
+#[inline(never)]
+pub(crate) fn dynamic_section() -> *const Dynamic {
+    let section;
+    // SAFETY: loads a word of the GOT. Every linker that makes the section defines its name, which no other object sees.
+    unsafe {
+        asm!(
+            ".weak _DYNAMIC",
+            ".hidden _DYNAMIC",
+            "mov {}, qword ptr [rip + _DYNAMIC@GOTPCREL]",
+            out(reg) section,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    section
 }
 
 /// exit(2): ends the calling thread alone.

@@ -12,6 +12,7 @@ mod error;
 mod exit;
 mod foreign;
 mod fork;
+mod interpreter;
 mod kernel;
 mod mask;
 pub mod percpu;

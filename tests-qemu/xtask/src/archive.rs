@@ -12,6 +12,9 @@ pub const PREFIX: &str = "rseq_rt_";
 /// What a libc exports, with `--trio`.
 pub const TRIO: [&str; 3] = ["__rseq_flags", "__rseq_offset", "__rseq_size"];
 
+/// What linkers call the dynamic section.
+const DYNAMIC: &str = "_DYNAMIC";
+
 /// Parts of the names of symbols that mean a panic, an unwinder or an allocator.
 pub const UNWANTED: [&str; 8] = [
     "panicking",
@@ -114,11 +117,12 @@ pub fn check(archive: &Path, trio: bool) -> Result<String, String> {
         .filter(|name| !(trio && is_trio(name)))
         .collect();
     let exported = symbols.shown.iter().filter(is_trio).count();
-    // Looked for, and absent where no libc owns rseq.
+    // Looked for, and absent where no libc owns rseq, or in a static program.
+    let may_lack = |name: &&String| !trio && is_trio(name) || *name == DYNAMIC;
     let lacking: Vec<_> = symbols
         .undefined
         .iter()
-        .chain(symbols.weak.iter().filter(|name| trio || !is_trio(name)))
+        .chain(symbols.weak.iter().filter(|name| !may_lack(name)))
         .collect();
     let unwanted = symbols.unwanted();
     if !stray.is_empty() {

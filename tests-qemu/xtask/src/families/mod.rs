@@ -20,6 +20,7 @@ mod musl;
 mod muslmore;
 mod muslnewer;
 mod muslprogram;
+mod olderlibc;
 mod origin;
 mod ownership;
 mod pigz;
@@ -150,6 +151,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(sections::Sections),
         Box::new(golden::Golden),
         Box::new(ownership::Ownership),
+        Box::new(olderlibc::OlderLibc),
         Box::new(capi::Capi),
         Box::new(musl::Musl),
         Box::new(origin::Origin),
