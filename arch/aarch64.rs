@@ -8,6 +8,7 @@
 use core::arch::{asm, naked_asm};
 
 use crate::foreign::TrioAddresses;
+use crate::interpreter::Dynamic;
 
 /// The word before every abort handler.
 pub const SIGNATURE: u32 = 0xd428_bc00;
@@ -60,6 +61,25 @@ pub fn weak_trio() -> TrioAddresses {
     }
 }
 
+/// The dynamic section of this program or shared object; null where it has none.
+#[cold]
+#[inline(never)]
+pub(crate) fn dynamic_section() -> *const Dynamic {
+    let section;
+    // SAFETY: loads a word of the GOT. Every linker that makes the section defines its name, which no other object sees.
+    unsafe {
+        asm!(
+            ".weak _DYNAMIC",
+            ".hidden _DYNAMIC",
+            "adrp {section}, :got:_DYNAMIC",
+            "ldr {section}, [{section}, :got_lo12:_DYNAMIC]",
+            section = out(reg) section,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    section
+}
+
 /// exit(2): ends the calling thread alone.
 ///
 /// # Safety
@@ -86,6 +106,7 @@ pub unsafe fn exit_thread(status: i32) -> ! {
 #[unsafe(naked)]
 pub unsafe extern "C" fn unmap_and_exit(base: *mut u8, length: usize, status: i32) -> ! {
     naked_asm!(
+        "hint 34",                      // bti c; the compiler adds none here
         "mov w9, w2",                   // status
         "mov x8, {munmap}",
         "svc 0",                        // munmap(base, length)

@@ -9,6 +9,7 @@
 use core::arch::{asm, naked_asm};
 
 use crate::foreign::TrioAddresses;
+use crate::interpreter::Dynamic;
 
 /// The word before every abort handler.
 pub const SIGNATURE: u32 = 0xf140_1073;
@@ -63,6 +64,29 @@ pub fn weak_trio() -> TrioAddresses {
         size,
         flags,
     }
+}
+
+/// The dynamic section of this program or shared object; null where it has none.
+#[cold]
+#[inline(never)]
+pub(crate) fn dynamic_section() -> *const Dynamic {
+    let section;
+    // SAFETY: loads a word that the linker filled. Every linker that makes the section defines its name, which no other object sees.
+    unsafe {
+        asm!(
+            ".weak _DYNAMIC",
+            ".hidden _DYNAMIC",
+            ".pushsection .data.rel.ro.rseq_rt_weak, \"aw\", @progbits",
+            ".balign 8",
+            "2: .dword _DYNAMIC",
+            ".popsection",
+            "lla {section}, 2b",
+            "ld {section}, 0({section})",
+            section = out(reg) section,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    section
 }
 
 /// exit(2): ends the calling thread alone.

@@ -11,6 +11,7 @@
 use core::arch::{asm, naked_asm};
 
 use crate::foreign::TrioAddresses;
+use crate::interpreter::Dynamic;
 
 /// The word before every abort handler.
 pub const SIGNATURE: u32 = 0x5305_3053;
@@ -60,6 +61,24 @@ pub fn weak_trio() -> TrioAddresses {
     }
 }
 
+/// The dynamic section of this program or shared object; null where it has none.
+#[cold]
+#[inline(never)]
+pub(crate) fn dynamic_section() -> *const Dynamic {
+    let section;
+    // SAFETY: loads a word of the GOT. Every linker that makes the section defines its name, which no other object sees.
+    unsafe {
+        asm!(
+            ".weak _DYNAMIC",
+            ".hidden _DYNAMIC",
+            "mov {}, qword ptr [rip + _DYNAMIC@GOTPCREL]",
+            out(reg) section,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    section
+}
+
 /// exit(2): ends the calling thread alone.
 ///
 /// # Safety
@@ -86,6 +105,7 @@ pub unsafe fn exit_thread(status: i32) -> ! {
 #[unsafe(naked)]
 pub unsafe extern "C" fn unmap_and_exit(base: *mut u8, length: usize, status: i32) -> ! {
     naked_asm!(
+        "endbr64",                      // the compiler adds none here
         "mov r9d, edx",                 // status
         "mov eax, {munmap}",
         "syscall",                      // munmap(base, length)

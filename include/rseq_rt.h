@@ -34,6 +34,19 @@
 extern "C" {
 #endif
 
+/*
+ * The area begins with the kernel's struct rseq (<linux/rseq.h>), 64 bytes; the
+ * rest is this library's. The word before an abort handler of a critical section
+ * is RSEQ_RT_SIG, the value of librseq's and glibc's RSEQ_SIG.
+ */
+#if defined(__x86_64__)
+#define RSEQ_RT_SIG 0x53053053u		/* the operand of ud1 (0f b9 3d) */
+#elif defined(__aarch64__)
+#define RSEQ_RT_SIG 0xd428bc00u		/* brk 0x45e0 */
+#elif defined(__riscv)
+#define RSEQ_RT_SIG 0xf1401073u		/* csrw mhartid, x0 */
+#endif
+
 #define RSEQ_RT_AREA_SIZE 128
 #define RSEQ_RT_AREA_ALIGN 64
 #define RSEQ_RT_AREA_CPU_ID 4	/* the kernel's cpu_id, 4 bytes */
@@ -186,16 +199,21 @@ int rseq_rt_node(const rseq_rt_area *area);
 int rseq_rt_registered_cpu(const rseq_rt_area *area);
 
 /* The same without a call, for a pointer that needs no check: two loads and a comparison; else -1. */
-static inline int rseq_rt_cpu_by_load(const rseq_rt_area *area)
+static __inline__ int rseq_rt_cpu_by_load(const rseq_rt_area *area)
 {
 	typedef const volatile int __attribute__((__may_alias__)) cpu_id;
 	typedef const volatile unsigned short __attribute__((__may_alias__)) state;
 	const volatile unsigned char *bytes = area->rseq_rt_opaque;
+	const volatile void *at = bytes + RSEQ_RT_AREA_CPU_ID;
 
 	/* The state first: a vfork child sees its parent's cpu_id, frozen. */
 	if (*(state *)(bytes + RSEQ_RT_AREA_STATE) != RSEQ_RT_REGISTERED)
 		return -1;
-	return *(cpu_id *)(bytes + RSEQ_RT_AREA_CPU_ID);
+#ifdef __cplusplus
+	return *static_cast<cpu_id *>(at);
+#else
+	return *(cpu_id *)at;
+#endif
 }
 
 /* The concurrency id (Linux 6.3). Costs: 0. -ENOSYS where the kernel has none or the thread is not registered. */
@@ -223,6 +241,11 @@ int rseq_rt_repair_in_fork_child(rseq_rt_area *area);
  * Adds a callback: the last one added is the first one called. Of the calling
  * thread only; a signal handler may push. Costs: 0. -ENOMEM when full,
  * -ESRCH once they have run, -EBUSY from a handler that interrupted a push.
+ *
+ * A callback may use rseq, push others, and end the thread: pthread_exit(3),
+ * cancellation and a C++ exception pass through rseq_rt_at_exit_run, and the cleanup
+ * handlers of its callers run. The callback that left is not called again, the others
+ * stay: another run, from a handler on the way out say, calls them. longjmp(3) likewise.
  */
 int rseq_rt_at_exit_push(struct rseq_rt_at_exit *callbacks, void (*function)(void *), void *argument);
 
@@ -288,12 +311,29 @@ size_t rseq_rt_sweep(void);
  */
 int rseq_rt_recycle(rseq_rt_area *area);
 
-/* ---- only in an archive built with --trio: for a libc that owns rseq ---- */
+#ifdef __cplusplus
+}
+#endif
 
-/* With glibc's types and meaning (its manual, "Restartable Sequences"). In .data.rel.ro. */
+/*
+ * ---- only in librseq_rt_trio.a, for a libc that owns rseq: `cargo xtask staticlib --trio` ----
+ *
+ * RSEQ_RT_TRIO is defined by rseq_rt_trio.pc. Everybody else finds the three in their libc, if it has
+ * them, and in its <sys/rseq.h>.
+ */
+#ifdef RSEQ_RT_TRIO
+
+/*
+ * With glibc's types and meaning (its manual, "Restartable Sequences"). In .data.rel.ro.
+ * In C++ without extern "C", as in glibc's own header: the names are the same, and both may be included.
+ */
 extern const ptrdiff_t __rseq_offset;
 extern const unsigned int __rseq_size;
 extern const unsigned int __rseq_flags;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /*
  * Fills the three from the main thread's area: size stays 0 unless the area is
@@ -304,6 +344,8 @@ int rseq_rt_export(const rseq_rt_area *area);
 
 #ifdef __cplusplus
 }
+#endif
+
 #endif
 
 #endif

@@ -19,6 +19,8 @@ pub struct Callback {
 impl Callback {
     /// # Safety
     /// 1. `function(argument)` may be called on this thread, once, at any time until it exits.
+    ///
+    /// In Rust it returns, or ends the thread by the system call. What it may do in C is in `rseq_rt.h`.
     pub const unsafe fn new(
         function: unsafe extern "C" fn(*mut c_void),
         argument: *mut c_void,
@@ -68,6 +70,7 @@ impl<const N: usize> AtExit<N> {
     /// What [`Thread::run_at_exit`](crate::Thread::run_at_exit) does, for a caller that has no
     /// [`Thread`](crate::Thread) at hand. A second run calls nothing.
     pub fn run(&self) {
+        // The change is over before the call: a callback that never returns leaves the rest as another run wants it.
         while let Ok(Some(Callback { function, argument })) = self.pop() {
             // SAFETY: Callback::new (1): on this thread (`self` is not Sync), once (it was popped).
             unsafe { function(argument) };

@@ -6,7 +6,9 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use crate::abi::{LEGACY_LENGTH, Rseq};
+use crate::arch;
 use crate::area::load_cpu_id;
+use crate::interpreter;
 
 /// A copy of the three values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +30,18 @@ pub struct TrioAddresses {
     pub size: *const u32,
     /// `unsigned int __rseq_flags`.
     pub flags: *const u32,
+}
+
+impl TrioAddresses {
+    /// What the weak references of this program lead to; where they lead nowhere, what the dynamic linker defines.
+    pub(crate) fn find() -> Self {
+        let weak = arch::weak_trio();
+        if weak.size.is_null() {
+            interpreter::trio()
+        } else {
+            weak
+        }
+    }
 }
 
 impl Trio {

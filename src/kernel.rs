@@ -11,7 +11,7 @@ use linux_raw_sys::general as uapi;
 use crate::abi::{NR_RSEQ_SLICE_YIELD, Rseq};
 use crate::arch;
 use crate::error::Errno;
-use crate::foreign::Trio;
+use crate::foreign::{Trio, TrioAddresses};
 use crate::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
 
 /// The calls that the crate makes. One method is one system call, except the last two, which are none.
@@ -195,7 +195,7 @@ unsafe impl Kernel for Linux {
 
     fn libc_trio(&self) -> Option<Trio> {
         // SAFETY: [`Trio::load`] (1): these are the names that glibc and those who follow it export.
-        unsafe { Trio::load(arch::weak_trio()) }
+        unsafe { Trio::load(TrioAddresses::find()) }
     }
 
     fn thread_pointer(&self) -> *const u8 {

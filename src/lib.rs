@@ -13,6 +13,7 @@ mod error;
 mod exit;
 mod foreign;
 mod fork;
+mod interpreter;
 mod kernel;
 pub mod linker;
 mod mask;

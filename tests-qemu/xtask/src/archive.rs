@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use object::read::archive::ArchiveFile;
-use object::{Object as _, ObjectSymbol as _};
+use object::{Object as _, ObjectSymbol as _, SymbolScope};
 
 /// The prefix of the interface.
 pub const PREFIX: &str = "rseq_rt_";
 
 /// What a libc exports, with `--trio`.
 pub const TRIO: [&str; 3] = ["__rseq_flags", "__rseq_offset", "__rseq_size"];
+
+/// What linkers call the dynamic section.
+const DYNAMIC: &str = "_DYNAMIC";
 
 /// Parts of the names of symbols that mean a panic, an unwinder or an allocator.
 pub const UNWANTED: [&str; 8] = [
@@ -29,6 +32,8 @@ pub const UNWANTED: [&str; 8] = [
 pub struct Symbols {
     /// Defined, and visible to the linker.
     pub exported: BTreeSet<String>,
+    /// Those of them that a shared object made of the archive would export.
+    pub shown: BTreeSet<String>,
     /// Referenced, and defined in no member.
     pub undefined: BTreeSet<String>,
     /// Referenced weakly: absent is an answer.
@@ -72,6 +77,10 @@ impl Symbols {
             if let Some(kind) = kind {
                 kind.insert(name.to_owned());
             }
+            // One that is hidden has the linkage scope alone.
+            if !symbol.is_undefined() && symbol.scope() == SymbolScope::Dynamic {
+                self.shown.insert(name.to_owned());
+            }
             self.named.insert(name.to_owned());
         }
     }
@@ -92,7 +101,8 @@ pub fn interface(raw: &Path) -> Result<Vec<String>, String> {
     Ok(exported.into_iter().filter(of_ours).collect())
 }
 
-/// Whether the archive keeps its promises: the interface alone is global, nothing is lacking, no panic is left.
+/// Whether the archive keeps its promises: the interface alone is global, and hidden but for `__rseq_*`, nothing is
+/// lacking, no panic is left.
 pub fn check(archive: &Path, trio: bool) -> Result<String, String> {
     let symbols = Symbols::read(archive)?;
     let is_trio = |name: &&String| TRIO.contains(&name.as_str());
@@ -101,16 +111,24 @@ pub fn check(archive: &Path, trio: bool) -> Result<String, String> {
         .iter()
         .filter(|name| !(name.starts_with(PREFIX) || trio && is_trio(name)))
         .collect();
-    let exported = symbols.exported.iter().filter(is_trio).count();
-    // Looked for, and absent where no libc owns rseq.
+    let shown: Vec<_> = symbols
+        .shown
+        .iter()
+        .filter(|name| !(trio && is_trio(name)))
+        .collect();
+    let exported = symbols.shown.iter().filter(is_trio).count();
+    // Looked for, and absent where no libc owns rseq, or in a static program.
+    let may_lack = |name: &&String| !trio && is_trio(name) || *name == DYNAMIC;
     let lacking: Vec<_> = symbols
         .undefined
         .iter()
-        .chain(symbols.weak.iter().filter(|name| trio || !is_trio(name)))
+        .chain(symbols.weak.iter().filter(|name| !may_lack(name)))
         .collect();
     let unwanted = symbols.unwanted();
     if !stray.is_empty() {
         Err(format!("exports more than its interface: {stray:?}"))
+    } else if !shown.is_empty() {
+        Err(format!("a shared object would export {shown:?}"))
     } else if !lacking.is_empty() {
         Err(format!("lacks {lacking:?}"))
     } else if !unwanted.is_empty() {

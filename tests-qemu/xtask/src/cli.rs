@@ -25,7 +25,7 @@ pub enum Command {
     Test(TestArgs),
     /// Measure, in one run on this machine: tables, JSON, and plots.
     Bench(BenchArgs),
-    /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config file.
+    /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config files.
     Staticlib(StaticlibArgs),
     /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
     Musl(MuslArgs),
@@ -124,7 +124,7 @@ pub struct StaticlibArgs {
     /// Where lib/ and include/ are made.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Define `__rseq_offset`, `__rseq_size` and `__rseq_flags` too: the caller is the libc.
+    /// Make librseq_rt_trio.a, which defines `__rseq_offset`, `__rseq_size` and `__rseq_flags`: the caller is the libc.
     #[arg(long)]
     pub trio: bool,
     /// Install nothing on this machine.

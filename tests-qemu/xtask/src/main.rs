@@ -15,6 +15,7 @@ mod compiler;
 mod demo;
 mod families;
 mod guests;
+mod hardening;
 mod initramfs;
 mod install;
 mod kernel;

@@ -13,6 +13,7 @@ use crate::arch::Arch;
 use crate::archive;
 use crate::cli::StaticlibArgs;
 use crate::compiler::{self, Compiler};
+use crate::hardening;
 use crate::outcome::Trouble;
 use crate::process::{self, command};
 use crate::progress::Progress;
@@ -27,6 +28,19 @@ pub struct Plan {
     pub arch: Arch,
     /// With `__rseq_*`, for a libc.
     pub trio: bool,
+}
+
+impl Plan {
+    /// What `-l` calls the archive. A trio by mistake would shadow the libc's own, so it has a name that nobody
+    /// asks for by mistake.
+    pub fn library(self) -> &'static str {
+        if self.trio { "rseq_rt_trio" } else { "rseq_rt" }
+    }
+
+    /// Where [`build`] puts the archive.
+    pub fn archive(self, out: &Path) -> PathBuf {
+        out.join(format!("lib/lib{}.a", self.library()))
+    }
 }
 
 /// Runs the command.
@@ -65,11 +79,11 @@ pub fn build(
     for folder in &folders {
         std::fs::create_dir_all(folder).map_err(|why| broken(folder, why))?;
     }
-    let archive = lib.join("librseq_rt.a");
+    let archive = plan.archive(out);
     localize(plan.arch, &raw, &archive)?;
     archive::check(&archive, plan.trio).map_err(Trouble::Broken)?;
     let mut files = vec![("include/rseq_rt.h", out.join("include/rseq_rt.h"))];
-    let mut descriptions = vec![("rseq_rt.pc", pkg_config(plan))];
+    let mut descriptions = vec![(format!("{}.pc", plan.library()), pkg_config(plan))];
     // What a shared library compiles in. A libc has hooks instead.
     if !plan.trio {
         let header = "include/rseq_rt_library.h";
@@ -83,7 +97,7 @@ pub fn build(
                 out.join(from.replace("capi/library", "share/rseq_rt")),
             ));
         }
-        descriptions.push(("rseq_rt_library.pc", library_pkg_config()));
+        descriptions.push(("rseq_rt_library.pc".to_owned(), library_pkg_config()));
     }
     for (from, to) in files {
         std::fs::copy(root.join(from), &to).map_err(|why| broken(&to, why))?;
@@ -97,11 +111,13 @@ pub fn build(
 
 /// Cargo's own archive.
 fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trouble> {
+    // Unwind tables: an at-exit callback may end the thread, and the caller's cleanup handlers are to run.
+    let mut flags = vec!["-Crelocation-model=pic", "-Cforce-unwind-tables=yes"];
     // aarch64's out-of-line atomics ask getauxval(3) in a constructor: neither is there while a libc starts.
-    let flags = match plan.arch {
-        Arch::Aarch64 => "-Crelocation-model=pic\u{1f}-Ctarget-feature=-outline-atomics",
-        Arch::X86_64 | Arch::Riscv64 => "-Crelocation-model=pic",
-    };
+    if plan.arch == Arch::Aarch64 {
+        flags.push("-Ctarget-feature=-outline-atomics");
+    }
+    flags.extend(hardening::flag(plan.arch));
     let kind = if plan.trio { "trio" } else { "plain" };
     let folder = root.join(format!("target/capi/{}-{kind}", plan.arch));
     let mut cargo = compiler.build();
@@ -111,7 +127,9 @@ fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trou
         .args(["--target", plan.arch.target(), "--target-dir"])
         .arg(&folder)
         .env("CARGO_TERM_COLOR", "never")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags);
+        // For the flag of `hardening`.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     if plan.trio {
         cargo.args(["--features", "trio"]);
     }
@@ -120,28 +138,58 @@ fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trou
     Ok(built.join("librseq_rt_capi.a"))
 }
 
-/// One object with what the interface reaches, and nothing else global.
+/// One object, in which the interface alone is global, and hidden: whatever is linked with it keeps it to itself.
+/// `__rseq_*` is what a libc exports.
+///
+/// Without `--gc-sections`: link-time optimisation has left nothing to collect, and riscv64's linker (2.40) spoils the
+/// unwind tables when it collects.
 fn localize(arch: Arch, raw: &Path, archive: &Path) -> Result<(), Trouble> {
     let roots = archive::interface(raw).map_err(Trouble::Broken)?;
     let work = tempfile::tempdir().map_err(|why| broken(raw, why))?;
-    let object = work.path().join("rseq_rt.o");
-    let keep = work.path().join("keep");
-    std::fs::write(&keep, roots.join("\n") + "\n").map_err(|why| broken(&keep, why))?;
+    let write = |name: &str, content: &[u8]| {
+        let path = work.path().join(name);
+        std::fs::write(&path, content).map_err(|why| broken(&path, why))?;
+        Ok(path)
+    };
+    let keep = write("keep", (roots.join("\n") + "\n").as_bytes())?;
 
+    // A reference that is hidden hides the definition it is linked with.
+    let ours = roots
+        .iter()
+        .filter(|root| root.starts_with(archive::PREFIX));
+    let mut hidden: String = ours.map(|root| format!(".hidden {root}\n")).collect();
+    hidden += ".section .note.GNU-stack,\"\",%progbits\n";
+    let hidden = write("hidden.s", hidden.as_bytes())?;
+    let references = work.path().join("hidden.o");
+    let mut assemble = tool(arch, "as")?;
+    finish(assemble.arg(&hidden).arg("-o").arg(&references), "as")?;
+
+    let object = work.path().join("rseq_rt.o");
     let mut link = tool(arch, "ld")?;
-    link.args(["-r", "--gc-sections", "-o"]).arg(&object);
+    link.args(["-r", "-o"]).arg(&object);
     link.args(roots.iter().map(|root| format!("--undefined={root}")));
-    finish(link.arg(raw), "ld -r")?;
+    finish(link.arg(references).arg(raw), "ld -r")?;
 
     // Without debug information, which holds the paths of this machine.
     let mut hide = tool(arch, "objcopy")?;
     hide.arg("--strip-debug")
         .arg(format!("--keep-global-symbols={}", keep.display()));
-    if arch == Arch::Riscv64 {
-        // The partial link leaves lengths in it that the next one complains of; nothing unwinds through here.
-        hide.arg("--remove-section=.eh_frame");
-    }
     finish(hide.arg(&object), "objcopy")?;
+
+    if let Some(note) = hardening::mark(arch) {
+        hardening::check_pads(arch, &object).map_err(Trouble::Broken)?;
+        let note = write("note", &note)?;
+        let section = hardening::SECTION;
+        // Some compilers have left a mark of their own.
+        let mut forget = tool(arch, "objcopy")?;
+        forget.arg(format!("--remove-section={section}"));
+        finish(forget.arg(&object), "objcopy")?;
+        let mut mark = tool(arch, "objcopy")?;
+        mark.arg(format!("--add-section={section}={}", note.display()))
+            .arg(format!("--set-section-flags={section}=alloc,readonly"))
+            .arg(format!("--set-section-alignment={section}=8"));
+        finish(mark.arg(&object), "objcopy")?;
+    }
 
     // `ar r` adds to what is there.
     let _ = std::fs::remove_file(archive);
@@ -182,24 +230,20 @@ fn broken(path: &Path, why: std::io::Error) -> Trouble {
     Trouble::Broken(format!("{}: {why}", path.display()))
 }
 
-/// A shared object that takes the archive in keeps it to itself. A libc, which exports the
-/// trio, has a version script for that; the linker's option would hide the trio too.
+/// The trio's declarations are for who defines it.
 fn pkg_config(plan: Plan) -> String {
-    let hide = if plan.trio {
-        ""
-    } else {
-        " -Wl,--exclude-libs,librseq_rt.a"
-    };
+    let name = plan.library();
+    let define = if plan.trio { " -DRSEQ_RT_TRIO" } else { "" };
     format!(
         "prefix=${{pcfiledir}}/../..\n\
          libdir=${{prefix}}/lib\n\
          includedir=${{prefix}}/include\n\
          \n\
-         Name: rseq_rt\n\
+         Name: {name}\n\
          Description: Thread create and exit hooks for restartable sequences\n\
          Version: {VERSION}\n\
-         Cflags: -I${{includedir}}\n\
-         Libs: -L${{libdir}} -lrseq_rt{hide}\n"
+         Cflags: -I${{includedir}}{define}\n\
+         Libs: -L${{libdir}} -l{name}\n"
     )
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::cprogram::{PROGRAMS, finish, run, tool};
-use super::{Family, Job, Selection};
+use super::{Family, Job, Selection, archives};
 use crate::arch::Arch;
 use crate::archive::{self, Symbols};
 use crate::install::Need;
@@ -14,17 +14,7 @@ use crate::staticlib::{self, Plan};
 /// The family.
 pub struct Capi;
 
-const NAME: &str = "capi";
-
-/// What is read from the archive of each CPU.
-const ARCHIVES: [(&str, bool); 3] = [
-    ("archive/plain", false),
-    ("archive/trio", true),
-    (ALONE, false),
-];
-
-/// Linked on its own, in which the linker finds nothing to complain of.
-const ALONE: &str = "archive/alone";
+pub(super) const NAME: &str = "capi";
 
 /// Further tests on the host.
 const MORE: [&str; 2] = ["header/names", "shared-object"];
@@ -37,8 +27,8 @@ impl Family for Capi {
     fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
         let mut needs = Vec::new();
         for arch in Arch::ALL {
-            if !wanted_archives(selection, arch).is_empty() {
-                needs.extend(crate::compiler::needs(arch, lab.install, &lab.progress));
+            if !archives::wanted(selection, arch).is_empty() {
+                needs.extend(archives::needs(lab, arch));
             }
         }
         needs
@@ -47,7 +37,7 @@ impl Family for Capi {
     fn list(&self, _: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
         let mut listed = Vec::new();
         for arch in Arch::ALL {
-            let tests = wanted_archives(selection, arch);
+            let tests = archives::wanted(selection, arch);
             listed.extend(tests.map_cell(&super::link::cell(arch)));
         }
         if let Some((_, cell)) = host(selection) {
@@ -59,9 +49,9 @@ impl Family for Capi {
     fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
         let mut jobs = Vec::new();
         for arch in Arch::ALL {
-            let tests = wanted_archives(selection, arch);
+            let tests = archives::wanted(selection, arch);
             if !tests.is_empty() {
-                let work = move || archives(lab, arch, &tests);
+                let work = move || archives::run(lab, arch, &tests);
                 jobs.push(Job::alone(format!("C archives for {arch}"), work));
             }
         }
@@ -86,14 +76,6 @@ impl MapCell for Vec<&'static str> {
     }
 }
 
-fn wanted_archives(selection: &Selection, arch: Arch) -> Vec<&'static str> {
-    let here = selection.wants_arch(arch) && selection.wants_kernel_free();
-    let tests = ARCHIVES.into_iter().map(|(test, _)| test);
-    tests
-        .filter(|test| here && selection.wants(NAME, test))
-        .collect()
-}
-
 fn wanted_programs(selection: &Selection) -> Vec<&'static str> {
     let programs = PROGRAMS.iter().map(|program| program.test);
     let here = host(selection).is_some();
@@ -114,51 +96,11 @@ fn host(selection: &Selection) -> Option<(Arch, Cell)> {
 }
 
 /// Where `cargo xtask staticlib` puts it for the tests.
-fn library(lab: &Lab, arch: Arch, trio: bool) -> Result<PathBuf, Trouble> {
+pub(super) fn library(lab: &Lab, arch: Arch, trio: bool) -> Result<PathBuf, Trouble> {
     let kind = if trio { "trio" } else { "plain" };
     let out = lab.root.join(format!("target/capi/{arch}-{kind}/out"));
     let plan = Plan { arch, trio };
     staticlib::build(&lab.root, plan, &out, lab.install, &lab.progress).map(|_| out)
-}
-
-fn archives(lab: &Lab, arch: Arch, tests: &[&str]) -> Vec<Outcome> {
-    let judge = |test, trio| {
-        let out = library(lab, arch, trio).map_err(|why| why.verdict(true))?;
-        if test == ALONE {
-            return alone(lab, arch, &out);
-        }
-        archive::check(&out.join("lib/librseq_rt.a"), trio).map_err(Verdict::Failed)
-    };
-    ARCHIVES
-        .into_iter()
-        .filter(|(test, _)| tests.contains(test))
-        .map(|(test, trio)| {
-            let verdict = judge(test, trio).map_or_else(|verdict| verdict, Verdict::Passed);
-            Outcome::new(&super::link::cell(arch), NAME, test, verdict)
-        })
-        .collect()
-}
-
-/// A program without libc, for that CPU.
-fn alone(lab: &Lab, arch: Arch, out: &Path) -> Result<String, Verdict> {
-    let name = if Arch::host() == Some(arch) {
-        "gcc".to_owned()
-    } else {
-        arch.cross_linker()
-    };
-    let mut link = tool(&name)?;
-    link.args(["-nostdlib", "-static", "-fno-stack-protector", "-o"])
-        .arg(out.join("alone"))
-        .arg("-I")
-        .arg(out.join("include"))
-        .arg(lab.root.join("tests-qemu/capi/alone.c"))
-        .arg(out.join("lib/librseq_rt.a"));
-    match finish(&mut link, "the link") {
-        Ok(said) if said.is_empty() => Ok(String::new()),
-        Ok(said) => Err(Verdict::Failed(said)),
-        Err((verdict, said)) if said.is_empty() => Err(verdict),
-        Err((_, said)) => Err(Verdict::Failed(said)),
-    }
 }
 
 fn programs(lab: &Lab, arch: Arch, cell: &Cell, tests: &[&str]) -> Vec<Outcome> {
@@ -186,9 +128,9 @@ fn programs(lab: &Lab, arch: Arch, cell: &Cell, tests: &[&str]) -> Vec<Outcome> 
 /// The header declares what the archive exports, and nothing else.
 fn header_names(out: &Path) -> Result<String, Verdict> {
     let fail = |why: String| Verdict::Failed(why);
-    let exported = Symbols::read(&out.join("lib/librseq_rt.a"))
-        .map_err(fail)?
-        .exported;
+    let arch = Arch::host().ok_or_else(|| fail("none of the three CPUs".to_owned()))?;
+    let plan = Plan { arch, trio: true };
+    let exported = Symbols::read(&plan.archive(out)).map_err(fail)?.exported;
     let header = std::fs::read_to_string(out.join("include/rseq_rt.h"))
         .map_err(|why| fail(why.to_string()))?;
     let declared = archive::declared(&header);
@@ -200,17 +142,14 @@ fn header_names(out: &Path) -> Result<String, Verdict> {
     }
 }
 
-/// A shared object that takes the archive in, the way pkg-config says, keeps it to itself.
+/// A shared object that takes the archive in keeps it to itself, without an option of the linker.
 fn shared_object(lab: &Lab, out: &Path) -> Result<String, Verdict> {
-    let mut ask = tool("pkg-config")?;
-    ask.args(["--cflags", "--libs", "rseq_rt"])
-        .env("PKG_CONFIG_PATH", out.join("lib/pkgconfig"));
-    let flags = finish(&mut ask, "pkg-config").map_err(|(verdict, _)| verdict)?;
     let file = out.join("shared.so");
     let mut link = tool("gcc")?;
     link.args(["-shared", "-fPIC", "-o"]).arg(&file);
     link.arg(lab.root.join("tests-qemu/capi/header.c"));
-    link.args(flags.split_whitespace());
+    link.arg("-I").arg(out.join("include"));
+    link.arg("-L").arg(out.join("lib")).arg("-lrseq_rt");
     finish(&mut link, "the shared object").map_err(|(verdict, _)| verdict)?;
     match archive::leaked(&file) {
         Ok(leaked) if leaked.is_empty() => Ok(String::new()),

@@ -42,8 +42,23 @@ const CXX: Program = Program {
     ..PLAIN
 };
 
+/// A program's own warnings, which the header is not to trip.
+const CASTS: &[&str] = &[
+    "-xc++",
+    "-std=c++98",
+    "-Wold-style-cast",
+    "-Wcast-align",
+    "-Wcast-qual",
+];
+
 /// The programs. Another one is another entry.
-pub const PROGRAMS: [Program; 9] = [
+pub const PROGRAMS: [Program; 15] = [
+    Program {
+        test: "header/c89",
+        flags: &["-std=c89", "-pedantic", "-Wconversion", "-Wshadow"],
+        sources: &["header.c"],
+        ..PLAIN
+    },
     Program {
         test: "header/c99",
         flags: &["-std=c99", "-pedantic", "-Wconversion", "-Wshadow"],
@@ -76,6 +91,37 @@ pub const PROGRAMS: [Program; 9] = [
             "-Wconversion",
             "-Wshadow",
         ],
+        ..CXX
+    },
+    Program {
+        test: "header/c++-casts",
+        flags: CASTS,
+        ..CXX
+    },
+    Program {
+        test: "header/clang++-casts",
+        compiler: "clang++",
+        flags: CASTS,
+        ..CXX
+    },
+    // The libc declares `__rseq_*` too.
+    Program {
+        test: "header/libc-first",
+        flags: &["-xc++", "-std=c++17"],
+        sources: &["libc-first.c"],
+        ..CXX
+    },
+    Program {
+        test: "header/libc-first-trio",
+        trio: true,
+        flags: &["-xc++", "-std=c++17", "-DRSEQ_RT_FIRST"],
+        sources: &["libc-first.c"],
+        ..CXX
+    },
+    Program {
+        test: "callback-throws",
+        flags: &["-std=c++17"],
+        sources: &["throw.cc"],
         ..CXX
     },
     Program {
@@ -134,7 +180,12 @@ pub fn run(lab: &Lab, program: &Program, out: &Path) -> Judged {
         }
     }
     compile.args(["-xnone", "-L"]).arg(out.join("lib"));
-    compile.args(["-lrseq_rt", "-Wl,--no-whole-archive", "-o"]);
+    if program.trio {
+        compile.args(["-DRSEQ_RT_TRIO", "-lrseq_rt_trio"]);
+    } else {
+        compile.arg("-lrseq_rt");
+    }
+    compile.args(["-Wl,--no-whole-archive", "-o"]);
     finish(compile.arg(&file), "does not compile")?;
     let tunable = format!("glibc.pthread.rseq={}", u8::from(program.libc_on));
     let mut started = command(&file);

@@ -6,6 +6,7 @@ use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome};
 use crate::place::Place;
 
+mod archives;
 mod bench;
 mod capi;
 mod cprogram;
@@ -19,6 +20,7 @@ mod musl;
 mod muslmore;
 mod muslnewer;
 mod muslprogram;
+mod olderlibc;
 mod origin;
 mod ownership;
 mod pigz;
@@ -149,6 +151,7 @@ pub fn all() -> Vec<Box<dyn Family>> {
         Box::new(sections::Sections),
         Box::new(golden::Golden),
         Box::new(ownership::Ownership),
+        Box::new(olderlibc::OlderLibc),
         Box::new(capi::Capi),
         Box::new(musl::Musl),
         Box::new(origin::Origin),

@@ -154,7 +154,7 @@ impl Family for Ownership {
 }
 
 /// The host's own libcs: the cell exists where the host's CPU is wanted and no kernel was asked for.
-fn cell(selection: &Selection) -> Option<Cell> {
+pub(super) fn cell(selection: &Selection) -> Option<Cell> {
     let arch = Arch::host()?;
     (selection.wants_arch(arch) && selection.wants_kernel_free()).then(|| Cell {
         order: 9,

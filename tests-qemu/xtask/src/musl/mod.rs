@@ -105,7 +105,7 @@ pub fn build(
     Ok(root)
 }
 
-/// `librseq_rt.a` with the trio.
+/// `librseq_rt_trio.a`.
 fn library(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
     let plan = staticlib::Plan { arch, trio: true };
     let out = lab.root.join(format!("target/musl/{arch}/librseq_rt"));

@@ -1,12 +1,13 @@
 /*
  * rseq in musl: the hooks, on the area in struct pthread.
  *
- * Linked with librseq_rt.a into one object, in which nothing but these
+ * Linked with librseq_rt_trio.a into one object, in which nothing but these
  * functions (hidden) and the trio is global: a program or a library that brings
  * an rseq_rt of its own meets no name of ours.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
+#define RSEQ_RT_TRIO
 #include "pthread_impl.h"
 #include "libc.h"
 #include "rseq_impl.h"

@@ -1,0 +1,52 @@
+/* Without a libc: each function is called through a pointer, which a hardened CPU lets land on a landing pad alone. */
+#include "rseq_rt.h"
+
+/* The compiler does not see where it points, and cannot call directly. */
+#define THROUGH(function) ({ \
+	__typeof__(&(function)) pointer_ = (function); \
+	__asm__("" : "+r"(pointer_)); \
+	pointer_; \
+})
+
+static rseq_rt_area area, other;
+static struct rseq_rt_at_exit callbacks;
+static int called;
+
+static void count(void *argument)
+{
+	(void)argument;
+	called++;
+}
+
+void _start(void);
+
+void _start(void)
+{
+	int token;
+	THROUGH(rseq_rt_init)(0);
+	THROUGH(rseq_rt_init_flags)(0, RSEQ_RT_CLAIM_RUNTIME);
+	THROUGH(rseq_rt_on_thread_create)(&area);
+	THROUGH(rseq_rt_on_thread_create_masked)(&area);
+	THROUGH(rseq_rt_ensure_registered)(&area);
+	THROUGH(rseq_rt_owner)();
+	THROUGH(rseq_rt_feature_size)();
+	THROUGH(rseq_rt_length)();
+	THROUGH(rseq_rt_thread_state)(&area);
+	THROUGH(rseq_rt_thread_errno)(&area);
+	THROUGH(rseq_rt_cpu)(&area);
+	THROUGH(rseq_rt_node)(&area);
+	THROUGH(rseq_rt_registered_cpu)(&area);
+	THROUGH(rseq_rt_mm_cid)(&area);
+	token = THROUGH(rseq_rt_vfork_begin)(&area);
+	THROUGH(rseq_rt_vfork_end)(&area, token);
+	THROUGH(rseq_rt_at_exit_push)(&callbacks, count, 0);
+	THROUGH(rseq_rt_at_exit_run)(&callbacks);
+	THROUGH(rseq_rt_on_thread_exit_keep)(&other);
+	THROUGH(rseq_rt_on_thread_exit_keep_masked)(&other);
+	THROUGH(rseq_rt_on_thread_exit_release)(&other);
+	THROUGH(rseq_rt_on_thread_exit_release_masked)(&other);
+	THROUGH(rseq_rt_recycle)(&other);
+	if (called != 1)
+		__builtin_trap();
+	THROUGH(rseq_rt_unmap_and_exit)(&area, 0, 0);
+}
