@@ -121,7 +121,7 @@ pub(super) fn misuse(ctx: &Ctx<'_>) -> Verdict {
     );
     sched::allow(0, &before)?;
 
-    check!(thread.on_exit_release().is_ok(), "release");
+    check!(hooked::release(thread).is_ok(), "release");
     let dead = bytes(&MAIN);
     // SAFETY: as above.
     unsafe {

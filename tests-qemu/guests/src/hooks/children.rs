@@ -84,7 +84,7 @@ fn child(area: &Area) -> Result<(), Failed> {
         check!(false, "no current thread in the child");
         return Ok(());
     };
-    let Ok(gone) = thread.on_exit_release() else {
+    let Ok(gone) = hooked::release(thread) else {
         check!(false, "the child could not release");
         return Ok(());
     };
