@@ -35,7 +35,7 @@ fn registered() -> bool {
 }
 
 /// What must hold on any thread between its hooks.
-fn is_right(area: &Area) -> Result<(), Failed> {
+pub(super) fn is_right(area: &Area) -> Result<(), Failed> {
     let state = area.state();
     let expected = match registered() {
         true => state == State::Registered(Owner::Runtime),

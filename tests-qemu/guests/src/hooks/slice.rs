@@ -3,7 +3,10 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use rseq_rt::abi::{CS_FLAG_SLICE_EXT_AVAILABLE, CS_FLAG_SLICE_EXT_ENABLED, NR_RSEQ_SLICE_YIELD};
+use rseq_rt::abi::{
+    CS_FLAG_SLICE_EXT_AVAILABLE, CS_FLAG_SLICE_EXT_ENABLED, NR_RSEQ_SLICE_YIELD, SLICE_GRANTED,
+    SLICE_REQUEST,
+};
 use rseq_rt::{Area, Config, Owner, SliceEnd, State, Thread};
 
 use super::v2::begin;
@@ -20,6 +23,10 @@ use crate::{check, passed, skip, witness};
 pub const TESTS: &[Test] = &[
     Test::new("slice/off-by-default", off).needs(Needs::SECCOMP),
     Test::new("slice/asked-for-where-it-is-lacking", lacking).needs(Needs::RSEQ),
+    Test::new(
+        "slice/requests-nest-at-each-grant",
+        super::slice_played::nested,
+    ),
     Test::new("slice/armed-by-the-hook", armed).needs(Needs::V2),
     Test::new("slice/request-and-yield-under-load", under_load).needs(Needs::V2),
 ];
@@ -204,6 +211,13 @@ fn under_load(ctx: &Ctx<'_>) -> Verdict {
         for _ in 0..(round % 512) * 16 {
             core::hint::spin_loop();
         }
+        // A library's own section inside: asked for again, with a grant out, the kernel's debug mode kills.
+        let inner = area.request_slice();
+        let both = SLICE_REQUEST | SLICE_GRANTED;
+        check!(control(area) & both != both, "a request and a grant");
+        // Where the outer one is over, revoked, the inner one is a request of its own.
+        let end = area.yield_slice(inner);
+        check!(end != SliceEnd::Off, "an inner request in round ", round);
         match area.yield_slice(request) {
             SliceEnd::NotNeeded => not_needed += 1,
             SliceEnd::Yielded => yielded += 1,
