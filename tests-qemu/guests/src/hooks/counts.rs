@@ -1,7 +1,9 @@
 //! The system calls of each hook: their number, order and arguments, counted under ptrace.
 
 use linux_raw_sys::general::SIGSYS;
-use rseq_rt::{Area, AtExit, ClearTid, Config, Error, Process, Scoped, SignalMask, SliceEnd};
+use rseq_rt::{
+    Area, AtExit, ClearTid, Config, Error, Kernel, Process, Scoped, SignalMask, SliceEnd,
+};
 
 use super::counts_calls::{Call, Calls, section};
 use super::{counts_exits as exits, counts_without as without};
@@ -49,13 +51,10 @@ pub(super) fn on_a_thread(body: fn() -> Result<(), Failed>) -> Result<(), Failed
 }
 
 /// The same for a body that is given its process.
-pub(super) fn on_a_thread_with<K: Sync>(
+pub(super) fn on_a_thread_with<K: Kernel + Sync>(
     process: &'static Process<K>,
     body: fn(&'static Process<K>) -> Result<(), Failed>,
-) -> Result<(), Failed>
-where
-    K: rseq_rt::Kernel,
-{
+) -> Result<(), Failed> {
     thread::start(STACK, (process, body), |(process, body)| _ = body(process))?.join()?;
     Ok(())
 }
