@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use rseq_rt::{Area, Config, Error, Owner, Process, SignalMask, State};
+use rseq_rt::{Area, Config, Error, Exit, ExitMode, Process, SignalMask};
 
 use crate::ledger;
 
@@ -51,24 +51,20 @@ pub fn stop() -> Result<Memory, Error> {
     let area = CURRENT.get().ok_or(Error::NotCreated)?;
     // SAFETY: current_thread (1) `start` put it there; (2) that one's `Thread` is gone.
     let thread = unsafe { RSEQ.current_thread(area) }?;
-    let released = if thread.state() == State::Registered(Owner::Libc) {
-        thread.on_exit_release().is_ok()
+    let mask = SignalMask::block_all()?;
+    let released = if cfg!(feature = "without-release") {
+        let _kept = thread.on_exit_masked(ExitMode::Keep, &mask);
+        true
     } else {
-        let mask = SignalMask::block_all()?;
-        let released = if cfg!(feature = "without-release") {
-            let _kept = thread.on_exit_keep_masked(&mask);
-            true
-        } else {
-            thread.on_exit_release_masked(&mask).is_ok()
-        };
-        // Open again, unlike in a libc's own exit path: the libc has one to go yet, and while it waits there for a lock
-        // of its own, whoever holds that lock may wait for this thread to take a signal (setuid(3) does, in all threads).
-        // Nothing registers any more, since the area says that this thread exits.
-        if !cfg!(feature = "left-blocked") {
-            mask.restore()?;
-        }
-        released
+        let exit = thread.on_exit_masked(ExitMode::Release, &mask);
+        matches!(exit, Exit::Released(_))
     };
+    // Open again, unlike in a libc's own exit path: the libc has one to go yet, and while it waits there for a lock
+    // of its own, whoever holds that lock may wait for this thread to take a signal (setuid(3) does, in all threads).
+    // Nothing registers any more, since the area says that this thread exits.
+    if !cfg!(feature = "left-blocked") {
+        mask.restore()?;
+    }
     ledger::stopped();
     Ok(if released {
         Memory::Free

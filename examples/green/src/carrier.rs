@@ -10,12 +10,17 @@ use guests::stack::Stack;
 use guests::sys::process;
 use guests::tcb::{self, Tcb};
 use guests::thread::spawn;
-use rseq_rt::{Area, Claim, ClearTid, ClearTidPlace, Config, Error, Process, SignalMask, Thread};
+use rseq_rt::{
+    Area, Claim, ClearTid, ClearTidPlace, Config, Deferred, Error, ExitMode, Process, SignalMask,
+    Thread,
+};
 
 use crate::green::Green;
 
 /// The process's rseq.
 pub static RSEQ: Process = Process::new();
+/// The memory of detached carriers that were kept. Each start sweeps it.
+static DEFERRED: Deferred = Deferred::new();
 
 /// A carrier's own stack: the scheduler runs on it, green threads have theirs.
 const STACK: usize = 64 * 1024;
@@ -167,6 +172,8 @@ impl Joinable {
 /// # Errors
 /// What mmap(2) and clone(2) say.
 pub fn start(schedule: &'static dyn Schedule, exit: Exit) -> Result<Option<Joinable>, Errno> {
+    // What carriers that could not release have left behind.
+    DEFERRED.sweep();
     let stack = Stack::map(STACK)?;
     // Around clone, so that no handler finds the new thread before its create hook.
     let mask = SignalMask::block_all().map_err(|_| Errno::PERM)?;
@@ -218,17 +225,13 @@ unsafe extern "C" fn main_of_carrier(argument: *mut u8) -> ! {
 fn leave(thread: Thread<'_>, block: &Tcb<Carrier>) -> ! {
     if block.payload.exit == Exit::Joinable {
         // SAFETY: (1) nothing on this stack waits to be dropped.
-        unsafe { thread.on_exit_keep().exit(0) }
+        unsafe { thread.on_exit(ExitMode::Keep).into_kept().exit(0) }
     }
     let stack = block.head.stack();
-    match thread.on_exit_release() {
-        // SAFETY: (1) the stack and the block are this carrier's alone, and it has no joiner; (2) the clear-tid word is
-        // in the block; (3) this runtime has no robust list; (4) nothing waits to be dropped; (5) nothing opens them.
-        Ok(gone) => unsafe {
-            gone.unmap_and_exit(stack.base(), stack.len(), ClearTidPlace::Inside, 0)
-        },
-        // The kernel may still write to the area: the memory stays.
-        // SAFETY: (1) nothing on this stack waits to be dropped.
-        Err(refused) => unsafe { refused.into_kept().exit(0) },
-    }
+    let exit = thread.on_exit(ExitMode::Release);
+    let (base, length) = (stack.base(), stack.len());
+    // SAFETY: (1) the stack and the block are this carrier's alone, and it has no joiner; (2) the clear-tid word is in
+    // the block; (3) this runtime has no robust list; (4) nothing waits to be dropped; (5) the area is in the block, and
+    // the list is swept at each start.
+    unsafe { exit.unmap_and_exit(base, length, ClearTidPlace::Inside, &DEFERRED, 0) }
 }

@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use origin::thread;
-use rseq_rt::{Area, Claim, Config, Error, Process, SignalMask};
+use rseq_rt::{Area, Claim, Config, Error, Exit, ExitMode, Process, SignalMask};
 use rustix::io::Errno;
 
 use crate::{ledger, tls};
@@ -129,14 +129,14 @@ fn leave(agreement: &Agreement) {
         Err(error) => return ledger::broken(error),
     };
     if agreement.settle(Agreement::KEPT) || cfg!(feature = "without-release") {
-        let _kept = thread.on_exit_keep();
+        let _kept = thread.on_exit(ExitMode::Keep);
         return ledger::kept();
     }
-    match thread.on_exit_release() {
-        Ok(_gone) => ledger::released(),
+    match thread.on_exit(ExitMode::Release) {
+        Exit::Released(_gone) => ledger::released(),
         // origin must not unmap what the kernel writes to, and it would: end here, and leave the mapping behind.
         // SAFETY: exit (1): the agreement's count is lost with the mapping.
-        Err(refused) => unsafe { refused.into_kept().exit(0) },
+        Exit::Kept(kept) => unsafe { kept.exit(0) },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use rseq_rt::{Area, ClearTid, SignalMask};
+use rseq_rt::{Area, ClearTid, Exit, ExitMode, SignalMask};
 
 use crate::here::{self, RSEQ};
 use crate::measure::{each, tell};
@@ -34,7 +34,7 @@ extern "C" fn keep(_: *mut c_void) -> c_int {
     let mask = unsafe { SignalMask::assume_blocked(0) };
     // SAFETY: on_thread_create (1, 2) static, and recycled after clear-tid; (3) it stays here.
     if let Ok(thread) = unsafe { RSEQ.on_thread_create_masked(&BLOCK.area, &mask) } {
-        let _kept = thread.on_exit_keep_masked(&mask);
+        let _kept = thread.on_exit_masked(ExitMode::Keep, &mask);
         return 0;
     }
     1
@@ -45,7 +45,8 @@ extern "C" fn release(_: *mut c_void) -> c_int {
     let mask = unsafe { SignalMask::assume_blocked(0) };
     // SAFETY: as in `keep`.
     if let Ok(thread) = unsafe { RSEQ.on_thread_create_masked(&BLOCK.area, &mask) } {
-        return c_int::from(thread.on_exit_release_masked(&mask).is_err());
+        let exit = thread.on_exit_masked(ExitMode::Release, &mask);
+        return c_int::from(!matches!(exit, Exit::Released(_)));
     }
     1
 }
@@ -53,7 +54,7 @@ extern "C" fn release(_: *mut c_void) -> c_int {
 extern "C" fn keep_open(_: *mut c_void) -> c_int {
     // SAFETY: as in `keep`.
     if let Ok(thread) = unsafe { RSEQ.on_thread_create(&BLOCK.area) } {
-        let _kept = thread.on_exit_keep();
+        let _kept = thread.on_exit(ExitMode::Keep);
         return 0;
     }
     1
@@ -62,7 +63,8 @@ extern "C" fn keep_open(_: *mut c_void) -> c_int {
 extern "C" fn release_open(_: *mut c_void) -> c_int {
     // SAFETY: as in `keep`.
     if let Ok(thread) = unsafe { RSEQ.on_thread_create(&BLOCK.area) } {
-        return c_int::from(thread.on_exit_release().is_err());
+        let exit = thread.on_exit(ExitMode::Release);
+        return c_int::from(!matches!(exit, Exit::Released(_)));
     }
     1
 }

@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! joinable:  [guard | stack | block]            the joiner waits for clear-tid, then unmaps
-//! detached:  [guard | stack | block]            the thread releases, then unmaps itself
+//! detached:  [guard | stack | block]            the thread releases, then unmaps itself; if it is kept, a later one does
 //! watched:   [guard | stack | block]  [word]    detached, and clear-tid outlives the mapping
 //! ```
 
 use core::ptr;
 
 use rseq_rt::{
-    Area, AtExit, ClearTid, ClearTidPlace, Config, Error, Process, Reclaimed, SignalMask, Thread,
+    Area, AtExit, ClearTid, ClearTidPlace, Config, Deferred, Error, ExitMode, Gone, Kernel,
+    Process, Reclaimed, SignalMask, Thread,
 };
 
 use crate::entry::Env;
@@ -23,6 +24,8 @@ use crate::thread::spawn;
 
 /// The process's rseq.
 pub static RSEQ: Process = Process::new();
+/// The memory of detached threads that were kept. Each start sweeps it.
+pub static DEFERRED: Deferred = Deferred::new();
 
 /// The configuration that auxv asks for, owned by this runtime: there is no libc here.
 pub fn config(env: &Env) -> Config {
@@ -142,6 +145,7 @@ fn start(
     exit: Exit,
     clear_tid: Option<&'static ClearTid>,
 ) -> Result<*mut Tcb<Hooked>, Errno> {
+    DEFERRED.sweep();
     // Around clone, so that no handler finds the new thread before its create hook.
     let mask = SignalMask::block_all().map_err(|_| Errno::PERM)?;
     let started =
@@ -192,19 +196,36 @@ fn leave(thread: Thread<'_>, block: &Tcb<Hooked>) -> ! {
     let place = match block.payload.exit {
         Exit::Joinable => {
             // SAFETY: (1) nothing on this stack waits to be dropped.
-            unsafe { thread.on_exit_keep().exit(0) }
+            unsafe { thread.on_exit(ExitMode::Keep).into_kept().exit(0) }
         }
         Exit::Detached => ClearTidPlace::Inside,
         Exit::Watched => ClearTidPlace::Outside,
     };
     let stack = block.head.stack();
-    match thread.on_exit_release() {
-        // SAFETY: (1) the stack and the block are this thread's alone, and a detached thread has no joiner; (2) `exit`
-        // says where the word is; (3) this runtime has no robust list; (4) nothing waits to be dropped.
-        Ok(gone) => unsafe { gone.unmap_and_exit(stack.base(), stack.len(), place, 0) },
-        // The kernel still writes to the area: the mapping has to stay.
-        // SAFETY: (1) nothing on this stack waits to be dropped.
-        Err(refused) => unsafe { refused.into_kept().exit(0) },
+    let exit = thread.on_exit(ExitMode::Release);
+    // SAFETY: (1) the stack and the block are this thread's alone, and a detached thread has no joiner; (2) `exit`
+    // says where the word is; (3) this runtime has no robust list; (4) nothing waits to be dropped; (5) the block goes
+    // with the stack, and the list is swept at each start.
+    unsafe { exit.unmap_and_exit(stack.base(), stack.len(), place, &DEFERRED, 0) }
+}
+
+/// The exit hook, for a test that looks at its answer: the proof, or why the memory is to be kept.
+pub fn release<K: Kernel>(thread: Thread<'_, K>) -> Result<Gone<'_>, Option<Error>> {
+    granted(thread.on_exit(ExitMode::Release))
+}
+
+/// As [`release`], with signals blocked already.
+pub fn release_masked<'a, K: Kernel>(
+    thread: Thread<'a, K>,
+    mask: &SignalMask,
+) -> Result<Gone<'a>, Option<Error>> {
+    granted(thread.on_exit_masked(ExitMode::Release, mask))
+}
+
+fn granted(exit: rseq_rt::Exit<'_>) -> Result<Gone<'_>, Option<Error>> {
+    match exit {
+        rseq_rt::Exit::Released(gone) => Ok(gone),
+        rseq_rt::Exit::Kept(kept) => Err(kept.why()),
     }
 }
 

@@ -20,7 +20,7 @@ macro_rules! other_calls_of_linux {
             ::rseq_rt::Kernel::futex_wait(&::rseq_rt::Linux, word, expected)
         }
 
-        fn slice_yield(&self) -> Result<(), ::rseq_rt::Errno> {
+        fn slice_yield(&self) -> Result<bool, ::rseq_rt::Errno> {
             ::rseq_rt::Kernel::slice_yield(&::rseq_rt::Linux)
         }
 

@@ -17,7 +17,7 @@ use core::ptr;
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use rseq_rt::{Area, Config, Kernel, Linux, Owner, Process, Reason, State};
+use rseq_rt::{Area, Config, Error, Exit, ExitMode, Kernel, Linux, Owner, Process, Reason, State};
 
 use crate::scratch::{ScratchArea, registration_of_thread};
 
@@ -66,11 +66,21 @@ impl Expected {
         }
     }
 
-    fn owner(self) -> Owner {
+    /// After the main thread's create hook. A thread that is taken decides nothing for the others.
+    fn owner(self) -> Option<Owner> {
         match self {
-            Self::Libc | Self::Taken => Owner::Libc,
-            Self::Runtime => Owner::Runtime,
-            Self::Nobody => Owner::Nobody,
+            Self::Libc => Some(Owner::Libc),
+            Self::Runtime => Some(Owner::Runtime),
+            Self::Nobody => Some(Owner::Nobody),
+            Self::Taken => None,
+        }
+    }
+
+    /// Of the threads that nobody has taken.
+    fn of_others(self) -> Self {
+        match self {
+            Self::Taken => Self::Runtime,
+            other => other,
         }
     }
 
@@ -123,10 +133,13 @@ fn run(expected: Expected, foreign: bool) -> Result<(), Check> {
     RSEQ.init(Config::new(auxv(27), auxv(28)))
         .map_err(|_| Check::Init)?;
     check_thread(&MAIN_AREA, expected, foreign)?;
-    if RSEQ.owner() != Some(expected.owner()) {
+    if RSEQ.owner() != expected.owner() {
         return Err(Check::Owner);
     }
-    run_threads(expected)?;
+    run_threads(expected.of_others())?;
+    if RSEQ.owner() != expected.of_others().owner() {
+        return Err(Check::Owner);
+    }
 
     if Linux.libc_trio() != trio_before {
         return Err(Check::TrioChanged);
@@ -150,7 +163,11 @@ fn check_thread(area: &Area, expected: Expected, foreign: bool) -> Result<(), Ch
     }
     check_cpus(area)?;
     // The thread lives on, and may: nothing of this runtime is registered any more.
-    let _gone = thread.on_exit_release().map_err(|_| Check::Release)?;
+    match (thread.on_exit(ExitMode::Release), expected) {
+        (Exit::Kept(kept), Expected::Taken) if kept.why() == Some(Error::Taken) => {}
+        (Exit::Released(_), Expected::Libc | Expected::Runtime | Expected::Nobody) => {}
+        _ => return Err(Check::Release),
+    }
     // Signals stay blocked, as the exit hook leaves them: this program uses none.
     let registered = registration_of_thread();
     match (foreign || expected.is_foreign_everywhere(), registered) {

@@ -7,7 +7,7 @@
 use guests::entry;
 use guests::entry::Env;
 use guests::hooked;
-use rseq_rt::{Area, Config, Gone, Kept, NotReleased, Owner, Process, SignalMask, Thread};
+use rseq_rt::{Area, Config, Exit, ExitMode, Owner, Process, SignalMask, Thread};
 
 entry!(main);
 
@@ -27,13 +27,13 @@ fn size_of_create(area: &'static Area) -> Result<Thread<'static>, rseq_rt::Error
 }
 
 #[inline(never)]
-fn size_of_keep(thread: Thread<'static>) -> Kept {
-    thread.on_exit_keep()
+fn size_of_keep(thread: Thread<'static>) -> Exit<'static> {
+    thread.on_exit(ExitMode::Keep)
 }
 
 #[inline(never)]
-fn size_of_release(thread: Thread<'static>) -> Result<Gone<'static>, NotReleased> {
-    thread.on_exit_release()
+fn size_of_release(thread: Thread<'static>) -> Exit<'static> {
+    thread.on_exit(ExitMode::Release)
 }
 
 fn main(env: &Env) -> i32 {
@@ -43,7 +43,7 @@ fn main(env: &Env) -> i32 {
     let Ok(first) = size_of_create(&AREA) else {
         return 2;
     };
-    let Ok(_gone) = size_of_release(first) else {
+    let Exit::Released(_gone) = size_of_release(first) else {
         return 3;
     };
     // The thread lives on, with a second area.

@@ -6,8 +6,9 @@ use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
     areas, at_exit, at_exit_storm, basic, children, children_exec, children_vfork, counts, ends,
-    ends_refused, filtered, foreign, lifetime, lifetime_keep, lifetime_scoped, lifetime_traced,
-    lifetime_view, slice, storms, storms_mask, storms_steps, v2, v2_ids, v2_steps,
+    ends_refused, filtered, foreign, lifetime, lifetime_keep, lifetime_kept, lifetime_scoped,
+    lifetime_traced, lifetime_view, loans, slice, storms, storms_mask, storms_steps, trapped, v2,
+    v2_ids, v2_steps,
 };
 use guests::percpu::{edges, known_bad, orders, steps, stress, unprotected};
 use guests::{entry, runtime_tests, structures};
@@ -39,6 +40,8 @@ fn main(env: &Env) -> i32 {
             v2_ids::TESTS,
             v2_steps::TESTS,
             slice::TESTS,
+            loans::TESTS,
+            trapped::TESTS,
             storms::TESTS,
             storms_mask::TESTS,
             storms_steps::TESTS,
@@ -46,6 +49,7 @@ fn main(env: &Env) -> i32 {
             lifetime_traced::TESTS,
             lifetime_view::TESTS,
             lifetime_keep::TESTS,
+            lifetime_kept::TESTS,
             lifetime_scoped::TESTS,
             edges::TESTS,
             orders::TESTS,

@@ -2,7 +2,9 @@
 
 use rseq_rt::{Area, Error, Linux, Owner, State};
 
-use super::{areas_auxv as auxv, areas_kernel as kernel, areas_misuse as misuse};
+use super::{
+    areas_answers as answers, areas_auxv as auxv, areas_kernel as kernel, areas_misuse as misuse,
+};
 use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict};
 use crate::hooked::{self, RSEQ};
 use crate::show::Hex;
@@ -24,6 +26,12 @@ pub const TESTS: &[Test] = &[
     Test::new("areas/kernel-bad-memory", kernel::bad_memory).needs(Needs::RSEQ),
     Test::new("areas/kernel-fields", kernel::fields).needs(ON_TWO_CPUS),
     Test::new("areas/misuse", misuse::misuse),
+    Test::new("areas/init-on-sealed-memory", misuse::sealed),
+    Test::new(
+        "areas/nobody-stores-before-the-answer",
+        answers::nobody_stores,
+    ),
+    Test::new("areas/zeroed-memory-is-no-proof", answers::zeroed),
     Test::new("areas/bad-memory-of-one-thread", misuse::bad_memory)
         .needs(Needs::RSEQ.and(Needs::SECCOMP)),
     Test::new("areas/absurd-auxv", auxv::absurd_auxv).needs(Needs::RSEQ),

@@ -1,7 +1,7 @@
 //! Hooks called in the wrong order, and memory that is bad for one thread alone.
 
 use linux_raw_sys::general::__NR_rseq;
-use rseq_rt::{Area, Claim, Error, Owner, Reason, SignalMask, State};
+use rseq_rt::{Area, Claim, Error, Owner, Process, Reason, SignalMask, State};
 
 use super::areas_auxv::is_ours;
 use crate::check;
@@ -10,6 +10,7 @@ use crate::harness::{Ctx, PASSED, Verdict};
 use crate::hooked::{self, RSEQ};
 use crate::seccomp::{self, Answer, When};
 use crate::sys::mm::{self, Access};
+use crate::sys::process::Status;
 use crate::sys::sched::{self, CpuSet};
 
 /// 128 bytes as they are.
@@ -121,7 +122,7 @@ pub(super) fn misuse(ctx: &Ctx<'_>) -> Verdict {
     );
     sched::allow(0, &before)?;
 
-    check!(thread.on_exit_release().is_ok(), "release");
+    check!(hooked::release(thread).is_ok(), "release");
     let dead = bytes(&MAIN);
     // SAFETY: as above.
     unsafe {
@@ -173,5 +174,34 @@ pub(super) fn bad_memory(ctx: &Ctx<'_>) -> Verdict {
         "the thread with good memory"
     );
     check!(RSEQ.owner() == Some(Owner::Runtime), "the owner");
+    PASSED
+}
+
+/// A libc makes its memory read-only once it has started (RELRO). A second start is told so, and a look costs no write.
+pub(super) fn sealed(ctx: &Ctx<'_>) -> Verdict {
+    let config = hooked::config(ctx.env);
+    let page = mm::map(mm::page_size(), Access::ReadWrite)?;
+    let place = page.cast::<Process>();
+    // SAFETY: a new page, and nobody else's.
+    let process = unsafe {
+        place.write(Process::new());
+        &*place
+    };
+    check!(
+        process.init(config.disabled()) == Ok(Some(Owner::Nobody)),
+        "init"
+    );
+    // SAFETY: protect (1): it is written no more, which is what is tried.
+    unsafe { mm::protect(page, mm::page_size(), Access::Read)? };
+    let status = crate::harness::forked(|| {
+        let again = [config, config.disabled(), config.claim(Claim::Libc)]
+            .map(|config| process.init(config) == Err(Error::AlreadyInitialized));
+        crate::sys::process::exit_group(if again == [true; 3] { 0 } else { 1 });
+    })?;
+    check!(
+        status == Status::Exited(0),
+        "init on sealed memory ",
+        status
+    );
     PASSED
 }

@@ -228,7 +228,7 @@ fn rseq_works(ctx: &Ctx<'_>) -> Verdict {
 fn late(ctx: &Ctx<'_>) -> Verdict {
     let thread = main_thread(ctx)?;
     let area = thread.area();
-    let Ok(gone) = thread.on_exit_release() else {
+    let Ok(gone) = hooked::release(thread) else {
         check!(false, "not released");
         return PASSED;
     };

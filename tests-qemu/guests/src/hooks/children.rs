@@ -35,7 +35,7 @@ fn registered() -> bool {
 }
 
 /// What must hold on any thread between its hooks.
-fn is_right(area: &Area) -> Result<(), Failed> {
+pub(super) fn is_right(area: &Area) -> Result<(), Failed> {
     let state = area.state();
     let expected = match registered() {
         true => state == State::Registered(Owner::Runtime),
@@ -84,7 +84,7 @@ fn child(area: &Area) -> Result<(), Failed> {
         check!(false, "no current thread in the child");
         return Ok(());
     };
-    let Ok(gone) = thread.on_exit_release() else {
+    let Ok(gone) = hooked::release(thread) else {
         check!(false, "the child could not release");
         return Ok(());
     };

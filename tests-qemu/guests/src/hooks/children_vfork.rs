@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::general::{SIGSEGV, SIGUSR1, siginfo_t};
 
-use rseq_rt::{Area, Config, Error, Owner, State, Thread, arch};
+use rseq_rt::{Area, Config, Error, Owner, SliceEnd, State, Thread, arch};
 
 use crate::errno::Errno;
 use crate::harness::{
@@ -58,12 +58,11 @@ fn in_lent_child(area: &Area, cpus: CpuSet) -> Result<(), Failed> {
     // SAFETY: (1, 2) refused.
     let current = unsafe { RSEQ.current_thread(area) };
     check!(matches!(current, Err(Error::Lent)), "a current thread");
-    area.request_slice();
-    let slice = &witness::rseq_of(area).slice_ctrl;
-    check!(
-        slice.request.load(Relaxed) == 0,
-        "wrote to the parent's area"
-    );
+    let request = area.request_slice();
+    let control = witness::rseq_of(area).slice_ctrl.load(Relaxed);
+    check!(control == 0, "wrote to the parent's area");
+    let end = area.yield_slice(request);
+    check!(end == SliceEnd::Off, "a slice on the parent's area");
     // The kernel knows neither this area nor another one of the child.
     let at = core::ptr::from_ref(area).cast_mut().cast();
     // SAFETY: (1, 2) refused, for there is nothing to unregister.

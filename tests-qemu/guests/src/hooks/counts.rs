@@ -1,6 +1,9 @@
 //! The system calls of each hook: their number, order and arguments, counted under ptrace.
 
-use rseq_rt::{Area, AtExit, ClearTid, Config, Error, Scoped, SignalMask, SliceEnd};
+use linux_raw_sys::general::SIGSYS;
+use rseq_rt::{
+    Area, AtExit, ClearTid, Config, Error, Kernel, Process, Scoped, SignalMask, SliceEnd,
+};
 
 use super::counts_calls::{Call, Calls, section};
 use super::{counts_exits as exits, counts_without as without};
@@ -23,13 +26,15 @@ pub const TESTS: &[Test] = &[
     Test::new("counts/chatty-hooks-are-caught", chatty).needs(RSEQ_AND_PTRACE),
     Test::new("counts/disabled", without::disabled).needs(Needs::PTRACE),
     Test::new("counts/unavailable", without::unavailable).needs(SECCOMP_AND_PTRACE),
-    Test::new("counts/attempts-of-the-first", without::attempts).needs(SECCOMP_AND_PTRACE),
+    Test::new("counts/attempts-of-each-thread", without::attempts).needs(SECCOMP_AND_PTRACE),
+    Test::new("counts/filtered", without::filtered).needs(SECCOMP_AND_PTRACE),
+    Test::new("counts/unmap-and-exit-deferred", exits::deferred).needs(SECCOMP_AND_PTRACE),
     Test::new("counts/libc-in-sight", without::libc_in_sight).needs(Needs::PTRACE),
     Test::new("counts/libc-out-of-sight", without::libc_out_of_sight).needs(Needs::PTRACE),
 ];
 
-/// What stands where all signals are blocked.
-pub(super) const ALL: u64 = u64::MAX;
+/// What stands where all signals are blocked but SIGSYS, by which a filter answers.
+pub(super) const ALL: u64 = !signal::bit(SIGSYS as i32);
 /// A mask that no hook could guess.
 pub(super) const BEFORE: u64 = signal::bit(10) | signal::bit(34) | signal::bit(64);
 pub(super) const STACK: usize = 32 * 1024;
@@ -42,6 +47,15 @@ static THIRD: Area = Area::new();
 /// Starts a thread on a bare stack and waits for its end.
 pub(super) fn on_a_thread(body: fn() -> Result<(), Failed>) -> Result<(), Failed> {
     thread::start(STACK, body, |body| _ = body())?.join()?;
+    Ok(())
+}
+
+/// The same for a body that is given its process.
+pub(super) fn on_a_thread_with<K: Kernel + Sync>(
+    process: &'static Process<K>,
+    body: fn(&'static Process<K>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    thread::start(STACK, (process, body), |(process, body)| _ = body(process))?.join()?;
     Ok(())
 }
 
@@ -115,8 +129,8 @@ fn create_and_read(config: Config) -> Result<(), Failed> {
     let callbacks = AtExit::<4>::new();
     section("run_at_exit", || thread.run_at_exit(&callbacks));
     let end = section("a slice that is off", || {
-        MAIN.request_slice();
-        MAIN.yield_slice()
+        let request = MAIN.request_slice();
+        MAIN.yield_slice(request)
     });
     check!(end == SliceEnd::Off, "a slice");
     let word = ClearTid::new();
@@ -209,7 +223,7 @@ fn chatter(config: Config) -> Result<(), Failed> {
         section("unregister first", || {
             // SAFETY: assume_blocked (1) not true, which is what is wrong with this variant.
             let mask = unsafe { SignalMask::assume_blocked(0) };
-            let gone = thread.on_exit_release_masked(&mask);
+            let gone = hooked::release_masked(thread, &mask);
             let _ = SignalMask::block_all();
             // SAFETY: recycle_area (1) no handler is installed.
             let _ = gone.map(|gone| unsafe { gone.recycle_area() });
@@ -217,7 +231,7 @@ fn chatter(config: Config) -> Result<(), Failed> {
     }
     // SAFETY: on_thread_create (1, 2) as above; (3) it stays here.
     if let Ok(thread) = unsafe { RSEQ.on_thread_create(&MAIN) } {
-        let gone = section("honest release", || thread.on_exit_release());
+        let gone = section("honest release", || hooked::release(thread));
         check!(gone.is_ok(), "release");
     }
     Ok(())

@@ -90,6 +90,12 @@ impl Call {
     /// set_tid_address(null).
     pub const FORGET_CLEAR_TID: Self = Self::new(SET_TID_ADDRESS, [0; 4]);
 
+    /// set_tid_address(2) of a word inside `area`.
+    pub fn clear_tid_in(area: &Area) -> Self {
+        let behind_the_word = core::ptr::from_ref(area).addr() + Area::STATE_OFFSET + 4;
+        Self::new(SET_TID_ADDRESS, [behind_the_word as u64, 0, 0, 0])
+    }
+
     /// munmap(2).
     pub fn munmap(base: *mut u8, length: usize) -> Self {
         Self::new(MUNMAP, [base.addr() as u64, length as u64, 0, 0])
@@ -220,6 +226,31 @@ impl Calls {
         self.named(name).is_some_and(|section| {
             section.count == expected.len() && section.calls.get(..section.count) == Some(expected)
         })
+    }
+
+    /// As [`Self::expect`], of a create: one rseq(2) for each length with its flags, between two masks if there are any.
+    #[track_caller]
+    pub fn expect_attempts(
+        &self,
+        name: &str,
+        area: &Area,
+        attempts: &[(u32, u32)],
+        masks: Option<(u64, u64)>,
+    ) -> Result<(), Failed> {
+        let (mut expected, mut count) = ([Call::NONE; CALLS], 0);
+        let asked = attempts
+            .iter()
+            .map(|&(length, flags)| Call::rseq(area, length, flags));
+        let masks = masks.filter(|_| !attempts.is_empty());
+        let (before, after) = masks.unzip();
+        let calls = (before.map(Call::mask).into_iter())
+            .chain(asked)
+            .chain(after.map(Call::mask));
+        for (place, call) in expected.iter_mut().zip(calls) {
+            *place = call;
+            count += 1;
+        }
+        self.expect(name, expected.get(..count).unwrap_or(&[]))
     }
 
     /// As [`Self::are`], or the test fails and says what was seen.

@@ -3,13 +3,16 @@
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 
-use rseq_rt::{Area, ClearTidPlace, Error, Scoped, SignalMask, Thread};
+use linux_raw_sys::general::__NR_rseq;
+use rseq_rt::{Area, ClearTidPlace, Deferred, Error, ExitMode, Scoped, SignalMask, Thread};
 
 use super::counts::{ALL, BEFORE, on_a_thread};
 use super::counts_calls::{Call, Calls, rest, section};
 use crate::check;
+use crate::errno::Errno;
 use crate::harness::{Ctx, Failed, PASSED, Verdict};
 use crate::hooked::{self, RSEQ};
+use crate::seccomp::{self, Answer, When};
 use crate::sys::mm::{self, Access};
 use crate::sys::process;
 use crate::sys::signal::{self, Mask};
@@ -29,6 +32,11 @@ fn created(area: &'static Area) -> Result<Thread<'static>, Failed> {
 }
 
 #[track_caller]
+fn refused(why: Option<Error>) -> Failed {
+    unexpected(why.unwrap_or(Error::NotInitialized))
+}
+
+#[track_caller]
 fn unexpected(error: Error) -> Failed {
     crate::harness::failed(crate::text!("unexpected error ", error.raw_os_error()))
 }
@@ -42,27 +50,27 @@ pub(super) fn keep_and_release(ctx: &Ctx<'_>) -> Verdict {
             let thread = created(&FIRST)?;
             rest("keep and exit");
             // SAFETY: exit (1) nothing on this stack waits to be dropped.
-            unsafe { thread.on_exit_keep().exit(0) }
+            unsafe { thread.on_exit(ExitMode::Keep).into_kept().exit(0) }
         });
         let _ = on_a_thread(|| {
             let thread = created(&SECOND)?;
             rest("release and exit");
-            let gone = thread
-                .on_exit_release()
-                .map_err(|e| unexpected(e.error()))?;
+            let gone = hooked::release(thread).map_err(refused)?;
             // SAFETY: exit (1) nothing on this stack waits to be dropped.
             unsafe { gone.exit(0) }
         });
         let _ = on_a_thread(|| {
             let thread = created(&THIRD)?;
             let mask = SignalMask::block_all().map_err(unexpected)?;
-            let _kept = section("keep, masked", || thread.on_exit_keep_masked(&mask));
+            let _kept = section("keep, masked", || {
+                thread.on_exit_masked(ExitMode::Keep, &mask).into_kept()
+            });
             Ok(())
         });
         let _ = on_a_thread(|| {
             let thread = created(&FOURTH)?;
             let mask = SignalMask::block_all().map_err(unexpected)?;
-            let gone = section("release, masked", || thread.on_exit_release_masked(&mask));
+            let gone = section("release, masked", || hooked::release_masked(thread, &mask));
             check!(gone.is_ok(), "release, masked");
             // SAFETY: ensure_registered (1, 2) as for create.
             let late = section("a late ensure_registered", || unsafe {
@@ -124,8 +132,8 @@ fn unmap(
     place: ClearTidPlace,
     name: &'static str,
 ) -> Result<(), Failed> {
-    let gone = created(area)?.on_exit_release();
-    let gone = gone.map_err(|e| unexpected(e.error()))?;
+    let gone = hooked::release(created(area)?);
+    let gone = gone.map_err(refused)?;
     TID.store(process::gettid(), Relaxed);
     let base = memory.load(Relaxed);
     rest(name);
@@ -154,15 +162,57 @@ pub(super) fn unmap_and_exit(ctx: &Ctx<'_>) -> Verdict {
             let _ = time::sleep(Span::millis(1));
         }
     })?;
-    let unmap = |base| [Call::FORGET_CLEAR_TID, Call::munmap(base, page), Call::EXIT];
-    let [forget, munmap, exit] = unmap(inside);
-    calls.expect("inside", &[forget, munmap, exit])?;
-    let [_, munmap, exit] = unmap(outside);
-    calls.expect("outside", &[munmap, exit])?;
+    // SIGSYS as well, at last: from the munmap on there is no stack for a handler.
+    let unmap = |base| [Call::mask(u64::MAX), Call::munmap(base, page), Call::EXIT];
+    let [mask, munmap, exit] = unmap(inside);
+    calls.expect("inside", &[Call::FORGET_CLEAR_TID, mask, munmap, exit])?;
+    calls.expect("outside", &unmap(outside))?;
     PASSED
 }
 
 /// Not yet started, or not yet gone.
 fn alive(tid: u32) -> bool {
     tid == 0 || signal::kill_thread(tid, 0).is_ok()
+}
+
+static TAKEN: Area = Area::new();
+static DEFERRED: Deferred = Deferred::new();
+
+/// A release that is refused leaves the mapping to the next one, for as many calls: set_tid_address(2) is to tell of
+/// the end, and the mapping is unmapped by another thread.
+pub(super) fn deferred(ctx: &Ctx<'_>) -> Verdict {
+    fn refused() -> Result<(), Failed> {
+        let thread = created(&TAKEN)?;
+        seccomp::install(__NR_rseq, When::Always, Answer::Errno(Errno::PERM))?;
+        let exit = thread.on_exit(ExitMode::Release);
+        TID.store(process::gettid(), Relaxed);
+        rest("refused");
+        let base = INSIDE.load(Relaxed);
+        // SAFETY: unmap_and_exit (1, 2, 3, 4) as in `unmap`; (5) the area is static, and swept once below.
+        unsafe { exit.unmap_and_exit(base, mm::page_size(), ClearTidPlace::Inside, &DEFERRED, 0) }
+    }
+    let page = mm::page_size();
+    let inside = mm::map(page, Access::ReadWrite)?;
+    INSIDE.store(inside, Relaxed);
+    let config = hooked::config(ctx.env);
+    let calls = Calls::of(|| {
+        let _ = RSEQ.init(config);
+        let early = section("nothing to sweep", || DEFERRED.sweep());
+        TID.store(0, Relaxed);
+        let body: fn() = || _ = refused();
+        let started = crate::thread::start(super::counts::STACK, body, |body| body());
+        while started.is_ok() && alive(TID.load(Relaxed)) {
+            let _ = time::sleep(Span::millis(1));
+        }
+        let swept = section("sweep", || DEFERRED.sweep());
+        let again = section("sweep again", || DEFERRED.sweep());
+        if (early, swept, again) != (0, 1, 0) {
+            let _ = crate::harness::failed(crate::text!("swept ", early, ", ", swept, ", ", again));
+        }
+    })?;
+    calls.expect("nothing to sweep", &[])?;
+    calls.expect("refused", &[Call::clear_tid_in(&TAKEN), Call::EXIT])?;
+    calls.expect("sweep", &[Call::munmap(inside, page)])?;
+    calls.expect("sweep again", &[])?;
+    PASSED
 }

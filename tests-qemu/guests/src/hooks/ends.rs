@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU32};
 use linux_raw_sys::general::SIGKILL;
 
-use rseq_rt::{Callback, Config, Owner, State, Thread};
+use rseq_rt::{Callback, Config, ExitMode, Owner, State, Thread};
 
 use super::children::look;
 use crate::harness::child::wait;
@@ -53,7 +53,7 @@ fn main_leaves(
     unsafe { task::set_clear_tid(own.clear_tid.as_ptr()) };
     last()?;
     // SAFETY: (1) nothing on this stack waits to be dropped.
-    unsafe { thread.on_exit_keep().exit(status) }
+    unsafe { thread.on_exit(ExitMode::Keep).into_kept().exit(status) }
 }
 
 unsafe extern "C" fn at_exit(_: *mut core::ffi::c_void) {

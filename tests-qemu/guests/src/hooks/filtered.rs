@@ -3,10 +3,10 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use linux_raw_sys::errno::{E2BIG, EACCES, EINVAL, ENOSYS, EPERM};
+use linux_raw_sys::errno::{E2BIG, EACCES, EBUSY, EINVAL, ENOSYS, EPERM};
 use linux_raw_sys::general::__NR_rseq;
-use rseq_rt::abi::CPU_ID_REGISTRATION_FAILED;
-use rseq_rt::{Area, ClearTid, Owner, Reason, State, Thread};
+use rseq_rt::abi::{CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED};
+use rseq_rt::{Area, ClearTid, Error, Owner, Reason, State, Thread};
 
 use super::{filtered_calls as calls, filtered_middle as middle};
 use crate::errno::Errno;
@@ -29,6 +29,7 @@ pub const TESTS: &[Test] = &[
     Test::new("filtered/eacces-from-the-start", from_start::<EACCES>).needs(SECCOMP),
     Test::new("filtered/einval-from-the-start", from_start::<EINVAL>).needs(SECCOMP),
     Test::new("filtered/e2big-from-the-start", from_start::<E2BIG>).needs(SECCOMP),
+    Test::new("filtered/ebusy-from-the-start", from_start::<EBUSY>).needs(SECCOMP),
     Test::new("filtered/pretended-from-the-start", from_start::<0>).needs(SECCOMP),
     Test::new("filtered/no-rseq-and-no-filter", not_there),
     Test::new("filtered/enosys-in-the-middle", middle::all::<ENOSYS>).needs(SECCOMP_AND_RSEQ),
@@ -36,10 +37,11 @@ pub const TESTS: &[Test] = &[
     Test::new("filtered/eacces-in-the-middle", middle::all::<EACCES>).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/einval-in-the-middle", middle::all::<EINVAL>).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/e2big-in-the-middle", middle::all::<E2BIG>).needs(SECCOMP_AND_RSEQ),
+    Test::new("filtered/ebusy-in-the-middle", middle::all::<EBUSY>).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/refused-and-freed-dies", middle::refused_and_freed).needs(ON_TWO_CPUS),
     Test::new("filtered/only-unregistration", middle::only_unregistration).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/only-length-32", calls::only_length_32).needs(SECCOMP_AND_RSEQ),
-    Test::new("filtered/no-mask-from-the-start", calls::no_mask_from_start).needs(SECCOMP),
+    Test::new("filtered/no-mask-from-the-start", calls::no_mask_from_start).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/no-mask-in-the-middle", calls::no_mask_in_middle).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/no-getcpu", calls::no_getcpu).needs(SECCOMP),
     Test::new("filtered/no-futex", calls::no_futex).needs(SECCOMP),
@@ -58,6 +60,16 @@ pub(super) fn meaning(errno: u32) -> (Reason, Option<rseq_rt::Errno>) {
         _ => Reason::Refused,
     };
     (reason, rseq_rt::Errno::from_raw(errno as u16))
+}
+
+/// Why the memory of such a thread is kept, if it is.
+pub(super) fn refusal(reason: Reason, errno: Option<rseq_rt::Errno>) -> Option<Error> {
+    match (reason, errno) {
+        (Reason::Taken, _) => Some(Error::Taken),
+        // Nobody knows what the kernel knows.
+        (_, Some(errno @ rseq_rt::Errno::BUSY)) => Some(Error::StillRegistered(errno)),
+        _ => None,
+    }
 }
 
 /// The thread is right about its CPU on each CPU that it may use. For bodies of threads, so it only tells.
@@ -84,7 +96,12 @@ pub(super) fn runs_on(area: &Area, reason: Reason, errno: Option<rseq_rt::Errno>
             area.errno().map_or(0, rseq_rt::Errno::raw)
         ));
     }
-    if area.cpu_id() != CPU_ID_REGISTRATION_FAILED {
+    // Where the kernel may know the area, nobody stores to its ids.
+    let expected = match errno {
+        Some(rseq_rt::Errno::BUSY) => CPU_ID_UNINITIALIZED,
+        _ => CPU_ID_REGISTRATION_FAILED,
+    };
+    if area.cpu_id() != expected {
         let _ = failed(text!("cpu_id reads ", area.cpu_id()));
     }
     // SAFETY: ensure_registered (1, 2) the calling thread's own area, known to the hooks.
@@ -129,8 +146,10 @@ fn from_start<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
 fn life<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
     static RAN: AtomicU32 = AtomicU32::new(0);
     fn body<const ERRNO: u32>(thread: &Thread<'_>, _: &Hooked) {
-        // Nobody asked the kernel again, so there is a reason and no errno.
-        runs_on(thread.area(), meaning(ERRNO).0, None);
+        // Where the first answer was everybody's, nobody asked the kernel again: there is a reason and no errno.
+        let (reason, errno) = meaning(ERRNO);
+        let asked = reason != Reason::NoSyscall;
+        runs_on(thread.area(), reason, errno.filter(|_| asked));
         RAN.fetch_add(1, Relaxed);
     }
     let (reason, errno) = meaning(ERRNO);
@@ -140,16 +159,15 @@ fn life<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
         check!(false, "the create hook failed the main thread");
         return PASSED;
     };
-    // The question was asked once: from here on rseq(2) kills.
-    if ctx.facts.seccomp.is_ok() {
+    // A filter, or somebody else's area, is one thread's; a kernel without rseq is everybody's.
+    let settled = reason == Reason::NoSyscall;
+    // Then the question was asked once: from here on rseq(2) kills.
+    if settled && ctx.facts.seccomp.is_ok() {
         seccomp::install(__NR_rseq, When::Always, Answer::Kill)?;
     }
-    let owner = match reason {
-        Reason::Taken => Owner::Libc,
-        _ => Owner::Nobody,
-    };
-    check!(RSEQ.owner() == Some(owner), "the owner");
-    check!(RSEQ.reason() == Some(reason), "the reason of the process");
+    let decided = settled.then_some(reason);
+    check!(RSEQ.owner() == decided.map(|_| Owner::Nobody), "the owner");
+    check!(RSEQ.reason() == decided, "the reason of the process");
     check!(RSEQ.length() == 0 && RSEQ.feature_size() == 0, "a length");
     runs_on(main.area(), reason, errno);
     check!(RSEQ.current_mm_cid(main.area()).is_none(), "an mm_cid");
@@ -168,7 +186,18 @@ fn life<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
     static AGAIN: Area = Area::new();
     // SAFETY: scoped (1, 2, 3) AGAIN is nobody else's.
     let ended = unsafe { RSEQ.scoped(&AGAIN) }.map(rseq_rt::Scoped::end);
-    check!(ended == Ok(Ok(())), "a scope without rseq");
-    check!(main.on_exit_release().is_ok(), "release of the main thread");
+    let refusal = refusal(reason, errno);
+    check!(
+        ended == Ok(refusal.map_or(Ok(()), Err)),
+        "a scope without rseq"
+    );
+    check!(
+        hooked::release(main).err() == refusal.map(Some),
+        "release of the main thread"
+    );
+    check!(
+        RSEQ.owner() == decided.map(|_| Owner::Nobody),
+        "the owner changed"
+    );
     PASSED
 }

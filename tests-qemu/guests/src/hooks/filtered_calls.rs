@@ -2,7 +2,7 @@
 
 use linux_raw_sys::general::{__NR_futex, __NR_getcpu, __NR_rseq, __NR_rt_sigprocmask};
 use rseq_rt::{
-    Area, Claim, ClearTid, Config, Error, Owner, Reason, Scoped, SignalMask, State, Thread,
+    Area, Claim, ClearTid, Config, Error, ExitMode, Owner, Scoped, SignalMask, State, Thread,
 };
 
 use super::filtered::{detached, joined, right_everywhere};
@@ -71,31 +71,33 @@ fn create(area: &'static Area) -> Result<Thread<'static>, Failed> {
     unsafe { RSEQ.on_thread_create(area) }.map_err(|_| failed(text!("the create hook")))
 }
 
+/// What keeps a handler from registering as well is the claim: the hook needs no mask, and a release cannot do without.
 pub(super) fn no_mask_from_start(ctx: &Ctx<'_>) -> Verdict {
     fn other(_: &()) {
         let Ok(thread) = create(&OTHER) else { return };
-        if OTHER.state() != State::Unavailable(Reason::NotMasked) {
+        if OTHER.state() != OURS {
             let _ = failed(text!("the state of a later thread"));
         }
         right_everywhere(&OTHER);
-        let _kept = thread.on_exit_keep();
+        let kept = thread.on_exit(ExitMode::Keep).into_kept();
+        if kept.why().is_some() || OTHER.state() != State::Exiting {
+            let _ = failed(text!("keep needs no mask"));
+        }
     }
     refuse(__NR_rt_sigprocmask)?;
     check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
     let main = create(&MAIN)?;
-    check!(
-        main.state() == State::Unavailable(Reason::NotMasked),
-        "the state"
-    );
-    check!(MAIN.errno() == Some(EPERM), "the errno");
-    check!(
-        RSEQ.owner().is_none(),
-        "one thread's mask has decided for all"
-    );
+    check!(main.state() == OURS, "the state");
+    check!(MAIN.errno().is_none(), "the errno");
+    check!(RSEQ.owner() == Some(Owner::Runtime), "the owner");
     right_everywhere(&MAIN);
     thread::start(super::filtered::STACK, (), other)?.join()?;
-    let refused = main.on_exit_release().map_err(|refused| refused.error());
-    check!(matches!(refused, Err(Error::NotMasked(EPERM))), "release");
+    let refused = hooked::release(main).err().flatten();
+    check!(refused == Some(Error::NotMasked(EPERM)), "release");
+    check!(
+        MAIN.state() == State::Exiting && MAIN.cpu_id() >= 0,
+        "the kept area"
+    );
     PASSED
 }
 
@@ -130,7 +132,7 @@ pub(super) fn no_mask_in_middle(ctx: &Ctx<'_>) -> Verdict {
             let _ = failed(text!("a masked thread needs no further mask"));
         }
         right_everywhere(&MASKED);
-        let gone = thread.map(|thread| thread.on_exit_release_masked(&mask));
+        let gone = thread.map(|thread| hooked::release_masked(thread, &mask));
         if !matches!(gone, Ok(Ok(_))) {
             let _ = failed(text!("release, masked"));
         }
@@ -142,8 +144,8 @@ pub(super) fn no_mask_in_middle(ctx: &Ctx<'_>) -> Verdict {
     thread::start(super::filtered::STACK, (), masked)?.join()?;
     refuse(__NR_rt_sigprocmask)?;
     right_everywhere(&MAIN);
-    let refused = main.on_exit_release().map_err(|refused| refused.error());
-    check!(matches!(refused, Err(Error::NotMasked(EPERM))), "release");
+    let refused = hooked::release(main).err().flatten();
+    check!(refused == Some(Error::NotMasked(EPERM)), "release");
     check!(
         MAIN.state() == State::Exiting && MAIN.cpu_id() >= 0,
         "the kept area"

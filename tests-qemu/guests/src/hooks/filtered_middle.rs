@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering::{Acquire, Release};
 
 use linux_raw_sys::general::{__NR_rseq, SIGSEGV};
 use rseq_rt::abi::FLAG_UNREGISTER;
-use rseq_rt::{Area, ClearTid, Error, Owner, Scoped, State, Thread};
+use rseq_rt::{Area, ClearTid, Error, ExitMode, Owner, Scoped, State, Thread};
 
-use super::filtered::{STACK, detached, joined, meaning, right_everywhere, runs_on};
+use super::filtered::{STACK, detached, joined, meaning, refusal, right_everywhere, runs_on};
 use crate::errno::Errno;
 use crate::harness::{Ctx, Failed, PASSED, Verdict, expect_killed_by, failed};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -58,11 +58,12 @@ fn early_asks<const ERRNO: u32>(thread: &Thread<'_>, hooked: &Hooked) {
         return;
     };
     let refused = meaning(ERRNO).1.map(Error::StillRegistered);
-    match thread.on_exit_release() {
-        Ok(_) => _ = failed(text!("released against the filter")),
-        Err(answer) => {
-            if Some(answer.error()) != refused {
-                let _ = failed(text!("another error: ", answer.error().raw_os_error()));
+    match thread.on_exit(ExitMode::Release) {
+        rseq_rt::Exit::Released(_) => _ = failed(text!("released against the filter")),
+        rseq_rt::Exit::Kept(kept) => {
+            if kept.why() != refused {
+                let errno = kept.why().map_or(0, Error::raw_os_error);
+                let _ = failed(text!("another error: ", errno));
             }
             // SAFETY: current_thread (1, 2) as above, and there is none by now.
             let late = unsafe { RSEQ.ensure_registered(&hooked.area) };
@@ -70,7 +71,7 @@ fn early_asks<const ERRNO: u32>(thread: &Thread<'_>, hooked: &Hooked) {
                 let _ = failed(text!("the area changed after the refusal"));
             }
             // SAFETY: exit (1) nothing on this stack waits to be dropped.
-            unsafe { answer.into_kept().exit(0) }
+            unsafe { kept.exit(0) }
         }
     }
 }
@@ -151,11 +152,15 @@ pub(super) fn all<const ERRNO: u32>(ctx: &Ctx<'_>) -> Verdict {
     // A scope that could not begin ends well.
     // SAFETY: scoped (1, 2, 3) SCOPE is nobody else's.
     let ended = unsafe { RSEQ.scoped(&SCOPE) }.map(Scoped::end);
-    check!(ended == Ok(Ok(())), "a scope without rseq");
+    let (reason, errno) = meaning(ERRNO);
+    let expected = refusal(reason, errno).map_or(Ok(()), Err);
+    check!(ended == Ok(expected), "a scope without rseq");
     let area = main.area();
-    let released = main.on_exit_release().map_err(|refused| refused.error());
     let refused = meaning(ERRNO).1.map(Error::StillRegistered);
-    check!(released.err() == refused, "release of the main thread");
+    check!(
+        hooked::release(main).err() == Some(refused),
+        "release of the main thread"
+    );
     check!(
         area.state() == State::Exiting && area.cpu_id() >= 0,
         "the main thread's area"
@@ -176,7 +181,7 @@ pub(super) fn refused_and_freed(ctx: &Ctx<'_>) -> Verdict {
             When::ArgIs(2, FLAG_UNREGISTER),
             Answer::Errno(Errno::PERM),
         )?;
-        let released = thread.map(Thread::on_exit_release);
+        let released = thread.map(hooked::release);
         check!(
             matches!(released, Ok(Err(_))),
             "released against the filter"

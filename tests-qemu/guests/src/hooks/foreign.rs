@@ -8,7 +8,7 @@ use rseq_rt::abi::{CPU_ID_REGISTRATION_FAILED, FLAG_UNREGISTER, Rseq};
 use rseq_rt::arch::SIGNATURE;
 use rseq_rt::{Area, Claim, Config, Error, Owner, Reason, State, Thread};
 
-use super::filtered::{detached, joined, right_everywhere, runs_on};
+use super::filtered::{detached, joined, right_everywhere};
 use super::{foreign_late as late, foreign_trio as trio};
 use crate::errno::Errno;
 use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, failed, forked};
@@ -128,15 +128,19 @@ fn before_the_first(ctx: &Ctx<'_>) -> Verdict {
     PASSED
 }
 
+/// The main thread is somebody else's, for ever; the process is not: the next thread is free, and decides.
 fn taken(config: Config, length: u32, signature: u32) -> Result<(), Failed> {
     static FOREIGN: Foreign = Foreign::new();
     static SCOPE: Area = Area::new();
     static RAN: AtomicU32 = AtomicU32::new(0);
     fn body(thread: &Thread<'_>, _: &Hooked) {
-        // The foreign area is the main thread's; this one has none, and is not asked about.
-        runs_on(thread.area(), Reason::Taken, None);
+        if thread.state() != State::Registered(Owner::Runtime) {
+            let _ = failed(text!("a free thread is not registered"));
+        }
+        right_everywhere(thread.area());
         RAN.fetch_add(1, Relaxed);
     }
+    const TAKEN: State = State::Unavailable(Reason::Taken);
     FOREIGN.register(length, signature)?;
     // The mark of an owner in bytes that the kernel does not use, and in no field that it does.
     let rest = FOREIGN.rest();
@@ -148,37 +152,36 @@ fn taken(config: Config, length: u32, signature: u32) -> Result<(), Failed> {
         return Ok(());
     };
     FOREIGN.is_alive(length, signature);
-    // From here on no hook calls rseq(2), or the process dies.
-    seccomp::install(__NR_rseq, When::Always, Answer::Kill)?;
-    check!(
-        main.state() == State::Unavailable(Reason::Taken),
-        "the state"
-    );
+    check!(main.state() == TAKEN, "the state");
     check!(
         main.area().errno() == Some(rseq_rt::Errno::INVAL),
         "the errno"
     );
     check!(main.area().cpu_id() == CPU_ID_REGISTRATION_FAILED, "cpu_id");
-    check!(RSEQ.owner() == Some(Owner::Libc), "the owner");
-    check!(RSEQ.reason() == Some(Reason::Taken), "the reason");
+    check!(RSEQ.owner().is_none(), "one thread has decided for all");
+    check!(RSEQ.reason().is_none(), "the process has a reason");
     check!(RSEQ.length() == 0 && RSEQ.feature_size() == 0, "a length");
     right_everywhere(main.area());
-    // SAFETY: ensure_registered, scoped (1, 2, 3): areas of this thread, for ever.
-    unsafe {
-        let again = RSEQ.ensure_registered(main.area());
-        check!(
-            again == Ok(State::Unavailable(Reason::Taken)),
-            "ensure_registered"
-        );
-        let ended = RSEQ.scoped(&SCOPE).map(rseq_rt::Scoped::end);
-        check!(ended == Ok(Ok(())), "a scope");
-    }
+    // SAFETY: scoped (1, 2, 3) SCOPE is this thread's, for ever.
+    let ended = unsafe { RSEQ.scoped(&SCOPE) }.map(rseq_rt::Scoped::end);
+    check!(ended == Ok(Err(Error::Taken)), "a scope");
+    check!(RSEQ.owner().is_none(), "a scope has decided for all");
     for _ in 0..3 {
         joined(body)?;
         detached(body)?;
     }
     check!(RAN.load(Relaxed) == 6, "not all ran");
-    check!(main.on_exit_release().is_ok(), "release");
+    check!(RSEQ.owner() == Some(Owner::Runtime), "the owner");
+    check!(RSEQ.length() == config.length(), "the length");
+    FOREIGN.is_alive(length, signature);
+    // From here on no hook of this thread calls rseq(2), or the process dies.
+    seccomp::install(__NR_rseq, When::Always, Answer::Kill)?;
+    // SAFETY: ensure_registered (1, 2) the area of this thread, for ever.
+    let again = unsafe { RSEQ.ensure_registered(main.area()) };
+    check!(again == Ok(TAKEN), "ensure_registered");
+    right_everywhere(main.area());
+    let refused = hooked::release(main).err();
+    check!(refused == Some(Some(Error::Taken)), "release");
     FOREIGN.follows();
     check!(FOREIGN.rest() == rest, "the foreign area changed");
     let again = RSEQ.init(config);

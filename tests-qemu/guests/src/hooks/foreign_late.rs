@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::__NR_rseq;
 use rseq_rt::arch::SIGNATURE;
-use rseq_rt::{Area, Owner, Reason, State, Thread};
+use rseq_rt::{Area, Error, ExitMode, Owner, Reason, State, Thread};
 
 use super::filtered::{STACK, detached, joined, right_everywhere, runs_on};
 use super::foreign::Foreign;
@@ -52,9 +52,10 @@ fn taken(foreign: &'static Foreign, area: &'static Area, releases: bool) -> Resu
     runs_on(area, Reason::Taken, INVAL);
     foreign.is_alive(32, SIGNATURE);
     if releases {
-        check!(thread.on_exit_release().is_ok(), "release");
+        let refused = hooked::release(thread).err();
+        check!(refused == Some(Some(Error::Taken)), "release");
     } else {
-        let _kept = thread.on_exit_keep();
+        let _kept = thread.on_exit(ExitMode::Keep).into_kept();
     }
     foreign.is_alive(32, SIGNATURE);
     check!(foreign.rest() == rest, "the foreign area changed");
@@ -83,7 +84,7 @@ pub(super) fn on_one_thread(ctx: &Ctx<'_>) -> Verdict {
     check!(RSEQ.owner() == Some(Owner::Runtime), "the owner changed");
     check!(RSEQ.length() == length, "the length changed");
     is_ours(main.area());
-    check!(main.on_exit_release().is_ok(), "release of the main thread");
+    check!(hooked::release(main).is_ok(), "release of the main thread");
     PASSED
 }
 
@@ -105,7 +106,9 @@ pub(super) fn leaves_again(ctx: &Ctx<'_>) -> Verdict {
         seccomp::install(__NR_rseq, When::Always, Answer::Kill)?;
         runs_on(&AREA, Reason::Taken, INVAL);
         check!(FOREIGN.as_rseq().cpu_id.load(Relaxed) == -1, "its cpu_id");
-        check!(thread.on_exit_release().is_ok(), "release");
+        // It has gone without a word to us, so what is known of the thread is what it was.
+        let refused = hooked::release(thread).err();
+        check!(refused == Some(Some(Error::Taken)), "release");
         Ok(())
     }
     let main = main_is_ours(ctx)?;
@@ -140,27 +143,38 @@ pub(super) fn comes_second(ctx: &Ctx<'_>) -> Verdict {
     PASSED
 }
 
-/// The kernel knows our own area already, as another copy of the crate registered it: the hook starts clean.
+/// The kernel knows our own area already, as another copy of the crate registered it, or this one in a life that the
+/// memory tells of no more: that is made a registration of ours, without a store to an id.
 pub(super) fn behind_us(ctx: &Ctx<'_>) -> Verdict {
     static MAIN: Area = Area::new();
     static LATER: Area = Area::new();
-    fn create(area: &'static Area, length: u32) -> Result<(), Failed> {
+    static LAZY: Area = Area::new();
+    fn create(area: &'static Area, length: u32, lazily: bool) -> Result<(), Failed> {
         let all = sched::allowed()?;
-        // On one CPU: from 7.0 on the kernel compares the ids, which the hook is about to write, when they change.
-        let (here, _) = sched::getcpu()?;
-        sched::allow(0, &CpuSet::one(here))?;
         let at = area.as_rseq().cast_mut().cast();
         // SAFETY: rseq (1) static memory; (2) the hook below is to find it so.
         unsafe { rseq(at, length, 0, SIGNATURE)? };
-        // SAFETY: on_thread_create (1, 2) `area` is this thread's for ever; (3) it stays here.
-        let thread = unsafe { RSEQ.on_thread_create(area) };
+        // Ids that are not the first CPU's, which zeroes would be.
+        for cpu in all.iter() {
+            sched::allow(0, &CpuSet::one(cpu))?;
+        }
+        // SAFETY: ensure_registered, on_thread_create (1, 2) `area` is this thread's for ever; (3) it stays here.
+        let thread = unsafe {
+            let ensured = lazily.then(|| RSEQ.ensure_registered(area));
+            check!(ensured.is_none_or(|state| state == Ok(OURS)), "lazily");
+            RSEQ.on_thread_create(area)
+        };
         let Ok(thread) = thread else {
             check!(false, "the create hook");
             return Ok(());
         };
+        // From 7.0 on the kernel compares its ids with those that are there when they change, and kills.
+        for cpu in all.iter().chain(all.iter()) {
+            sched::allow(0, &CpuSet::one(cpu))?;
+        }
         sched::allow(0, &all)?;
         is_ours(area);
-        check!(thread.on_exit_release().is_ok(), "release");
+        check!(hooked::release(thread).is_ok(), "release");
         // SAFETY: rseq (1, 2): unregistration of what is not registered any more.
         let answer = unsafe { rseq(at, length, 1, SIGNATURE) };
         check!(answer == Err(Errno::INVAL), "still registered: ", answer);
@@ -168,8 +182,13 @@ pub(super) fn behind_us(ctx: &Ctx<'_>) -> Verdict {
     }
     let config = hooked::config(ctx.env);
     check!(RSEQ.init(config) == Ok(None), "init");
-    create(&MAIN, config.length())?;
-    let body: fn() = || _ = create(&LATER, RSEQ.length());
-    thread::start(STACK, body, |body| body())?.join()?;
+    create(&MAIN, config.length(), false)?;
+    let bodies: [fn(); 2] = [
+        || _ = create(&LATER, RSEQ.length(), false),
+        || _ = create(&LAZY, RSEQ.length(), true),
+    ];
+    for body in bodies {
+        thread::start(STACK, body, |body| body())?.join()?;
+    }
     PASSED
 }

@@ -127,7 +127,7 @@ pub(super) fn in_sight(ctx: &Ctx<'_>) -> Verdict {
         );
         block.libc.follows();
         check!(block.libc.rest() == rest, "the libc's area changed");
-        check!(thread.on_exit_release().is_ok(), "release");
+        check!(hooked::release(thread).is_ok(), "release");
         block.libc.follows();
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::harness::{Ctx, Failed, Needs, Test, Verdict, expect_killed_by};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::stack::Stack;
 use crate::sys::sched::{self, CpuSet};
-use crate::sys::{process, signal};
+use crate::sys::{process, signal, task};
 use crate::{check, passed, tcb};
 
 /// The family.
@@ -34,8 +34,14 @@ pub(super) fn unmap_registered(_: &Thread<'_>, hooked: &Hooked) {
     let Ok(_blocked) = SignalMask::block_all() else {
         return;
     };
-    // SAFETY: not at all: the kernel still writes to the area. This is the variant that must die.
-    unsafe { arch::unmap_and_exit(stack.base(), stack.len(), 0, hooked.argument) }
+    // SAFETY: set_clear_tid (1) null; unmap_and_exit not at all: the kernel still writes to the area. This is the
+    // variant that must die.
+    unsafe {
+        if hooked.argument != 0 {
+            task::set_clear_tid(core::ptr::null_mut());
+        }
+        arch::unmap_and_exit(stack.base(), stack.len(), 0)
+    }
 }
 
 fn fatal(ctx: &Ctx<'_>) -> Verdict {

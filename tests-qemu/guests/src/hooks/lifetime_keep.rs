@@ -192,7 +192,7 @@ fn on_pooled_area(turn: &u32) {
         process::exit_group(1);
     };
     let cpus = look_on_each_cpu();
-    match thread.on_exit_release() {
+    match hooked::release(thread) {
         // SAFETY: recycle_area (1) signals are blocked, and no handler is there.
         Ok(gone) => unsafe {
             gone.recycle_area();

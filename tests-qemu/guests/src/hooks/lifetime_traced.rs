@@ -83,7 +83,7 @@ fn release_and_say(hooked: &Hooked, place: ClearTidPlace) {
     let stack = tcb::current().stack();
     // SAFETY: current_thread (1) its own area, (2) the other one is not used after this.
     let thread = unsafe { RSEQ.current_thread(&hooked.area) };
-    let Some(gone) = thread.ok().and_then(|thread| thread.on_exit_release().ok()) else {
+    let Some(gone) = thread.ok().and_then(|thread| hooked::release(thread).ok()) else {
         process::exit_group(3)
     };
     // SAFETY: unmap_and_exit (1) a detached thread's own stack; (2) not if `place` is `Outside`: this is the variant

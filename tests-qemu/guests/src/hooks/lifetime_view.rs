@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general::__NR_getppid;
-use rseq_rt::{Area, ClearTidPlace, SignalMask, Thread, arch};
+use rseq_rt::{Area, ClearTidPlace, ExitMode, SignalMask, Thread, arch};
 
 use super::lifetime::init;
 use crate::errno::Errno;
@@ -67,7 +67,7 @@ fn owned<'a>(hooked: &'a Hooked) -> Thread<'a> {
 
 fn kept(_: &Thread<'_>, hooked: &Hooked) {
     say(&hooked.area, true);
-    let kept = owned(hooked).on_exit_keep();
+    let kept = owned(hooked).on_exit(ExitMode::Keep).into_kept();
     // Still there: the kernel forgets it with the task.
     say(&hooked.area, true);
     // SAFETY: exit (1) nothing waits to be dropped.
@@ -76,7 +76,7 @@ fn kept(_: &Thread<'_>, hooked: &Hooked) {
 
 fn released(_: &Thread<'_>, hooked: &Hooked) {
     say(&hooked.area, true);
-    let Ok(gone) = owned(hooked).on_exit_release() else {
+    let Ok(gone) = hooked::release(owned(hooked)) else {
         process::exit_group(4)
     };
     say(&hooked.area, false);
@@ -98,7 +98,7 @@ fn lazy(area: &Area) {
     // SAFETY: on_thread_create (1, 2, 3) as above.
     let Some(gone) = unsafe { RSEQ.on_thread_create(area) }
         .ok()
-        .and_then(|thread| thread.on_exit_release().ok())
+        .and_then(|thread| hooked::release(thread).ok())
     else {
         process::exit_group(5)
     };

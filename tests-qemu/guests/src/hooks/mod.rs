@@ -1,6 +1,7 @@
 //! The tests of the hooks, one family a file. Each hazard has its broken variant beside it.
 
 pub mod areas;
+mod areas_answers;
 mod areas_auxv;
 mod areas_kernel;
 mod areas_misuse;
@@ -24,15 +25,19 @@ mod foreign_late;
 mod foreign_trio;
 pub mod lifetime;
 pub mod lifetime_keep;
+pub mod lifetime_kept;
 pub mod lifetime_poison;
 pub mod lifetime_scoped;
 pub mod lifetime_traced;
 pub mod lifetime_view;
+pub mod loans;
 pub mod slice;
+mod slice_played;
 pub mod storms;
 pub mod storms_mask;
 pub mod storms_steps;
 pub mod storms_weather;
+pub mod trapped;
 pub mod v2;
 pub mod v2_ids;
 pub mod v2_steps;

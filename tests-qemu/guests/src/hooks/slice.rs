@@ -3,7 +3,10 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use rseq_rt::abi::{CS_FLAG_SLICE_EXT_AVAILABLE, CS_FLAG_SLICE_EXT_ENABLED, NR_RSEQ_SLICE_YIELD};
+use rseq_rt::abi::{
+    CS_FLAG_SLICE_EXT_AVAILABLE, CS_FLAG_SLICE_EXT_ENABLED, NR_RSEQ_SLICE_YIELD, SLICE_GRANTED,
+    SLICE_REQUEST,
+};
 use rseq_rt::{Area, Config, Owner, SliceEnd, State, Thread};
 
 use super::v2::begin;
@@ -20,6 +23,10 @@ use crate::{check, passed, skip, witness};
 pub const TESTS: &[Test] = &[
     Test::new("slice/off-by-default", off).needs(Needs::SECCOMP),
     Test::new("slice/asked-for-where-it-is-lacking", lacking).needs(Needs::RSEQ),
+    Test::new(
+        "slice/requests-nest-at-each-grant",
+        super::slice_played::nested,
+    ),
     Test::new("slice/armed-by-the-hook", armed).needs(Needs::V2),
     Test::new("slice/request-and-yield-under-load", under_load).needs(Needs::V2),
 ];
@@ -36,13 +43,19 @@ fn enabled() -> Result<usize, Errno> {
     unsafe { process::prctl(PR_RSEQ_SLICE_EXTENSION, GET, 0, 0, 0) }
 }
 
+/// The control word: a request, a grant, never both.
+fn control(area: &Area) -> u32 {
+    witness::rseq_of(area).slice_ctrl.load(Relaxed)
+}
+
 /// Off: no store, no call, and the answer says so.
 fn is_off(area: &Area) -> Result<(), Failed> {
     check!(!area.has_slice_extension(), "the extension is on");
-    area.request_slice();
-    let request = witness::rseq_of(area).slice_ctrl.request.load(Relaxed);
-    check!(request == 0, "a request was made");
-    check!(area.yield_slice() == SliceEnd::Off, "not Off");
+    let request = area.request_slice();
+    check!(control(area) == 0, "a request was made");
+    let inner = area.request_slice();
+    check!(area.yield_slice(inner) == SliceEnd::Off, "an inner one");
+    check!(area.yield_slice(request) == SliceEnd::Off, "not Off");
     Ok(())
 }
 
@@ -123,9 +136,12 @@ fn is_armed(area: &Area) -> Result<(), Failed> {
     );
     let answer = enabled();
     check!(answer == Ok(1), "prctl says ", answer);
-    area.request_slice();
-    let end = area.yield_slice();
-    check!(end != SliceEnd::Off, "Off");
+    let request = area.request_slice();
+    let end = area.yield_slice(request);
+    check!(
+        !matches!(end, SliceEnd::Off | SliceEnd::Nested),
+        "an outer request is off, or nested"
+    );
     Ok(())
 }
 
@@ -189,17 +205,24 @@ fn under_load(ctx: &Ctx<'_>) -> Verdict {
     let (mut not_needed, mut yielded, mut revoked) = (0u64, 0u64, 0u64);
     for round in 0..ctx.scale(20_000, 6_000, 0) {
         let end = time::now().0 + Span::micros(round % 64).0;
-        area.request_slice();
+        let request = area.request_slice();
         // One in four asks the clock by a system call, which ends an extension.
         while round % 4 == 0 && time::now().0 < end {}
         for _ in 0..(round % 512) * 16 {
             core::hint::spin_loop();
         }
-        match area.yield_slice() {
+        // A library's own section inside: asked for again, with a grant out, the kernel's debug mode kills.
+        let inner = area.request_slice();
+        let both = SLICE_REQUEST | SLICE_GRANTED;
+        check!(control(area) & both != both, "a request and a grant");
+        // Where the outer one is over, revoked, the inner one is a request of its own.
+        let end = area.yield_slice(inner);
+        check!(end != SliceEnd::Off, "an inner request in round ", round);
+        match area.yield_slice(request) {
             SliceEnd::NotNeeded => not_needed += 1,
             SliceEnd::Yielded => yielded += 1,
             SliceEnd::Revoked => revoked += 1,
-            SliceEnd::Off => check!(false, "Off in round ", round),
+            SliceEnd::Off | SliceEnd::Nested => check!(false, "not an outer one in round ", round),
         }
     }
     OVER.store(1, Relaxed);

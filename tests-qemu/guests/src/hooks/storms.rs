@@ -2,17 +2,17 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::SIGSEGV;
-use rseq_rt::{Area, ClearTidPlace, SignalMask, State, Thread};
+use rseq_rt::{Area, ExitMode, SignalMask, State, Thread, arch};
 
 use super::storms_weather::{
-    ALIVE, HANDLED, LATE, Open, REGISTERED_LAZILY, SENT, STACK, another_handler, begin, enter,
-    every, expect, handlers, leave, nothing_registered,
+    ALIVE, HANDLED, LATE, Open, REGISTERED_LAZILY, SENT, STACK, another_handler, begin,
+    blocked_by_hooks, enter, expect, handlers, leave, nothing_registered,
 };
 use crate::errno::Errno;
 use crate::harness::{Ctx, PASSED, Test, Verdict, expect_killed_by, failed};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::sys::process;
 use crate::sys::signal::{self, Mask};
+use crate::sys::{process, task};
 use crate::{check, passed, tcb, text, thread};
 
 /// The family.
@@ -42,8 +42,8 @@ fn live_open(open: &Open) {
         let _ = failed(text!("the create hook left signals blocked"));
     }
     another_handler();
-    let kept = thread.on_exit_keep();
-    if signal::blocked() != Ok(every()) {
+    let kept = thread.on_exit(ExitMode::Keep).into_kept();
+    if signal::blocked() != Ok(blocked_by_hooks()) {
         let _ = failed(text!("the exit hook left signals open"));
     }
     // SAFETY: exit (1) nothing waits to be dropped.
@@ -127,18 +127,21 @@ fn owned(hooked: &Hooked) -> Thread<'_> {
     }
 }
 
-/// The broken exit: released, and signals open while the stack goes.
+/// The broken exit: released, and signals open while the stack goes. `Gone::unmap_and_exit` would block them.
 fn release_unmasked(_: &Thread<'_>, hooked: &Hooked) {
     enter(hooked.argument);
     // SAFETY: assume_blocked (1) not at all: this is the variant that must die.
     let mask = unsafe { SignalMask::assume_blocked(0) };
-    let Ok(gone) = owned(hooked).on_exit_release_masked(&mask) else {
+    if hooked::release_masked(owned(hooked), &mask).is_err() {
         process::exit_group(4)
-    };
+    }
     let stack = tcb::current().stack();
-    // SAFETY: unmap_and_exit (1) not at all: a handler will want the stack; (2) inside; (3) no robust list;
-    // (4) nothing waits to be dropped.
-    unsafe { gone.unmap_and_exit(stack.base(), stack.len(), ClearTidPlace::Inside, 0) }
+    // SAFETY: set_clear_tid (1) null; unmap_and_exit (1) not at all: a handler will want the stack; (2) nothing waits
+    // to be dropped.
+    unsafe {
+        task::set_clear_tid(core::ptr::null_mut());
+        arch::unmap_and_exit(stack.base(), stack.len(), 0)
+    }
 }
 
 fn unmasked_release(ctx: &Ctx<'_>) -> Verdict {
@@ -177,13 +180,13 @@ fn open_after_exit(ctx: &Ctx<'_>) -> Verdict {
         }
     }
     fn kept(_: &Thread<'_>, hooked: &Hooked) {
-        let kept = owned(hooked).on_exit_keep();
+        let kept = owned(hooked).on_exit(ExitMode::Keep).into_kept();
         open_for_signals(hooked);
         // SAFETY: exit (1) nothing waits to be dropped.
         unsafe { kept.exit(0) }
     }
     fn released(_: &Thread<'_>, hooked: &Hooked) {
-        let Ok(gone) = owned(hooked).on_exit_release() else {
+        let Ok(gone) = hooked::release(owned(hooked)) else {
             process::exit_group(3)
         };
         open_for_signals(hooked);

@@ -3,9 +3,9 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rseq_rt::{Area, SignalMask, State};
 
-use super::storms_weather::{HANDLED, Open, STACK, TARGETS, begin, enter, every};
+use super::storms_weather::{HANDLED, Open, STACK, TARGETS, begin, blocked_by_hooks, enter, every};
 use crate::harness::{Ctx, Test, Verdict, failed};
-use crate::hooked::RSEQ;
+use crate::hooked::{self, RSEQ};
 use crate::show::Hex;
 use crate::sys::process;
 use crate::sys::signal::{self, Mask};
@@ -52,11 +52,11 @@ fn expect_mask(expected: u64, after: &str) {
 fn release(area: &Area) {
     // SAFETY: current_thread (1) its own area, (2) none is in use.
     let thread = unsafe { RSEQ.current_thread(area) };
-    let Some(gone) = thread.ok().and_then(|thread| thread.on_exit_release().ok()) else {
+    let Some(gone) = thread.ok().and_then(|thread| hooked::release(thread).ok()) else {
         let _ = failed(text!("not released"));
         process::exit_group(1)
     };
-    expect_mask(every(), "the exit hook");
+    expect_mask(blocked_by_hooks(), "the exit hook");
     // SAFETY: recycle_area (1) signals are blocked.
     unsafe { gone.recycle_area() };
 }
@@ -73,7 +73,7 @@ fn from(mask: u64, area: &Area) {
     }
     match SignalMask::block_all() {
         Ok(masked) => {
-            expect_mask(every(), "blocking all");
+            expect_mask(blocked_by_hooks(), "blocking all");
             if masked.previous() != found {
                 let _ = failed(text!("the mask before is not ", Hex(found)));
             }

@@ -67,7 +67,7 @@ unsafe impl Kernel for Interrupted {
         around(|| Linux.futex_wait(word, expected))
     }
 
-    fn slice_yield(&self) -> Answer<()> {
+    fn slice_yield(&self) -> Answer<bool> {
         around(|| Linux.slice_yield())
     }
 
@@ -130,7 +130,7 @@ fn one_life(ctx: &Ctx<'_>, mask: u64, scoped: bool) -> Result<(), Failed> {
         };
         check!(agrees(ctx)?, "after the create hook");
         check!(signal::blocked()? == mask, "the mask after the create hook");
-        let released = thread.on_exit_release();
+        let released = hooked::release(thread);
         check!(AREA.state() == State::Exiting, "after the exit hook");
         check!(nothing_registered(ctx)?, "registered after the exit hook");
         let Ok(gone) = released else {

@@ -2,7 +2,7 @@
 //! registers lazily, reads everything, and judges what it sees.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGUSR1, SIGUSR2, siginfo_t};
+use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGSYS, SIGUSR1, SIGUSR2, siginfo_t};
 use rseq_rt::{Area, Owner, State, arch};
 
 use super::lifetime::init;
@@ -131,6 +131,11 @@ static EVERY: AtomicU64 = AtomicU64::new(0);
 /// The mask that blocks all that can be blocked.
 pub fn every() -> u64 {
     EVERY.load(Relaxed)
+}
+
+/// What the hooks leave blocked: SIGSYS stays open, for a filter that traps the calls that follow.
+pub fn blocked_by_hooks() -> u64 {
+    every() & !signal::bit(SIGSYS as i32)
 }
 
 /// SIGKILL and SIGSTOP cannot be blocked, and qemu-user cannot block two more, which its own libc keeps.

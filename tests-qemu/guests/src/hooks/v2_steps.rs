@@ -91,7 +91,7 @@ fn life(area: &'static Area) {
         return;
     };
     let second = registered() && ensured.is_ok() && RSEQ.current_cpu(area).is_ok();
-    let Ok(gone) = thread.on_exit_release() else {
+    let Ok(gone) = hooked::release(thread) else {
         return;
     };
     let status = if first && ended && second {
@@ -205,7 +205,7 @@ fn lives(area: &Area) -> Result<(), Failed> {
     let Ok(thread) = (unsafe { RSEQ.current_thread(area) }) else {
         return Err(failed(text!("no current thread")));
     };
-    match thread.on_exit_release() {
+    match hooked::release(thread) {
         // SAFETY: (1) blocked.
         Ok(gone) => unsafe { gone.recycle_area() },
         Err(_) => check!(false, "release"),

@@ -59,7 +59,7 @@ fn who_may(ctx: &Ctx<'_>) -> Verdict {
     // SAFETY: as above.
     let unregistered: Cpu<'_> = unsafe { RSEQ.current(&other) };
     check!(unregistered.is_none(), "an area that nobody registered");
-    let gone = thread.on_exit_release();
+    let gone = hooked::release(thread);
     check!(gone.is_ok(), "release");
     check!(current().is_none(), "after the exit hook");
     match live {

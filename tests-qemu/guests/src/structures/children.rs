@@ -4,7 +4,7 @@ use rseq_rt::percpu::{CpuId, Current};
 use rseq_rt::structures::{
     Buffer, BufferSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
 };
-use rseq_rt::{Area, State, Thread};
+use rseq_rt::{Area, ExitMode, State, Thread};
 
 use super::crowd::{self, SLOTS, place, place_mut};
 use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, vforked};
@@ -105,7 +105,7 @@ fn exiting(ctx: &Ctx<'_>) -> Verdict {
         let Ok(again) = (unsafe { RSEQ.current_thread(thread.area()) }) else {
             return;
         };
-        let kept = again.on_exit_keep();
+        let kept = again.on_exit(ExitMode::Keep).into_kept();
         let before = subject.counter.overflowed();
         let here = current(&hooked.area);
         subject.counter.add(here, 1);
