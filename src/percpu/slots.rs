@@ -115,18 +115,19 @@ unsafe impl<I: Index, T: Sync> Send for Slots<'_, I, T> {}
 // SAFETY: as above.
 unsafe impl<I: Index, T: Sync> Sync for Slots<'_, I, T> {}
 
+/// The address of the first slot.
+const fn start_of<T>(storage: &[T]) -> NonNull<T> {
+    // SAFETY: a slice is not null. `NonNull::from_ref` is not const before Rust 1.89.
+    unsafe { NonNull::new_unchecked(storage.as_ptr().cast_mut()) }
+}
+
 impl<'a, I: Index, T: Sync> Slots<'a, I, T> {
     /// A slice as slots: slot *n* is for the id *n*. An id beyond has none, and its operations miss.
     ///
     /// # Errors
     /// [`StorageError`], but `Null`.
     pub const fn new(storage: &'a [T]) -> Result<Self, StorageError> {
-        // A slice is not null, and aligned.
-        Self::checked(
-            NonNull::from_ref(storage).cast(),
-            size_of::<T>(),
-            storage.len(),
-        )
+        Self::checked(start_of(storage), size_of::<T>(), storage.len())
     }
 
     /// As [`Self::new`], for an array: what is wrong with it, the compiler says.
@@ -144,7 +145,7 @@ impl<'a, I: Index, T: Sync> Slots<'a, I, T> {
             assert!(N > 0 && N <= i32::MAX as usize, "no slot, or too many");
         }
         Self {
-            base: NonNull::from_ref(storage).cast(),
+            base: start_of(storage),
             count: N,
             storage: PhantomData,
         }

@@ -3,8 +3,6 @@
 //! A CPU's `sections.rs` brings `enter!`, `leave!` and `step!`, and the lines of each operation. A line is a step:
 //! no flag lives from one line to the next.
 
-use core::hint::cold_path;
-
 use super::Miss;
 
 /// The descriptor of a section, and the entries of the two arrays by which tools find it and its exits: see
@@ -204,6 +202,13 @@ macro_rules! section_pop {
 pub(crate) const ABORTED: usize = 1;
 /// As [`ABORTED`].
 pub(crate) const OUT_OF_RANGE: usize = 2;
+
+/// Marks the path on which it is called as one that code is not laid out for.
+///
+/// `core::hint::cold_path` does that from Rust 1.95 on.
+#[cold]
+#[inline(always)]
+fn cold_path() {}
 
 /// The end of a section at a label: not what code is laid out for.
 #[inline(always)]
