@@ -6,12 +6,13 @@
  * asks for the calling thread when it needs it, and the thread leaves by itself.
  *
  * How copies share. Each library of this form has the code, an area in its
- * initial-exec TLS, and one exported symbol, the table rseq_rt_library_v1.
+ * initial-exec TLS, and one exported symbol, rseq_rt_library_v2, which points to its table.
  * The dynamic linker binds all of them to the first one in the global scope:
  * one owner, one area and one flag per thread, and nothing to count. The
- * table is bound as data, when a library is loaded and never again, so that no copy
- * uses half of one owner and half of another. A later version of the interface
- * has another table; two versions meet as strangers do, through __rseq_*.
+ * pointer is bound as data, when a library is loaded and never again, so that no copy
+ * uses half of one owner and half of another. A program may get a copy of the
+ * pointer (a copy relocation), and never of the table, which can therefore grow. A
+ * later version of the interface has another pointer; two versions meet as strangers do, through __rseq_*.
  *   A copy that cannot see the owner (loaded with RTLD_LOCAL, say) is an owner of
  * its own that comes too late: the kernel refuses its areas, the state is
  * RSEQ_RT_UNAVAILABLE where the owner is RSEQ_RT_OWNER_LIBC, that is somebody
@@ -29,7 +30,11 @@
  * Who reads them looks at cpu_id too: it is negative on a thread that nobody
  * has registered yet, or no more.
  *
- * A thread that ends leaves in the last round of its TSD destructors: musl
+ * Where librseq is loaded too and no libc owns rseq, librseq has it, and this library goes without: librseq
+ * aborts the process when it finds a thread registered.
+ *
+ * Under glibc a thread stays registered to its end, as with glibc's own registration: its memory is
+ * reused only after clear-tid. Under musl it leaves in the last round of its TSD destructors: musl
  * unmaps the area of a detached thread while it still runs, and the kernel kills
  * whoever has it registered then. After that nothing registers the thread again.
  *
@@ -37,8 +42,8 @@
  * and link with what pkg-config says for rseq_rt_library:
  *     -Wl,-z,nodelete            its code must outlive every thread that was registered
  *     -Wl,--version-script=...   RSEQ_RT_1. Without it the link fails, on purpose
- *     -ldl -pthread              rseq_rt_library.c calls dlvsym(3) and pthread_key_create(3), which a glibc before
- *                                2.34 has in libraries of their own. librseq_rt.a calls no libc
+ *     -ldl -pthread              rseq_rt_library.c calls dlvsym(3), and under musl pthread_key_create(3); a glibc before
+ *                                2.34 has dlvsym(3) in a library of its own. librseq_rt.a calls no libc
  *
  *     $ cc -fPIC -O2 -c counter.c $(pkg-config --variable=source rseq_rt_library) \
  *           $(pkg-config --cflags rseq_rt_library)
@@ -66,6 +71,10 @@
  *                                   a plugin under musl, which refuses initial-exec TLS in dlopen(3).
  *                                   Not under glibc, where initial-exec works and dynamic TLS may be
  *                                   freed under a running thread.
+ *     -DRSEQ_RT_LIBRARY_NO_AREA     no area and no TLS: for a plugin that is one of many, under glibc, whose reserve of
+ *                                   static TLS ends after 13 areas. It registers nobody: it uses the libc's
+ *                                   registration where the libc owns rseq, and goes without elsewhere. It shares
+ *                                   nothing with others, and is linked with what pkg-config says for rseq_rt.
  *
  * Not in a child of vfork(2): it shares the flag and not the registration.
  *
@@ -94,30 +103,33 @@ struct rseq_rt_library {
 	int (*owner)(void);
 };
 
-/* The first one in the global scope. */
-extern const struct rseq_rt_library rseq_rt_library_v1;
+/* That of the first one in the global scope. */
+extern const struct rseq_rt_library *const rseq_rt_library_v2;
 
 /*
  * Registers the calling thread if nobody has tried yet. Returns its state, RSEQ_RT_*; RSEQ_RT_UNREGISTERED
- * means "not now": another thread is preparing the process, memory for the destructor is lacking, or, under another
- * libc than glibc, the thread has cancellation disabled, as one in its TSD destructors has. Costs: 3 system calls the first
- * time (4 on the thread that prepares the process), then a load. May be asked in a constructor. Not in a signal handler the first time on a thread: pthread_setspecific(3) may allocate.
+ * means "not now": the owner's constructor has not run, another thread is deciding for the process, or, under another
+ * libc than glibc, the thread has cancellation disabled, as one in its TSD destructors has. RSEQ_RT_UNAVAILABLE is also the
+ * state of each thread where librseq is loaded, or where, under another libc than glibc, no thread key was left when the
+ * owner was loaded; the owner is RSEQ_RT_OWNER_NOBODY then.
+ *   Costs: 3 system calls the first time, then a load. Allocates nothing and takes no lock, so that an allocator may
+ * ask at any time. Async-signal-safe under glibc and musl.
  */
 static __inline__ int rseq_rt_library_ensure(void)
 {
-	return rseq_rt_library_v1.ensure();
+	return rseq_rt_library_v2->ensure();
 }
 
 /* The state, without registering. Costs: 0. Async-signal-safe, as all that follow. */
 static __inline__ int rseq_rt_library_state(void)
 {
-	return rseq_rt_library_v1.state();
+	return rseq_rt_library_v2->state();
 }
 
 /* The CPU, a moment old; -errno where getcpu(2) is refused. Costs: 0 on a registered thread, else 1. */
 static __inline__ int rseq_rt_library_cpu(void)
 {
-	return rseq_rt_library_v1.cpu();
+	return rseq_rt_library_v2->cpu();
 }
 
 /*
@@ -126,19 +138,19 @@ static __inline__ int rseq_rt_library_cpu(void)
  */
 static __inline__ const void *rseq_rt_library_area(void)
 {
-	return rseq_rt_library_v1.area();
+	return rseq_rt_library_v2->area();
 }
 
 /* Bytes of it that hold valid fields; 0 while nothing is registered. */
 static __inline__ unsigned rseq_rt_library_feature_size(void)
 {
-	return rseq_rt_library_v1.feature_size();
+	return rseq_rt_library_v2->feature_size();
 }
 
 /* RSEQ_RT_OWNER_*, as the first in the global scope sees it. */
 static __inline__ int rseq_rt_library_owner(void)
 {
-	return rseq_rt_library_v1.owner();
+	return rseq_rt_library_v2->owner();
 }
 
 #ifdef __cplusplus

@@ -18,15 +18,25 @@
 #error "dynamic TLS: glibc may free it under a running thread, and loads initial-exec TLS with dlopen"
 #endif
 
-/*
- * The thread's area, cpu_id -1: a reader of __rseq_* looks at it before the thread is registered.
- * Initial-exec: at one distance from the thread pointer in every thread, and never allocated late.
- */
-static __thread rseq_rt_area area
-#ifndef RSEQ_RT_LIBRARY_DYNAMIC
-	__attribute__((__tls_model__("initial-exec")))
+#if defined RSEQ_RT_LIBRARY_NO_AREA
+/* One for all threads: nothing is registered, so that what is true of one thread is true of every other. */
+#define PER_THREAD static
+#define EXPORTS 0
+#elif defined RSEQ_RT_LIBRARY_DYNAMIC
+#define PER_THREAD static __thread
+#define EXPORTS 0
+#else
+/* Initial-exec: at one distance from the thread pointer in every thread, and never allocated late. */
+#define PER_THREAD static __thread __attribute__((__tls_model__("initial-exec")))
+#ifdef RSEQ_RT_LIBRARY_NO_EXPORT
+#define EXPORTS 0
+#else
+#define EXPORTS 1
 #endif
-	= { { 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff } };
+#endif
+
+/* The thread's area, cpu_id -1: a reader of __rseq_* looks at it before the thread is registered. */
+PER_THREAD rseq_rt_area area = { { 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff } };
 
 static const char *thread_pointer(void)
 {
@@ -40,10 +50,14 @@ static const char *thread_pointer(void)
 #endif
 }
 
-#if defined RSEQ_RT_LIBRARY_DYNAMIC || defined RSEQ_RT_LIBRARY_NO_EXPORT
+#if !EXPORTS
 /* rseq_rt.h declares them; absent where no libc owns rseq and no other library exports it. */
 #pragma weak __rseq_offset
+#pragma weak __rseq_size
+#pragma weak __rseq_flags
 #define OFFSET __rseq_offset
+#define THERE (&__rseq_offset && &__rseq_size && &__rseq_flags)
+#define SIZE (THERE ? *(const volatile unsigned *)&__rseq_size : 0)
 
 static void say_what_the_libc_says(void)
 {
@@ -69,6 +83,7 @@ __asm__(".symver __rseq_offset, __rseq_offset@@@RSEQ_RT_1");
 __asm__(".symver __rseq_size, __rseq_size@@@RSEQ_RT_1");
 __asm__(".symver __rseq_flags, __rseq_flags@@@RSEQ_RT_1");
 #define OFFSET trio_offset
+#define SIZE __atomic_load_n(&trio_size, __ATOMIC_ACQUIRE)
 
 /* Another thread may be reading: whoever sees the size sees the offset. */
 static void publish(ptrdiff_t offset, unsigned size, unsigned flags)
@@ -80,14 +95,11 @@ static void publish(ptrdiff_t offset, unsigned size, unsigned flags)
 	__atomic_store_n(&trio_size, size, __ATOMIC_RELEASE);
 }
 
-static int said;
-
+/* In a constructor, and nowhere else: what it calls takes the loader's lock, and allocates for an error. */
 static void say_what_the_libc_says(void)
 {
 	const ptrdiff_t *offset = NULL;
 	const unsigned *size = NULL, *flags = NULL;
-	if (__atomic_load_n(&said, __ATOMIC_ACQUIRE))
-		return;
 #ifdef __GLIBC__
 	/*
 	 * By their version, whatever stands before them in the scope: this ignores symbols without one. A
@@ -109,11 +121,6 @@ static void say_what_the_libc_says(void)
 		publish(*offset, *size, *flags);
 	/* A name that was not found left an error, which the program would take for one of its own. */
 	(void)dlerror();
-	/*
-	 * Last: who sees it need not look, nor take the loader's lock where an allocator asks. Twice at once does no harm,
-	 * since both write the same.
-	 */
-	__atomic_store_n(&said, 1, __ATOMIC_RELEASE);
 }
 
 static void export_area(void)
@@ -123,9 +130,45 @@ static void export_area(void)
 }
 #endif
 
-/* Or the pid of the process in which a thread is at it. */
-enum { PREPARED = -1, NOT_PREPARED = 0 };
-static int process;
+/*
+ * librseq takes rseq wherever no libc does, and aborts the process when it then finds a thread registered. So it has it where
+ * it is loaded. Registering before it looks for another owner would not do: which constructor comes first is the libc's
+ * affair, and threads that ask librseq alone would then be registered by nobody.
+ */
+extern int rseq_register_current_thread(void) __attribute__((__weak__));
+
+static int librseq_is_there(void)
+{
+	return rseq_register_current_thread != NULL;
+}
+
+#if defined RSEQ_RT_LIBRARY_NO_AREA
+static int prepare_way_out(void)
+{
+	return 0;
+}
+
+static int find_way_out(void)
+{
+	return 1;
+}
+#elif defined __GLIBC__
+/*
+ * None is needed: a thread's static TLS is reused or unmapped after clear-tid, and so after the kernel's last store to it.
+ * And a thread-specific value would be harmful: setting it may allocate, and an allocator may be the one who asks; and a copy
+ * in a namespace of its own (dlmopen) would set the program's, since each glibc counts its keys from 0.
+ */
+static int prepare_way_out(void)
+{
+	return 1;
+}
+
+static int find_way_out(void)
+{
+	return 1;
+}
+#else
+static int has_key;
 static pthread_key_t leaving;
 
 /* In the last round, since any destructor of an earlier one may still use rseq. */
@@ -145,34 +188,20 @@ static void leave(void *round)
 		syscall(SYS_rt_sigprocmask, 2, &before, NULL, sizeof all);
 }
 
-/* Once. Who comes in the middle of it goes without this time: waiting is not for a signal handler. */
-static int prepare(void)
+/* Not key 0, which is what somebody deletes who has never created the one in his static variable. */
+static int prepare_way_out(void)
 {
-	int state = __atomic_load_n(&process, __ATOMIC_ACQUIRE), self;
-	unsigned long auxv[6] = { 27, 0, 28, 0, 0, 0 };	/* AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, AT_NULL */
-	if (state == PREPARED)
-		return 1;
-	self = getpid();
-	/*
-	 * Another pid is that of a parent, forked in the middle: its thread is not here to come to an end. The child begins
-	 * anew, with a second key at worst. Only between the stores of rseq_rt_init nothing helps: that child goes without.
-	 */
-	if (state == self || !__atomic_compare_exchange_n(&process, &state, self, 0, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
-		return state == PREPARED;
-	if (pthread_key_create(&leaving, leave) != 0) {
-		__atomic_store_n(&process, NOT_PREPARED, __ATOMIC_RELEASE);
+	pthread_key_t first;
+	if (pthread_key_create(&leaving, leave) != 0)
 		return 0;
+	if (leaving == 0) {
+		first = leaving;
+		if (pthread_key_create(&leaving, leave) != 0)
+			leaving = first;
+		else
+			pthread_key_delete(first);
 	}
-	/* A constructor that asks may come before ours: that of a library which the owner needs, say. */
-	say_what_the_libc_says();
-	auxv[1] = getauxval(auxv[0]);
-	auxv[3] = getauxval(auxv[2]);
-	/*
-	 * It looks at __rseq_size: at the one that this library exports too, which says what glibc says, or where a
-	 * library of another version is at work. An absent auxv entry reads 0, which is no size and no alignment.
-	 */
-	rseq_rt_init(auxv[1] && auxv[3] ? auxv : NULL);
-	__atomic_store_n(&process, PREPARED, __ATOMIC_RELEASE);
+	has_key = 1;
 	return 1;
 }
 
@@ -183,31 +212,62 @@ static int prepare(void)
  */
 static int may_be_leaving(void)
 {
-#ifdef __GLIBC__
-	/* The memory outlives the kernel's last store to it: it is reused only after clear-tid. */
-	return 0;
-#else
 	int before;
 	if (pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before) != 0)
 		return 1;
 	pthread_setcancelstate(before, NULL);
 	return before != PTHREAD_CANCEL_ENABLE;
+}
+
+/* Setting a value is a store under musl. Elsewhere it may allocate, and the allocator may ask. */
+PER_THREAD unsigned char finding;
+
+static int find_way_out(void)
+{
+	int owner = rseq_rt_owner(), found;
+	if (owner != RSEQ_RT_OWNER_UNDECIDED && owner != RSEQ_RT_OWNER_RUNTIME)
+		return 1;
+	/* No key, and yet undecided: another thread is finding the libc that owns. */
+	if (finding || !has_key || may_be_leaving())
+		return 0;
+	*(volatile unsigned char *)&finding = 1;
+	found = pthread_setspecific(leaving, (void *)1) == 0;
+	*(volatile unsigned char *)&finding = 0;
+	return found;
+}
 #endif
+
+/* What the constructor has left. */
+static enum { NOT_STARTED, NO_WAY_OUT, READY } started;
+static unsigned long auxv[6] = { 27, 0, 28, 0, 0, 0 };	/* AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, AT_NULL */
+
+/*
+ * Once. Who comes in the middle of it goes without this time: waiting is not for a signal handler. A child that another
+ * thread forks in the middle of it goes without for ever.
+ */
+static int prepare(void)
+{
+	int how = __atomic_load_n(&started, __ATOMIC_ACQUIRE), may;
+	if (how != NOT_STARTED && rseq_rt_owner() == RSEQ_RT_OWNER_UNDECIDED) {
+		/*
+		 * It looks at __rseq_size: at the one that this library exports too, which says what glibc says, or where a library of
+		 * another version is at work. Whoever owns rseq has a way out of his own; without one nobody is registered.
+		 */
+		may = SIZE != 0 || (!librseq_is_there() && how == READY);
+		/* An absent auxv entry reads 0, which is no size and no alignment. */
+		rseq_rt_init_flags(auxv[1] && auxv[3] ? auxv : NULL, may ? 0 : RSEQ_RT_DISABLED);
+	}
+	return how != NOT_STARTED;
 }
 
 static int ensure(void)
 {
-	int state = rseq_rt_thread_state(&area), owner;
+	int state = rseq_rt_thread_state(&area);
 	if (state != RSEQ_RT_UNREGISTERED)
 		return state;
-	if (!prepare())
+	/* First the way out. */
+	if (!prepare() || !find_way_out())
 		return RSEQ_RT_UNREGISTERED;
-	owner = rseq_rt_owner();
-	if (owner == RSEQ_RT_OWNER_UNDECIDED || owner == RSEQ_RT_OWNER_RUNTIME) {
-		/* First the way out. */
-		if (may_be_leaving() || pthread_setspecific(leaving, (void *)1) != 0)
-			return RSEQ_RT_UNREGISTERED;
-	}
 	state = rseq_rt_ensure_registered(&area);
 	if (state == RSEQ_RT_REGISTERED)
 		export_area();
@@ -239,17 +299,38 @@ static const void *thread_area(void)
 	}
 }
 
-/* Weak, or an optimiser that knows no preemption reads the pointers out of its own copy. */
-extern const struct rseq_rt_library rseq_rt_library_v1 __attribute__((__weak__, __visibility__("default")));
-const struct rseq_rt_library rseq_rt_library_v1 = {
+static const struct rseq_rt_library table = {
 	sizeof(struct rseq_rt_library), ensure, state, cpu, thread_area, rseq_rt_feature_size, rseq_rt_owner,
 };
 
+extern const struct rseq_rt_library *const rseq_rt_library_v2
+#ifdef RSEQ_RT_LIBRARY_NO_AREA
+	__attribute__((__weak__, __visibility__("hidden")));
+#else
+	__attribute__((__weak__, __visibility__("default")));
+#endif
+const struct rseq_rt_library *const rseq_rt_library_v2 = &table;
+
+/* By a pointer to volatile: a compiler takes a constant's initializer for its value, and knows no preemption. */
+static int is_owner(void)
+{
+	return *(const struct rseq_rt_library *const volatile *)&rseq_rt_library_v2 == &table;
+}
+
 /*
- * Now, so that who depends on this library never reads 0 where the libc owns; and before the library's own
- * constructors, which may read too. The rest waits until it is wanted.
+ * Before the library's own constructors, which may ask. Whoever depends on this library never reads 0 where the libc owns.
+ * All that may allocate or take a lock is done here, and not where a thread asks.
  */
 __attribute__((__constructor__(101))) static void start(void)
 {
 	say_what_the_libc_says();
+	if (!is_owner())
+		return;	/* the calls reach another copy */
+	auxv[1] = getauxval(auxv[0]);
+	auxv[3] = getauxval(auxv[2]);
+	__atomic_store_n(&started, (SIZE != 0 || prepare_way_out()) ? READY : NO_WAY_OUT, __ATOMIC_RELEASE);
+#ifdef RSEQ_RT_LIBRARY_NO_AREA
+	/* The one state, before there is a second thread to ask for it. */
+	ensure();
+#endif
 }

@@ -1,13 +1,12 @@
-/* What must not be done, to be put in the place of what is: each of these programs has to die. At the end, a place to stop at. */
+/* What must not be done, to be put in the place of what is: each of these programs has to die. At the end, another libc. */
 #include <pthread.h>
-#include <sys/auxv.h>
+#include <stdlib.h>
 
 #include "rseq_rt.h"
 
 int release_and_forget(rseq_rt_area *area);
 int never_disabled(int state, int *before);
-unsigned long halfway(unsigned long type);
-extern void (*at_halfway)(void);
+int allocating_setspecific(pthread_key_t key, const void *value);
 
 /* For rseq_rt_on_thread_exit_release_masked: nothing remembers that the thread is leaving. */
 int release_and_forget(rseq_rt_area *area)
@@ -25,12 +24,9 @@ int never_disabled(int state, int *before)
 	return 0;
 }
 
-void (*at_halfway)(void);
-
-/* For getauxval: a thread is preparing the process. */
-unsigned long halfway(unsigned long type)
+/* For pthread_setspecific: a libc that allocates for it, as glibc does from key 32 on. */
+int allocating_setspecific(pthread_key_t key, const void *value)
 {
-	if (at_halfway)
-		at_halfway();
-	return getauxval(type);
+	free(malloc(1));
+	return pthread_setspecific(key, value);
 }

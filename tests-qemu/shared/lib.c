@@ -27,6 +27,11 @@ static int owner(void)
 	return rseq_rt_library_owner();
 }
 
+static const void *table(void)
+{
+	return rseq_rt_library_v2;
+}
+
 #ifdef EARLY
 __attribute__((__constructor__)) static void early(void)
 {
@@ -34,4 +39,4 @@ __attribute__((__constructor__)) static void early(void)
 }
 #endif
 
-const struct lib NAME = { ensure, state, cpu, area, owner, &rseq_rt_library_v1 };
+const struct lib NAME = { ensure, state, cpu, area, owner, table };

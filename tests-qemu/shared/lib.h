@@ -8,7 +8,7 @@ struct lib {
 	int (*cpu)(void);
 	const void *(*area)(void);
 	int (*owner)(void);
-	const void *table;
+	const void *(*table)(void);
 };
 
 /* What the reader offers, as reader. */

@@ -47,21 +47,64 @@ void owner(int letter, const char *expected)
 {
 	char name[] = "lib?";
 	Dl_info where;
-	CHECK(dladdr(lib(letter)->table, &where) != 0);
+	const char *base;
+	CHECK(dladdr(lib(letter)->table(), &where) != 0);
 	name[3] = expected[0];
-	if (strcmp(expected, "main") == 0)
-		CHECK(strstr(where.dli_fname, "/lib") == NULL);
-	else
-		CHECK(strstr(where.dli_fname, name) != NULL);
+	base = strrchr(where.dli_fname, '/');
+	base = base ? base + 1 : where.dli_fname;
+	CHECK_IS(strncmp(base, strcmp(expected, "main") == 0 ? expected : name, 4), 0);
+}
+
+static void *named(const char *file, void *handle)
+{
+	const char *base = strrchr(file, '/');
+	if (handle)
+		handles[(int)base[4]] = handle;
+	return handle;
 }
 
 static void *load(const char *file, int how)
 {
-	const char *base = strrchr(file, '/');
-	void *handle = dlopen(file, RTLD_NOW | how);
-	if (handle)
-		handles[(int)base[4]] = handle;
-	return handle;
+	return named(file, dlopen(file, RTLD_NOW | how));
+}
+
+void namespaced(const char *file)
+{
+#ifdef __GLIBC__
+	CHECK(named(file, dlmopen(LM_ID_NEWLM, file, RTLD_NOW)) != NULL);
+#else
+	CHECK(!"a libc with namespaces");
+	(void)file;
+#endif
+}
+
+static const struct lib *loaded_plugins[64];
+
+int plugins(const char *prefix)
+{
+	char file[4096];
+	void *handle;
+	int count;
+	for (count = 0; count < 40; count++) {
+		snprintf(file, sizeof file, "%s-%02d.so", prefix, count);
+		handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
+		if (!handle) {
+			fprintf(stderr, "after %d: %s\n", count, dlerror());
+			break;
+		}
+		loaded_plugins[count] = dlsym(handle, "lib_a");
+		CHECK(loaded_plugins[count] != NULL);
+	}
+	return count;
+}
+
+void plugins_have(int expected)
+{
+	int i;
+	for (i = 0; loaded_plugins[i]; i++) {
+		CHECK_IS(loaded_plugins[i]->ensure(), expected);
+		on_every_cpu(loaded_plugins[i]->cpu);
+	}
 }
 
 void loaded(const char *file, int how)
@@ -109,6 +152,7 @@ static void *survivor(void *argument)
 	int state = it->ensure();
 	pthread_barrier_wait(&unloaded);
 	pthread_barrier_wait(&unloaded);
+	CHECK_IS(it->ensure(), state);
 	return (void *)(long)state;
 }
 

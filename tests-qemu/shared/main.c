@@ -2,10 +2,16 @@
  * Several users of rseq in one process, step by step as the command line says. Each step prints its
  * verdict; the status is 1 if one failed.
  *     global:FILE local:FILE   dlopen; FILE is DIR/lib?.so or DIR/lib?-KIND.so, ? its letter from here on
+ *     namespace:FILE           dlmopen: in a namespace of its own
+ *     plugins:PREFIX           dlopen 40 copies of a library: all of them; more than the loader takes: too-many:PREFIX
+ *     all=STATE                ensure through each of them
+ *     keys                     takes all thread keys that are left
+ *     value                    sets a thread-specific value of the program; later: it is still there
+ *     count:X                  on one CPU, which may have any number, whatever sysconf(3) says
  *     refused:FILE             this libc does not load it, for its initial-exec TLS
  *     quiet                    nobody has left an error for dlerror(3)
  *     close:X                  dlclose: it stays
- *     outlive:X                dlclose while a thread lives that X registered; then the thread ends
+ *     outlive:X                dlclose while a thread lives that X registered; then the thread asks again, and ends
  *     X=STATE                  ensure through library X on this thread: registered, libc, taken, without, unregistered
  *     X~Y X!Y                  they have one owner; they have two
  *     owner:X:Y owner:X:main   whose code the calls of X reach: that of Y, the program's
@@ -20,12 +26,14 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../capi/check.h"
+#include "keys.h"
 #include "load.h"
 #include "rseq_rt.h"
 #include "trap.h"
@@ -63,19 +71,41 @@ static void read_through(const char *expected)
 		CHECK_IS(*it->size_in_constructor, it->size());
 }
 
-static void ensure_called(int letter, const char *name)
+static int number_of(const char *name)
 {
 	size_t i;
-	for (i = 0; i < sizeof states / sizeof *states; i++) {
-		if (strcmp(name, states[i].name) != 0)
-			continue;
-		ensure(letter, states[i].state);
-		if (states[i].owner >= 0)
-			CHECK_IS(lib(letter)->owner(), states[i].owner);
-		return;
-	}
+	for (i = 0; i < sizeof states / sizeof *states; i++)
+		if (strcmp(name, states[i].name) == 0)
+			return i;
 	fprintf(stderr, "no state %s\n", name);
 	exit(2);
+}
+
+static void ensure_called(int letter, const char *name)
+{
+	int i = number_of(name);
+	ensure(letter, states[i].state);
+	if (states[i].owner >= 0)
+		CHECK_IS(lib(letter)->owner(), states[i].owner);
+}
+
+/* The last one of the CPUs that it may use: its number is beyond what musl counts. */
+static void count_cpus(int letter)
+{
+	cpu_set_t all, one;
+	int last = CPU_SETSIZE - 1;
+	CHECK_IS(sched_getaffinity(0, sizeof all, &all), 0);
+	while (!CPU_ISSET(last, &all))
+		last--;
+	CPU_ZERO(&one);
+	CPU_SET(last, &one);
+	CHECK_IS(sched_setaffinity(0, sizeof one, &one), 0);
+	CHECK_IS(lib(letter)->cpu(), last);
+	printf("CPU %d of %ld configured\n", last, sysconf(_SC_NPROCESSORS_CONF));
+#ifndef __GLIBC__
+	CHECK_IS(sysconf(_SC_NPROCESSORS_CONF), 1);
+#endif
+	CHECK_IS(sched_setaffinity(0, sizeof all, &all), 0);
 }
 
 static const char *pair;
@@ -223,6 +253,20 @@ static void step(char *word)
 		loaded(file = colon + 1, RTLD_GLOBAL);
 	else if (strncmp(word, "local:", 6) == 0)
 		loaded(file = colon + 1, RTLD_LOCAL);
+	else if (strncmp(word, "namespace:", 10) == 0)
+		namespaced(colon + 1);
+	else if (strncmp(word, "plugins:", 8) == 0)
+		CHECK_IS(plugins(colon + 1), 40);
+	else if (strncmp(word, "too-many:", 9) == 0)
+		CHECK(plugins(colon + 1) < 40);
+	else if (strncmp(word, "all=", 4) == 0)
+		plugins_have(states[number_of(word + 4)].state);
+	else if (strcmp(word, "keys") == 0)
+		exhaust_keys();
+	else if (strcmp(word, "value") == 0)
+		keep_value();
+	else if (strncmp(word, "count:", 6) == 0)
+		count_cpus(colon[1]);
 	else if (strncmp(word, "refused:", 8) == 0)
 		refused(colon + 1);
 	else if (strncmp(word, "close:", 6) == 0)
@@ -250,9 +294,9 @@ static void step(char *word)
 	else if (word[1] == '=')
 		ensure_called(word[0], word + 2);
 	else if (word[1] == '~')
-		CHECK(lib(word[0])->table == lib(word[2])->table);
+		CHECK(lib(word[0])->table() == lib(word[2])->table());
 	else if (word[1] == '!')
-		CHECK(lib(word[0])->table != lib(word[2])->table);
+		CHECK(lib(word[0])->table() != lib(word[2])->table());
 	else
 		CHECK(!"a step that is known");
 }

@@ -2,6 +2,8 @@
  * Detached threads that use a library and end, whose memory the libc unmaps or reuses as it likes: storm COUNT HOW
  *     use     ensure, read the CPU, end
  *     again   and ask again from a TSD destructor, in every round: in the last one after the library has let go
+ *     ticks   as use; the timer's signal ensures too, and may come first
+ *     zero    as use; a neighbour has deleted key 0, which is not his
  *     refused ensure, and enter a sandbox that refuses rseq(2) from then on
  *     late    ask for the first time from a TSD destructor in the last round
  * A timer's signal reads the CPU on whatever of these threads it hits. The status is 1 if something was wrong.
@@ -26,7 +28,14 @@ int failures;
 
 extern const struct lib lib_a;
 
-enum { USE, AGAIN, REFUSED, LATE };
+enum { USE, AGAIN, REFUSED, TICKS, ZERO, LATE };
+/* Where the libc unmaps a thread's memory under it, the thread leaves before. */
+#ifdef __GLIBC__
+#define LAST_STATE RSEQ_RT_REGISTERED
+#else
+#define LAST_STATE RSEQ_RT_EXITING
+#endif
+
 static int how, started, begun, ended, registered, expected, hit, hit_registered;
 static sigset_t ticks;
 static pthread_key_t key;
@@ -34,6 +43,8 @@ static pthread_key_t key;
 static void tick(int number)
 {
 	(void)number;
+	if (how == TICKS)
+		lib_a.ensure();
 	if (lib_a.cpu() < 0)
 		abort();
 	__atomic_add_fetch(&hit, 1, __ATOMIC_RELAXED);
@@ -50,7 +61,7 @@ static void last_words(void *round)
 	if (number < PTHREAD_DESTRUCTOR_ITERATIONS)
 		CHECK_IS(pthread_setspecific(key, (void *)(number + 1)), 0);
 	else if (how == AGAIN && expected == RSEQ_RT_REGISTERED)
-		CHECK_IS(state, RSEQ_RT_EXITING);
+		CHECK_IS(state, LAST_STATE);
 	__atomic_add_fetch(&ended, number == PTHREAD_DESTRUCTOR_ITERATIONS, __ATOMIC_RELAXED);
 }
 
@@ -69,7 +80,7 @@ static void *life(void *argument)
 	CHECK(lib_a.cpu() >= 0);
 	if (how == REFUSED)
 		refuse_rseq();
-	if (how == USE || how == REFUSED)
+	if (how != AGAIN && how != LATE)
 		__atomic_add_fetch(&ended, 1, __ATOMIC_RELAXED);
 	else
 		CHECK_IS(pthread_setspecific(key, (void *)1), 0);
@@ -92,7 +103,7 @@ static int tasks(void)
 
 int main(int count, char **words)
 {
-	static const char *const hows[] = { "use", "again", "refused" };
+	static const char *const hows[] = { "use", "again", "refused", "ticks", "zero" };
 	struct itimerval often = { { 0, 500 }, { 0, 500 } };
 	struct sigaction action;
 	pthread_attr_t detached;
@@ -102,6 +113,8 @@ int main(int count, char **words)
 	for (how = USE; how < LATE && strcmp(words[2], hows[how]) != 0; how++)
 		;
 	expected = lib_a.ensure();
+	if (how == ZERO)
+		(void)pthread_key_delete(0);
 	/* After the library's, so that its turn comes later in every round. */
 	pthread_key_create(&key, last_words);
 	memset(&action, 0, sizeof action);

@@ -248,7 +248,7 @@ fn pkg_config(plan: Plan) -> String {
 }
 
 /// For a shared library: its source is compiled in, its code stays, its symbols carry their version. That source, and not
-/// the archive, calls the libc: a glibc before 2.34 has dlvsym(3) and pthread_key_create(3) in libraries of their own.
+/// the archive, calls the libc: dlvsym(3), which a glibc before 2.34 has in a library of its own, and pthread_key_create(3).
 fn library_pkg_config() -> String {
     format!(
         "prefix=${{pcfiledir}}/../..\n\

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use object::{Object as _, ObjectSymbol as _};
 
 use super::cprogram::{finish, tool};
@@ -169,21 +168,16 @@ fn run(workshop: &Workshop, libc: Libc, case: &Case) -> Result<String, Failure> 
     let mut program = command(workshop.out.join(case.program));
     program
         .args(case.arguments(libc, &workshop.out.display().to_string()))
-        .env("GLIBC_TUNABLES", libc.tunable());
+        .env("GLIBC_TUNABLES", libc.tunable() + case.tunables);
     let ended = process::run(&mut program, Duration::from_secs(120)).map_err(failed)?;
-    let as_wanted = if case.dies {
-        ended.end == End::Signal(Signal::SIGSEGV as i32)
-    } else {
-        ended.ok()
+    let as_wanted = match case.dies {
+        Some(signal) => ended.end == End::Signal(signal as i32),
+        None => ended.ok(),
     };
-    if as_wanted {
-        Ok(if case.dies {
-            "died, as it must".to_owned()
-        } else {
-            String::new()
-        })
-    } else {
-        Err((Verdict::Failed(ended.end.to_string()), ended.output))
+    match (as_wanted, case.dies) {
+        (true, Some(_)) => Ok("died, as it must".to_owned()),
+        (true, None) => Ok(String::new()),
+        (false, _) => Err((Verdict::Failed(ended.end.to_string()), ended.output)),
     }
 }
 
@@ -236,7 +230,7 @@ fn object(file: &Path, own: &str) -> Result<String, Failure> {
         .filter(|symbol| !symbol.is_undefined())
         .filter_map(|symbol| symbol.name().ok())
         .collect();
-    let wanted = [own, "rseq_rt_library_v1"].into_iter().chain(TRIO);
+    let wanted = [own, "rseq_rt_library_v2"].into_iter().chain(TRIO);
     let missing: Vec<_> = wanted
         .clone()
         .filter(|name| !exported.contains(name))

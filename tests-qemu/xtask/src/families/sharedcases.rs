@@ -1,5 +1,7 @@
 //! Who is loaded in which order, and what each of them then finds.
 
+use nix::sys::signal::Signal;
+
 /// A libc, and whether it registers rseq itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Libc {
@@ -46,12 +48,12 @@ impl Libc {
 
     /// A step, spelled out.
     fn spell(self, step: &str, folder: &str) -> String {
-        let [live, late, kind, before, alone] = match self {
-            Musl => ["registered", "taken", "-dynamic", "none", "live"],
+        let [live, late, kind, before, alone, keyless] = match self {
+            Musl => ["registered", "taken", "-dynamic", "none", "live", "without"],
             // Without versions, a reader that starts before the library reads the 0 of its variables.
-            MuslOn => ["libc", "libc", "-dynamic", "early", "live"],
-            GlibcOff => ["registered", "taken", "", "none", "none"],
-            GlibcOn => ["libc", "libc", "", "early", "early"],
+            MuslOn => ["libc", "libc", "-dynamic", "early", "live", "libc"],
+            GlibcOff => ["registered", "taken", "", "none", "none", "registered"],
+            GlibcOn => ["libc", "libc", "", "early", "early", "libc"],
         };
         let words = [
             ("{live}", live),
@@ -59,6 +61,7 @@ impl Libc {
             ("{kind}", kind),
             ("{before}", before),
             ("{alone}", alone),
+            ("{keyless}", keyless),
             ("{in}", folder),
         ];
         words
@@ -76,8 +79,10 @@ pub struct Case {
     steps: &'static str,
     /// Under which libcs.
     pub libcs: &'static [Libc],
-    /// Whether it has to die: by SIGSEGV.
-    pub dies: bool,
+    /// The signal by which it has to die.
+    pub dies: Option<Signal>,
+    /// What it is told of glibc's tunables, beside who registers.
+    pub tunables: &'static str,
 }
 
 impl Case {
@@ -94,7 +99,8 @@ const fn case(test: &'static str, program: &'static str, steps: &'static str) ->
         program,
         steps,
         libcs: &Libc::ALL,
-        dies: false,
+        dies: None,
+        tunables: "",
     }
 }
 
@@ -105,16 +111,28 @@ const fn only(libcs: &'static [Libc], case: Case) -> Case {
 const fn dies(libcs: &'static [Libc], case: Case) -> Case {
     Case {
         libcs,
-        dies: true,
+        dies: Some(Signal::SIGSEGV),
         ..case
     }
 }
 
+const fn aborts(libcs: &'static [Libc], case: Case) -> Case {
+    Case {
+        libcs,
+        dies: Some(Signal::SIGABRT),
+        ..case
+    }
+}
+
+const fn tuned(tunables: &'static str, case: Case) -> Case {
+    Case { tunables, ..case }
+}
+
 /// `{live}` is the state of a thread in the owner's eyes, `{late}` that of one which another owner has already, `{kind}` the
 /// form that this libc loads late, `{before}` and `{alone}` what a reader sees before anybody registered, and one that
-/// knows the libc alone. The steps themselves are told in `tests-qemu/shared/main.c`.
+/// knows the libc alone, `{keyless}` the state where the process has no thread key left. The steps themselves are told in `tests-qemu/shared/main.c`.
 #[rustfmt::skip]
-pub const CASES: [Case; 38] = [
+pub const CASES: [Case; 60] = [
     case("needed/a-b", "main-abr", "r={before} a={live} b={live} a~b owner:b:a r=live threads:ab once:ab once:ba fork:ab"),
     case("needed/b-a", "main-bar", "r={before} b={live} a={live} a~b owner:a:b r=live threads:ba once:ab"),
     case("needed/second-comes-first", "main-abr", "b={live} owner:b:a r=live threads:ab"),
@@ -127,9 +145,8 @@ pub const CASES: [Case; 38] = [
     case("needed/program-owns", "main-owns", "b={live} a={live} a~b owner:b:main threads:ab once:ba"),
     case("needed/two-versions", "main-av", "a={live} v=libc a!v"),
     case("early/before-the-form", "main-early", "r=live a={live} threads:aa once:aa"),
-    case("early/before-the-owner", "main-needs-early", "r=live b={live} a={live} a~b owner:b:a threads:ab once:ab"),
+    case("early/before-the-owner", "main-needs-early", "r={before} b={live} a={live} a~b owner:b:a threads:ab once:ab"),
     case("no-error-is-left", "main-abr", "quiet a={live} quiet"),
-    case("forked-while-it-prepares", "forks", "{live}"),
     case("timer-threads", "timer", "{live}"),
     case("dlopen/global", "main", "global:{in}/liba{kind}.so a={live} global:{in}/libb{kind}.so b={live} a~b owner:b:a threads:ab once:ab close:b"),
     only(&[GlibcOff, GlibcOn], case("dlopen/reader-last", "main", "global:{in}/liba.so a={live} local:{in}/libr.so r=live threads:aa")),
@@ -151,6 +168,31 @@ pub const CASES: [Case; 38] = [
     dies(&[Musl], case("broken/keeps-in-place-of-release", "storm-keeps", "20000 use")),
     dies(&[Musl], case("broken/registers-in-the-last-destructor", "storm-registers-late", "20000 late")),
     dies(&[Musl], case("broken/forgets-that-it-released", "storm-forgets", "20000 again")),
+    case("allocator/asks", "allocates", "{live} 0"),
+    case("allocator/asks-with-32-keys", "allocates", "{live} 32"),
+    case("allocator/asks-where-setting-a-value-allocates", "allocates-sets", "{live} 32"),
+    case("keys/exhausted", "main", "keys global:{in}/liba{kind}.so a={keyless} threads:aa"),
+    only(&[GlibcOff, GlibcOn], case("namespace/program-keeps-its-value", "main", "value namespace:{in}/liba.so a={live} value threads:aa value")),
+    only(&[GlibcOff, GlibcOn], case("namespace/beside-an-owner", "main-a", "a={live} value namespace:{in}/libb.so b={late} a={live} value")),
+    only(&[GlibcOff, GlibcOn], case("plugins/static-tls-is-exhausted", "main", "too-many:{in}/plugin-area")),
+    only(&[GlibcOff, GlibcOn], tuned(":glibc.rtld.optional_static_tls=8192", case("plugins/static-tls-by-tunable", "main", "plugins:{in}/plugin-area"))),
+    only(&[GlibcOff], case("plugins/without-area", "main", "plugins:{in}/plugin-no-area all=without")),
+    only(&[MuslOn, GlibcOn], case("plugins/without-area-under-the-libc", "main", "plugins:{in}/plugin-no-area all=libc")),
+    case("table/grown-under-an-old-program", "grown", ""),
+    dies(&Libc::ALL, case("broken/table-as-data", "grown-as-data", "")),
+    case("needed/bound-to-its-own-functions", "main-functions", "a={live} b={live} a~b threads:ab"),
+    only(&[Musl, GlibcOff], case("limit/bound-to-itself", "main-symbolic", "a=registered b=taken a!b")),
+    // Before the form's constructor, a reader without a version finds the form's 0 in place of what this musl says.
+    only(&[Musl, GlibcOff, GlibcOn], case("order/librseq-first", "order-librseq-first", "")),
+    case("order/librseq-last", "order-librseq-last", ""),
+    aborts(&[Musl, GlibcOff], case("broken/does-not-look-for-librseq", "order-unseen", "")),
+    only(&[MuslOn, GlibcOn], case("limit/static-librseq-looks-for-no-libc", "order-static", "refused")),
+    case("storm/asked-in-a-signal-handler", "storm", "5000 ticks"),
+    // Where no key has been made at all, musl itself does not survive it.
+    only(&[Musl, GlibcOff, GlibcOn], case("storm/neighbour-deletes-key-0", "storm", "5000 zero")),
+    case("limit/sysconf-counts-the-affinity", "main-a", "a={live} count:a"),
+    dies(&[Musl, GlibcOff], case("limit/area-write-protected", "memory", "protected")),
+    dies(&[Musl, GlibcOff], case("limit/area-moved", "memory", "moved")),
     // Not ours to mend: musl unmaps what the kernel may not be told to leave alone.
     dies(&[Musl], case("limit/rseq-refused-late", "storm", "20000 refused")),
     dies(&[GlibcOff], case("broken/deletable", "main", "global:{in}/liba-deletable.so outlive:a")),

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::cprogram::{finish, tool};
 use super::sharedcases::Libc;
-use super::sharedplan::{LIBRARIES, Library, OBJECTS, PROGRAMS};
+use super::sharedplan::{LIBRARIES, Library, OBJECTS, PLUGINS, PROGRAMS, WITHOUT_AREA};
 use crate::arch::Arch;
 use crate::lab::Lab;
 use crate::musl::Variant;
@@ -27,8 +27,6 @@ pub struct Workshop {
     pub out: PathBuf,
     /// What `cargo xtask staticlib` made.
     pub capi: PathBuf,
-    /// What pkg-config says of a library of the form.
-    flags: Vec<String>,
     sources: PathBuf,
 }
 
@@ -53,17 +51,14 @@ impl Workshop {
         let capi = lab.root.join(format!("target/capi/{arch}-plain/out"));
         let plan = Plan { arch, trio: false };
         staticlib::build(&lab.root, plan, &capi, lab.install, &lab.progress).map_err(missing)?;
-        let mut workshop = Self {
+        Ok(Self {
             arch,
             libc,
             gcc,
             out,
             capi,
-            flags: Vec::new(),
             sources: lab.root.join("tests-qemu/shared"),
-        };
-        workshop.flags = workshop.asked(&["--libs", "rseq_rt_library"])?;
-        Ok(workshop)
+        })
     }
 
     /// Everything.
@@ -74,17 +69,22 @@ impl Workshop {
                 self.library(library)?;
             }
         }
-        for (file, source, knows) in OBJECTS {
-            let weak = if file.contains("weak") {
-                "-DWEAK"
-            } else {
-                "-UWEAK"
-            };
-            self.link(file, &["-fPIC", "-shared", weak], &[source], knows)?;
+        self.library(&WITHOUT_AREA)?;
+        for object in &OBJECTS {
+            self.object(object)?;
         }
         for (file, sources, links) in PROGRAMS {
             self.link(file, &["-rdynamic"], sources, links)?;
         }
+        self.plugins()?;
+        self.grown("", "-UAS_DATA")?;
+        self.grown("-as-data", "-DAS_DATA")?;
+        self.link(
+            "order-static",
+            &["-static"],
+            &["order.c", "likelibrseq.c", "trap.c", "form"],
+            &[],
+        )?;
         self.link(
             "storm-static",
             &["-static"],
@@ -93,13 +93,51 @@ impl Workshop {
         )
     }
 
+    /// Copies of one plug-in under names of their own, which a loader takes for as many plug-ins.
+    fn plugins(&self) -> Result<(), Failure> {
+        for (library, name) in [("liba.so", "area"), (WITHOUT_AREA.file, "no-area")] {
+            for number in 0..PLUGINS {
+                let copy = self.out.join(format!("plugin-{name}-{number:02}.so"));
+                std::fs::copy(self.out.join(library), copy)
+                    .map_err(|why| (Verdict::Failed(why.to_string()), String::new()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A program that was linked with a table and is run with a longer one.
+    fn grown(&self, kind: &str, how: &str) -> Result<(), Failure> {
+        let file = format!("libgrows{kind}.so");
+        let before = format!("libgrows{kind}-before.so");
+        let soname = format!("-Wl,-soname,{file}");
+        let shared = ["-fPIC", "-shared", how, soname.as_str()];
+        self.link(&before, &shared, &["grows.c"], &[])?;
+        self.link(
+            &file,
+            &[&shared[..], &["-DGROWN"]].concat(),
+            &["grows.c"],
+            &[],
+        )?;
+        // The code that takes a copy of what another object defines.
+        let program = ["-fno-pie", "-no-pie", how];
+        self.link(&format!("grown{kind}"), &program, &["grown.c"], &[&before])
+    }
+
+    fn object(&self, (file, sources, knows): &(&str, &[&str], &[&str])) -> Result<(), Failure> {
+        let weak = if file.contains("weak") {
+            "-DWEAK"
+        } else {
+            "-UWEAK"
+        };
+        self.link(file, &["-fPIC", "-shared", weak], sources, knows)
+    }
+
     /// What another machine's compiler and linker are asked for.
     pub fn build_for_elsewhere(&self) -> Result<(), Failure> {
         for library in &LIBRARIES[..2] {
             self.library(library)?;
         }
-        let (file, source, knows) = OBJECTS[0];
-        self.link(file, &["-fPIC", "-shared"], &[source], knows)?;
+        self.object(&OBJECTS[0])?;
         let (file, sources, links) = PROGRAMS[1];
         self.link(file, &["-rdynamic"], sources, links)
     }
@@ -132,13 +170,17 @@ impl Workshop {
     }
 
     /// The objects of a library of the form: its own, and the form's.
-    fn objects(&self, file: &str, name: &str, flags: &[&str]) -> Result<[PathBuf; 2], Failure> {
+    fn objects(&self, file: &str, library: &Library) -> Result<[PathBuf; 2], Failure> {
         let form = self.capi.join("share/rseq_rt/rseq_rt_library.c");
         let objects = ["own", "form"].map(|part| self.out.join(format!("{file}.{part}.o")));
-        for (source, object) in [self.sources.join("lib.c"), form].iter().zip(&objects) {
+        for (source, object) in [self.sources.join(library.source), form]
+            .iter()
+            .zip(&objects)
+        {
             let mut compile = self.compiler()?;
             compile.args(["-fPIC", "-c", "-o"]).arg(object);
-            compile.arg(format!("-DNAME={name}")).args(flags);
+            compile.arg(format!("-DNAME={}", library.name));
+            compile.args(library.flags);
             finish(compile.arg(source), file)?;
         }
         Ok(objects)
@@ -174,7 +216,7 @@ impl Workshop {
         link.args(["-fPIC", "-shared", "-o"])
             .arg(self.out.join(file));
         link.arg(format!("-Wl,-soname,{file}"));
-        link.args(self.objects(file, library.name, library.flags)?);
+        link.args(self.objects(file, library)?).args(library.links);
         if library.broken {
             link.arg(self.sources.join("broken.c"));
         }
@@ -182,7 +224,8 @@ impl Workshop {
             link.args(["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN"]);
             link.arg(self.out.join(needed));
         }
-        link.args(self.flags.iter().filter(|flag| !flag.contains(omitted)));
+        let flags = self.asked(&["--libs", library.package])?;
+        link.args(flags.iter().filter(|flag| !flag.contains(omitted)));
         finish(&mut link, file).map(drop)
     }
 
@@ -197,18 +240,23 @@ impl Workshop {
         link.arg("-o").arg(self.out.join(file)).args(flags);
         for source in sources {
             if *source == "form" {
-                let objects = self.objects(file, "lib_a", &["-DRSEQ_RT_LIBRARY_NO_EXPORT"])?;
+                let form = Library {
+                    flags: &["-DRSEQ_RT_LIBRARY_NO_EXPORT"],
+                    ..LIBRARIES[0]
+                };
+                let objects = self.objects(file, &form)?;
                 // In a program: the archive, and what the form calls.
                 link.args(objects).args(self.asked(&["--libs", "rseq_rt"])?);
             } else {
                 link.arg(self.sources.join(source));
             }
         }
-        link.arg(if flags.contains(&"-shared") {
-            format!("-Wl,-soname,{file}")
-        } else {
-            "-pthread".to_owned()
-        });
+        let has_soname = flags.iter().any(|flag| flag.contains("-soname"));
+        if !flags.contains(&"-shared") {
+            link.arg("-pthread");
+        } else if !has_soname {
+            link.arg(format!("-Wl,-soname,{file}"));
+        }
         link.args(["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN"]);
         link.args(links.iter().map(|library| self.out.join(library)));
         if sources.contains(&"load.c") {

@@ -1,0 +1,12 @@
+/* A table of a later version: the one of today, and calls that came later. */
+#ifndef GROWS_H
+#define GROWS_H
+
+#include "rseq_rt_library.h"
+
+struct grown_table {
+	struct rseq_rt_library table;
+	int (*later[8])(void);
+};
+
+#endif
