@@ -174,16 +174,16 @@ static pthread_key_t leaving;
 /* In the last round, since any destructor of an earlier one may still use rseq. */
 static void leave(void *round)
 {
-	static const unsigned long all = ~0UL;
+	static const unsigned long all = ~(1UL << (SIGSYS - 1));
 	unsigned long before = 0;
 	int masked;
 	if ((intptr_t)round < PTHREAD_DESTRUCTOR_ITERATIONS &&
 	    pthread_setspecific(leaving, (void *)((intptr_t)round + 1)) == 0)
 		return;
-	/* The kernel's set: the libc's leaves out the signals that it keeps for itself. */
+	/* The kernel's set: the libc's leaves out the signals that it keeps for itself. SIGSYS is for a filter that traps. */
 	masked = syscall(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &before, sizeof all) == 0;
 	/* Also where the mask was refused: a handler that comes now finds the thread exiting, and registers nothing. */
-	(void)rseq_rt_on_thread_exit_release_masked(&area);
+	(void)rseq_rt_on_thread_exit_masked(&area, RSEQ_RT_RELEASE);
 	if (masked)
 		syscall(SYS_rt_sigprocmask, 2, &before, NULL, sizeof all);
 }

@@ -70,13 +70,14 @@ pub const LIBRARIES: [Library; 17] = [
     },
     Library {
         file: "liba-keeps.so",
-        flags: &["-Drseq_rt_on_thread_exit_release_masked=rseq_rt_on_thread_exit_keep_masked"],
+        flags: &["-Drseq_rt_on_thread_exit_masked=keep_in_place_of_release"],
+        broken: true,
         ..LIBRARY
     },
     Library {
         file: "liba-forgets.so",
         flags: &[
-            "-Drseq_rt_on_thread_exit_release_masked=release_and_forget",
+            "-Drseq_rt_on_thread_exit_masked=release_and_forget",
             "-Dpthread_setcancelstate=never_disabled",
         ],
         broken: true,
