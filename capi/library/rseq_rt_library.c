@@ -52,11 +52,12 @@ static const char *thread_pointer(void)
 }
 
 #if !EXPORTS
-/* rseq_rt.h declares them; absent where no libc owns rseq and no other library exports it. */
-#pragma weak __rseq_offset
-#pragma weak __rseq_size
-#pragma weak __rseq_flags
+/* Absent where no libc owns rseq and no other library exports it, or where the program's linker lost them. */
+extern const ptrdiff_t __rseq_offset __attribute__((__weak__));
+extern const unsigned int __rseq_size __attribute__((__weak__));
+extern const unsigned int __rseq_flags __attribute__((__weak__));
 #define OFFSET __rseq_offset
+#define OFFSET_IS_KNOWN (&__rseq_offset != NULL)
 #define THERE (&__rseq_offset && &__rseq_size && &__rseq_flags)
 #define SIZE (THERE ? *(const volatile unsigned *)&__rseq_size : 0)
 
@@ -84,6 +85,7 @@ __asm__(".symver __rseq_offset, __rseq_offset@@@RSEQ_RT_1");
 __asm__(".symver __rseq_size, __rseq_size@@@RSEQ_RT_1");
 __asm__(".symver __rseq_flags, __rseq_flags@@@RSEQ_RT_1");
 #define OFFSET trio_offset
+#define OFFSET_IS_KNOWN 1
 #define SIZE __atomic_load_n(&trio_size, __ATOMIC_ACQUIRE)
 
 /* Another thread may be reading: whoever sees the size sees the offset. */
@@ -292,6 +294,8 @@ static const void *thread_area(void)
 	case RSEQ_RT_REGISTERED:
 		return &area;
 	case RSEQ_RT_REGISTERED_BY_LIBC:
+		if (!OFFSET_IS_KNOWN)
+			return NULL;
 		foreign = thread_pointer() + OFFSET;
 		/* cpu_id: the owner may not have come to this thread. */
 		return *(const volatile int *)(foreign + 4) >= 0 ? foreign : NULL;
