@@ -87,7 +87,11 @@ impl<K: Kernel> Process<K> {
             area.state() == State::Registered(Owner::Libc) && self.decision() == Decision::Libc;
         // The libc's area of each of its threads is at one offset from the thread pointer: that is what the trio says.
         foreign
-            .then(|| ForeignArea::at(self.kernel.thread_pointer(), self.foreign_offset()))
+            .then(|| {
+                // SAFETY: thread_pointer (1): a libc owns this thread, and has set one up.
+                let pointer = unsafe { self.kernel.thread_pointer() };
+                ForeignArea::at(pointer, self.foreign_offset())
+            })
             // A thread that the libc did not register (its filter came late) still shows -1 or -2.
             // SAFETY: ForeignArea::cpu_id (1), as above.
             .filter(|foreign| unsafe { foreign.cpu_id() } >= 0)

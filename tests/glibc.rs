@@ -45,7 +45,9 @@ fn somebody_is_registered() -> bool {
 }
 
 fn libc_area(trio: Trio) -> *const Rseq {
-    Linux.thread_pointer().wrapping_offset(trio.offset).cast()
+    // SAFETY: thread_pointer (1): glibc has set it up.
+    let pointer = unsafe { Linux.thread_pointer() };
+    pointer.wrapping_offset(trio.offset).cast()
 }
 
 fn allowed_cpus() -> BTreeSet<usize> {
