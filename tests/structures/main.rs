@@ -5,6 +5,7 @@ mod bytes;
 mod counter;
 mod fake;
 mod fence;
+mod fork;
 mod list;
 mod storage;
 mod world;
