@@ -59,6 +59,7 @@ fn main(env: &Env) -> i32 {
             structures::bytes::TESTS,
             structures::drains::TESTS,
             structures::children::TESTS,
+            structures::forked::TESTS,
             structures::rude::TESTS,
             structures::offline::TESTS,
             structures::stepped::TESTS,
