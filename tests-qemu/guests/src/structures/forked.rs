@@ -332,8 +332,12 @@ fn worker<S: Things>(thread: &Thread<'_>, _: &Hooked) {
     let _ = sched::allow(0, &CpuSet::one(subject.cpu));
     // SAFETY: Thread::current (1): nothing is lent.
     let current: Option<Current<'_, CpuId>> = unsafe { thread.current() };
-    (0..IN_SLOT).for_each(|id| drop(things.push(current, id)));
-    (IN_SLOT..BROUGHT).for_each(|id| drop(things.push(None::<Slow<'_>>, id)));
+    for id in 0..IN_SLOT {
+        things.push(current, id);
+    }
+    for id in IN_SLOT..BROUGHT {
+        things.push(None::<Slow<'_>>, id);
+    }
     subject.filled.store(1, Release);
     while subject.go.load(Acquire) == 0 {
         sched::relax();
@@ -347,17 +351,17 @@ fn worker<S: Things>(thread: &Thread<'_>, _: &Hooked) {
         gate: &subject.gate,
     };
     let gone = |_| subject.gate.pass();
-    match (subject.what, subject.by) {
-        (Push, Section) => drop(things.push(slow, BROUGHT)),
-        (Push, Overflow) => drop(things.push(gated, BROUGHT)),
-        (Pop, Section) => drop(things.pop(slow)),
-        (Pop, Overflow) => drop(things.pop(gated)),
+    let _ = match (subject.what, subject.by) {
+        (Push, Section) => things.push(slow, BROUGHT),
+        (Push, Overflow) => things.push(gated, BROUGHT),
+        (Pop, Section) => things.pop(slow).is_ok(),
+        (Pop, Overflow) => things.pop(gated).is_ok(),
         (Drain, _) => {
             let fence = Fence::register_on(GatedFence(&subject.gate));
-            things.drain(subject.cpu as usize, &fence, gone);
+            things.drain(subject.cpu as usize, &fence, gone)
         }
-        (DrainOverflow, _) => drop(things.drain_overflow(gone)),
-    }
+        (DrainOverflow, _) => things.drain_overflow(gone),
+    };
     subject.ended.store(1, Release);
 }
 
