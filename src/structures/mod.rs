@@ -45,6 +45,7 @@
 mod buffer;
 mod bytes;
 mod counter;
+mod cpus;
 mod fence;
 mod free_list;
 mod line;
@@ -56,7 +57,8 @@ mod overflow;
 pub use buffer::{Buffer, BufferSlot, Full};
 pub use bytes::{Bytes, BytesSlot, NotPushed};
 pub use counter::{Counter, CounterSlot};
-pub use fence::{CpuSet, DrainError, Fence, Membarrier};
+pub use cpus::CpuSet;
+pub use fence::{DrainError, Fence, Membarrier};
 pub use free_list::{Chain, FreeList, ListSlot, Node};
 pub use line::LINE;
 pub use local::Local;
