@@ -9,7 +9,7 @@ use guests::hooks::{
     ends_refused, filtered, foreign, lifetime, lifetime_keep, lifetime_scoped, lifetime_traced,
     lifetime_view, slice, storms, storms_mask, storms_steps, v2, v2_ids, v2_steps,
 };
-use guests::percpu::{edges, known_bad, orders, steps, stress, unprotected};
+use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
 use guests::{entry, runtime_tests, structures};
 
 entry!(main);
@@ -52,6 +52,7 @@ fn main(env: &Env) -> i32 {
             stress::TESTS,
             unprotected::TESTS,
             known_bad::TESTS,
+            probed::TESTS,
             steps::TESTS,
             structures::counter::TESTS,
             structures::list::TESTS,
