@@ -15,11 +15,16 @@ pub const SIGNATURE: u32 = 0xd428_bc00;
 
 /// The thread pointer of the calling thread.
 ///
-/// Only where one is set up: under a libc, or a runtime that follows the psABI.
+/// ```compile_fail,E0133
+/// let pointer = rseq_rt::arch::thread_pointer();
+/// ```
+///
+/// # Safety
+/// 1. One is set up: under a libc, or a runtime that follows the psABI. Without one the value means nothing.
 #[inline]
-pub fn thread_pointer() -> *const u8 {
+pub unsafe fn thread_pointer() -> *const u8 {
     let pointer: *const u8;
-    // SAFETY: reads a register. Not `pure`, not `nomem`: it differs after a green-thread switch.
+    // SAFETY: reads a register; (1) gives it its meaning. Not `pure`, not `nomem`: it differs after a green-thread switch.
     unsafe {
         asm!(
             "mrs {}, tpidr_el0",

@@ -18,11 +18,17 @@ pub const SIGNATURE: u32 = 0x5305_3053;
 
 /// The thread pointer of the calling thread.
 ///
-/// Only where one is set up: under a libc, or a runtime that follows the psABI.
+/// ```compile_fail,E0133
+/// let pointer = rseq_rt::arch::thread_pointer();
+/// ```
+///
+/// # Safety
+/// 1. One is set up, so that the word at `fs:0` holds its own address: under a libc, or a runtime that follows the psABI.
+///    Without one it is a load from address 0.
 #[inline]
-pub fn thread_pointer() -> *const u8 {
+pub unsafe fn thread_pointer() -> *const u8 {
     let pointer: *const u8;
-    // SAFETY: reads the self pointer. Not `pure`, not `nomem`: it differs after a green-thread switch.
+    // SAFETY: reads the self pointer, by (1) mapped. Not `pure`, not `nomem`: it differs after a green-thread switch.
     unsafe {
         asm!(
             "mov {}, fs:0",

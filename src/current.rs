@@ -93,8 +93,11 @@ impl<K: Kernel> Process<K> {
 
     /// Where the visible owner's area of each of its threads is: at one offset from the thread pointer, says the trio.
     fn foreign_place(&self) -> Option<ForeignArea> {
-        (self.decision() == Decision::Libc)
-            .then(|| ForeignArea::at(self.kernel.thread_pointer(), self.foreign_offset()))
+        (self.decision() == Decision::Libc).then(|| {
+            // SAFETY: thread_pointer (1): asked of threads that a libc owns, and that has set one up.
+            let pointer = unsafe { self.kernel.thread_pointer() };
+            ForeignArea::at(pointer, self.foreign_offset())
+        })
     }
 
     /// The address of that area, of the calling thread.

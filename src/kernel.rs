@@ -81,7 +81,10 @@ pub unsafe trait Kernel {
     fn libc_trio(&self) -> Option<Trio>;
 
     /// The thread pointer of the calling thread.
-    fn thread_pointer(&self) -> *const u8;
+    ///
+    /// # Safety
+    /// 1. One is set up, as [`arch::thread_pointer`] asks.
+    unsafe fn thread_pointer(&self) -> *const u8;
 }
 
 /// The kernel this program runs on.
@@ -198,8 +201,9 @@ unsafe impl Kernel for Linux {
         unsafe { Trio::load(TrioAddresses::find()) }
     }
 
-    fn thread_pointer(&self) -> *const u8 {
-        arch::thread_pointer()
+    unsafe fn thread_pointer(&self) -> *const u8 {
+        // SAFETY: thread_pointer (1) is (1).
+        unsafe { arch::thread_pointer() }
     }
 }
 

@@ -18,6 +18,13 @@ const _: () = {
     assert!(sc::nr::MUNMAP == nr::__NR_munmap as usize);
     assert!(sc::nr::UNAME == nr::__NR_uname as usize);
     assert!(sc::nr::EXIT == nr::__NR_exit as usize);
+    assert!(sc::nr::MEMBARRIER == nr::__NR_membarrier as usize);
+    assert!(sc::nr::SCHED_GETAFFINITY == nr::__NR_sched_getaffinity as usize);
+    assert!(sc::nr::SCHED_SETAFFINITY == nr::__NR_sched_setaffinity as usize);
+    assert!(sc::nr::NANOSLEEP == nr::__NR_nanosleep as usize);
+    assert!(sc::nr::GETPID == nr::__NR_getpid as usize);
+    assert!(sc::nr::GETTID == nr::__NR_gettid as usize);
+    assert!(sc::nr::TGKILL == nr::__NR_tgkill as usize);
 };
 
 /// # Safety

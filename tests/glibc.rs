@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use rseq_rt::abi::Rseq;
 use rseq_rt::arch::SIGNATURE;
+use rseq_rt::structures::{CpuSet, Membarrier};
 use rseq_rt::{
     Area, Config, Errno, Exit, ExitMode, Kernel, Linux, Owner, Process, SignalMask, State, Trio,
 };
@@ -47,33 +48,19 @@ fn somebody_is_registered() -> bool {
 }
 
 fn libc_area(trio: Trio) -> *const Rseq {
-    Linux.thread_pointer().wrapping_offset(trio.offset).cast()
+    // SAFETY: thread_pointer (1): glibc has set it up.
+    let pointer = unsafe { Linux.thread_pointer() };
+    pointer.wrapping_offset(trio.offset).cast()
 }
 
 fn allowed_cpus() -> BTreeSet<usize> {
-    // SAFETY: a zeroed set, of the size that is stated.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        assert_eq!(
-            libc::sched_getaffinity(0, size_of_val(&set), &raw mut set),
-            0
-        );
-        (0..libc::CPU_SETSIZE as usize)
-            .filter(|&cpu| libc::CPU_ISSET(cpu, &set))
-            .collect()
-    }
+    let allowed = Membarrier::affinity(&Linux).expect("sched_getaffinity");
+    allowed.iter().map(|cpu| cpu as usize).collect()
 }
 
 fn move_to(cpu: usize) {
-    // SAFETY: a zeroed set, of the size that is stated.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        assert_eq!(
-            libc::sched_setaffinity(0, size_of_val(&set), &raw const set),
-            0
-        );
-    }
+    let one = CpuSet::one(cpu as u32);
+    assert_eq!(Membarrier::set_affinity(&Linux, &one), Ok(()));
 }
 
 /// Moves over every CPU that is allowed; what is read is where the kernel says that we are.

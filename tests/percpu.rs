@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Slots, StorageError};
-use rseq_rt::{Area, Config, Exit, ExitMode, Owner, Process, State};
+use rseq_rt::structures::{CpuSet, Membarrier};
+use rseq_rt::{Area, Config, Exit, ExitMode, Linux, Owner, Process, State};
 
 #[derive(Default)]
 #[repr(C, align(128))]
@@ -262,17 +263,10 @@ fn an_id_beyond_the_slots_misses_and_changes_nothing() {
     let slots = Slots::<CpuId, Slot>::new(&storage[..1]).expect("good storage");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // SAFETY: the set is zeroed, then one CPU: any but 0.
-            let moved = unsafe {
-                let mut set: libc::cpu_set_t = std::mem::zeroed();
-                libc::sched_getaffinity(0, size_of_val(&set), &raw mut set);
-                let other = (1..1024).find(|&cpu| libc::CPU_ISSET(cpu, &set));
-                other.is_some_and(|cpu| {
-                    libc::CPU_ZERO(&mut set);
-                    libc::CPU_SET(cpu, &mut set);
-                    libc::sched_setaffinity(0, size_of_val(&set), &raw const set) == 0
-                })
-            };
+            // Any but 0.
+            let allowed = Membarrier::affinity(&Linux).expect("sched_getaffinity");
+            let other = allowed.iter().find(|&cpu| cpu != 0).map(CpuSet::one);
+            let moved = other.is_some_and(|other| Membarrier::set_affinity(&Linux, &other).is_ok());
             if !moved {
                 eprintln!("skipped: there is one CPU");
                 return;

@@ -93,7 +93,7 @@ unsafe impl Kernel for &Kernels {
         None
     }
 
-    fn thread_pointer(&self) -> *const u8 {
+    unsafe fn thread_pointer(&self) -> *const u8 {
         unreachable!("no libc here")
     }
 }

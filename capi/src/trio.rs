@@ -51,9 +51,9 @@ pub unsafe extern "C" fn rseq_rt_export(pointer: *const Area) -> c_int {
             State::Registered(_) | State::Unavailable(_) => {}
         }
         // The offset holds whether or not the kernel lets us register: the size says that.
-        let offset = (&raw const *area)
-            .addr()
-            .wrapping_sub(thread_pointer().addr());
+        // SAFETY: thread_pointer (1) by (3).
+        let pointer = unsafe { thread_pointer() };
+        let offset = (&raw const *area).addr().wrapping_sub(pointer.addr());
         let size = match area.state() {
             State::Registered(Owner::Runtime) => PROCESS.feature_size(),
             _ => 0,

@@ -18,13 +18,64 @@ pub enum Sections {
     KnownBad = 2,
     /// On aarch64, a kernel that does not tell its version, and so might be one of those.
     Unknown = 3,
+    /// [`Process::probe_sections`] saw a section committed that should have been aborted.
+    NotAborted = 4,
+}
+
+/// Whose word [`Process::sections`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VouchedBy {
+    /// Nobody's: nobody has asked.
+    Nobody,
+    /// [`Process::allow_sections`]: what is known of kernels of this name, and of this CPU.
+    Name,
+    /// [`Process::probe_sections`]: what this kernel does.
+    Probe,
+}
+
+/// Both, as the process keeps them.
+#[derive(Clone, Copy)]
+pub(super) struct Answer(pub(super) u8);
+
+impl Answer {
+    /// The bit of a probe.
+    const PROBE: u8 = 0x80;
+
+    pub(super) fn new(sections: Sections, by: VouchedBy) -> Self {
+        let probe = if by == VouchedBy::Probe {
+            Self::PROBE
+        } else {
+            0
+        };
+        Self(sections as u8 | probe)
+    }
+
+    #[inline(always)]
+    fn sections(self) -> Sections {
+        match self.0 & !Self::PROBE {
+            1 => Sections::Allowed,
+            2 => Sections::KnownBad,
+            3 => Sections::Unknown,
+            4 => Sections::NotAborted,
+            _ => Sections::NotAsked,
+        }
+    }
+
+    fn vouched_by(self) -> VouchedBy {
+        match self.0 {
+            0 => VouchedBy::Nobody,
+            byte if byte & Self::PROBE != 0 => VouchedBy::Probe,
+            _ => VouchedBy::Name,
+        }
+    }
 }
 
 impl<K: Kernel> Process<K> {
     /// Asks whether this kernel can be trusted with sections, once, before per-CPU data is used.
     ///
     /// Not done by the hooks, which need no sections. Any thread may call it, again too; the answer is the
-    /// same. System calls: uname(2) on aarch64, none elsewhere.
+    /// same. It is what is known of the kernel's *name*: who can lend two threads asks the kernel itself
+    /// ([`Self::probe_sections`]), before or instead. System calls: uname(2) on aarch64, none elsewhere.
     pub fn allow_sections(&self) -> Sections {
         // The answer stays: what is asked later may be filtered, and this memory sealed.
         match self.sections() {
@@ -39,27 +90,34 @@ impl<K: Kernel> Process<K> {
         } else {
             Sections::Allowed
         };
-        self.sections.store(sections as u8, Relaxed);
+        let answer = Answer::new(sections, VouchedBy::Name);
+        self.sections.store(answer.0, Relaxed);
         sections
     }
 
-    /// What [`Self::allow_sections`] found.
+    /// What [`Self::allow_sections`] or [`Self::probe_sections`] found.
     #[inline]
     pub fn sections(&self) -> Sections {
-        Sections::decode(self.sections.load(Relaxed))
+        self.answer().sections()
+    }
+
+    /// Which of the two it was.
+    pub fn vouched_by(&self) -> VouchedBy {
+        self.answer().vouched_by()
+    }
+
+    #[inline(always)]
+    pub(super) fn runs_sections(&self) -> bool {
+        self.answer().sections() == Sections::Allowed
+    }
+
+    #[inline(always)]
+    fn answer(&self) -> Answer {
+        Answer(self.sections.load(Relaxed))
     }
 }
 
 impl Sections {
-    fn decode(byte: u8) -> Self {
-        match byte {
-            1 => Self::Allowed,
-            2 => Self::KnownBad,
-            3 => Self::Unknown,
-            _ => Self::NotAsked,
-        }
-    }
-
     /// What the release that uname(2) states means on aarch64.
     ///
     /// The version is the leading `MAJOR.MINOR[.PATCH]`, whatever a distribution puts behind it. A release
@@ -103,7 +161,20 @@ fn number(rest: &mut &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sections::{self, Allowed, KnownBad, Unknown};
+    use super::Sections::{self, Allowed, KnownBad, NotAborted, NotAsked, Unknown};
+    use super::{Answer, VouchedBy};
+
+    #[test]
+    fn an_answer_says_whose_it_is() {
+        assert_eq!(Answer(0).sections(), NotAsked);
+        assert_eq!(Answer(0).vouched_by(), VouchedBy::Nobody);
+        for sections in [Allowed, KnownBad, Unknown, NotAborted] {
+            for by in [VouchedBy::Name, VouchedBy::Probe] {
+                let answer = Answer::new(sections, by);
+                assert_eq!((answer.sections(), answer.vouched_by()), (sections, by));
+            }
+        }
+    }
 
     #[test]
     fn releases_of_every_kind() {

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use super::{CpuId, Index, Sections};
+use super::{CpuId, Index};
 use crate::abi::Rseq;
 use crate::area::Area;
 use crate::kernel::Kernel;
@@ -54,17 +54,23 @@ impl<K: Kernel> Process<K> {
     ///    registration (an exit hook, the end of a scope), or runs another green thread.
     #[inline]
     pub unsafe fn current<'a, I: Index>(&'a self, area: &'a Area) -> Option<Current<'a, I>> {
-        if self.sections() != Sections::Allowed {
+        if !self.runs_sections() {
             return None;
         }
         // The feature size: a length that fell back to 32 still has it, and 6.2 and before do not.
         if I::FEATURE_SIZE > CpuId::FEATURE_SIZE && self.fields() < I::FEATURE_SIZE {
             return None;
         }
+        self.registered_rseq(area).map(Current::new)
+    }
+
+    /// What the kernel writes for the calling thread, whose area this is, if it is registered by this runtime or a libc.
+    #[inline(always)]
+    pub(crate) fn registered_rseq(&self, area: &Area) -> Option<NonNull<Rseq>> {
         if area.is_registered() {
-            return Some(Current::new(NonNull::from(&area.kernel)));
+            return Some(NonNull::from(&area.kernel));
         }
-        self.foreign_rseq(area).map(Current::new)
+        self.foreign_rseq(area)
     }
 }
 

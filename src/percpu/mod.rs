@@ -34,6 +34,13 @@
 //! riscv64. The sections themselves are pinned in `tests-qemu/golden`, one instruction a line, and so is
 //! [`Current::id`]: one load.
 //!
+//! # Which kernels
+//!
+//! [`Process::allow_sections`](crate::Process::allow_sections) goes by the kernel's name, which costs nothing and errs on both sides: a
+//! distribution's kernel may carry a fix that its version does not show, and an emulated one may register and never abort.
+//! [`Process::probe_sections`](crate::Process::probe_sections) looks what the kernel does, with two threads of the caller's
+//! that share a [`SectionProbe`]. [`Process::vouched_by`](crate::Process::vouched_by) says which of the two it was.
+//!
 //! # Who reads and writes
 //!
 //! A slot may be read by anybody at any time, with atomics. It is written by sections of its own CPU alone, or by
@@ -63,6 +70,7 @@ mod current;
 #[cfg(feature = "inject")]
 pub mod inject;
 mod ops;
+pub(crate) mod probe;
 mod slots;
 
 #[cfg_attr(target_arch = "x86_64", path = "../../arch/x86_64/sections.rs")]
@@ -70,8 +78,14 @@ mod slots;
 #[cfg_attr(target_arch = "riscv64", path = "../../arch/riscv64/sections.rs")]
 pub(crate) mod sections;
 
-pub use allowed::Sections;
+#[cfg_attr(target_arch = "x86_64", path = "../../arch/x86_64/probe.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "../../arch/aarch64/probe.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "../../arch/riscv64/probe.rs")]
+mod stand;
+
+pub use allowed::{Sections, VouchedBy};
 pub use current::{Current, RESTARTS};
 pub use ops::{Commit, Miss};
+pub use probe::{Cause, Causes, Probed, SectionProbe};
 pub(crate) use slots::Shift;
 pub use slots::{CpuId, Index, MmCid, Slots, StorageError};

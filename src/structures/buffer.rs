@@ -195,6 +195,21 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
         count
     }
 
+    /// In a fork child: makes the buffer usable again, whatever the parent's other threads were doing in it. No system call.
+    ///
+    /// Every pointer whose push had returned, and that no pop and no drain had taken, is still there. Lost are those that a
+    /// drain had taken and not yet given to its closure.
+    ///
+    /// # Safety
+    /// 1. The calling thread alone uses the structure until this returns: it is in a fork(2) child, before a second thread.
+    /// 2. It is inside no operation and no drain of the structure itself: neither a handler nor a closure beneath one forked.
+    pub unsafe fn repair_in_fork_child(&self) {
+        for slot in self.slots.iter() {
+            mark::reopen(&slot.count, &slot.drained);
+        }
+        self.overflow.recount();
+    }
+
     /// The thread's slot and its count at the moment, unless a drain has it.
     #[inline]
     fn look<L: Local<I>>(&self, here: L) -> Option<(&'a BufferSlot<N>, usize)> {
@@ -246,6 +261,13 @@ impl<const N: usize> Cells<N> {
         }
         self.full.fetch_sub(1, SeqCst);
         Err(())
+    }
+
+    /// In a fork child: a push or a pop whose thread is not there counts no more.
+    fn recount(&self) {
+        let is_full = |cell: &&AtomicUsize| cell.load(Relaxed) != 0;
+        let full = self.cells.iter().filter(is_full).count();
+        self.full.store(full, Relaxed);
     }
 
     fn pop<I: Index, L: Local<I>>(&self, here: L) -> Option<usize> {

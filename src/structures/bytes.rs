@@ -2,8 +2,8 @@
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicUsize, compiler_fence};
 
 use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
@@ -173,6 +173,22 @@ impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
     pub fn drain_overflow(&self, records: impl FnOnce(&[u8])) -> Result<usize, DrainError> {
         self.overflow.drain(records)
     }
+
+    /// In a fork child: makes the buffer usable again, whatever the parent's other threads were doing in it. No system call.
+    ///
+    /// Every record of a slot whose push had returned, and that no drain had taken, is still there. The overflow slot is
+    /// emptied if a thread was in the middle of a push there: its bytes would be among the others' records. Else it
+    /// keeps them too.
+    ///
+    /// # Safety
+    /// 1. The calling thread alone uses the structure until this returns: it is in a fork(2) child, before a second thread.
+    /// 2. It is inside no operation and no drain of the structure itself: neither a handler nor a closure beneath one forked.
+    pub unsafe fn repair_in_fork_child(&self) {
+        for slot in self.slots.iter() {
+            mark::reopen(&slot.end, &slot.drained);
+        }
+        self.overflow.reopen();
+    }
 }
 
 /// The overflow slot: room is reserved by one atomic, filled, and reported by another.
@@ -235,10 +251,21 @@ impl<const N: usize> Reserved<N> {
         }
         // SAFETY: all of it filled, and the mark lets nobody reserve.
         let bytes = unsafe { &*self.bytes.get() };
-        records(bytes.get(..seen).unwrap_or(bytes));
+        // Before `records`, so that a fork child sees whose they are. Nobody else counts there while the mark is set.
         self.filled.store(0, Relaxed);
+        compiler_fence(SeqCst);
+        records(bytes.get(..seen).unwrap_or(bytes));
         // Release: read before it can be reserved.
         self.reserved.store(0, Release);
         Ok(seen)
+    }
+
+    /// In a fork child: ends a drain, and the pushes, of threads that are not there.
+    fn reopen(&self) {
+        let reserved = self.reserved.load(Relaxed) & !mark::MARK;
+        let filled = self.filled.load(Relaxed);
+        let end = if filled == reserved { filled } else { 0 };
+        self.filled.store(end, Relaxed);
+        self.reserved.store(end, Relaxed);
     }
 }

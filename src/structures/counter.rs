@@ -31,7 +31,7 @@ const VALUE: usize = offset_of!(CounterSlot, value);
 /// A counter whose additions are plain ones: to the part of the thread's CPU, or to the overflow part.
 ///
 /// Words are 64 bits and wrap, so that subtracting is adding the complement; the parts wrap
-/// each for itself, and the sum is right all the same.
+/// each for itself, and the sum is right all the same. A fork child needs no repair: an addition is made or not.
 ///
 /// ```
 /// use rseq_rt::structures::{Counter, CounterSlot};

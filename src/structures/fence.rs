@@ -3,6 +3,7 @@
 use linux_raw_sys::general::membarrier_cmd as cmd;
 use linux_raw_sys::general::membarrier_cmd_flag;
 
+use super::cpus::CpuSet;
 use super::local::is_cpu;
 use crate::error::Errno;
 use crate::kernel::Linux;
@@ -22,9 +23,6 @@ pub enum DrainError {
     Refused(Errno),
 }
 
-/// CPUs by number, the first 1024: what sched_setaffinity(2) takes.
-pub type CpuSet = [u64; 16];
-
 /// The system calls of a fence.
 ///
 /// # Safety
@@ -39,7 +37,7 @@ pub unsafe trait Membarrier {
     /// sched_getaffinity(2) of the calling thread.
     ///
     /// # Errors
-    /// As the kernel answers; `INVAL` where it knows more than 1024 CPUs.
+    /// As the kernel answers; `INVAL` where it knows more CPUs than the set has room for.
     fn affinity(&self) -> Result<CpuSet, Errno>;
 
     /// sched_setaffinity(2) of the calling thread, which runs on one of these CPUs when it returns.
@@ -162,12 +160,9 @@ impl<K: Membarrier> Fence<K> {
     /// Runs on that CPU for a moment.
     fn visit(&self, cpu: usize) -> Result<(), Errno> {
         let before = self.kernel.affinity()?;
-        let mut there = CpuSet::default();
-        let Some(word) = there.get_mut(cpu / 64) else {
-            return Err(Errno::INVAL);
-        };
-        *word = 1 << (cpu % 64);
-        self.kernel.set_affinity(&there)?;
+        let there = u32::try_from(cpu).map(CpuSet::one);
+        // Nothing, where the number is none: the kernel refuses that.
+        self.kernel.set_affinity(&there.unwrap_or_default())?;
         // The context switch that brought us here was the barrier too.
         self.kernel.set_affinity(&before)
     }

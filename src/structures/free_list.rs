@@ -3,8 +3,8 @@
 use core::marker::PhantomData;
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicUsize;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicUsize, compiler_fence};
 
 use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
@@ -38,6 +38,7 @@ impl<T> Node<T> {
 pub struct ListSlot {
     line: [Line; 0],
     head: AtomicUsize,
+    /// 0; or a drain has the slot: 1 with the head that it took, once that is noted.
     drained: AtomicUsize,
 }
 
@@ -224,8 +225,12 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
         fence: &Fence<K>,
     ) -> Result<Chain<'n, T>, DrainError> {
         let slot = self.slots.get(index).ok_or(DrainError::NoSuchSlot)?;
-        // Two drains would take each other's mark for their own.
-        if slot.drained.swap(1, Acquire) != 0 {
+        // Two drains would take each other's mark for their own. No swap: it would take away what the other has noted.
+        let drained = &slot.drained;
+        if drained
+            .compare_exchange(0, CLOSED, Acquire, Relaxed)
+            .is_err()
+        {
             return Err(DrainError::Busy);
         }
         let taken = Self::close(slot, || fence.abort_sections::<I>(index));
@@ -233,7 +238,7 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
             // Open again. No section stores CLOSED, so it stays open.
             slot.head.store(END, Release);
         }
-        slot.drained.store(0, Release);
+        drained.store(0, Release);
         taken.map(Chain::new)
     }
 
@@ -244,6 +249,8 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
     ) -> Result<usize, DrainError> {
         for _ in 0..LOOKS {
             let first = slot.head.swap(CLOSED, AcqRel);
+            // For a fork child, where this thread is not.
+            slot.drained.store(first | CLOSED, Relaxed);
             if let Err(error) = abort_sections() {
                 // A section that has read `first` and not yet stored finds it where it was; one that has stored has
                 // replaced the mark, and the nodes are in the slot.
@@ -254,6 +261,9 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
             if slot.head.load(Acquire) == CLOSED {
                 return Ok(first);
             }
+            // Before the next swap: this head is the slot's again, and may be popped.
+            slot.drained.store(CLOSED, Relaxed);
+            compiler_fence(SeqCst);
         }
         Err(DrainError::Busy)
     }
@@ -263,6 +273,29 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
     /// A thread that has it in hand at the moment, for a pop, puts back what it has and not what was taken.
     pub fn take_overflow(&self) -> Chain<'n, T> {
         Chain::new(self.overflow.take())
+    }
+
+    /// In a fork child: makes the list usable again, whatever the parent's other threads were doing in it. No system call.
+    ///
+    /// Every node of a slot whose push had returned, and that no pop and no [`Self::take`] had got, is still there, but for
+    /// one moment of `take`, an instruction long, at which its slot is lost. Nodes of the overflow slot are lost if a pop had
+    /// them in hand: it takes all of them for that while.
+    ///
+    /// # Safety
+    /// 1. The calling thread alone uses the structure until this returns: it is in a fork(2) child, before a second thread.
+    /// 2. It is inside no operation and no drain of the structure itself: neither a handler nor a closure beneath one forked.
+    pub unsafe fn repair_in_fork_child(&self) {
+        for slot in self.slots.iter() {
+            // A slot that needs no repair is not written to: the page stays shared with the parent.
+            let noted = slot.drained.load(Relaxed);
+            if slot.head.load(Relaxed) == CLOSED {
+                slot.head.store(noted & !CLOSED, Relaxed);
+            }
+            if noted != 0 {
+                slot.drained.store(0, Relaxed);
+            }
+        }
+        self.overflow.forget_takers();
     }
 
     /// # Safety

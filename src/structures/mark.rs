@@ -1,7 +1,8 @@
 //! The mark of a drain in a slot whose word is a count.
 
 use core::sync::atomic::AtomicUsize;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::compiler_fence;
 
 use super::fence::DrainError;
 use super::local::LOOKS;
@@ -28,11 +29,27 @@ pub(super) fn drain(
         return Err(DrainError::Busy);
     }
     let outcome = close(word, abort_sections).inspect(|&count| {
+        // Before the first item is given away: a fork child would find in the slot what `content` has freed by then. It
+        // sees a prefix of this thread's stores, so their program order is enough.
+        word.store(MARK, Relaxed);
+        compiler_fence(SeqCst);
         content(count);
         word.store(0, Release);
     });
     drained.store(0, Release);
     outcome
+}
+
+/// In a fork child: ends a drain whose thread is not there. What it had not yet taken is the slot's.
+pub(super) fn reopen(word: &AtomicUsize, drained: &AtomicUsize) {
+    // A slot that needs no repair is not written to: the page stays shared with the parent.
+    let count = word.load(Relaxed);
+    if is_set(count) {
+        word.store(count & !MARK, Relaxed);
+    }
+    if drained.load(Relaxed) != 0 {
+        drained.store(0, Relaxed);
+    }
 }
 
 fn close(

@@ -30,12 +30,22 @@
 //!
 //! # One process
 //! Sections of two processes exclude each other on one CPU, but a concurrency id and the fence are of one process
-//! alone: a structure in memory that is shared between processes is not supported. In a fork child, what another thread of
-//! the parent had in hand at that moment is lost, as with any structure.
+//! alone: a structure in memory that is shared between processes is not supported.
+//!
+//! # In a fork child
+//! The threads that are not there may have been anywhere: a slot that a drain had closed stays closed, and the overflow
+//! slots wait for who had them in hand. `repair_in_fork_child`, which [`FreeList`], [`Buffer`] and [`Bytes`] have
+//! and a [`Counter`] does not need, ends what they were doing: before the child's second thread, in a libc among the
+//! other repairs after fork(2), in a program by pthread_atfork(3). The parent prepares nothing and waits for nobody.
+//!
+//! What had been stored and taken by nobody is still there; what another thread had in hand at that moment is lost to the
+//! child, as what is on its stack. Each repair says what that is. Sections need none: one that had not committed has changed
+//! nothing, and the kernel keeps the registration of the thread that forked, and the process's for the [`Fence`].
 
 mod buffer;
 mod bytes;
 mod counter;
+mod cpus;
 mod fence;
 mod free_list;
 mod line;
@@ -47,7 +57,8 @@ mod overflow;
 pub use buffer::{Buffer, BufferSlot, Full};
 pub use bytes::{Bytes, BytesSlot, NotPushed};
 pub use counter::{Counter, CounterSlot};
-pub use fence::{CpuSet, DrainError, Fence, Membarrier};
+pub use cpus::CpuSet;
+pub use fence::{DrainError, Fence, Membarrier};
 pub use free_list::{Chain, FreeList, ListSlot, Node};
 pub use line::LINE;
 pub use local::Local;

@@ -115,6 +115,13 @@ impl Stack {
         }
     }
 
+    /// In a fork child: takers that are not there have nothing in hand any more.
+    pub(super) fn forget_takers(&self) {
+        let takers = self.takers.load(Relaxed);
+        self.takers
+            .store(takers - in_hand(takers) as usize, Relaxed);
+    }
+
     pub(super) fn looks_empty(&self) -> bool {
         self.first.load(Relaxed) == END
     }

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../cpus.h"
 #include "check.h"
 #include "hooks.h"
 
@@ -113,16 +114,14 @@ static void bad_input(void)
 
 void agrees_with_getcpu(rseq_rt_area *area)
 {
-	cpu_set_t all, one;
+	struct cpus all;
 	int number;
-	sched_getaffinity(0, sizeof all, &all);
-	for (number = 0; number < CPU_SETSIZE; number++) {
+	allowed_cpus(&all);
+	for (number = 0; number < CPUS; number++) {
 		unsigned cpu, node;
-		if (!CPU_ISSET(number, &all))
+		if (!has_cpu(&all, number))
 			continue;
-		CPU_ZERO(&one);
-		CPU_SET(number, &one);
-		CHECK_IS(sched_setaffinity(0, sizeof one, &one), 0);
+		CHECK_IS(move_to_cpu(0, number), 0);
 		syscall(SYS_getcpu, &cpu, &node, NULL);
 		CHECK_IS(cpu, number);
 		CHECK_IS(rseq_rt_cpu(area), cpu);
@@ -131,7 +130,7 @@ void agrees_with_getcpu(rseq_rt_area *area)
 		CHECK_IS(rseq_rt_node(area), node);
 		CHECK_IS(rseq_rt_mm_cid(area) >= 0, rseq_rt_feature_size() >= 28);
 	}
-	sched_setaffinity(0, sizeof all, &all);
+	allow_cpus(0, &all);
 }
 
 static void cpu_after_moves(void)

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../cpus.h"
 #include "check.h"
 #include "hooks.h"
 
@@ -183,16 +184,13 @@ void refused_release_leaks(void)
 
 static int raw_unmap_registered(struct raw *thread)
 {
-	cpu_set_t one;
 	int number = 0;
 	rseq_rt_on_thread_create_masked(&thread->area);
 	munmap(thread, 4096);
 	/* From Linux 7.0 the kernel writes when an id changes, and not at every switch: so move. */
 	while (sched_yield() == 0) {
-		CPU_ZERO(&one);
-		CPU_SET(number, &one);
-		sched_setaffinity(0, sizeof one, &one);
-		number = (number + 1) % CPU_SETSIZE;
+		move_to_cpu(0, number);
+		number = (number + 1) % CPUS;
 	}
 	return 1;
 }

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../cpus.h"
 #include "check.h"
 #include "rseq_rt.h"
 
@@ -36,19 +37,17 @@ static void empty_until_exported(void)
 static void found_through_the_symbols(void)
 {
 	const char *at = (const char *)__builtin_thread_pointer() + NOW(__rseq_offset);
-	cpu_set_t all, one;
+	struct cpus all;
 	int number;
 	CHECK(at == (const char *)&area);
-	sched_getaffinity(0, sizeof all, &all);
-	for (number = 0; number < CPU_SETSIZE; number++) {
-		if (!CPU_ISSET(number, &all))
+	allowed_cpus(&all);
+	for (number = 0; number < CPUS; number++) {
+		if (!has_cpu(&all, number))
 			continue;
-		CPU_ZERO(&one);
-		CPU_SET(number, &one);
-		CHECK_IS(sched_setaffinity(0, sizeof one, &one), 0);
+		CHECK_IS(move_to_cpu(0, number), 0);
 		CHECK_IS(*(const volatile int *)(at + 4), number);
 	}
-	sched_setaffinity(0, sizeof all, &all);
+	allow_cpus(0, &all);
 }
 
 static void *life(void *argument)

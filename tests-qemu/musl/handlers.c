@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "../cpus.h"
 #include "rseq.h"
 #include "test.h"
 
@@ -13,7 +14,7 @@ enum { BORN, AT_WORK, LEAVING, STAGES };
 static _Thread_local volatile int stage;
 static int hits[STAGES], leaving, aimed;
 static long later;
-static cpu_set_t allowed;
+static struct cpus allowed;
 static pthread_key_t key;
 
 static void handler(int number)
@@ -41,13 +42,10 @@ static void wait_for(long nanoseconds)
 /* On one CPU the signal would be there before the thread goes on. */
 static void stand_on(int first)
 {
-	cpu_set_t one;
-	int cpu = first ? 0 : CPU_SETSIZE - 1;
-	while (!CPU_ISSET(cpu, &allowed))
+	int cpu = first ? 0 : CPUS - 1;
+	while (!has_cpu(&allowed, cpu))
 		cpu += first ? 1 : -1;
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof one, &one);
+	move_to_cpu(0, cpu);
 }
 
 /* A destructor is the last that runs of the program. */
@@ -85,7 +83,7 @@ static void strike(void *how)
 		wait_for(later);
 	__atomic_store_n(&aimed, 1, __ATOMIC_RELEASE);
 	pthread_kill(thread, SIGUSR1);
-	sched_setaffinity(0, sizeof allowed, &allowed);
+	allow_cpus(0, &allowed);
 	CHECK_IS(pthread_join(thread, NULL), 0);
 }
 
@@ -94,8 +92,8 @@ static void signal_handlers(void)
 	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
 	int lives = scaled(1000, 60, 60), swift, i;
 	time_t patience = time(NULL) + 100;
-	sched_getaffinity(0, sizeof allowed, &allowed);
-	swift = scaled(1, 0, 0) && CPU_COUNT(&allowed) > 1;
+	allowed_cpus(&allowed);
+	swift = scaled(1, 0, 0) && several_cpus(&allowed);
 	sigaction(SIGUSR1, &action, NULL);
 	action.sa_handler = handler_that_moves;
 	sigaction(SIGUSR2, &action, NULL);

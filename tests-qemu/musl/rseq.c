@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../cpus.h"
 #include "rseq.h"
 #include "test.h"
 
@@ -96,23 +97,21 @@ void registered_now(const char *where)
 
 void on_each_cpu(void (*look)(const char *where, int cpu), const char *where)
 {
-	cpu_set_t all, one;
+	struct cpus all;
 	int cpu, before = errno;
-	if (sched_getaffinity(0, sizeof all, &all) != 0) {
+	if (allowed_cpus(&all) != 0) {
 		fail(__FILE__, __LINE__, "%s: sched_getaffinity: errno %d", where, errno);
 		return;
 	}
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &all))
+	for (cpu = 0; cpu < CPUS; cpu++) {
+		if (!has_cpu(&all, cpu))
 			continue;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		if (sched_setaffinity(0, sizeof one, &one) != 0)
+		if (move_to_cpu(0, cpu) != 0)
 			fail(__FILE__, __LINE__, "%s: cannot move to CPU %d: errno %d", where, cpu, errno);
 		else
 			look(where, cpu);
 	}
-	sched_setaffinity(0, sizeof all, &all);
+	allow_cpus(0, &all);
 	errno = before;
 }
 

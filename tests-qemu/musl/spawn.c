@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../cpus.h"
 #include "rseq.h"
 #include "test.h"
 
@@ -21,7 +22,7 @@ extern char **environ;
 
 static int tids[PARENTS], parents, stop;
 static pthread_mutex_t moved = PTHREAD_MUTEX_INITIALIZER;
-static cpu_set_t allowed;
+static struct cpus allowed;
 
 static void ended_with(pid_t child, int code)
 {
@@ -113,24 +114,21 @@ static void *parent(void *argument)
 	pthread_mutex_lock(&moved);
 	tids[mine] = 0;
 	pthread_mutex_unlock(&moved);
-	sched_setaffinity(0, sizeof allowed, &allowed);
+	allow_cpus(0, &allowed);
 	return argument;
 }
 
 /* Moves the parents about, those that wait for a child included. */
 static void *mover(void *argument)
 {
-	cpu_set_t one;
 	int cpu, i;
-	for (cpu = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); cpu = (cpu + 1) % CPU_SETSIZE) {
-		if (!CPU_ISSET(cpu, &allowed))
+	for (cpu = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); cpu = (cpu + 1) % CPUS) {
+		if (!has_cpu(&allowed, cpu))
 			continue;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
 		pthread_mutex_lock(&moved);
 		for (i = 0; i < PARENTS; i++)
 			if (tids[i])
-				sched_setaffinity(tids[i], sizeof one, &one);
+				move_to_cpu(tids[i], cpu);
 		pthread_mutex_unlock(&moved);
 		usleep(300);
 	}
@@ -145,7 +143,7 @@ static void children_from_many_threads(void)
 		skip("there is no " SHELL);
 		return;
 	}
-	sched_getaffinity(0, sizeof allowed, &allowed);
+	allowed_cpus(&allowed);
 	CHECK_IS(pthread_create(&moving, NULL, mover, NULL), 0);
 	for (i = 1; i < PARENTS; i++)
 		CHECK_IS(pthread_create(&threads[i], NULL, parent, NULL), 0);
@@ -165,10 +163,7 @@ static void children_from_many_threads(void)
 static int child_on(void *argument)
 {
 	int cpu = *(int *)argument;
-	cpu_set_t one;
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof one, &one);
+	move_to_cpu(0, cpu);
 	if (cpu_by_call() != cpu)
 		return 1;
 	return sched_getcpu() == cpu ? 0 : 2;
@@ -191,11 +186,11 @@ static pid_t by_clone(int cpu)
 
 static void children_on_each_cpu(pid_t (*make)(int))
 {
-	cpu_set_t all;
+	struct cpus all;
 	int cpu, looked = 0;
-	sched_getaffinity(0, sizeof all, &all);
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &all)) {
+	allowed_cpus(&all);
+	for (cpu = 0; cpu < CPUS; cpu++)
+		if (has_cpu(&all, cpu)) {
 			ended_with(make(cpu), 0);
 			looked++;
 		}

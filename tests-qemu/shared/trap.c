@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../cpus.h"
 #include "../capi/check.h"
 #include "trap.h"
 
@@ -66,16 +67,14 @@ void refuse_rseq(void)
 
 void on_every_cpu(int (*cpu)(void))
 {
-	cpu_set_t all, one;
+	struct cpus all;
 	unsigned before, after;
 	int number, seen;
-	sched_getaffinity(0, sizeof all, &all);
-	for (number = 0; number < CPU_SETSIZE; number++) {
-		if (!CPU_ISSET(number, &all))
+	allowed_cpus(&all);
+	for (number = 0; number < CPUS; number++) {
+		if (!has_cpu(&all, number))
 			continue;
-		CPU_ZERO(&one);
-		CPU_SET(number, &one);
-		CHECK_IS(sched_setaffinity(0, sizeof one, &one), 0);
+		CHECK_IS(move_to_cpu(0, number), 0);
 		syscall(SYS_getcpu, &before, NULL, NULL);
 		seen = cpu();
 		syscall(SYS_getcpu, &after, NULL, NULL);
@@ -83,7 +82,7 @@ void on_every_cpu(int (*cpu)(void))
 		if (before == after)
 			CHECK_IS(seen, (int)before);
 	}
-	sched_setaffinity(0, sizeof all, &all);
+	allow_cpus(0, &all);
 }
 
 int raw_rseq(const void *area, unsigned length, int flags)

@@ -233,7 +233,7 @@ unsafe impl Kernel for &Machine {
         self.trio()
     }
 
-    fn thread_pointer(&self) -> *const u8 {
+    unsafe fn thread_pointer(&self) -> *const u8 {
         self.libc_thread_pointer()
     }
 }

@@ -282,9 +282,8 @@ unsafe impl Membarrier for Kernel<'_> {
         self.world.step(self.me);
         self.moves?;
         // To the CPU: whoever is there is preempted. And back, where nobody need be.
-        if cpus[0] != 0 {
-            let cpu = cpus[0].trailing_zeros() as usize;
-            self.world.fence(self.me, Some(cpu));
+        if let Some(cpu) = cpus.iter().next() {
+            self.world.fence(self.me, Some(cpu as usize));
         }
         self.world.step(self.me);
         Ok(())

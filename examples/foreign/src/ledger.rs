@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use rseq_rt::abi::{FLAG_UNREGISTER, LEGACY_LENGTH, Rseq};
+use rseq_rt::structures::{CpuSet, Membarrier};
 use rseq_rt::{Area, Errno, Kernel, Linux, Owner, State, arch};
 
 use crate::hooks::{self, RSEQ};
@@ -33,25 +34,15 @@ pub fn stopped() {
 
 /// Moves to each CPU that is allowed, and compares with getcpu(2) on it.
 pub fn look() {
-    // SAFETY: a set of zero bits is a valid value.
-    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: writes the local set.
-    let mut agreed = unsafe { libc::sched_getaffinity(0, size, &raw mut allowed) } == 0;
-    // SAFETY: the index is below CPU_SETSIZE.
-    let is_allowed = |&cpu: &usize| unsafe { libc::CPU_ISSET(cpu, &allowed) };
-    for cpu in (0..libc::CPU_SETSIZE as usize).filter(is_allowed) {
-        // SAFETY: as above, of a local set.
-        let moved = unsafe {
-            let mut one: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(cpu, &mut one);
-            libc::sched_setaffinity(0, size, &raw const one)
-        };
+    let allowed = Membarrier::affinity(&Linux);
+    let mut agreed = allowed.is_ok();
+    let allowed = allowed.unwrap_or_default();
+    for cpu in allowed.iter() {
+        let moved = Membarrier::set_affinity(&Linux, &CpuSet::one(cpu));
         let asked = Linux.getcpu().ok().map(|(cpu, _)| cpu);
-        agreed &= moved == 0 && hooks::current_cpu() == asked && asked == Some(cpu as u32);
+        agreed &= moved.is_ok() && hooks::current_cpu() == asked && asked == Some(cpu);
     }
-    // SAFETY: reads the local set.
-    unsafe { libc::sched_setaffinity(0, size, &raw const allowed) };
+    let _ = Membarrier::set_affinity(&Linux, &allowed);
     LOOKS.fetch_add(1, SeqCst);
     AGREED.fetch_add(usize::from(agreed), SeqCst);
 }

@@ -24,9 +24,9 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 use origin::thread;
+use rseq_rt::structures::{CpuSet, Membarrier};
 use rseq_rt::{Area, Kernel, Linux, Owner, State};
 use rustix::system::RebootCommand;
-use rustix::thread::CpuSet;
 
 use crate::embed::{Handle, RSEQ};
 
@@ -186,19 +186,18 @@ fn observe(area: &Area) {
 
 /// Moves to each CPU that is allowed, and compares on it.
 fn agrees(area: &Area) -> bool {
-    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
+    // Not rustix's set: it has room for 1024 CPUs.
+    let Ok(allowed) = Membarrier::affinity(&Linux) else {
         return false;
     };
     let mut agreed = true;
-    for cpu in (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)) {
-        let mut one = CpuSet::new();
-        one.set(cpu);
-        let moved = rustix::thread::sched_setaffinity(None, &one);
+    for cpu in allowed.iter() {
+        let moved = Membarrier::set_affinity(&Linux, &CpuSet::one(cpu));
         let asked = Linux.getcpu().map(|(cpu, _)| cpu);
-        let here = RSEQ.current_cpu(area) == Ok(cpu as u32) && asked == Ok(cpu as u32);
+        let here = RSEQ.current_cpu(area) == Ok(cpu) && asked == Ok(cpu);
         agreed &= moved.is_ok() && here;
     }
-    agreed & rustix::thread::sched_setaffinity(None, &allowed).is_ok()
+    agreed & Membarrier::set_affinity(&Linux, &allowed).is_ok()
 }
 
 /// Whether the kernel still has such a thread of this process.

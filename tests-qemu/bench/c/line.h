@@ -12,10 +12,11 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "../../cpus.h"
 
 #define BATCHES 5
 
@@ -88,16 +89,14 @@ static inline void keep(int answer)
 /* Onto the last CPU that the process may use: the first is where a machine serves its devices. */
 static inline void pin(void)
 {
-	cpu_set_t allowed, one;
+	struct cpus allowed;
 	int cpu;
 
-	if (sched_getaffinity(0, sizeof allowed, &allowed))
+	if (allowed_cpus(&allowed))
 		abort();
-	for (cpu = CPU_SETSIZE - 1; cpu > 0 && !CPU_ISSET(cpu, &allowed);)
+	for (cpu = CPUS - 1; cpu > 0 && !has_cpu(&allowed, cpu);)
 		cpu--;
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	if (sched_setaffinity(0, sizeof one, &one))
+	if (move_to_cpu(0, cpu))
 		abort();
 }
 

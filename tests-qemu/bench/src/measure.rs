@@ -5,6 +5,9 @@ use std::hint::cold_path;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
+use rseq_rt::Linux;
+use rseq_rt::structures::{CpuSet, Membarrier};
+
 /// Batches of one value; the value is the one in the middle, so that an interruption spoils none.
 const BATCHES: usize = 5;
 
@@ -143,15 +146,8 @@ pub fn tell_in(unit: &str, name: &str, variant: &str, value: f64, what: &str) {
 
 /// The CPUs that this process may use.
 pub fn cpus() -> Vec<usize> {
-    // SAFETY: all zeroes is an empty set; the call fills it to its size.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::sched_getaffinity(0, size_of_val(&set), &raw mut set);
-        set
-    };
-    // SAFETY: below the size of the set.
-    let has = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &set) };
-    (0..libc::CPU_SETSIZE as usize).filter(has).collect()
+    let set = Membarrier::affinity(&Linux).expect("sched_getaffinity");
+    set.iter().map(|cpu| cpu as usize).collect()
 }
 
 /// The last of them: the first one is where a machine serves its devices.
@@ -161,11 +157,7 @@ pub fn last_cpu() -> usize {
 
 /// Keeps the calling thread on `cpu`.
 pub fn pin(cpu: usize) {
-    // SAFETY: all zeroes is an empty set; `cpu` came from such a set; the call reads it.
-    let answer = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
-    };
-    assert_eq!(answer, 0, "sched_setaffinity to CPU {cpu}");
+    let one = CpuSet::one(cpu as u32);
+    let answer = Membarrier::set_affinity(&Linux, &one);
+    assert_eq!(answer, Ok(()), "sched_setaffinity to CPU {cpu}");
 }

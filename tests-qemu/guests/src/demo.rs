@@ -72,6 +72,10 @@ fn demo(env: &Env) -> Result<(), &'static str> {
         .map_or(Some(DEFAULT_THREADS), decimal);
     let threads = threads.filter(|count| (1..=MOST_THREADS).contains(count));
     let threads = threads.ok_or("--threads wants a number from 1 to 4096")?;
+    let numbers = env.value_of("--cpu-numbers").map_or(Some(0), decimal);
+    if !numbers.is_some_and(|most| sched::numbers().is_ok_and(|numbers| numbers >= most)) {
+        return Err("this kernel has no room for so many CPUs");
+    }
     let count = 1 + 2 * threads;
     let rows = rows(count).ok_or("no memory for the rows")?;
 

@@ -31,8 +31,9 @@ macro_rules! other_calls_of_linux {
             ::rseq_rt::Kernel::probe_write(&::rseq_rt::Linux, address)
         }
 
-        fn thread_pointer(&self) -> *const u8 {
-            ::rseq_rt::Kernel::thread_pointer(&::rseq_rt::Linux)
+        unsafe fn thread_pointer(&self) -> *const u8 {
+            // SAFETY: thread_pointer (1) is the caller's.
+            unsafe { ::rseq_rt::Kernel::thread_pointer(&::rseq_rt::Linux) }
         }
     };
 }

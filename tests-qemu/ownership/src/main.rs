@@ -17,6 +17,7 @@ use core::ptr;
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::Relaxed;
 
+use rseq_rt::structures::{CpuSet, Membarrier};
 use rseq_rt::{Area, Config, Error, Exit, ExitMode, Kernel, Linux, Owner, Process, Reason, State};
 
 use crate::scratch::{ScratchArea, registration_of_thread};
@@ -178,29 +179,14 @@ fn check_thread(area: &Area, expected: Expected, foreign: bool) -> Result<(), Ch
 }
 
 fn check_cpus(area: &Area) -> Result<(), Check> {
-    // SAFETY: a set of zero bits is a valid value.
-    let mut allowed: libc::cpu_set_t = unsafe { core::mem::zeroed() };
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: writes the local set.
-    unsafe { libc::sched_getaffinity(0, size, &raw mut allowed) };
-    for cpu in 0..libc::CPU_SETSIZE as usize {
-        // SAFETY: the index is below CPU_SETSIZE.
-        if !unsafe { libc::CPU_ISSET(cpu, &allowed) } {
-            continue;
-        }
-        // SAFETY: as above; the set is local.
-        let moved = unsafe {
-            let mut one: libc::cpu_set_t = core::mem::zeroed();
-            libc::CPU_SET(cpu, &mut one);
-            libc::sched_setaffinity(0, size, &raw const one)
-        };
-        let read = RSEQ.current_cpu(area);
-        if moved == 0 && read != Ok(cpu as u32) {
+    let allowed = Membarrier::affinity(&Linux).unwrap_or_default();
+    for cpu in allowed.iter() {
+        let moved = Membarrier::set_affinity(&Linux, &CpuSet::one(cpu));
+        if moved.is_ok() && RSEQ.current_cpu(area) != Ok(cpu) {
             return Err(Check::CpuAgrees);
         }
     }
-    // SAFETY: reads the local set.
-    unsafe { libc::sched_setaffinity(0, size, &raw const allowed) };
+    let _ = Membarrier::set_affinity(&Linux, &allowed);
     Ok(())
 }
 

@@ -46,6 +46,23 @@ struct Shelf {
     known: HashMap<(Line, Arch), Made<Kernel>>,
 }
 
+/// What is usual of an emulated machine, and may be otherwise.
+pub struct Board {
+    /// Memory, as the emulator takes it.
+    pub memory: &'static str,
+    /// More of the kernel's command line, with a blank before it.
+    pub options: &'static str,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            memory: "256",
+            options: "",
+        }
+    }
+}
+
 /// A run of a guest.
 pub struct Run {
     /// What it said and how it ended.
@@ -203,10 +220,33 @@ impl Lab {
         self.run_program(place, &program, &[], arguments)
     }
 
+    /// The same on a machine of another kind, where it boots.
+    pub fn run_on(
+        &self,
+        place: &Place,
+        board: &Board,
+        guest: Guest,
+        arguments: &[String],
+    ) -> Made<Run> {
+        let program = self.guest(place.arch, guest)?;
+        self.run_program_on(place, board, &program, &[], arguments)
+    }
+
     /// The same with a program of the caller's, and `more` files beside it where it boots as `/init`.
     pub fn run_program(
         &self,
         place: &Place,
+        program: &Path,
+        more: &[(&str, PathBuf)],
+        arguments: &[String],
+    ) -> Made<Run> {
+        self.run_program_on(place, &Board::default(), program, more, arguments)
+    }
+
+    fn run_program_on(
+        &self,
+        place: &Place,
+        board: &Board,
         program: &Path,
         more: &[(&str, PathBuf)],
         arguments: &[String],
@@ -240,6 +280,7 @@ impl Lab {
                 let mut boot = boot(
                     place.arch,
                     line,
+                    board,
                     &emulator,
                     &kernel.image,
                     &archive,
@@ -299,6 +340,7 @@ const ALL: Duration = Duration::from_secs(1200);
 fn boot(
     arch: Arch,
     line: &Line,
+    machine: &Board,
     emulator: &Path,
     image: &Path,
     archive: &Path,
@@ -311,6 +353,7 @@ fn boot(
         // at a load of 47).
         append.push_str(" no_timer_check");
     }
+    append.push_str(machine.options);
     if !arguments.is_empty() {
         append.push_str(" -- ");
         append.push_str(&arguments.join(" "));
@@ -320,7 +363,7 @@ fn boot(
         "-smp",
         &line.cpus(arch).to_string(),
         "-m",
-        "256",
+        machine.memory,
         "-nographic",
         "-no-reboot",
     ]);

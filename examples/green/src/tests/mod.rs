@@ -43,8 +43,9 @@ fn runtime<Q: RunQueue>(
 /// Pins the carriers to the allowed CPUs, one after the other and round again.
 fn pin<Q: RunQueue>(runtime: &Runtime<Q>) -> Result<(), Errno> {
     let cpus = sched::allowed()?;
-    let each = (0..1024).cycle().filter(move |&cpu| cpus.has(cpu));
-    for ((_, tid), cpu) in runtime.tids().zip(each) {
+    let count = cpus.count().max(1) as usize;
+    for (at, (_, tid)) in runtime.tids().enumerate() {
+        let cpu = cpus.iter().nth(at % count).unwrap_or(0);
         sched::allow(tid, &CpuSet::one(cpu))?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use guests::hooks::{
     lifetime_traced, lifetime_view, loans, slice, storms, storms_mask, storms_steps, trapped, v2,
     v2_ids, v2_steps,
 };
-use guests::percpu::{edges, known_bad, orders, steps, stress, unprotected};
+use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
 use guests::{entry, runtime_tests, structures};
 
 entry!(main);
@@ -56,6 +56,7 @@ fn main(env: &Env) -> i32 {
             stress::TESTS,
             unprotected::TESTS,
             known_bad::TESTS,
+            probed::TESTS,
             steps::TESTS,
             structures::counter::TESTS,
             structures::list::TESTS,
@@ -63,6 +64,7 @@ fn main(env: &Env) -> i32 {
             structures::bytes::TESTS,
             structures::drains::TESTS,
             structures::children::TESTS,
+            structures::forked::TESTS,
             structures::rude::TESTS,
             structures::offline::TESTS,
             structures::stepped::TESTS,

@@ -295,7 +295,7 @@ pub(super) fn fields(ctx: &Ctx<'_>) -> Verdict {
             if ctx.facts.feature_size >= 28 {
                 // One thread: its concurrency id is the lowest one there is, or becomes it.
                 let id = area.mm_cid.load(Relaxed);
-                check!(id < 1024, "mm_cid reads ", id);
+                check!(id < 8192, "mm_cid reads ", id);
             }
         }
         sched::allow(0, &allowed)?;

@@ -23,7 +23,9 @@ static SIZE: AtomicU32 = AtomicU32::new(0);
 /// From here on the libc's area of the calling thread is where this `cpu_id` is.
 pub(super) fn export(cpu_id: *const u8) {
     let area = cpu_id.addr().wrapping_sub(offset_of!(Rseq, cpu_id));
-    let offset = area.wrapping_sub(Linux.thread_pointer().addr());
+    // SAFETY: thread_pointer (1): the entry code, or the start of the thread, has set it up.
+    let pointer = unsafe { Linux.thread_pointer() };
+    let offset = area.wrapping_sub(pointer.addr());
     OFFSET.store(offset as isize, Relaxed);
     SIZE.store(32, Relaxed);
 }

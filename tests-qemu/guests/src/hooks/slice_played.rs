@@ -63,8 +63,9 @@ unsafe impl Kernel for Played {
         None
     }
 
-    fn thread_pointer(&self) -> *const u8 {
-        Linux.thread_pointer()
+    unsafe fn thread_pointer(&self) -> *const u8 {
+        // SAFETY: thread_pointer (1) is this function's.
+        unsafe { Linux.thread_pointer() }
     }
 }
 

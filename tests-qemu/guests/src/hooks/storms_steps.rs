@@ -79,8 +79,9 @@ unsafe impl Kernel for Interrupted {
         Linux.libc_trio()
     }
 
-    fn thread_pointer(&self) -> *const u8 {
-        Linux.thread_pointer()
+    unsafe fn thread_pointer(&self) -> *const u8 {
+        // SAFETY: thread_pointer (1) is the caller's.
+        unsafe { Linux.thread_pointer() }
     }
 }
 

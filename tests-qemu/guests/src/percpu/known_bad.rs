@@ -12,7 +12,7 @@ use crate::{check, hooked, other_calls_of_linux, passed};
 pub const TESTS: &[Test] = &[Test::new("percpu/known-bad-kernel", known_bad)];
 
 /// The real kernel, under another version.
-struct Renamed;
+pub(super) struct Renamed;
 
 // SAFETY: (1, 2, 3) the real kernel's.
 unsafe impl Kernel for Renamed {

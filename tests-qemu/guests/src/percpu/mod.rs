@@ -3,6 +3,7 @@
 pub mod edges;
 pub mod known_bad;
 pub mod orders;
+pub mod probed;
 mod rig;
 mod shipped;
 mod single;

@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[Test::new(
 )];
 
 /// It says that it has registered, and has not: each thread is on CPU 0 for ever, and nothing is aborted.
-struct Pretending;
+pub(super) struct Pretending;
 
 // SAFETY: (1, 3) nothing writes to an area, and there is no trio; (2) the real kernel's.
 unsafe impl Kernel for Pretending {

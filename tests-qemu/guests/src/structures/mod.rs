@@ -7,6 +7,7 @@ pub mod children;
 pub mod counter;
 pub mod crowd;
 pub mod drains;
+pub mod forked;
 pub mod here;
 pub mod list;
 pub mod offline;

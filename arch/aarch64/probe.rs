@@ -1,0 +1,54 @@
+//! The section of the probe on aarch64: see [`crate::percpu`]'s `SectionProbe`. Written as those of `sections.rs` are.
+
+use core::arch::asm;
+
+use crate::abi::Rseq;
+use crate::arch::SIGNATURE;
+use crate::percpu::probe::{ABORTED, Stand};
+
+/// Stands in a section: says so, and commits once it is released, or leaves after so many turns. What is left of them, 0 if
+/// nobody came, or [`ABORTED`].
+///
+/// # Safety
+/// 1. `area` is the one that the kernel knows for the calling thread, or such a one as it knows for nobody.
+pub(crate) unsafe fn stand(area: *const Rseq, stand: &Stand, round: u32, turns: usize) -> usize {
+    let left;
+    // SAFETY: `rseq_cs` of an area may be set by its thread (1), and the rest is `stand`, whose words are atomics.
+    unsafe {
+        asm!(
+            ".pushsection __rseq_cs, \"aw\", @progbits",
+            ".balign 32",
+            "3: .long 0, 0",
+            ".quad 2f, 5f - 2f, 4f",
+            ".popsection",
+            "adrp {t}, 3b",
+            "add {t}, {t}, :lo12:3b",
+            "str {t}, [{area}, #8]",
+            "2:",
+            "str {round:w}, [{stand}]",                     // here
+            "6: ldr {t:w}, [{stand}, #4]",                  // released?
+            "cmp {t:w}, {round:w}",
+            "b.eq 7f",
+            "subs {left}, {left}, #1",
+            "b.ne 6b",
+            "b 5f",
+            "7: str {round:w}, [{stand}, #8]",              // committed
+            "5:",
+            ".subsection 1",
+            ".balign 4",
+            ".inst {signature}",
+            "4: mov {left}, #{aborted}",
+            "b 5b",
+            ".previous",
+            area = in(reg) area,
+            stand = in(reg) stand,
+            round = in(reg) round,
+            left = inout(reg) turns => left,
+            t = out(reg) _,
+            signature = const SIGNATURE,
+            aborted = const ABORTED as isize,
+            options(nostack),
+        );
+    }
+    left
+}

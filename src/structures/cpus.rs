@@ -1,0 +1,69 @@
+//! Sets of CPUs.
+
+/// As many CPUs as Linux can be built for, which x86_64 can (`MAXSMP`); aarch64 ends at 4096, riscv64 at 512.
+const MOST: usize = 8192;
+const WORDS: usize = MOST / u64::BITS as usize;
+
+/// CPUs by number, as sched_setaffinity(2) takes them: room for each that a kernel can have, as nothing is allocated here.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuSet([u64; WORDS]);
+
+impl Default for CpuSet {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl CpuSet {
+    /// No CPU.
+    pub const fn empty() -> Self {
+        Self([0; WORDS])
+    }
+
+    /// One CPU; none if there can be no such number.
+    pub fn one(cpu: u32) -> Self {
+        let mut set = Self::empty();
+        if let Some(word) = set.0.get_mut(cpu as usize / 64) {
+            *word = 1 << (cpu % 64);
+        }
+        set
+    }
+
+    /// Is it there?
+    pub fn has(&self, cpu: u32) -> bool {
+        self.0
+            .get(cpu as usize / 64)
+            .is_some_and(|word| word >> (cpu % 64) & 1 != 0)
+    }
+
+    /// How many.
+    pub fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Their numbers, rising.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = u32> {
+        (0..MOST as u32).filter(move |&cpu| self.has(cpu))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CpuSet, MOST};
+
+    #[test]
+    fn every_number_that_a_kernel_can_have() {
+        let most = MOST as u32;
+        for cpu in [0, 63, 64, 1023, 1024, 2047, most - 1] {
+            let set = CpuSet::one(cpu);
+            assert!(set.has(cpu) && set.count() == 1);
+            assert!(set.iter().eq([cpu]));
+        }
+        for beyond in [most, u32::MAX] {
+            assert_eq!(CpuSet::one(beyond), CpuSet::empty());
+            assert!(!CpuSet::one(0).has(beyond));
+        }
+        assert_eq!(CpuSet::default().count(), 0);
+    }
+}

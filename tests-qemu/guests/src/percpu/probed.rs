@@ -1,0 +1,264 @@
+//! The probe of what the kernel does to sections: on this kernel, on one that aborts none, and without a second thread.
+
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
+
+use linux_raw_sys::general::{SIGUSR1, siginfo_t};
+use rseq_rt::percpu::{Cause, CpuId, Current, Probed, SectionProbe, Sections, VouchedBy};
+use rseq_rt::{Area, Kernel, Process};
+
+use super::known_bad::Renamed;
+use super::unprotected::Pretending;
+use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict};
+use crate::hooked::{self, RSEQ};
+use crate::sys::{process, sched};
+use crate::{check, passed, signals, thread};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("percpu/probe", probe),
+    Test::new("percpu/probe-with-a-blocked-signal", blocked).needs(Needs::RSEQ),
+    Test::new("percpu/probe-of-a-kernel-that-never-aborts", never),
+    Test::new("percpu/probe-overrules-the-name", renamed).needs(Needs::RSEQ),
+    Test::new("percpu/probe-alone", alone),
+];
+
+const STACK: usize = 64 * 1024;
+const NO_AREA: &str = "the create hook";
+
+/// A thread that is lent to a probe.
+struct Lent<K: Kernel + 'static> {
+    process: &'static Process<K>,
+    probe: &'static SectionProbe,
+    found: AtomicU32,
+    /// Afterwards it may run sections.
+    runs: AtomicU32,
+    /// It may run where it could before.
+    is_back: AtomicU32,
+}
+
+/// What was found, as a number that is not 0, with the causes that were tried.
+fn code(found: Probed) -> u32 {
+    match found {
+        Probed::Aborted(causes) => {
+            let has = |&(cause, bit): &(Cause, u32)| causes.has(cause).then_some(bit);
+            let bits = [
+                (Cause::Preemption, 1),
+                (Cause::Migration, 2),
+                (Cause::Fence, 4),
+                (Cause::Signal, 8),
+            ];
+            100 + bits.iter().filter_map(has).sum::<u32>()
+        }
+        Probed::Committed(cause) => 200 + cause as u32,
+        Probed::Unavailable => 300,
+        _ => 400,
+    }
+}
+
+const ABORTED_BY_PREEMPTION: u32 = 101;
+const ABORTED_BY_ALL_BUT_A_SIGNAL: u32 = 107;
+const ABORTED_BY_ALL: u32 = 115;
+const COMMITTED: u32 = 200;
+const UNAVAILABLE: u32 = 300;
+const UNDECIDED: u32 = 400;
+
+fn lent<K: Kernel>(lent: &Lent<K>) {
+    let area = Area::new();
+    let before = sched::allowed();
+    // SAFETY: scoped (1, 2, 3) this thread's, and nothing else is registered.
+    let scope = unsafe { lent.process.scoped(&area) };
+    if scope.is_err() {
+        let _ = crate::harness::failed(crate::text!(NO_AREA));
+    }
+    // SAFETY: probe_sections (1) this thread's own.
+    let found = unsafe { lent.process.probe_sections(&area, lent.probe) };
+    lent.found.store(code(found), Relaxed);
+    // SAFETY: Process::current (1) this thread's; (2) not used.
+    let current: Option<Current<'_, CpuId>> = unsafe { lent.process.current(&area) };
+    lent.runs.store(current.is_some().into(), Relaxed);
+    lent.is_back
+        .store((before == sched::allowed()).into(), Relaxed);
+}
+
+/// Two threads for one probe: what both found, and whether they may run sections.
+fn two<K: Kernel + Sync>(
+    process: &'static Process<K>,
+    probe: &'static SectionProbe,
+) -> Result<(u32, bool), Failed> {
+    let lend = || {
+        let payload = Lent {
+            process,
+            probe,
+            found: AtomicU32::new(0),
+            runs: AtomicU32::new(0),
+            is_back: AtomicU32::new(0),
+        };
+        thread::start(STACK, payload, lent::<K>)
+    };
+    let threads = [lend()?, lend()?];
+    let mut found = [(0, 0); 2];
+    for (thread, found) in threads.iter().zip(&mut found) {
+        thread.wait();
+        let lent = thread.payload();
+        *found = (lent.found.load(Relaxed), lent.runs.load(Relaxed));
+        let is_back = lent.is_back.load(Relaxed) != 0;
+        check!(is_back, "a thread is still bound to a CPU");
+    }
+    for thread in threads {
+        thread.join()?;
+    }
+    let [one, other] = found;
+    check!(
+        one == other,
+        "one thread found ",
+        one.0,
+        " and the other ",
+        other.0
+    );
+    Ok((one.0, one.1 != 0))
+}
+
+static HANDLED: SectionProbe = SectionProbe::new().with_signal(SIGUSR1);
+
+unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
+    HANDLED.on_signal();
+}
+
+/// Is this one of the kernels that are known to abort nothing on a preemption?
+fn is_known_bad() -> bool {
+    cfg!(target_arch = "aarch64")
+        && process::uname().is_ok_and(|name| {
+            let release = process::field(&name.release);
+            Sections::on_aarch64(release) == Sections::KnownBad
+        })
+}
+
+fn probe(ctx: &Ctx<'_>) -> Verdict {
+    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    check!(
+        RSEQ.sections() == Sections::NotAsked && RSEQ.vouched_by() == VouchedBy::Nobody,
+        "nobody has asked"
+    );
+    // SAFETY: handle (1) it stores one word.
+    unsafe { signals::handle(SIGUSR1 as i32, handler, 0)? };
+    let (found, runs) = two(&RSEQ, &HANDLED)?;
+    let expected = match ctx.facts.rseq {
+        Err(_) => UNAVAILABLE,
+        Ok(()) if is_known_bad() => COMMITTED,
+        Ok(()) if ctx.facts.cpus == 1 => ABORTED_BY_PREEMPTION,
+        Ok(()) => ABORTED_BY_ALL,
+    };
+    check!(found == expected, "found ", found, " and not ", expected);
+    let (sections, by) = match expected {
+        UNAVAILABLE => (Sections::NotAsked, VouchedBy::Nobody),
+        COMMITTED => (Sections::NotAborted, VouchedBy::Probe),
+        _ => (Sections::Allowed, VouchedBy::Probe),
+    };
+    check!(
+        RSEQ.sections() == sections && RSEQ.vouched_by() == by,
+        "what it left behind"
+    );
+    check!(
+        runs == (sections == Sections::Allowed),
+        "who may run sections"
+    );
+    if by == VouchedBy::Probe {
+        check!(
+            RSEQ.allow_sections() == sections && RSEQ.vouched_by() == by,
+            "the name changed it"
+        );
+    }
+    passed!("found ", found)
+}
+
+/// The signal that was lent is blocked: that cause is left out, and the probe ends.
+fn blocked(ctx: &Ctx<'_>) -> Verdict {
+    static PROBE: SectionProbe = SectionProbe::new().with_signal(SIGUSR1);
+    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    // Threads have the mask of who starts them.
+    let mask = rseq_rt::SignalMask::block_all();
+    check!(mask.is_ok(), "the mask");
+    let (found, _) = two(&RSEQ, &PROBE)?;
+    let expected = match ctx.facts.cpus {
+        _ if is_known_bad() => COMMITTED,
+        1 => ABORTED_BY_PREEMPTION,
+        _ => ABORTED_BY_ALL_BUT_A_SIGNAL,
+    };
+    check!(found == expected, "found ", found, " and not ", expected);
+    PASSED
+}
+
+/// It says that it has registered, and the ids are written by hand: the name is trusted, the probe is not satisfied.
+fn never(ctx: &Ctx<'_>) -> Verdict {
+    static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
+    static PROBE: SectionProbe = SectionProbe::new();
+    check!(PROCESS.init(hooked::config(ctx.env)) == Ok(None), "init");
+    check!(
+        PROCESS.allow_sections() == Sections::Allowed && PROCESS.vouched_by() == VouchedBy::Name,
+        "the name is trusted"
+    );
+    let (found, runs) = two(&PROCESS, &PROBE)?;
+    check!(found == COMMITTED, "found ", found);
+    check!(
+        PROCESS.sections() == Sections::NotAborted && PROCESS.vouched_by() == VouchedBy::Probe,
+        "what it left behind"
+    );
+    check!(
+        !runs && PROCESS.allow_sections() == Sections::NotAborted,
+        "sections are allowed"
+    );
+    PASSED
+}
+
+/// A name that is refused on aarch64, over a kernel that aborts.
+fn renamed(ctx: &Ctx<'_>) -> Verdict {
+    static PROCESS: Process<Renamed> = Process::with_kernel(Renamed);
+    static PROBE: SectionProbe = SectionProbe::new();
+    check!(PROCESS.init(hooked::config(ctx.env)) == Ok(None), "init");
+    let named = PROCESS.allow_sections();
+    let refused = cfg!(target_arch = "aarch64");
+    check!(
+        (named == Sections::KnownBad) == refused && PROCESS.vouched_by() == VouchedBy::Name,
+        "the name"
+    );
+    let (found, runs) = two(&PROCESS, &PROBE)?;
+    if is_known_bad() {
+        check!(found == COMMITTED && !runs, "found ", found);
+        return PASSED;
+    }
+    let aborted = found == ABORTED_BY_PREEMPTION || found == ABORTED_BY_ALL_BUT_A_SIGNAL;
+    check!(aborted && runs, "found ", found);
+    check!(
+        PROCESS.sections() == Sections::Allowed && PROCESS.vouched_by() == VouchedBy::Probe,
+        "what it left behind"
+    );
+    PASSED
+}
+
+fn alone(ctx: &Ctx<'_>) -> Verdict {
+    static PROBE: SectionProbe = SectionProbe::new().with_patience(100);
+    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    // SAFETY: adopt_main (1) once in this process, on its main thread.
+    check!(unsafe { hooked::adopt_main() }.is_ok(), NO_AREA);
+    let Some(here) = hooked::here() else {
+        check!(false, "no block");
+        return PASSED;
+    };
+    let expected = if ctx.facts.rseq.is_ok() {
+        UNDECIDED
+    } else {
+        UNAVAILABLE
+    };
+    // Again too, by the same object: it serves one probe.
+    for _ in 0..3 {
+        // SAFETY: probe_sections (1) this thread's own.
+        let found = code(unsafe { RSEQ.probe_sections(&here.area, &PROBE) });
+        check!(found == expected, "found ", found, " and not ", expected);
+        check!(
+            RSEQ.sections() == Sections::NotAsked && RSEQ.vouched_by() == VouchedBy::Nobody,
+            "something was left behind"
+        );
+    }
+    PASSED
+}

@@ -1,0 +1,572 @@
+//! fork(2) while another thread stands at each step of an operation: the child has that thread's stores and not the thread.
+
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicUsize};
+
+use rseq_rt::percpu::inject::Op;
+use rseq_rt::percpu::{CpuId, Current, Miss, Slots};
+use rseq_rt::structures::{
+    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet as Cpus, Fence, FreeList, ListSlot, Local,
+    Membarrier, Node, Nothing,
+};
+use rseq_rt::{Linux, Thread};
+
+use super::crowd::{self, SLOTS, place, place_mut};
+use super::operations::operations;
+use super::slow::{Slow, Stop};
+use crate::harness::{Ctx, Failed, Test, Verdict, forked};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::sys::process::{self, Status};
+use crate::sys::sched::{self, CpuSet};
+use crate::{check, passed, witness};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("structures/fork-child-of-a-free-list", free_list),
+    Test::new("structures/fork-child-of-a-buffer", buffer),
+    Test::new("structures/fork-child-of-bytes", bytes),
+    Test::new("structures/fork-child-without-the-repair", broken),
+];
+
+const STACK: usize = 64 * 1024;
+/// More than any operation has.
+const STEPS: u32 = 60;
+/// Things in the slot, in the overflow slot, and brought by the thread.
+const IN_SLOT: usize = 2;
+const IN_OVERFLOW: usize = 2;
+const ALL: usize = IN_SLOT + IN_OVERFLOW + 1;
+const BROUGHT: usize = ALL - 1;
+
+/// What the thread does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Do {
+    Push,
+    Pop,
+    Drain,
+    DrainOverflow,
+}
+
+use Do::{Drain, DrainOverflow, Pop, Push};
+
+/// The path that it takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Section,
+    Overflow,
+}
+
+use By::{Overflow, Section};
+
+/// Where the thread stands outside a section.
+struct Gate {
+    left: AtomicU32,
+    here: AtomicU32,
+    open: AtomicU32,
+}
+
+impl Gate {
+    const fn new() -> Self {
+        Self {
+            left: AtomicU32::new(0),
+            here: AtomicU32::new(0),
+            open: AtomicU32::new(0),
+        }
+    }
+
+    /// One step; stands there if it is the one that was asked for.
+    fn pass(&self) {
+        let left = self.left.load(Relaxed);
+        self.left.store(left.wrapping_sub(1), Relaxed);
+        if left == 1 {
+            self.here.store(1, Release);
+            while self.open.load(Acquire) == 0 {
+                sched::relax();
+            }
+        }
+    }
+}
+
+/// A thread that stands between two steps of an overflow path.
+#[derive(Clone, Copy)]
+struct Gated<'a> {
+    current: Option<Current<'a, CpuId>>,
+    gate: &'a Gate,
+}
+
+impl Gated<'_> {
+    /// # Safety
+    /// 1. The conditions of the operation.
+    unsafe fn run<T: Sync, R>(
+        self,
+        _: Slots<'_, CpuId, T>,
+        _: Op,
+        _: impl FnOnce(*mut u8) -> R,
+        shipped: impl FnOnce() -> Result<R, Miss>,
+    ) -> Result<R, Miss> {
+        shipped()
+    }
+}
+
+// SAFETY: Local (1) they are the operations of `Option<Current>`.
+unsafe impl Local<CpuId> for Gated<'_> {
+    fn index(self) -> Option<usize> {
+        self.current.index()
+    }
+
+    operations!(CpuId);
+
+    fn between(self) {
+        self.gate.pass();
+    }
+}
+
+/// The kernel's fence, with a step before it and one behind it.
+#[derive(Clone, Copy)]
+struct GatedFence<'a>(&'a Gate);
+
+// SAFETY: Membarrier (1) the kernel's word.
+unsafe impl Membarrier for GatedFence<'_> {
+    fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), rseq_rt::Errno> {
+        self.0.pass();
+        let done = Membarrier::membarrier(&Linux, command, flags, cpu);
+        self.0.pass();
+        done
+    }
+
+    fn affinity(&self) -> Result<Cpus, rseq_rt::Errno> {
+        self.0.pass();
+        Membarrier::affinity(&Linux)
+    }
+
+    fn set_affinity(&self, cpus: &Cpus) -> Result<(), rseq_rt::Errno> {
+        Membarrier::set_affinity(&Linux, cpus)
+    }
+}
+
+/// A structure of things with numbers.
+trait Things: Sync + Sized + 'static {
+    fn new() -> Result<Self, Failed>;
+    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool;
+    /// One thing, if the structure gives single ones.
+    fn pop<L: Local<CpuId>>(&self, here: L) -> Result<usize, Nothing>;
+    /// All of a slot, each given to `each`; `false` if it is refused.
+    fn drain<K: Membarrier>(&self, slot: usize, fence: &Fence<K>, each: impl FnMut(usize)) -> bool;
+    fn drain_overflow(&self, each: impl FnMut(usize)) -> bool;
+    /// # Safety
+    /// 1. Those of `repair_in_fork_child`.
+    unsafe fn repair(&self);
+}
+
+struct List {
+    list: FreeList<'static, usize>,
+    nodes: [NonNull<Node<usize>>; ALL + 1],
+}
+
+// SAFETY: the nodes are used through the list.
+unsafe impl Sync for List {}
+
+impl Things for List {
+    fn new() -> Result<Self, Failed> {
+        let mut nodes = [NonNull::dangling(); ALL + 1];
+        for (id, node) in nodes.iter_mut().enumerate() {
+            *node = place_mut(Node::new(id))?;
+        }
+        Ok(Self {
+            // SAFETY: new (1) fresh slots, for this one alone.
+            list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])?) },
+            nodes,
+        })
+    }
+
+    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool {
+        let Some(&node) = self.nodes.get(id) else {
+            return false;
+        };
+        // SAFETY: push_ptr (1): each is pushed once, and stays.
+        unsafe { self.list.push_ptr(here, node) };
+        true
+    }
+
+    fn pop<L: Local<CpuId>>(&self, here: L) -> Result<usize, Nothing> {
+        self.list.pop(here).map(|node| node.value)
+    }
+
+    fn drain<K: Membarrier>(&self, slot: usize, fence: &Fence<K>, each: impl FnMut(usize)) -> bool {
+        let taken = self.list.take(slot, fence);
+        // A broken list may be a ring.
+        taken
+            .map(|chain| chain.take(2 * ALL).map(|node| node.value).for_each(each))
+            .is_ok()
+    }
+
+    fn drain_overflow(&self, each: impl FnMut(usize)) -> bool {
+        let taken = self.list.take_overflow().take(2 * ALL);
+        taken.map(|node| node.value).for_each(each);
+        true
+    }
+
+    unsafe fn repair(&self) {
+        // SAFETY: repair_in_fork_child (1, 2) by (1).
+        unsafe { self.list.repair_in_fork_child() };
+    }
+}
+
+struct Pointers {
+    buffer: Buffer<'static, usize, 14>,
+    ids: NonNull<[usize; ALL + 1]>,
+}
+
+// SAFETY: the ids are only read.
+unsafe impl Sync for Pointers {}
+
+fn id(pointer: NonNull<usize>) -> usize {
+    // SAFETY: one of the ids, which stay.
+    unsafe { *pointer.as_ref() }
+}
+
+impl Things for Pointers {
+    fn new() -> Result<Self, Failed> {
+        Ok(Self {
+            buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])?),
+            ids: place_mut(core::array::from_fn(|id| id))?,
+        })
+    }
+
+    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool {
+        // SAFETY: within the array: callers know it.
+        let pointer = unsafe { self.ids.cast::<usize>().add(id.min(ALL)) };
+        self.buffer.push(here, pointer).is_ok()
+    }
+
+    fn pop<L: Local<CpuId>>(&self, here: L) -> Result<usize, Nothing> {
+        self.buffer.pop(here).map(id)
+    }
+
+    fn drain<K: Membarrier>(
+        &self,
+        slot: usize,
+        fence: &Fence<K>,
+        mut each: impl FnMut(usize),
+    ) -> bool {
+        let drained = self.buffer.drain(slot, fence, |pointer| each(id(pointer)));
+        drained.is_ok()
+    }
+
+    fn drain_overflow(&self, mut each: impl FnMut(usize)) -> bool {
+        let here = None::<Current<'_, CpuId>>;
+        self.buffer
+            .drain_overflow(here, |pointer| each(id(pointer)));
+        true
+    }
+
+    unsafe fn repair(&self) {
+        // SAFETY: repair_in_fork_child (1, 2) by (1).
+        unsafe { self.buffer.repair_in_fork_child() };
+    }
+}
+
+struct Log(Bytes<'static, 112>);
+
+/// Two bytes that belong together; what is none has the number 99.
+fn record(id: usize) -> [u8; 2] {
+    [id as u8, !(id as u8)]
+}
+
+fn ids(bytes: &[u8], mut each: impl FnMut(usize)) {
+    for record in bytes.chunks(2) {
+        match *record {
+            [id, not] if id == !not => each(id.into()),
+            _ => each(99),
+        }
+    }
+}
+
+impl Things for Log {
+    fn new() -> Result<Self, Failed> {
+        // SAFETY: new (1) fresh slots, for this one alone.
+        let bytes = unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])?) };
+        Ok(Self(bytes))
+    }
+
+    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool {
+        self.0.push(here, &record(id)).is_ok()
+    }
+
+    fn pop<L: Local<CpuId>>(&self, _: L) -> Result<usize, Nothing> {
+        Err(Nothing::Empty)
+    }
+
+    fn drain<K: Membarrier>(&self, slot: usize, fence: &Fence<K>, each: impl FnMut(usize)) -> bool {
+        self.0.drain(slot, fence, |bytes| ids(bytes, each)).is_ok()
+    }
+
+    fn drain_overflow(&self, each: impl FnMut(usize)) -> bool {
+        self.0.drain_overflow(|bytes| ids(bytes, each)).is_ok()
+    }
+
+    unsafe fn repair(&self) {
+        // SAFETY: repair_in_fork_child (1, 2) by (1).
+        unsafe { self.0.repair_in_fork_child() };
+    }
+}
+
+struct Subject<S: 'static> {
+    things: S,
+    what: Do,
+    by: By,
+    /// The CPU of the thread, and the slot that is drained.
+    cpu: u32,
+    gate: Gate,
+    stop: Stop,
+    filled: AtomicU32,
+    go: AtomicU32,
+    ended: AtomicU32,
+}
+
+/// The thread: fills, and does one thing.
+fn worker<S: Things>(thread: &Thread<'_>, _: &Hooked) {
+    // SAFETY: subject (1) `stand`.
+    let subject = unsafe { crowd::subject::<Subject<S>>() };
+    let things = &subject.things;
+    let _ = sched::allow(0, &CpuSet::one(subject.cpu));
+    // SAFETY: Thread::current (1): nothing is lent.
+    let current: Option<Current<'_, CpuId>> = unsafe { thread.current() };
+    for id in 0..IN_SLOT {
+        things.push(current, id);
+    }
+    for id in IN_SLOT..BROUGHT {
+        things.push(None::<Slow<'_>>, id);
+    }
+    subject.filled.store(1, Release);
+    while subject.go.load(Acquire) == 0 {
+        sched::relax();
+    }
+    let slow = current.map(|current| Slow {
+        current,
+        stop: &subject.stop,
+    });
+    let gated = Gated {
+        current: None,
+        gate: &subject.gate,
+    };
+    let gone = |_| subject.gate.pass();
+    let _ = match (subject.what, subject.by) {
+        (Push, Section) => things.push(slow, BROUGHT),
+        (Push, Overflow) => things.push(gated, BROUGHT),
+        (Pop, Section) => things.pop(slow).is_ok(),
+        (Pop, Overflow) => things.pop(gated).is_ok(),
+        (Drain, _) => {
+            let fence = Fence::register_on(GatedFence(&subject.gate));
+            things.drain(subject.cpu as usize, &fence, gone)
+        }
+        (DrainOverflow, _) => things.drain_overflow(gone),
+    };
+    subject.ended.store(1, Release);
+}
+
+/// Everything works in the child, nothing is there twice, and at most `lost` are nowhere.
+fn works<S: Things>(things: &S, here: Option<Current<'_, CpuId>>, lost: usize) -> bool {
+    let mut found = [0u32; 100];
+    let mut count = |id: usize| {
+        if let Some(found) = found.get_mut(id) {
+            *found += 1;
+        }
+    };
+    // What one thread alone finds is never busy.
+    let mut popped = things.pop(here);
+    for _ in 0..2 * ALL {
+        let Ok(id) = popped else { break };
+        count(id);
+        popped = things.pop(here);
+    }
+    let mut right = popped == Err(Nothing::Empty);
+    let fence = Fence::register();
+    for slot in 0..SLOTS {
+        right &= things.drain(slot, &fence, &mut count);
+    }
+    right &= things.drain_overflow(&mut count);
+    let once = found.iter().enumerate().all(|(id, &times)| {
+        let most = u32::from(id < ALL);
+        times <= most
+    });
+    let missing = found.iter().take(ALL).filter(|&&times| times == 0).count();
+    // And there is a way in and out again, in a slot and beside it.
+    let mut again = 0;
+    right &= things.push(here, ALL);
+    for slot in 0..SLOTS {
+        right &= things.drain(slot, &fence, |_| again += 1);
+    }
+    right &= things.drain_overflow(|_| again += 1);
+    right && once && missing <= lost && again == 1
+}
+
+/// One thread that stands at a step, and one child; `None` if there is no such step, else whether the child is right.
+fn stand<S: Things>(
+    (what, by): (Do, By),
+    lost: usize,
+    step: u32,
+    repaired: bool,
+) -> Result<Option<bool>, Failed> {
+    let subject = place(Subject {
+        things: S::new()?,
+        what,
+        by,
+        cpu: witness::cpus().iter().last().unwrap_or(0),
+        gate: Gate::new(),
+        stop: Stop::new(),
+        filled: AtomicU32::new(0),
+        go: AtomicU32::new(0),
+        ended: AtomicU32::new(0),
+    })?;
+    check!(
+        (subject.cpu as usize) < SLOTS,
+        "no slot for CPU ",
+        subject.cpu
+    );
+    crowd::set_subject(subject);
+    let thread = hooked::start_joinable(STACK, worker::<S>, 0)?;
+    while subject.filled.load(Acquire) == 0 {
+        sched::relax();
+    }
+    match by {
+        Section => subject.stop.arm(step),
+        Overflow => subject.gate.left.store(step, Relaxed),
+    }
+    subject.go.store(1, Release);
+    let stands = || subject.gate.here.load(Acquire) != 0 || subject.stop.is_there();
+    while !stands() && subject.ended.load(Acquire) == 0 {
+        sched::relax();
+    }
+    let status = if stands() {
+        Some(forked(|| {
+            if repaired {
+                // SAFETY: repair (1): this thread alone is here, and it is in no operation.
+                unsafe { subject.things.repair() };
+            }
+            let here = hooked::here();
+            // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
+            let here = here.and_then(|here| unsafe { RSEQ.current(&here.area) });
+            if !works(&subject.things, here, lost) {
+                process::exit_group(1);
+            }
+        })?)
+    } else {
+        None
+    };
+    subject.gate.open.store(1, Release);
+    subject.stop.release();
+    check!(thread.join().is_ok(), "join");
+    Ok(status.map(|status| status == Status::Exited(0)))
+}
+
+/// All steps; how many there were, and at how many the child was wrong.
+fn each_step<S: Things>(op: (Do, By), lost: usize, repaired: bool) -> Result<(u32, u32), Failed> {
+    let (mut steps, mut wrong) = (0, 0);
+    for step in 1..=STEPS {
+        let Some(right) = stand::<S>(op, lost, step, repaired)? else {
+            break;
+        };
+        steps += 1;
+        wrong += u32::from(!right);
+    }
+    Ok((steps, wrong))
+}
+
+/// An operation, and how many things its thread may have in hand.
+type Case = ((Do, By), usize);
+
+fn all_right<S: Things>(ctx: &Ctx<'_>, cases: &[Case]) -> Verdict {
+    crowd::begin(ctx)?;
+    let sections = RSEQ.sections() == rseq_rt::percpu::Sections::Allowed && ctx.facts.rseq.is_ok();
+    let mut all = 0;
+    for (nth, &(op, lost)) in cases.iter().enumerate() {
+        if op.1 == Section && !sections {
+            continue;
+        }
+        let (steps, wrong) = each_step::<S>(op, lost, true)?;
+        check!(
+            steps > 0 && wrong == 0,
+            "case ",
+            nth,
+            ": the child is wrong at ",
+            wrong,
+            " of ",
+            steps,
+            " steps"
+        );
+        all += steps;
+    }
+    passed!(all, " steps")
+}
+
+fn free_list(ctx: &Ctx<'_>) -> Verdict {
+    // A pop has the overflow slot in hand as a whole; without rseq that is where all are.
+    let in_overflow = if ctx.facts.rseq.is_ok() {
+        IN_OVERFLOW
+    } else {
+        BROUGHT
+    };
+    all_right::<List>(
+        ctx,
+        &[
+            // What is brought is nowhere, but for a push.
+            ((Pop, Overflow), 1 + in_overflow),
+            ((Push, Overflow), 1),
+            // The last two steps come behind `take`, which has them by then.
+            ((Drain, Overflow), 1 + IN_SLOT),
+            ((Pop, Section), 1),
+            ((Push, Section), 1),
+        ],
+    )
+}
+
+fn buffer(ctx: &Ctx<'_>) -> Verdict {
+    all_right::<Pointers>(
+        ctx,
+        &[
+            ((Pop, Overflow), 1),
+            ((Push, Overflow), 1),
+            // Those that the drain had taken.
+            ((Drain, Overflow), 1 + IN_SLOT),
+            ((Pop, Section), 1),
+            ((Push, Section), 1),
+        ],
+    )
+}
+
+fn bytes(ctx: &Ctx<'_>) -> Verdict {
+    all_right::<Log>(
+        ctx,
+        &[
+            // The records of the overflow slot, around the one that is being written.
+            ((Push, Overflow), ALL),
+            ((Drain, Overflow), 1 + IN_SLOT),
+            ((DrainOverflow, Overflow), ALL),
+            ((Push, Section), 1),
+        ],
+    )
+}
+
+/// The broken variant: each of these operations leaves a state behind that somebody has to end.
+fn broken(ctx: &Ctx<'_>) -> Verdict {
+    crowd::begin(ctx)?;
+    let mut seen = 0;
+    let mut see = |(steps, wrong): (u32, u32)| -> Result<(), Failed> {
+        check!(
+            wrong > 0,
+            "without the repair ",
+            steps,
+            " children were right"
+        );
+        seen += wrong;
+        Ok(())
+    };
+    see(each_step::<List>((Pop, Overflow), ALL, false)?)?;
+    see(each_step::<List>((Drain, Overflow), ALL, false)?)?;
+    see(each_step::<Pointers>((Drain, Overflow), ALL, false)?)?;
+    see(each_step::<Log>((Push, Overflow), ALL, false)?)?;
+    see(each_step::<Log>((Drain, Overflow), ALL, false)?)?;
+    see(each_step::<Log>((DrainOverflow, Overflow), ALL, false)?)?;
+    passed!(seen, " children found it closed for ever")
+}
