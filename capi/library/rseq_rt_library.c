@@ -140,7 +140,7 @@ static void leave(void *round)
 	/* The kernel's set: the libc's leaves out the signals that it keeps for itself. */
 	masked = syscall(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &before, sizeof all) == 0;
 	/* Also where the mask was refused: a handler that comes now finds the thread exiting, and registers nothing. */
-	(void)rseq_rt_on_thread_exit_release_masked(&area);
+	(void)rseq_rt_on_thread_exit_masked(&area, RSEQ_RT_RELEASE);
 	if (masked)
 		syscall(SYS_rt_sigprocmask, 2, &before, NULL, sizeof all);
 }

@@ -43,7 +43,7 @@ const CXX: Program = Program {
 };
 
 /// The programs. Another one is another entry.
-pub const PROGRAMS: [Program; 9] = [
+pub const PROGRAMS: [Program; 12] = [
     Program {
         test: "header/c99",
         flags: &["-std=c99", "-pedantic", "-Wconversion", "-Wshadow"],
@@ -86,14 +86,31 @@ pub const PROGRAMS: [Program; 9] = [
     },
     Program {
         test: "hooks/runtime-owns",
-        sources: &["hooks.c", "threads.c", "raw.c"],
+        sources: &["hooks.c", "threads.c", "loans.c", "raw.c"],
         ..PLAIN
     },
     Program {
         test: "hooks/libc-owns",
-        sources: &["hooks.c", "threads.c", "raw.c"],
+        sources: &["hooks.c", "threads.c", "loans.c", "raw.c"],
         arguments: &["libc"],
         libc_on: true,
+        ..PLAIN
+    },
+    Program {
+        test: "filters",
+        sources: &["filters.c", "filter.c", "raw.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "kept",
+        sources: &["kept.c", "filter.c", "raw.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "sealed",
+        trio: true,
+        flags: &["-std=gnu99", "-Wl,-z,relro,-z,now"],
+        sources: &["sealed.c", "raw.c"],
         ..PLAIN
     },
     // A libc fills the three before it seals them; this program starts when its own linker has done so.
