@@ -93,7 +93,7 @@ static void filtered(const struct row *row, int hook)
 	fflush(stdout);
 	child = fork();
 	if (child == 0) {
-		alarm(20);
+		alarm(60);
 		failures = 0;
 		run(row, hook);
 		_exit(failures != 0);

@@ -142,7 +142,7 @@ static void separately(const char *name, void (*test)(void))
 	fflush(stdout);
 	child = fork();
 	if (child == 0) {
-		alarm(20);
+		alarm(60);
 		failures = 0;
 		test();
 		_exit(failures != 0);
