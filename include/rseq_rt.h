@@ -225,7 +225,8 @@ int rseq_rt_mm_cid(const rseq_rt_area *area);
  * it, with the token that begin returned. A parent that is not registered yet
  * does the same: or a handler in the child could register its area. In between the ids come from
  * getcpu(2), in both. Loans nest, in a handler say, and may end in any order: the area is in use again after the last
- * one. Costs: 0. -EINVAL from end for a token that is no loan of this area.
+ * one. Costs: 0. -EINVAL from end for a token that is no loan of this area; 0 is the token of the eighth loan at a time,
+ * which changes nothing, as the others protect the area, and whose end changes nothing.
  */
 int rseq_rt_vfork_begin(rseq_rt_area *area);
 int rseq_rt_vfork_end(rseq_rt_area *area, int token);

@@ -4,7 +4,7 @@ use core::marker::PhantomData;
 
 use crate::area::Area;
 use crate::at_exit::AtExit;
-use crate::error::Error;
+use crate::error::{Errno, Error};
 use crate::exit::{Exit, ExitMode, Gone, Kept};
 use crate::kernel::{Kernel, Linux};
 use crate::mask::SignalMask;
@@ -153,6 +153,8 @@ impl<'a, K: Kernel> Thread<'a, K> {
             return self.kept(None);
         }
         if seen.is_taken() {
+            // The kernel's word for it was EINVAL, as for a request that makes no sense.
+            self.area.word.refuse_release(Errno::BUSY);
             return self.kept(Some(Error::Taken));
         }
         // A loan that was forgotten (`mem::forget` is safe) hides nothing from this question.

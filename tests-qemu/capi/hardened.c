@@ -41,10 +41,10 @@ void _start(void)
 	THROUGH(rseq_rt_vfork_end)(&area, token);
 	THROUGH(rseq_rt_at_exit_push)(&callbacks, count, 0);
 	THROUGH(rseq_rt_at_exit_run)(&callbacks);
-	THROUGH(rseq_rt_on_thread_exit_keep)(&other);
-	THROUGH(rseq_rt_on_thread_exit_keep_masked)(&other);
-	THROUGH(rseq_rt_on_thread_exit_release)(&other);
-	THROUGH(rseq_rt_on_thread_exit_release_masked)(&other);
+	THROUGH(rseq_rt_on_thread_exit)(&other, RSEQ_RT_KEEP);
+	THROUGH(rseq_rt_on_thread_exit_masked)(&other, RSEQ_RT_RELEASE);
+	THROUGH(rseq_rt_repair_in_fork_child)(&area);
+	THROUGH(rseq_rt_sweep)();
 	THROUGH(rseq_rt_recycle)(&other);
 	if (called != 1)
 		__builtin_trap();

@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../cpus.h"
@@ -16,7 +15,7 @@
 
 int failures;
 
-static rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
+rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
 int owner, live;
 
 static void layout_agrees(void)
@@ -59,13 +58,32 @@ static void init_and_main_thread(void)
 	CHECK_IS(rseq_rt_length() >= 32, owner == RSEQ_RT_OWNER_RUNTIME);
 }
 
+static int keep(rseq_rt_area *area)
+{
+	return rseq_rt_on_thread_exit(area, RSEQ_RT_KEEP);
+}
+
+static int keep_masked(rseq_rt_area *area)
+{
+	return rseq_rt_on_thread_exit_masked(area, RSEQ_RT_KEEP);
+}
+
+static int release(rseq_rt_area *area)
+{
+	return rseq_rt_on_thread_exit(area, RSEQ_RT_RELEASE);
+}
+
+static int release_masked(rseq_rt_area *area)
+{
+	return rseq_rt_on_thread_exit_masked(area, RSEQ_RT_RELEASE);
+}
+
 /* Every function with every pointer that is none, and with areas out of order. */
 static void bad_input(void)
 {
 	static int (*const functions[])(rseq_rt_area *) = {
-		rseq_rt_on_thread_create, rseq_rt_on_thread_create_masked, rseq_rt_ensure_registered,
-		rseq_rt_on_thread_exit_keep, rseq_rt_on_thread_exit_keep_masked, rseq_rt_on_thread_exit_release,
-		rseq_rt_on_thread_exit_release_masked, rseq_rt_recycle, rseq_rt_vfork_begin,
+		rseq_rt_on_thread_create, rseq_rt_on_thread_create_masked, rseq_rt_ensure_registered, rseq_rt_vfork_begin,
+		rseq_rt_repair_in_fork_child, keep, keep_masked, release, release_masked, rseq_rt_recycle,
 	};
 	static int (*const readers[])(const rseq_rt_area *) = {
 		rseq_rt_thread_state, rseq_rt_thread_errno, rseq_rt_cpu, rseq_rt_registered_cpu, rseq_rt_node, rseq_rt_mm_cid,
@@ -85,13 +103,17 @@ static void bad_input(void)
 			CHECK_IS(readers[i]((rseq_rt_area *)((char *)two + off)), -EINVAL);
 	}
 	/* Never created. */
-	for (i = 3; i < 7; i++)
+	for (i = 5; i < 10; i++)
 		CHECK_IS(functions[i](&two[0]), -EINVAL);
-	CHECK_IS(rseq_rt_vfork_end(&two[0], 0), -EINVAL);
+	CHECK_IS(rseq_rt_on_thread_exit(&main_area, 2), -EINVAL);
+	CHECK_IS(rseq_rt_on_thread_exit_masked(&main_area, ~0u), -EINVAL);
 	/* A child must not be the one that registers it, so it can be lent all the same. */
 	token = rseq_rt_vfork_begin(&two[0]);
-	CHECK(token >= 0);
+	CHECK_IS(token, 1);
 	CHECK_IS(rseq_rt_ensure_registered(&two[0]), RSEQ_RT_LENT);
+	CHECK_IS(rseq_rt_on_thread_create(&two[0]), -EBUSY);
+	CHECK_IS(keep(&two[0]), -EBUSY);
+	CHECK_IS(rseq_rt_recycle(&two[0]), -EBUSY);
 	CHECK_IS(rseq_rt_vfork_end(&two[0], token), 0);
 	CHECK_IS(rseq_rt_vfork_end(NULL, 0), -EFAULT);
 	CHECK_IS(memcmp(two, &zero, sizeof zero), 0);
@@ -99,12 +121,11 @@ static void bad_input(void)
 	/* Bytes that nobody of us wrote are touched by nobody. */
 	memset(&two[1], 0xff, sizeof two[1]);
 	CHECK(rseq_rt_on_thread_create(&two[1]) < 0);
-	CHECK(rseq_rt_on_thread_exit_release(&two[1]) < 0);
+	CHECK(release(&two[1]) < 0);
 	for (i = 0; i < sizeof zero; i++)
 		CHECK_IS(two[1].rseq_rt_opaque[i], 0xff);
-	/* A live one is not recycled. */
-	if (owner == RSEQ_RT_OWNER_RUNTIME)
-		CHECK_IS(rseq_rt_recycle(&main_area), -EBUSY);
+	/* A live one is not recycled, whoever has registered it. */
+	CHECK_IS(rseq_rt_recycle(&main_area), -EBUSY);
 	CHECK_IS(rseq_rt_thread_state(&main_area), live);
 	CHECK_IS(rseq_rt_at_exit_push(NULL, NULL, NULL), -EFAULT);
 	CHECK_IS(rseq_rt_at_exit_push(&callbacks, NULL, NULL), -EFAULT);
@@ -138,38 +159,6 @@ static void cpu_after_moves(void)
 	agrees_with_getcpu(&main_area);
 }
 
-static void vfork_once(void)
-{
-	int token = rseq_rt_vfork_begin(&main_area), status;
-	pid_t child;
-	CHECK(token >= 0);
-	CHECK_IS(rseq_rt_vfork_begin(&main_area), -EBUSY);
-	child = vfork();
-	if (child == 0) {
-		rseq_rt_ensure_registered(&main_area);
-		_exit(rseq_rt_thread_state(&main_area) == RSEQ_RT_LENT && rseq_rt_cpu(&main_area) >= 0 ? 0 : 1);
-	}
-	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_LENT);
-	CHECK_IS(rseq_rt_registered_cpu(&main_area), -ENOSYS);
-	CHECK_IS(rseq_rt_cpu_by_load(&main_area), -1);
-	CHECK_IS(rseq_rt_vfork_end(&main_area, token ^ 1), -EINVAL);
-	CHECK_IS(rseq_rt_vfork_end(&main_area, -1), -EINVAL);
-	CHECK_IS(rseq_rt_vfork_end(&main_area, 1 << 20), -EINVAL);
-	CHECK_IS(rseq_rt_vfork_end(&main_area, token), 0);
-	CHECK_IS(rseq_rt_vfork_end(&main_area, token), -EINVAL);
-	CHECK_IS(rseq_rt_thread_state(&main_area), live);
-	CHECK_IS(waitpid(child, &status, 0), child);
-	CHECK_IS(status, 0);
-}
-
-static void vfork_loop(void)
-{
-	int i;
-	for (i = 0; i < ROUNDS; i++)
-		vfork_once();
-	agrees_with_getcpu(&main_area);
-}
-
 static struct rseq_rt_at_exit callbacks = RSEQ_RT_AT_EXIT_INIT;
 static char order[16];
 
@@ -196,7 +185,7 @@ static void at_exit_order(void)
 
 static void main_thread_leaves(void)
 {
-	CHECK_IS(rseq_rt_on_thread_exit_release(&main_area), 0);
+	CHECK_IS(release(&main_area), RSEQ_RT_RELEASED);
 	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_EXITING);
 	CHECK(rseq_rt_cpu(&main_area) >= 0);
 	CHECK_IS(rseq_rt_registered_cpu(&main_area), -ENOSYS);
@@ -219,11 +208,12 @@ int main(int count, char **arguments)
 	RUN(unmap_without_proof_leaks);
 	RUN(pthreads_keep);
 	RUN(vfork_loop);
+	RUN(loans_nest_and_end_in_any_order);
+	RUN(more_loans_than_can_be_told_apart);
+	RUN(fork_child_repairs);
 	RUN(at_exit_order);
-	if (!libc) {
-		RUN(refused_release_leaks);
+	if (!libc)
 		RUN(unmap_while_registered_dies);
-	}
 	RUN(main_thread_leaves);
 	return failures != 0;
 }

@@ -9,6 +9,8 @@
 
 struct raw {
 	rseq_rt_area area;
+	/* An area that somebody else registers. */
+	unsigned char other[32] __attribute__((__aligned__(32)));
 	struct rseq_rt_at_exit callbacks;
 	int clear_tid;
 	int (*body)(struct raw *);
@@ -23,6 +25,9 @@ struct raw *raw_start(int (*body)(struct raw *), void *argument);
 void raw_join(struct raw *thread);
 
 void raw_free(struct raw *thread);
+
+/* Threads of this process, by the kernel's count. */
+int tasks(void);
 
 /* rt_sigprocmask(2) on all 64 signals. Returns the mask before. */
 unsigned long mask_set(unsigned long mask);

@@ -1,14 +1,10 @@
 /* Lives and deaths of threads: the libc's own, and raw ones whose memory is theirs to unmap. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,9 +20,10 @@ static int raw_keep(struct raw *thread)
 		CHECK_IS(rseq_rt_thread_state(&thread->area), RSEQ_RT_REGISTERED);
 		agrees_with_getcpu(&thread->area);
 	}
-	CHECK_IS(rseq_rt_on_thread_exit_keep_masked(&thread->area), 0);
+	CHECK_IS(rseq_rt_on_thread_exit_masked(&thread->area, RSEQ_RT_KEEP), RSEQ_RT_KEPT);
 	CHECK_IS(rseq_rt_thread_state(&thread->area), RSEQ_RT_EXITING);
-	CHECK_IS(rseq_rt_on_thread_exit_keep_masked(&thread->area), -ESRCH);
+	CHECK_IS(rseq_rt_thread_errno(&thread->area), 0);
+	CHECK_IS(rseq_rt_on_thread_exit_masked(&thread->area, RSEQ_RT_KEEP), -ESRCH);
 	CHECK_IS(rseq_rt_ensure_registered(&thread->area), RSEQ_RT_EXITING);
 	return 7;
 }
@@ -34,13 +31,13 @@ static int raw_keep(struct raw *thread)
 static int raw_release(struct raw *thread)
 {
 	CHECK_IS(rseq_rt_on_thread_create_masked(&thread->area), 0);
-	CHECK_IS(rseq_rt_on_thread_exit_release_masked(&thread->area), 0);
-	CHECK_IS(rseq_rt_on_thread_exit_release_masked(&thread->area), -ESRCH);
+	CHECK_IS(rseq_rt_on_thread_exit_masked(&thread->area, RSEQ_RT_RELEASE), RSEQ_RT_RELEASED);
+	CHECK_IS(rseq_rt_on_thread_exit_masked(&thread->area, RSEQ_RT_RELEASE), -ESRCH);
 	CHECK_IS(rseq_rt_thread_state(&thread->area), RSEQ_RT_EXITING);
 	/* Back into a pool, and out of it again: on one thread, which is the hardest. */
 	CHECK_IS(rseq_rt_recycle(&thread->area), 0);
 	CHECK_IS(rseq_rt_on_thread_create(&thread->area), 0);
-	CHECK_IS(rseq_rt_on_thread_exit_release(&thread->area), 0);
+	CHECK_IS(rseq_rt_on_thread_exit(&thread->area, RSEQ_RT_RELEASE), RSEQ_RT_RELEASED);
 	return 7;
 }
 
@@ -74,20 +71,6 @@ static int raw_detached(struct raw *thread)
 	CHECK_IS(rseq_rt_on_thread_create_masked(&thread->area), 0);
 	__atomic_add_fetch(&unmapped, 1, __ATOMIC_RELAXED);
 	rseq_rt_unmap_and_exit(&thread->area, thread, RAW_SIZE);
-}
-
-/* Threads of this process, by the kernel's count. */
-static int tasks(void)
-{
-	char line[128];
-	int count = -1;
-	FILE *status = fopen("/proc/self/status", "r");
-	while (status && fgets(line, sizeof line, status))
-		if (sscanf(line, "Threads: %d", &count) == 1)
-			break;
-	if (status)
-		fclose(status);
-	return count;
 }
 
 void raw_threads_unmap_themselves(void)
@@ -125,7 +108,7 @@ static void *pthread_life(void *argument)
 	CHECK_IS(rseq_rt_on_thread_create(&slot->area), 0);
 	CHECK_IS(rseq_rt_thread_state(&slot->area), live);
 	agrees_with_getcpu(&slot->area);
-	CHECK_IS(rseq_rt_on_thread_exit_keep(&slot->area), 0);
+	CHECK_IS(rseq_rt_on_thread_exit(&slot->area, RSEQ_RT_KEEP), RSEQ_RT_KEPT);
 	return argument;
 }
 
@@ -141,44 +124,6 @@ void pthreads_keep(void)
 			CHECK_IS(pthread_join(threads[i], NULL), 0);
 			CHECK_IS(rseq_rt_recycle(&areas[i]), 0);
 		}
-	}
-}
-
-/* From now on rseq(2) is refused to this thread, as by a sandbox that is entered late. */
-static int refuse_rseq(void)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rseq, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { sizeof code / sizeof *code, code };
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-}
-
-static int raw_refused(struct raw *thread)
-{
-	CHECK_IS(rseq_rt_on_thread_create_masked(&thread->area), 0);
-	CHECK_IS(refuse_rseq(), 0);
-	if (thread->argument) {
-		CHECK_IS(rseq_rt_on_thread_exit_release_masked(&thread->area), -EPERM);
-		return 7;
-	}
-	rseq_rt_unmap_and_exit(&thread->area, thread, RAW_SIZE);
-}
-
-/* The kernel goes on writing to the area: its memory must not go. */
-void refused_release_leaks(void)
-{
-	int told;
-	for (told = 0; told < 2; told++) {
-		struct raw *thread = raw_start(raw_refused, told ? &told : NULL);
-		raw_join(thread);
-		CHECK_IS(thread->outcome, told ? 7 : 0);
-		CHECK_IS(rseq_rt_thread_state(&thread->area), RSEQ_RT_EXITING);
-		CHECK_IS(rseq_rt_recycle(&thread->area), 0);
-		raw_free(thread);
 	}
 }
 

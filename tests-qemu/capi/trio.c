@@ -54,7 +54,7 @@ static void *life(void *argument)
 {
 	CHECK_IS(rseq_rt_on_thread_create(&area), 0);
 	found_through_the_symbols();
-	CHECK_IS(rseq_rt_on_thread_exit_release(&area), 0);
+	CHECK_IS(rseq_rt_on_thread_exit(&area, RSEQ_RT_RELEASE), RSEQ_RT_RELEASED);
 	return argument;
 }
 

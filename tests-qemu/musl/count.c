@@ -149,6 +149,11 @@ static int trace(pid_t leader)
 	}
 }
 
+static const char *kind(int call)
+{
+	return call == SYS_rseq ? "rseq=" : call == SYS_rt_sigprocmask ? "mask=" : call == SYS_futex ? "futex=" : "";
+}
+
 int main(int count, char **arguments)
 {
 	int detached = count == 2 && !strcmp(arguments[1], "detached"), phase, call, status;
@@ -163,7 +168,6 @@ int main(int count, char **arguments)
 	for (phase = 0; phase < PHASES; phase++)
 		for (call = 0; call < CALLS; call++)
 			if (counts[phase][call])
-				printf("@count %s %s%d %u\n", phases[phase], call == SYS_rseq ? "rseq=" : call == SYS_futex ? "futex=" : "",
-				       call, counts[phase][call]);
+				printf("@count %s %s%d %u\n", phases[phase], kind(call), call, counts[phase][call]);
 	return status != 0;
 }

@@ -53,8 +53,7 @@ static int limit(int resource, rlim_t soft, rlim_t *before)
 	return setrlimit(resource, &now);
 }
 
-/* Address space for some more stacks, and no more. */
-static void little_room(void)
+void little_room(void)
 {
 	unsigned long low = 0, high = 1UL << 47, page = 4096;
 	while (high - low > page) {

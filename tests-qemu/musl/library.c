@@ -3,8 +3,7 @@
 
 __attribute__((__constructor__)) static void first(void)
 {
-	constructed++;
-	registered("a library's constructor");
+	look_from_constructor("a library's constructor");
 }
 
 struct trio trio_of_library(void)

@@ -147,8 +147,8 @@ static const struct test own_tests[] = {
 	{ NULL, NULL },
 };
 static const struct test *const lists[] = {
-	own_tests, everywhere_tests, exits_tests, halfway_tests, handlers_tests, sandbox_tests, sealed_tests, spawn_tests,
-	storm_tests,
+	own_tests, everywhere_tests, exits_tests, halfway_tests, handlers_tests, off_tests, sandbox_tests, sealed_tests,
+	spawn_tests, storm_tests,
 };
 
 static void power_off(void)
@@ -169,6 +169,12 @@ int main(int count, char **arguments)
 			list = 1;
 		else if (!strcmp(arguments[i], "--executed"))
 			return registered("main, executed"), early.failures;
+		else if (!strcmp(arguments[i], "--off"))
+			return off(), early.failures && dprintf(2, "%s\n", early.text);
+		else if (!strcmp(arguments[i], "--killed"))
+			return off_where_killed(arguments[0]);
+		else if (!strcmp(arguments[i], "--secure"))
+			return on_where_secure(), early.failures;
 		else if (i + 2 < count && !strcmp(arguments[i], "--end"))
 			return end_so(arguments[i + 1], atoi(arguments[i + 2]), &early.failures, early.text);
 		else if (i + 1 == count)

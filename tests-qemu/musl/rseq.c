@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include <sched.h>
+#include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,16 +25,21 @@
 
 int constructed;
 
-__attribute__((__constructor__(101))) static void first(void)
+void look_from_constructor(const char *where)
 {
 	constructed++;
-	registered("the first constructor");
+	if (!getenv(QUIET))
+		registered(where);
+}
+
+__attribute__((__constructor__(101))) static void first(void)
+{
+	look_from_constructor("the first constructor");
 }
 
 __attribute__((__constructor__)) static void later(void)
 {
-	constructed++;
-	registered("a constructor");
+	look_from_constructor("a constructor");
 }
 
 struct trio trio_now(void)

@@ -21,6 +21,7 @@ struct trio trio_of_library(void);
 /* Constructors that have looked: two of the program, one of the shared object. */
 #define CONSTRUCTORS 3
 extern int constructed;
+void look_from_constructor(const char *where);
 
 /* Whether the kernel under us has rseq(2). Where not, `registered` checks that nobody pretends. */
 int kernel_has_rseq(void);

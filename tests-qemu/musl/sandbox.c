@@ -1,35 +1,18 @@
-/* A filter that refuses rseq(2) from the middle of the run. */
+/* A filter that refuses or traps rseq(2) from the middle of the run. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <threads.h>
 #include <unistd.h>
 
+#include "filter.h"
 #include "rseq.h"
 #include "test.h"
 
 #define PARKED 40
-
-/* A libc has none of the kernel's headers: <linux/seccomp.h> and <linux/filter.h>. */
-enum { SET_MODE_FILTER = 1, OF_ALL_THREADS = 1 };
-enum { LOAD_WORD = 0x20, JUMP_IF_EQUAL = 0x15, RETURN = 0x06 };
-#define REFUSE 0x00050000u
-#define ALLOW 0x7fff0000u
-
-struct instruction {
-	unsigned short code;
-	unsigned char if_true, if_false;
-	unsigned value;
-};
-
-struct filter {
-	unsigned short length;
-	const struct instruction *code;
-};
 
 struct parked {
 	int tid;
@@ -38,23 +21,7 @@ struct parked {
 
 static struct parked parked[PARKED];
 static sem_t arrived, leave;
-static int seen, error_of_filter;
-
-/* Of all threads at once. */
-static int install_filter(void)
-{
-	/* The number of the call is the first word that a filter sees. */
-	const struct instruction code[] = {
-		{ LOAD_WORD, 0, 0, 0 },
-		{ JUMP_IF_EQUAL, 0, 1, SYS_rseq },
-		{ RETURN, 0, 0, REFUSE | error_of_filter },
-		{ RETURN, 0, 0, ALLOW },
-	};
-	const struct filter filter = { sizeof code / sizeof *code, code };
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-		return -1;
-	return syscall(SYS_seccomp, SET_MODE_FILTER, OF_ALL_THREADS, &filter);
-}
+static int seen, filtered;
 
 static void note(struct parked *self)
 {
@@ -153,10 +120,11 @@ static void detached_after(void)
 	}
 }
 
-/* Those that the kernel does not let go leave their memory behind. */
+/* Those that the kernel does not let go leave their memory behind, until the next thread is made. */
 static void release_is_refused(void)
 {
-	int i, kept = 0;
+	int i, kept = 0, left = 0;
+	pthread_t thread;
 	for (i = 0; i < PARKED; i++)
 		sem_post(&leave);
 	for (i = 0; i < PARKED; i++)
@@ -164,13 +132,19 @@ static void release_is_refused(void)
 	for (i = 0; i < PARKED; i++)
 		kept += is_mapped(parked[i].stack);
 	CHECK_IS(kept, PARKED);
-	tell("%d registered threads ended, their memory stays", kept);
+	CHECK_IS(pthread_create(&thread, NULL, late_life, NULL), 0);
+	CHECK_IS(pthread_join(thread, NULL), 0);
+	for (i = 0; i < PARKED; i++)
+		left += is_mapped(parked[i].stack);
+#ifndef __GLIBC__
+	CHECK_IS(left, 0);
+#endif
+	tell("%d registered threads ended, the next one unmapped their memory", kept);
 }
 
-static void late_filter(int error)
+static void late_filter(unsigned action, int error)
 {
 	int i;
-	error_of_filter = error;
 	if (!kernel_has_rseq()) {
 		skip("there is no rseq(2) here");
 		return;
@@ -182,10 +156,12 @@ static void late_filter(int error)
 	for (i = 0; i < PARKED; i++)
 		while (sem_wait(&arrived) != 0)
 			;
-	if (install_filter() != 0) {
+	answer_traps();
+	if (filter_rseq(action, ALL_THREADS) != 0) {
 		skip("seccomp takes no filter: errno %d", errno);
 		return;
 	}
+	filtered = 1;
 	CHECK_IS(syscall(SYS_rseq, NULL, 0, 0, 0), -1);
 	CHECK_IS(errno, error);
 	threads_after();
@@ -196,16 +172,84 @@ static void late_filter(int error)
 
 static void late_filter_eperm(void)
 {
-	late_filter(EPERM);
+	late_filter(REFUSE | EPERM, EPERM);
 }
 
 static void late_filter_enosys(void)
 {
-	late_filter(ENOSYS);
+	late_filter(REFUSE | ENOSYS, ENOSYS);
+}
+
+/* The handler runs for the creation of each thread, and for the release of those from before. */
+static void late_filter_traps(void)
+{
+	late_filter(TRAP, ENOSYS);
+	CHECK(!filtered || trapped >= seen + PARKED);
+}
+
+/* No thread but the main one has been made before. */
+static void early_filter_traps(void)
+{
+	if (!kernel_has_rseq()) {
+		skip("there is no rseq(2) here");
+		return;
+	}
+	answer_traps();
+	if (filter_rseq(TRAP, ALL_THREADS) != 0) {
+		skip("seccomp takes no filter: errno %d", errno);
+		return;
+	}
+	threads_after();
+	CHECK(trapped >= seen);
+	detached_after();
+}
+
+static unsigned own_action;
+
+static void *filtered_life(void *argument)
+{
+	registered_now("a thread before its filter");
+	CHECK_IS(filter_rseq(own_action, THIS_THREAD), 0);
+	note(argument);
+	return argument;
+}
+
+/* Room for a few stacks, and one thread after the other that cannot be released. */
+static void kept_memory_does_not_grow(void)
+{
+	static const unsigned actions[] = { REFUSE | EPERM, TRAP };
+	int i, rounds = scaled(400, 60, 60);
+	pthread_attr_t attributes;
+	if (!kernel_has_rseq()) {
+		skip("there is no rseq(2) here");
+		return;
+	}
+	answer_traps();
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, 1 << 20);
+	little_room();
+	for (i = 0; i < rounds; i++) {
+		struct parked one = { 0, NULL };
+		pthread_t thread;
+		int error;
+		own_action = actions[i % 2];
+		error = pthread_create(&thread, &attributes, filtered_life, &one);
+		if (error) {
+			fail(__FILE__, __LINE__, "thread %d: error %d", i, error);
+			return;
+		}
+		gone(&one.tid);
+	}
+	registered("their parent");
+	tell("%d threads, %d calls trapped", rounds, trapped);
 }
 
 const struct test sandbox_tests[] = {
 	{ "late_filter_eperm", late_filter_eperm },
 	{ "late_filter_enosys", late_filter_enosys },
+	{ "late_filter_traps", late_filter_traps },
+	{ "early_filter_traps", early_filter_traps },
+	{ "kept_memory_does_not_grow", kept_memory_does_not_grow },
 	{ NULL, NULL },
 };

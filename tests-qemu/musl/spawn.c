@@ -211,6 +211,26 @@ static void clone_child_knows_its_cpu(void)
 	registered("who was refused a child");
 }
 
+/* A fork child has memory of its own, whoever forked it, and is registered as its parent's parent was. */
+static void child_of_a_vfork_child(void)
+{
+	pid_t child = vfork();
+	if (child == 0) {
+		pid_t grandchild = fork();
+		if (grandchild == 0) {
+			registered("the child of a vfork child");
+			/* And it lends what it has got. */
+			vforked();
+			registered("the child of a vfork child, a parent now");
+			_exit(7);
+		}
+		ended_with(grandchild, 7);
+		_exit(5);
+	}
+	ended_with(child, 5);
+	registered("the parent of a vfork child that forked");
+}
+
 /* A new program is a new process to rseq: nothing is left of the old registration. */
 static void executed_program_registers_anew(void)
 {
@@ -231,6 +251,7 @@ const struct test spawn_tests[] = {
 	{ "children_from_many_threads", children_from_many_threads },
 	{ "vfork_child_knows_its_cpu", vfork_child_knows_its_cpu },
 	{ "clone_child_knows_its_cpu", clone_child_knows_its_cpu },
+	{ "child_of_a_vfork_child", child_of_a_vfork_child },
 	{ "executed_program_registers_anew", executed_program_registers_anew },
 	{ NULL, NULL },
 };

@@ -11,7 +11,7 @@ struct test {
 
 /* One list a file, closed by a null name. */
 extern const struct test everywhere_tests[], exits_tests[], storm_tests[], sandbox_tests[],
-	spawn_tests[], halfway_tests[], handlers_tests[], sealed_tests[];
+	spawn_tests[], halfway_tests[], handlers_tests[], sealed_tests[], off_tests[];
 
 /* The first failure is kept; the test goes on. On any thread, in any process below the test's. */
 void fail(const char *file, int line, const char *format, ...) __attribute__((__format__(__printf__, 3, 4)));
@@ -39,6 +39,9 @@ int scaled(int native, int emulated, int user);
 /* The program's path, or null where it cannot be executed anew. */
 extern const char *program;
 
+/* Address space for some more stacks, and no more. */
+void little_room(void);
+
 /* Memory that the test's processes share. */
 void *shared(unsigned long size);
 
@@ -47,6 +50,14 @@ int in_child(void (*run)(void));
 
 /* main of a program that ends in that way, and tells the descriptor what it saw on the way. */
 int end_so(const char *way, int to, const int *failures, const char *text);
+
+/* main of a program without rseq; of one that starts that program where rseq(2) kills; of a secure one. */
+int off(void);
+int off_where_killed(char *self);
+int on_where_secure(void);
+
+/* In the environment: the constructors look at nothing. */
+#define QUIET "NO_RSEQ_EXPECTED"
 
 /* The child's end: the checks have been told, exit 0. */
 #define DONE 0

@@ -144,6 +144,10 @@ pub struct MuslArgs {
     /// Whose source package: bookworm has musl 1.2.3, trixie 1.2.5.
     #[arg(long, value_enum, default_value = "bookworm")]
     pub release: Release,
+    /// Programs register their threads only with MUSL_RSEQ=1 in their environment. Without this option they do unless it
+    /// holds MUSL_RSEQ=0, for sandboxes that kill for rseq(2).
+    #[arg(long, conflicts_with = "variant")]
+    pub off: bool,
     /// For the tests: musl as it comes, or with a hook at the wrong place.
     #[arg(long, value_enum, default_value = "hooked", hide = true)]
     pub variant: Variant,

@@ -52,7 +52,7 @@ const CASTS: &[&str] = &[
 ];
 
 /// The programs. Another one is another entry.
-pub const PROGRAMS: [Program; 15] = [
+pub const PROGRAMS: [Program; 18] = [
     Program {
         test: "header/c89",
         flags: &["-std=c89", "-pedantic", "-Wconversion", "-Wshadow"],
@@ -132,14 +132,31 @@ pub const PROGRAMS: [Program; 15] = [
     },
     Program {
         test: "hooks/runtime-owns",
-        sources: &["hooks.c", "threads.c", "raw.c"],
+        sources: &["hooks.c", "threads.c", "loans.c", "raw.c"],
         ..PLAIN
     },
     Program {
         test: "hooks/libc-owns",
-        sources: &["hooks.c", "threads.c", "raw.c"],
+        sources: &["hooks.c", "threads.c", "loans.c", "raw.c"],
         arguments: &["libc"],
         libc_on: true,
+        ..PLAIN
+    },
+    Program {
+        test: "filters",
+        sources: &["filters.c", "filter.c", "raw.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "kept",
+        sources: &["kept.c", "filter.c", "raw.c"],
+        ..PLAIN
+    },
+    Program {
+        test: "sealed",
+        trio: true,
+        flags: &["-std=gnu99", "-Wl,-z,relro,-z,now"],
+        sources: &["sealed.c", "raw.c"],
         ..PLAIN
     },
     // A libc fills the three before it seals them; this program starts when its own linker has done so.

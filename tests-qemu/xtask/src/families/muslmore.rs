@@ -20,7 +20,7 @@ use crate::protocol;
 type Test = (&'static str, fn(&Lab, Arch) -> Judged);
 
 /// The tests.
-const TESTS: [Test; 7] = [
+const TESTS: [Test; 8] = [
     (PIE, static_pie),
     ("broken/release-after-unmap-dies", |lab, arch| {
         dies(lab, arch, Variant::DetachedAfterUnmap)
@@ -28,11 +28,18 @@ const TESTS: [Test; 7] = [
     ("broken/release-absent-dies", |lab, arch| {
         dies(lab, arch, Variant::DetachedAbsent)
     }),
+    ("off-by-default", off_by_default),
     ("system-calls/joinable", |lab, arch| {
-        costs(lab, arch, "joinable", &[("birth", 1)])
+        costs(lab, arch, "joinable", &BIRTH)
     }),
     ("system-calls/detached", |lab, arch| {
-        costs(lab, arch, "detached", &[("birth", 1), ("death", 1)])
+        let both = [
+            BIRTH[0],
+            BIRTH[1],
+            ("death", "rseq=", 1),
+            ("death", "mask=", 1),
+        ];
+        costs(lab, arch, "detached", &both)
     }),
     ("pigz/static", |lab, arch| {
         pigz::test(lab, arch, Kind::Static)
@@ -41,6 +48,11 @@ const TESTS: [Test; 7] = [
         pigz::test(lab, arch, Kind::Shared)
     }),
 ];
+
+/// What the create hook adds: phase, call, times.
+const BIRTH: [Cost; 2] = [("birth", "rseq=", 1), ("birth", "mask=", 2)];
+
+type Cost = (&'static str, &'static str, i64);
 
 /// A verdict.
 pub type Judged = Result<String, Verdict>;
@@ -142,11 +154,37 @@ fn static_pie(lab: &Lab, arch: Arch) -> Judged {
     Err(Verdict::Failed(format!("{told}; {other:?}")))
 }
 
+/// The musl whose programs have to ask for rseq.
+fn off_by_default(lab: &Lab, arch: Arch) -> Judged {
+    let programs = Programs::open(lab, arch, Variant::Off).map_err(required)?;
+    let program = programs.link(lab, Kind::Static).map_err(required)?;
+    // The second installs a filter that kills for rseq(2), and then starts as the first.
+    for (argument, switch) in [
+        ("--off", None),
+        ("--killed", None),
+        ("--executed", Some("1")),
+    ] {
+        let mut started = command(&program);
+        started.arg(argument).env_remove("MUSL_RSEQ");
+        match switch {
+            Some(switch) => started.env("MUSL_RSEQ", switch),
+            None => started.env("NO_RSEQ_EXPECTED", ""),
+        };
+        let run = process::run(&mut started, Duration::from_secs(60))
+            .map_err(|why| Verdict::Missing(why.to_string()))?;
+        if !run.ok() {
+            let why = format!("{argument}: {}: {}", run.end, run.tail(3));
+            return Err(Verdict::Failed(why));
+        }
+    }
+    Ok("also where rseq(2) kills; on with MUSL_RSEQ=1".to_owned())
+}
+
 /// Calls by phase and number.
 type Counts = BTreeMap<(String, String), i64>;
 
-/// A hundred threads under our musl and under the distribution's: what our threads call beside the rest is rseq(2).
-fn costs(lab: &Lab, arch: Arch, kind: &str, expected: &[(&str, i64)]) -> Judged {
+/// A hundred threads under our musl and under the distribution's: what ours call beside the rest is what the hooks cost.
+fn costs(lab: &Lab, arch: Arch, kind: &str, expected: &[Cost]) -> Judged {
     let count = |variant| -> Result<Counts, Verdict> {
         let programs = Programs::open(lab, arch, variant).map_err(required)?;
         let program = programs.single(lab, "count").map_err(required)?;
@@ -162,14 +200,12 @@ fn costs(lab: &Lab, arch: Arch, kind: &str, expected: &[(&str, i64)]) -> Judged 
     }
     // Who waits for whom is a matter of who is faster.
     more.retain(|(_, call), times| *times != 0 && !call.starts_with("futex="));
-    let rseq = |(phase, call): &(String, String)| {
-        let wanted = expected.iter().find(|(name, _)| name == phase);
-        wanted
-            .filter(|_| call.starts_with("rseq="))
-            .map(|(_, each)| 100 * each)
+    let each = |(phase, call): &(String, String)| {
+        let is = |cost: &&Cost| cost.0 == phase && call.starts_with(cost.1);
+        expected.iter().find(is).map(|(_, _, each)| 100 * each)
     };
     let right =
-        more.len() == expected.len() && more.iter().all(|(call, times)| rseq(call) == Some(*times));
+        more.len() == expected.len() && more.iter().all(|(call, times)| each(call) == Some(*times));
     let told: Vec<String> = more
         .iter()
         .map(|((phase, call), times)| format!("{phase} {call} {times:+}"))

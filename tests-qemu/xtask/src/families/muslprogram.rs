@@ -33,12 +33,13 @@ impl Kind {
 }
 
 /// The sources with tests, in the order of their lists in `main.c`.
-const SOURCES: [(&str, &str); 9] = [
+const SOURCES: [(&str, &str); 10] = [
     ("main.c", include_str!("../../../musl/main.c")),
     ("everywhere.c", include_str!("../../../musl/everywhere.c")),
     ("exits.c", include_str!("../../../musl/exits.c")),
     ("halfway.c", include_str!("../../../musl/halfway.c")),
     ("handlers.c", include_str!("../../../musl/handlers.c")),
+    ("off.c", include_str!("../../../musl/off.c")),
     ("sandbox.c", include_str!("../../../musl/sandbox.c")),
     ("sealed.c", include_str!("../../../musl/sealed.c")),
     ("spawn.c", include_str!("../../../musl/spawn.c")),
@@ -215,7 +216,10 @@ fn source(lab: &Lab, name: &str) -> PathBuf {
 }
 
 fn sources(lab: &Lab) -> impl Iterator<Item = PathBuf> + '_ {
-    let names = SOURCES.into_iter().map(|(name, _)| name).chain(["rseq.c"]);
+    let names = SOURCES
+        .into_iter()
+        .map(|(name, _)| name)
+        .chain(["filter.c", "rseq.c"]);
     names.map(|name| source(lab, name))
 }
 

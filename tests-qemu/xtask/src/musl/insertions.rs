@@ -85,12 +85,13 @@ const CREATE: &str = "src/thread/pthread_create.c";
 /// The release hook, alone: the broken variants move it or leave it out.
 pub const DETACHED: Insertion = at(
     CREATE,
-    After,
-    "\t\t__block_all_sigs(&set);\n",
-    "\t\tif (__rseq_release() < 0) for (;;) __syscall(SYS_exit, 0);\n",
-    "no handler may find the thread without its registration, so after the mask; and before the robust list \
-     is taken off, since a thread that the kernel does not let go ends with its memory, list included, in place. \
-     Two lines later that memory is gone, and the kernel kills the process at the next switch",
+    Before,
+    "\t\t/* Detached threads must block even implementation-internal\n",
+    "\t\tif (__rseq_release()) __rseq_exit_kept();\n",
+    "the hook blocks all signals but SIGSYS, by which a filter answers rseq(2); one line later musl blocks that as \
+     well, and the kernel would kill instead. Under the thread list lock, so that a thread that the kernel does \
+     not let go is on the list of those to be unmapped before anybody can look. Two lines later the memory is \
+     gone, and the kernel kills the process at the next switch",
 );
 
 /// The same line where it comes too late.
@@ -149,7 +150,8 @@ pub const COMMON: &[Insertion] = &[
         "\t__syscall(SYS_rt_sigprocmask, SIG_SETMASK, &args->sig_mask, 0, _NSIG/8);\n\t__pthread_exit(",
         "\t__rseq_create();\n",
         "a thread: after the wait for its scheduling, so that one that fails half-way is never registered; \
-         before the mask is restored, one line later, when handlers run and may look at the area",
+         before the mask is restored, one line later, when handlers run and may look at the area. The mask holds \
+         SIGSYS too, which the hook opens for its call",
     ),
     at(
         CREATE,
@@ -161,12 +163,29 @@ pub const COMMON: &[Insertion] = &[
     at(
         CREATE,
         Before,
+        "\t__acquire_ptc();\n",
+        "\t__rseq_sweep();\n",
+        "before a stack is mapped, which may need the room, and before any lock is taken: it takes that of the thread \
+         list, and waits for holders of the vmlock",
+    ),
+    at(
+        CREATE,
+        Before,
         "\t/* Wake any joiner. */\n",
         "\t__rseq_keep();\n",
         "a joinable thread, or one on a stack of the program's: no handler of the program runs any more, and \
          the test for the last thread, which goes back to run atexit handlers, is past. The joiner frees the memory \
          only after clear-tid (__tl_sync), so that no system call is needed; before the wake, so that nobody who \
          was told that the thread is over finds its state alive",
+    ),
+    at(
+        "src/process/_Fork.c",
+        After,
+        "\t\tif (libc.need_locks) libc.need_locks = -1;\n",
+        "\t\t__rseq_repair();\n",
+        "the child of a vfork child, or of a handler that forks during a loan: nobody tells it of the end of the \
+         loan. Last, as a SIGSYS handler may run, which finds the thread's tid in order; before signals are opened, \
+         so that no other handler finds the area lent. Any other child costs a load",
     ),
     at(
         "src/process/posix_spawn.c",
@@ -236,7 +255,7 @@ pub fn insertions(version: Version, arch: Arch, variant: Variant) -> Vec<Inserti
     let common = COMMON.iter().chain(VFORK).copied();
     let release = match variant {
         Variant::Stock => return Vec::new(),
-        Variant::Hooked => Some(DETACHED),
+        Variant::Hooked | Variant::Off => Some(DETACHED),
         Variant::DetachedAfterUnmap => Some(DETACHED_AFTER_UNMAP),
         Variant::DetachedAbsent => None,
     };

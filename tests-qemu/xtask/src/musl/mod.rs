@@ -26,6 +26,8 @@ use crate::staticlib;
 pub enum Variant {
     /// With the hooks.
     Hooked,
+    /// With the hooks, which register only where the environment has `MUSL_RSEQ=1`.
+    Off,
     /// As the distribution has it, built with the same flags: for comparison.
     Stock,
     /// Broken on purpose: the hook of detached threads comes after the unmap, so never.
@@ -39,6 +41,7 @@ impl Variant {
     pub fn name(self) -> &'static str {
         match self {
             Variant::Hooked => "hooked",
+            Variant::Off => "off",
             Variant::Stock => "stock",
             Variant::DetachedAfterUnmap => "detached-after-unmap",
             Variant::DetachedAbsent => "detached-absent",
@@ -52,7 +55,8 @@ pub fn run(args: &MuslArgs) -> Result<ExitCode> {
     let Some(arch) = args.arch.or_else(Arch::host) else {
         bail!("this machine is none of the three CPUs: name one with --arch");
     };
-    match build(&lab, arch, args.variant, args.release, Some(&args.out)) {
+    let variant = if args.off { Variant::Off } else { args.variant };
+    match build(&lab, arch, variant, args.release, Some(&args.out)) {
         Ok(root) => {
             println!("{}", root.join("bin/musl-gcc").display());
             Ok(ExitCode::SUCCESS)

@@ -11,34 +11,71 @@
 #include "pthread_impl.h"
 #include "libc.h"
 #include "rseq_impl.h"
+#include <elf.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
 
 #define AREA (&__pthread_self()->rseq)
 
-/* No handler can be installed yet: nothing to block. */
+/* Whether threads are registered where the environment does not say. 0: only with MUSL_RSEQ=1. */
+#ifndef MUSL_RSEQ_DEFAULT
+#define MUSL_RSEQ_DEFAULT 1
+#endif
+
+/* By auxv: in a static program libc.secure is not set yet. */
+static int is_secure(void)
+{
+	size_t *aux;
+	for (aux = libc.auxv; *aux; aux += 2)
+		if (*aux == AT_SECURE) return aux[1] != 0;
+	return 1;
+}
+
+/*
+ * MUSL_RSEQ=0 or =1. Not by getenv: a static program may define one of its own,
+ * which is not to run before its constructors.
+ */
+static int is_wanted(void)
+{
+	static const char name[] = "MUSL_RSEQ=";
+	const size_t length = sizeof name - 1;
+	char **next;
+	if (is_secure()) return MUSL_RSEQ_DEFAULT;
+	for (next = __environ; next && *next; next++) {
+		const char *value = *next + length;
+		if (strncmp(*next, name, length)) continue;
+		if ((*value == '0' || *value == '1') && !value[1]) return *value == '1';
+	}
+	return MUSL_RSEQ_DEFAULT;
+}
+
+/*
+ * No handler can be installed yet, of SIGSYS either: nothing to block, and
+ * nothing to open. A filter that traps or kills for rseq(2) from before the
+ * start is met by MUSL_RSEQ=0 alone.
+ */
 void __rseq_main(void)
 {
-	rseq_rt_init(libc.auxv);
+	rseq_rt_init_flags(libc.auxv, is_wanted() ? 0 : RSEQ_RT_DISABLED);
 	rseq_rt_on_thread_create_masked(AREA);
 	rseq_rt_export(AREA);
 }
 
-/*
- * The internal signals (timer, cancel, synccall) may be open. Their handlers
- * register nothing, and that is all that the mask is for.
- */
+/* Not the masked form: musl has blocked SIGSYS too, and a filter may trap rseq(2). */
 void __rseq_create(void)
 {
-	rseq_rt_on_thread_create_masked(AREA);
+	rseq_rt_on_thread_create(AREA);
 }
 
 int __rseq_release(void)
 {
-	return rseq_rt_on_thread_exit_release_masked(AREA);
+	return rseq_rt_on_thread_exit(AREA, RSEQ_RT_RELEASE) != RSEQ_RT_RELEASED;
 }
 
 void __rseq_keep(void)
 {
-	rseq_rt_on_thread_exit_keep_masked(AREA);
+	rseq_rt_on_thread_exit_masked(AREA, RSEQ_RT_KEEP);
 }
 
 int __rseq_lend(void)
@@ -46,8 +83,18 @@ int __rseq_lend(void)
 	return rseq_rt_vfork_begin(AREA);
 }
 
-/* Negative where nothing was lent: the parent is itself such a child, say. */
 void __rseq_unlend(int token)
 {
-	if (token >= 0) rseq_rt_vfork_end(AREA, token);
+	rseq_rt_vfork_end(AREA, token);
+}
+
+/* SIGSYS is opened as in the create hook, and only where there is something to repair. */
+void __rseq_repair(void)
+{
+	unsigned long sys[_NSIG/8/sizeof(long)] = { 0 }, set[_NSIG/8/sizeof(long)];
+	if (rseq_rt_thread_state(AREA) != RSEQ_RT_LENT) return;
+	sys[(SIGSYS-1)/8/sizeof(long)] = 1UL<<((SIGSYS-1)%(8*sizeof(long)));
+	__syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &sys, &set, _NSIG/8);
+	rseq_rt_repair_in_fork_child(AREA);
+	__restore_sigs(&set);
 }

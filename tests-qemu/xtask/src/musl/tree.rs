@@ -14,12 +14,17 @@ use crate::process::command;
 use crate::staticlib;
 
 /// The files that are ours, and where they go.
-const OURS: [(&str, &str); 2] = [
+const OURS: [(&str, &str); 3] = [
     ("src/internal/rseq_impl.h", include_str!("rseq_impl.h")),
     ("src/thread/rseq.c", include_str!("rseq.c")),
+    ("src/thread/rseq_kept.c", include_str!("rseq_kept.c")),
 ];
 
-/// The object that the library is linked into, without its ending.
+/// The switch of `rseq.c` for a build whose programs have to ask for rseq.
+const OFF: &str = "#define MUSL_RSEQ_DEFAULT 0\n";
+
+/// The source of the object that the library is linked into, and that object, without their endings.
+const HOOKS_SOURCE: &str = "src/thread/rseq";
 const HOOKS: &str = "obj/src/thread/rseq";
 
 /// The text of each file that a variant changes or adds.
@@ -68,7 +73,7 @@ pub fn make(
     base: Option<&Path>,
 ) -> Result<String> {
     let files = changed(source, arch, variant)?;
-    let stamp = stamp(lab, source, library, &files)?;
+    let stamp = stamp(lab, variant, source, library, &files)?;
     let stamped = folder.join("stamp");
     if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
         return Ok(stamp);
@@ -102,9 +107,12 @@ pub fn make(
         }
     }
     if variant == Variant::Stock {
-        let _ = std::fs::remove_file(build.join("src/thread/rseq.c"));
-        for ending in ["o", "lo"] {
-            let _ = std::fs::remove_file(build.join(format!("{HOOKS}.{ending}")));
+        for (file, _) in OURS {
+            std::fs::remove_file(build.join(file))?;
+            for ending in ["o", "lo"] {
+                let object = build.join("obj").join(file).with_extension(ending);
+                let _ = std::fs::remove_file(object);
+            }
         }
     } else if base.is_none() {
         for (file, text) in OURS {
@@ -112,6 +120,11 @@ pub fn make(
         }
         let header = lab.root.join("include/rseq_rt.h");
         std::fs::copy(header, build.join("src/internal/rseq_rt.h"))?;
+    }
+    if variant == Variant::Off {
+        let file = build.join(format!("{HOOKS_SOURCE}.c"));
+        let text = std::fs::read_to_string(&file)?;
+        std::fs::write(file, format!("{OFF}{text}"))?;
     }
     if base.is_none() {
         let mut configure = command("./configure");
@@ -125,12 +138,14 @@ pub fn make(
             // Which object reads which file, for the variants.
             .arg("CFLAGS=-MMD");
         finish(&mut configure, "configure")?;
+    } else {
+        forget(&build, &stale)?;
+    }
+    if base.is_none() || variant == Variant::Off {
         run_make(&build, &[&format!("{HOOKS}.o"), &format!("{HOOKS}.lo")])?;
         for ending in ["o", "lo"] {
             take_in(arch, library, &build.join(format!("{HOOKS}.{ending}")))?;
         }
-    } else {
-        forget(&build, &stale)?;
     }
     run_make(&build, &["all"])?;
     std::fs::write(stamped, &stamp)?;
@@ -196,11 +211,13 @@ fn forget(build: &Path, stale: &[String]) -> Result<()> {
 /// Everything that goes in.
 fn stamp(
     lab: &Lab,
+    variant: Variant,
     source: &Path,
     library: &Path,
     files: &HashMap<&str, String>,
 ) -> Result<String> {
     let mut hasher = DefaultHasher::new();
+    variant.hash(&mut hasher);
     source.hash(&mut hasher);
     std::fs::read(library)?.hash(&mut hasher);
     std::fs::read(lab.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
@@ -229,7 +246,7 @@ mod tests {
         let one = DETACHED;
         let text = format!("a\n{}z\n", one.anchor);
         let inserted = insert(&text, &one).unwrap();
-        assert_eq!(inserted, format!("a\n{}{}z\n", one.anchor, one.text));
+        assert_eq!(inserted, format!("a\n{}{}z\n", one.text, one.anchor));
     }
 
     #[test]
