@@ -21,18 +21,15 @@ impl Family for Demo {
 
     fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
         if selection.wants(NAME, TEST) {
-            place_needs(lab, &selection.places())
+            place_needs(lab, &places(selection))
         } else {
             vec![]
         }
     }
 
     fn list(&self, lab: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
-        let wanted = selection
-            .places()
+        places(selection)
             .into_iter()
-            .filter(|_| selection.wants(NAME, TEST));
-        wanted
             .map(|place| {
                 (
                     place.cell(lab.known_version(&place).as_deref()),
@@ -43,11 +40,8 @@ impl Family for Demo {
     }
 
     fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-        let wanted = selection
-            .places()
+        places(selection)
             .into_iter()
-            .filter(|_| selection.wants(NAME, TEST));
-        wanted
             .map(|place| {
                 let label = place.cell(lab.known_version(&place).as_deref()).label;
                 Job::at(place, format!("demo on {label}"), |place| {
@@ -56,6 +50,13 @@ impl Family for Demo {
             })
             .collect()
     }
+}
+
+/// The wanted places at which it runs.
+fn places(selection: &Selection) -> Vec<Place> {
+    let mut places = selection.places();
+    places.retain(|place| selection.wants(NAME, TEST) && place.runs(NAME, TEST));
+    places
 }
 
 fn run(lab: &Lab, place: &Place) -> Outcome {
