@@ -10,7 +10,7 @@ use guests::hooks::{
     lifetime_view, slice, storms, storms_mask, storms_steps, v2, v2_ids, v2_steps,
 };
 use guests::percpu::{edges, known_bad, orders, steps, stress, unprotected};
-use guests::{entry, runtime_tests, structures};
+use guests::{entry, hotplug, runtime_tests, structures};
 
 entry!(main);
 
@@ -62,6 +62,7 @@ fn main(env: &Env) -> i32 {
             structures::rude::TESTS,
             structures::offline::TESTS,
             structures::stepped::TESTS,
+            hotplug::TESTS,
         ],
     )
 }
