@@ -313,15 +313,29 @@ impl Lab {
         first_word: Option<FirstWord>,
         kernel: String,
     ) -> Made<Run> {
+        let load = load();
         let patience = Patience {
-            all: ALL,
-            silence: self.timeout,
-            first_word,
+            all: ALL * load,
+            silence: self.timeout * load,
+            first_word: first_word.map(|(time, spoken)| (time * load, spoken)),
         };
         let finished = process::run_while_it_speaks(command, patience)
             .map_err(|error| Trouble::Broken(format!("did not start: {error}")))?;
         Ok(Run { finished, kernel })
     }
+}
+
+/// By how much all takes longer now than on a machine with nothing else to do: the runnable tasks for each CPU, 10 at
+/// most. A limit is no measurement, and one that a busy machine reaches says nothing of the guest.
+pub fn load() -> u32 {
+    let load: f64 = std::fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse().ok())
+        .unwrap_or(1.0);
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    (1..10)
+        .find(|&each| load <= f64::from(each) * cpus as f64)
+        .unwrap_or(10)
 }
 
 /// Many times what a kernel takes to its first word on a busy machine.

@@ -44,10 +44,21 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
         line!();
     }
     facts.print();
+    let patience = match env.value_of("--patience") {
+        // What the host says of its load, one digit or 10.
+        Some(&[digit @ b'1'..=b'9']) => u64::from(digit - b'0'),
+        Some(b"10") => 10,
+        None => 1,
+        Some(other) => {
+            line!("no such patience: ", *other);
+            return 2;
+        }
+    };
     let ctx = Ctx {
         env,
         facts: &facts,
         scale,
+        patience,
     };
     let wanted = |test: &&Test| {
         // The user's choice, and the system's.
@@ -107,7 +118,7 @@ pub fn judge(test: &Test, ctx: &Ctx) -> Result<(Kind, Text), Errno> {
 
 fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
     report.clear();
-    let seconds = test.limit;
+    let seconds = test.limit * ctx.patience;
     let ended = in_child(test, ctx, Span::secs(seconds));
     let said = report.said();
     let text = match (ended, said) {

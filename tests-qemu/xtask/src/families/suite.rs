@@ -5,7 +5,7 @@ use super::{Family, Job, Selection, place_needs};
 use crate::arch::Arch;
 use crate::guests::Guest;
 use crate::install::Need;
-use crate::lab::Lab;
+use crate::lab::{Lab, load};
 use crate::outcome::{Cell, Outcome, Trouble, Verdict};
 use crate::place::{Machine, Place};
 use crate::protocol;
@@ -105,7 +105,10 @@ fn arguments(place: &Place, only: &[String]) -> Vec<String> {
         ("--only", only.iter().map(String::as_str).collect()),
         ("--within", within.to_vec()),
     ];
-    let mut arguments = vec!["--scale".to_owned(), place.scale().to_owned()];
+    let mut arguments = ["--scale", place.scale(), "--patience"]
+        .map(str::to_owned)
+        .to_vec();
+    arguments.push(load().to_string());
     for (name, parts) in lists {
         if !parts.is_empty() {
             arguments.extend([name.to_owned(), parts.join(",")]);
@@ -208,7 +211,8 @@ mod tests {
         assert_eq!(count("slice", &[]), 2);
         assert_eq!(count("slice", &["suite::keep".into()]), 0);
         let told = arguments(&place("newest"), &["a".into(), "b".into()]);
-        assert_eq!(told, ["--scale", "emulated", "--only", "a,b"]);
+        assert_eq!(told[..3], ["--scale", "emulated", "--patience"]);
+        assert_eq!(told[4..], ["--only", "a,b"]);
     }
 
     #[test]
