@@ -10,7 +10,7 @@ use crate::apt::Apt;
 use crate::arch::Arch;
 use crate::install::Need;
 use crate::kernel::Kernel;
-use crate::process::{self, command};
+use crate::process::{self, command, tail};
 use crate::progress::Progress;
 use crate::systems::Image;
 
@@ -84,8 +84,7 @@ pub fn build(
     std::fs::create_dir_all(&out)?;
     let mut unpack = command("tar");
     unpack.arg("-xf").arg(&archive).arg("-C").arg(&tree);
-    // Half of the source, and no Kconfig or Makefile of this configuration's asks for it.
-    unpack.args(["--strip-components=1", "--exclude=*/Documentation/*"]);
+    unpack.arg("--strip-components=1");
     finish(&mut unpack)?;
 
     let make = |target: &str| {
@@ -167,8 +166,13 @@ fn source(
 fn finish(command: &mut Command) -> Result<()> {
     let finished = process::run(command, Duration::from_secs(3600))?;
     if !finished.ok() {
-        let program = command.get_program().display();
-        bail!("the kernel does not build: {program}: {}", finished.tail(5));
+        // What make says last is where it was, and not why it stopped.
+        let why = finished
+            .output
+            .lines()
+            .filter(|line| !line.starts_with("make"));
+        let why: Vec<&str> = why.collect();
+        bail!("the kernel does not build: {}", tail(&why.join("\n"), 3));
     }
     Ok(())
 }
