@@ -29,6 +29,7 @@ struct Row {
     has_mm_cid: AtomicBool,
     registered: AtomicBool,
     moves: AtomicU32,
+    refused: AtomicU32,
     agreed: AtomicBool,
     filled: AtomicBool,
     clear_tid: ClearTid,
@@ -50,6 +51,7 @@ struct Totals {
     agreed: usize,
     reclaimed: usize,
     moves: u32,
+    refused: u32,
 }
 
 /// Runs it; 0 if every thread was registered, agreed with getcpu(2) and was reclaimed with proof.
@@ -164,7 +166,10 @@ fn observe(thread: &Thread<'_>, row: &Row) {
     let tid = process::gettid();
     let mut agreed = true;
     for cpu in allowed.iter() {
-        agreed &= sched::allow(tid, &CpuSet::one(cpu)).is_ok();
+        if sched::allow(tid, &CpuSet::one(cpu)).is_err() {
+            row.refused.fetch_add(1, Relaxed);
+            continue;
+        }
         agreed &= RSEQ.current_cpu(area) == Ok(cpu);
         agreed &= sched::getcpu()
             .is_ok_and(|(now, node)| now == cpu && RSEQ.current_node(area) == Ok(node));
@@ -219,6 +224,7 @@ fn report(totals: &mut Totals, number: usize, kind: &str, row: &Row, reclaimed: 
     totals.agreed += usize::from(agreed);
     totals.reclaimed += usize::from(reclaimed != Reclaimed::Not);
     totals.moves += row.moves.load(Relaxed);
+    totals.refused += row.refused.load(Relaxed);
     let mm_cid = match row.has_mm_cid.load(Relaxed) {
         true => text!(row.mm_cid.load(Relaxed)),
         false => text!("-"),
@@ -302,6 +308,11 @@ fn verdict(env: &Env, totals: &Totals) -> Result<(), &'static str> {
     };
     if totals.registered != wanted {
         return Err("not every thread was registered as expected");
+    }
+    if totals.refused != 0 {
+        return Err(
+            "the system refused a thread a CPU of its own set (offline, or taken out of the cpuset meanwhile)",
+        );
     }
     if totals.agreed != totals.threads {
         return Err("a thread read another CPU than getcpu(2) says");

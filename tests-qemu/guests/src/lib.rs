@@ -18,6 +18,7 @@ pub mod exclusive;
 pub mod harness;
 pub mod hooked;
 pub mod hooks;
+pub mod hotplug;
 pub mod linux;
 pub mod mem;
 pub mod panic;

@@ -1,12 +1,13 @@
 //! What only the kernel can say of a thread: whether it knows the area, and where the thread runs.
 
+use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::abi::Rseq;
 use rseq_rt::{Area, arch};
 
 use crate::errno::Errno;
 use crate::harness::Facts;
 use crate::hooked::RSEQ;
-use crate::sys::process;
+use crate::sys::process::{self, Status};
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
 
@@ -59,6 +60,15 @@ pub fn kernel_knows(area: &Area) -> bool {
 pub fn kills_for_stores(facts: &Facts) -> bool {
     facts.feature_size >= 33
         && !process::uname().is_ok_and(|name| early(process::field(&name.release)))
+}
+
+/// The end of a child that stored to the ids of an area of length 32, and exits with `code` where the kernel repaired them.
+pub fn end_with_length_32(facts: &Facts, code: i32) -> Status {
+    if facts.strict {
+        Status::Killed(SIGSEGV as i32)
+    } else {
+        Status::Exited(code)
+    }
 }
 
 /// 7.0.0 to 7.0.9, which have the feature size and not yet the rule.

@@ -27,7 +27,7 @@ const SUITES: [&str; 10] = [
 ];
 
 /// The suites looked at for kernels, and the architectures worth asking for.
-const WANTED: [(&str, &[&str]); 7] = [
+const WANTED: [(&str, &[&str]); 9] = [
     ("forky", &["amd64", "arm64", "riscv64"]),
     ("trixie", &["amd64", "arm64", "riscv64"]),
     ("trixie-security", &["amd64", "arm64", "riscv64"]),
@@ -35,6 +35,8 @@ const WANTED: [(&str, &[&str]); 7] = [
     ("bookworm-backports", &["amd64", "arm64"]),
     ("bookworm", &["amd64", "arm64"]),
     ("bookworm-security", &["amd64", "arm64"]),
+    ("trixie-backports", &["amd64", "arm64"]),
+    ("experimental", &["amd64", "arm64"]),
 ];
 
 /// The folder, its lists fetched.
@@ -46,6 +48,8 @@ pub struct Apt {
 /// A package as one suite has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
+    /// Its name, with the CPU.
+    pub package: String,
     /// Its version.
     pub version: String,
     /// The suite.
@@ -139,6 +143,9 @@ impl Apt {
             .arg(format!("-oDir::Cache={folder}/cache"))
             .arg(format!("-oDir::Etc::SourceList={folder}/sources.list"))
             .arg("-oDir::Etc::SourceParts=/dev/null")
+            // A container's apt keeps no cache of its lists, and each question would read all of them.
+            .arg("-oDir::Cache::pkgcache=pkgcache.bin")
+            .arg("-oDir::Cache::srcpkgcache=srcpkgcache.bin")
             // The unprivileged user of apt's sandbox may not reach our folder.
             .arg("-oAPT::Sandbox::User=root")
             .current_dir(self.folder.join("cache/archives"))
@@ -146,10 +153,17 @@ impl Apt {
         command
     }
 
-    /// The versions of `package` that the suites have.
-    pub fn candidates(&self, package: &str) -> Result<Vec<Candidate>> {
-        let listed = self.run("apt-cache", &["madison", package], Duration::from_secs(300))?;
+    /// The versions of `packages` that the suites have, in the order of the packages.
+    pub fn candidates(&self, packages: &[&str]) -> Result<Vec<Candidate>> {
+        let arguments: Vec<&str> = ["madison"].iter().chain(packages).copied().collect();
+        let listed = self.run("apt-cache", &arguments, Duration::from_secs(300))?;
         Ok(candidates(&listed.output))
+    }
+
+    /// The names of packages that begin with `prefix`, in whatever version and for whatever CPU.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let listed = self.run("apt-cache", &["pkgnames", prefix], Duration::from_secs(300))?;
+        Ok(listed.output.lines().map(str::to_owned).collect())
     }
 
     /// The packages `package` of that version depends on.
@@ -260,7 +274,7 @@ fn candidates(madison: &str) -> Vec<Candidate> {
     let mut found = Vec::new();
     for line in madison.lines() {
         let fields: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [_, version, source] = fields[..] else {
+        let [package, version, source] = fields[..] else {
             continue;
         };
         let Some(suite) = source
@@ -270,6 +284,7 @@ fn candidates(madison: &str) -> Vec<Candidate> {
             continue;
         };
         found.push(Candidate {
+            package: package.to_owned(),
             version: version.to_owned(),
             suite: suite.to_owned(),
         });

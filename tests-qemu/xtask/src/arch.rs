@@ -75,16 +75,6 @@ impl Arch {
         }
     }
 
-    /// Debian's package that stands for the newest kernel of a suite: the
-    /// small cloud flavour where there is one.
-    pub fn kernel_package(self) -> &'static str {
-        match self {
-            Arch::X86_64 => "linux-image-cloud-amd64",
-            Arch::Aarch64 => "linux-image-cloud-arm64",
-            Arch::Riscv64 => "linux-image-riscv64",
-        }
-    }
-
     /// The packages that may hold the system emulator, the preferred first
     /// (Debian 13 split riscv64 out of `-misc`).
     pub fn system_emulator_packages(self) -> &'static [&'static str] {

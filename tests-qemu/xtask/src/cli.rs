@@ -37,7 +37,8 @@ pub struct DemoArgs {
     /// The CPU (default: this machine's).
     #[arg(long, value_enum)]
     pub arch: Option<Arch>,
-    /// Boot it as PID 1 on this kernel: newest, a version such as 7.2, 6.12 or 6.1, or the path of a kernel image.
+    /// Boot it as PID 1 on this kernel: the path of an image, newest, a version such as 7.2 or 6.12, or another name in
+    /// tests-qemu/xtask/src/systems.rs.
     #[arg(long, conflicts_with = "user")]
     pub kernel: Option<String>,
     /// Run it under qemu-user, which has no rseq(2).
@@ -69,9 +70,13 @@ pub struct TestArgs {
     /// Only this CPU; may be repeated.
     #[arg(long, value_enum)]
     pub arch: Vec<Arch>,
-    /// Only this kernel: native, user, newest, 7.2, 6.12, 6.1; may be repeated.
+    /// Only this kernel: native, user, the name of one in tests-qemu/xtask/src/systems.rs (newest, 6.12, slice ...), a
+    /// version such as 7.2, or with one --arch the path of a kernel image; may be repeated.
     #[arg(long)]
     pub kernel: Vec<String>,
+    /// The weekly kernels too: realtime, release candidates, other numbers of CPUs, other options.
+    #[arg(long, conflicts_with = "kernel")]
+    pub all_kernels: bool,
     /// A required test that this machine cannot run is skipped, not failed.
     #[arg(long)]
     pub allow_missing: bool,

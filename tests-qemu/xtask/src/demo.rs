@@ -11,16 +11,15 @@ use crate::cli::DemoArgs;
 use crate::compiler;
 use crate::guests::Guest;
 use crate::install;
-use crate::kernel::Line;
 use crate::lab::Lab;
-use crate::place::{Machine, Place};
+use crate::place::{self, Place};
 use crate::process::tail;
 use crate::table::{self, DemoTable};
 
 /// Runs the command.
 pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     let lab = Lab::new(!args.no_install, args.timeout)?;
-    let place = place(args)?;
+    let place = place(&lab, args)?;
     let mut needs = place.needs();
     needs.extend(compiler::needs(place.arch, lab.install, &lab.progress));
     install::install(&needs, lab.install, &lab.progress);
@@ -61,19 +60,20 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
 }
 
 /// Where the arguments say the demo should run.
-fn place(args: &DemoArgs) -> Result<Place> {
+fn place(lab: &Lab, args: &DemoArgs) -> Result<Place> {
     let host = Arch::host();
     let arch = args
         .arch
         .or(host)
         .context("this machine is none of the three CPUs: say --arch")?;
-    let machine = match &args.kernel {
-        Some(text) if text != "native" => Machine::Kernel(Line::parse(text)?),
-        _ if args.user => Machine::User,
-        _ if host == Some(arch) => Machine::Native,
-        _ => anyhow::bail!("this machine is not {arch}: say --user, or --kernel newest"),
+    let word = match &args.kernel {
+        Some(word) => word,
+        None if args.user => "user",
+        None if host == Some(arch) => "native",
+        None => anyhow::bail!("this machine is not {arch}: say --user, or --kernel newest"),
     };
-    Ok(Place { arch, machine })
+    let meant = place::meant(lab, word, &[arch])?.into_iter().next();
+    meant.with_context(|| format!("this machine is not {arch}"))
 }
 
 fn print_table(cell: &str, kernel: &str, console: &str, demo: &DemoTable) {

@@ -33,7 +33,8 @@ impl Need {
         }
     }
 
-    fn met(&self) -> bool {
+    /// Whether this machine has it.
+    pub fn met(&self) -> bool {
         which::which(&self.probe).is_ok() || std::path::Path::new(&self.probe).exists()
     }
 }

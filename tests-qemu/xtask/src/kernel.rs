@@ -1,4 +1,4 @@
-//! Real kernels: which ones, and where their images come from.
+//! Kernel images: found in the store, or fetched from the distribution.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,102 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::apt::Apt;
+use crate::apt::{Apt, Candidate};
 use crate::arch::Arch;
+use crate::built;
 use crate::progress::Progress;
-
-/// A line of kernels.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Line {
-    /// The newest that Debian has in testing.
-    Newest,
-    /// The long-term kernel with the 6.3 fields and no slice extension.
-    V6_12,
-    /// The long-term kernel that knows only the first 20 bytes.
-    V6_1,
-    /// An image somebody gave on the command line.
-    Image(PathBuf),
-}
-
-impl Line {
-    /// The lines of the matrix.
-    pub const ALL: [Line; 3] = [Line::Newest, Line::V6_12, Line::V6_1];
-
-    /// What it is called before its version is known.
-    pub fn name(&self) -> &str {
-        match self {
-            Line::Newest => "newest",
-            Line::V6_12 => "6.12",
-            Line::V6_1 => "6.1",
-            Line::Image(_) => "image",
-        }
-    }
-
-    /// Whether a user who typed `text` means this line: its name, a version
-    /// in it, or for the newest any version from 7 on.
-    pub fn is_meant_by(&self, text: &str) -> bool {
-        let numbers = version(text);
-        match self {
-            Line::Newest => text == "newest" || numbers.is_some_and(|(major, _)| major >= 7),
-            Line::Image(path) => path == Path::new(text),
-            fixed => {
-                text == fixed.name() || (numbers.is_some() && numbers == version(fixed.name()))
-            }
-        }
-    }
-
-    /// The line a user means; a path to a file is a line of its own.
-    pub fn parse(text: &str) -> Result<Line> {
-        if let Some(line) = Self::ALL.into_iter().find(|line| line.is_meant_by(text)) {
-            return Ok(line);
-        }
-        let path = Path::new(text);
-        if path.is_file() {
-            return Ok(Line::Image(std::path::absolute(path)?));
-        }
-        bail!("no kernel {text:?}: newest, 7.2, 6.12, 6.1, or the path of an image")
-    }
-
-    /// The suites that have it, the preferred first.
-    fn suites(&self) -> &'static [&'static str] {
-        match self {
-            Line::Newest => &["forky", "sid"],
-            Line::V6_12 => &["bookworm-backports", "trixie-security", "trixie"],
-            Line::V6_1 => &["bookworm-security", "bookworm"],
-            Line::Image(_) => &[],
-        }
-    }
-
-    /// Whether a candidate of that version belongs to this line.
-    fn takes(&self, candidate: &str) -> bool {
-        match self {
-            Line::Image(_) => false,
-            line => line.is_meant_by(candidate),
-        }
-    }
-
-    /// CPUs to boot with.
-    pub fn cpus(&self, arch: Arch) -> u32 {
-        if arch == Arch::X86_64 && *self == Line::Newest {
-            4
-        } else {
-            2
-        }
-    }
-}
-
-/// `(major, minor)` at the start of a version.
-fn version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.split(|c: char| !c.is_ascii_digit());
-    let major = parts.next()?.parse().ok()?;
-    Some((
-        major,
-        parts
-            .next()
-            .and_then(|minor| minor.parse().ok())
-            .unwrap_or(0),
-    ))
-}
+use crate::systems::{Flavour, From, Image, Line, numbers};
 
 /// An image on disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,53 +21,86 @@ pub struct Kernel {
     pub version: String,
     /// The package it came from.
     pub package: String,
+    /// For one that was built: a hash of what went into it.
+    #[serde(default)]
+    pub made_of: Option<String>,
 }
 
 impl Kernel {
+    /// Of a file that somebody gave.
+    pub fn given(image: &Path) -> Kernel {
+        let name = image.file_name().unwrap_or(image.as_os_str());
+        Kernel {
+            image: image.to_owned(),
+            version: name.to_string_lossy().into_owned(),
+            package: "an image of yours".to_owned(),
+            made_of: None,
+        }
+    }
+
     /// `7.2` of `7.2.12-1`.
     pub fn short(&self) -> String {
-        version(&self.version).map_or_else(
-            || self.version.clone(),
-            |(major, minor)| format!("{major}.{minor}"),
-        )
+        match numbers(&self.version).as_slice() {
+            [major, minor, ..] => format!("{major}.{minor}"),
+            _ => self.version.clone(),
+        }
+    }
+
+    /// Moves `file` to where [`cached`] finds it.
+    pub fn keep(
+        file: &Path,
+        store: &Path,
+        image: &Image,
+        arch: Arch,
+        kernel: Kernel,
+    ) -> Result<Kernel> {
+        let folder = folder(store, image, arch);
+        std::fs::create_dir_all(&folder)?;
+        let kernel = Kernel {
+            image: folder.join("vmlinuz"),
+            ..kernel
+        };
+        // Not a rename, which another file system would refuse; the record last, so that it speaks of a whole file.
+        std::fs::copy(file, &kernel.image)?;
+        std::fs::write(
+            folder.join("kernel.json"),
+            serde_json::to_vec_pretty(&kernel)?,
+        )?;
+        Ok(kernel)
     }
 }
 
-/// The kernel of `line` for `arch` if it is there already.
-pub fn cached(store: &Path, line: &Line, arch: Arch) -> Option<Kernel> {
-    if let Line::Image(image) = line {
-        let version = image.file_name()?.to_string_lossy().into_owned();
-        return Some(Kernel {
-            image: image.clone(),
-            version,
-            package: "an image of yours".to_owned(),
-        });
-    }
-    let folder = folder(store, line, arch);
+/// The kernel of `image` for `arch` if it is there already; `root` is the workspace's.
+pub fn cached(root: &Path, store: &Path, image: &Image, arch: Arch) -> Option<Kernel> {
+    let folder = folder(store, image, arch);
     let mut kernel: Kernel =
         serde_json::from_slice(&std::fs::read(folder.join("kernel.json")).ok()?).ok()?;
     // The record may have moved with its checkout; the image lies beside it.
     kernel.image = folder.join("vmlinuz");
-    kernel.image.is_file().then_some(kernel)
+    let fresh = match image.from {
+        From::Source { .. } => kernel.made_of == built::made_of(root, arch, &kernel.version).ok(),
+        From::Suites { .. } | From::Kept { .. } => true,
+    };
+    (fresh && kernel.image.is_file()).then_some(kernel)
 }
 
-fn folder(store: &Path, line: &Line, arch: Arch) -> PathBuf {
-    store.join(format!("{}-{arch}", line.name()))
+fn folder(store: &Path, image: &Image, arch: Arch) -> PathBuf {
+    store.join(format!("{}-{arch}", image.name))
 }
 
-/// Fetches the kernel of `line` for `arch` into `store`.
+/// Fetches the kernel of `image` for `arch` into `store`.
 ///
 /// Where a suite does not have it, its list may have been in mid-sync: the
 /// lists are fetched again, a few times in all.
 pub fn fetch(
     apt: &mut Apt,
     store: &Path,
-    line: &Line,
+    image: &Image,
     arch: Arch,
     progress: &Progress,
 ) -> Result<Kernel> {
     loop {
-        let error = match fetch_listed(apt, store, line, arch, progress) {
+        let error = match fetch_listed(apt, store, image, arch, progress) {
             Err(error) => error,
             fetched => return fetched,
         };
@@ -170,82 +112,146 @@ pub fn fetch(
     }
 }
 
+/// A package of the image, and its version.
+struct Offer {
+    /// Such as `linux-image-7.2.12+deb14-cloud-amd64`; without the CPU.
+    package: String,
+    version: String,
+    suite: String,
+}
+
+/// What the suites offer, the preferred first.
+fn offers(apt: &Apt, image: &Image, arch: Arch) -> Result<Vec<Offer>> {
+    match &image.from {
+        From::Suites {
+            flavour,
+            line,
+            suites,
+        } => in_suites(apt, *flavour, line, suites, arch),
+        From::Kept { line, at_most } => kept(apt, line, *at_most, arch),
+        From::Source { .. } => bail!("{} is built, and not fetched", image.name),
+    }
+}
+
+/// The version that would be fetched.
+pub fn offered(apt: &Apt, image: &Image, arch: Arch) -> Option<String> {
+    let offers = offers(apt, image, arch).ok()?;
+    offers.into_iter().next().map(|offer| offer.version)
+}
+
+fn in_suites(
+    apt: &Apt,
+    flavour: Flavour,
+    line: &Line,
+    suites: &[&str],
+    arch: Arch,
+) -> Result<Vec<Offer>> {
+    let meta = format!("linux-image-{}:{}", flavour.suffix(arch), arch.debian());
+    let candidates = apt.candidates(&[&meta])?;
+    let mut offers = Vec::new();
+    for suite in suites {
+        let here = candidates
+            .iter()
+            .filter(|one| one.suite == *suite && line.takes(&one.version));
+        for candidate in here {
+            let package = apt
+                .depends(&meta, &candidate.version)?
+                .into_iter()
+                .find(|name| name.starts_with("linux-image-"));
+            offers.push(Offer {
+                package: package
+                    .with_context(|| format!("{meta} {} names no image", candidate.version))?,
+                version: candidate.version.clone(),
+                suite: candidate.suite.clone(),
+            });
+        }
+    }
+    Ok(offers)
+}
+
+fn kept(apt: &Apt, line: &str, at_most: u32, arch: Arch) -> Result<Vec<Offer>> {
+    let suffix = Flavour::Cloud.suffix(arch);
+    let names = apt.names(&format!("linux-image-{line}."))?;
+    let mut patches: Vec<(u32, &String)> = names
+        .iter()
+        .filter_map(|name| Some((patch_of(name, line, &suffix)?, name)))
+        .filter(|(patch, _)| *patch <= at_most)
+        .collect();
+    patches.sort_by_key(|(patch, _)| std::cmp::Reverse(*patch));
+    let packages: Vec<String> = patches
+        .iter()
+        .map(|(_, name)| format!("{name}:{}", arch.debian()))
+        .collect();
+    let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A name may be listed for no more than being mentioned, and then it has no candidate.
+    let offer = |one: Candidate| {
+        let name = one.package.split(':').next().unwrap_or(&one.package);
+        Offer {
+            package: name.to_owned(),
+            version: one.version,
+            suite: one.suite,
+        }
+    };
+    Ok(apt.candidates(&packages)?.into_iter().map(offer).collect())
+}
+
+/// 13 of `linux-image-7.0.13+deb13-cloud-arm64`.
+fn patch_of(name: &str, line: &str, suffix: &str) -> Option<u32> {
+    let rest = name.strip_prefix("linux-image-")?.strip_prefix(line)?;
+    let (patch, build) = rest.strip_prefix('.')?.split_once('+')?;
+    let (build, flavour) = build.split_once('-')?;
+    let plain = build.starts_with("deb") && flavour == suffix;
+    plain.then(|| patch.parse().ok()).flatten()
+}
+
 fn fetch_listed(
     apt: &Apt,
     store: &Path,
-    line: &Line,
+    image: &Image,
     arch: Arch,
     progress: &Progress,
 ) -> Result<Kernel> {
-    let meta = format!("{}:{}", arch.kernel_package(), arch.debian());
-    let candidates = apt.candidates(&meta)?;
     let mut last = None;
-    for suite in line.suites() {
-        for candidate in candidates
-            .iter()
-            .filter(|one| one.suite == *suite && line.takes(&one.version))
-        {
-            let _step = progress.step(format!(
-                "fetching Linux {} for {arch} from {suite}",
-                candidate.version
-            ));
-            match fetch_one(apt, store, line, arch, &meta, &candidate.version) {
-                Ok(kernel) => return Ok(kernel),
-                Err(error) => last = Some(error),
-            }
+    for offer in offers(apt, image, arch)? {
+        let _step = progress.step(format!(
+            "fetching Linux {} for {arch} from {}",
+            offer.version, offer.suite
+        ));
+        match fetch_one(apt, store, image, arch, &offer) {
+            Ok(kernel) => return Ok(kernel),
+            Err(error) => last = Some(error),
         }
     }
     match last {
         Some(error) => Err(error),
-        None => bail!("the mirror offers no Linux {} for {arch} now", line.name()),
+        None => bail!("the mirror offers no Linux {} for {arch} now", image.name),
     }
 }
 
-fn fetch_one(
-    apt: &Apt,
-    store: &Path,
-    line: &Line,
-    arch: Arch,
-    meta: &str,
-    version: &str,
-) -> Result<Kernel> {
-    let image = apt
-        .depends(meta, version)?
-        .into_iter()
-        .find(|name| name.starts_with("linux-image-"));
-    let image = image.with_context(|| format!("{meta} {version} names no image"))?;
+fn fetch_one(apt: &Apt, store: &Path, image: &Image, arch: Arch, offer: &Offer) -> Result<Kernel> {
     let into = tempfile::tempdir_in(store)?;
-    // From 7.x on the image itself is in linux-binary-*.
-    let binary = image.replacen("linux-image-", "linux-binary-", 1);
-    let mut found = None;
+    // From 6.19 on the image itself is in linux-binary-*.
+    let binary = offer.package.replacen("linux-image-", "linux-binary-", 1);
     let mut last = None;
-    for name in [binary, image] {
+    for name in [&binary, &offer.package] {
         let package = format!("{name}:{}", arch.debian());
         if let Err(error) = apt.unpack(&package, into.path()) {
             last = Some(error);
         } else if let Some(path) = vmlinuz(into.path()) {
-            found = Some((package, path));
-            break;
+            let kernel = Kernel {
+                image: PathBuf::new(),
+                version: offer.version.clone(),
+                package,
+                made_of: None,
+            };
+            return Kernel::keep(&path, store, image, arch, kernel);
         }
     }
-    let Some((package, path)) = found else {
-        return Err(
-            last.unwrap_or_else(|| anyhow::anyhow!("no vmlinuz in the packages of {version}"))
-        );
-    };
-    let folder = folder(store, line, arch);
-    std::fs::create_dir_all(&folder)?;
-    let kernel = Kernel {
-        image: folder.join("vmlinuz"),
-        version: version.to_owned(),
-        package,
-    };
-    std::fs::rename(path, &kernel.image)?;
-    std::fs::write(
-        folder.join("kernel.json"),
-        serde_json::to_vec_pretty(&kernel)?,
-    )?;
-    Ok(kernel)
+    let none = || anyhow::anyhow!("no vmlinuz in the packages of {}", offer.version);
+    Err(last.unwrap_or_else(none))
 }
 
 /// The image in an unpacked package.
@@ -274,23 +280,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_means_its_line() {
-        assert_eq!(Line::parse("7.2").unwrap(), Line::Newest);
-        assert_eq!(Line::parse("newest").unwrap(), Line::Newest);
-        assert_eq!(Line::parse("6.12.95").unwrap(), Line::V6_12);
-        assert_eq!(Line::parse("6.1").unwrap(), Line::V6_1);
-        assert!(Line::parse("6.13").is_err());
-        assert!(Line::V6_1.takes("6.1.192-2") && !Line::V6_1.takes("6.12.95-1~bpo12+1"));
-    }
-
-    #[test]
     fn a_short_version() {
         let kernel = |version: &str| Kernel {
-            image: PathBuf::new(),
             version: version.into(),
-            package: String::new(),
+            ..Kernel::given(Path::new("x"))
         };
         assert_eq!(kernel("6.12.95-1~bpo12+1").short(), "6.12");
         assert_eq!(kernel("vmlinuz-mine").short(), "vmlinuz-mine");
+    }
+
+    #[test]
+    fn a_kept_package_is_of_its_line_and_flavour() {
+        let patch = |name| patch_of(name, "7.0", "cloud-arm64");
+        assert_eq!(patch("linux-image-7.0.13+deb13-cloud-arm64"), Some(13));
+        assert_eq!(patch("linux-image-7.0.13+deb13-cloud-arm64-dbg"), None);
+        assert_eq!(patch("linux-image-7.0.13+deb13-cloud-amd64"), None);
+        assert_eq!(patch("linux-image-7.01.3+deb13-cloud-arm64"), None);
     }
 }

@@ -4,22 +4,24 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::apt::Apt;
 use crate::arch::Arch;
+use crate::built;
 use crate::compiler;
 use crate::guests::{self, Guest};
 use crate::initramfs;
-use crate::kernel::{self, Kernel, Line};
+use crate::kernel::{self, Kernel};
 use crate::musl::{self, Release, Variant};
 use crate::outcome::{Cell, Trouble};
-use crate::place::{Machine, Place, system_emulator, user_emulator};
+use crate::place::{Booted, Machine, Place, system_emulator, user_emulator};
 use crate::process::{self, End, Finished, FirstWord, Patience, command};
 use crate::progress::Progress;
+use crate::systems::{From, System};
 
 /// A thing that was made, or the reason why it could not be.
 type Made<T> = Result<T, Trouble>;
@@ -43,7 +45,7 @@ pub struct Lab {
 #[derive(Default)]
 struct Shelf {
     apt: Option<Made<Apt>>,
-    known: HashMap<(Line, Arch), Made<Kernel>>,
+    known: HashMap<(&'static str, Arch), Made<Kernel>>,
 }
 
 /// What is usual of an emulated machine, and may be otherwise.
@@ -134,43 +136,84 @@ impl Lab {
             .clone()
     }
 
-    /// The kernel of `line`, fetched if need be.
-    pub fn kernel(&self, line: &Line, arch: Arch) -> Made<Kernel> {
-        let store = self.store().join("kernels");
-        if let Some(kernel) = kernel::cached(&store, line, arch) {
+    /// The kernel of a place that boots, fetched or built if need be.
+    pub fn kernel(&self, booted: &Booted, arch: Arch) -> Made<Kernel> {
+        let system = match booted {
+            Booted::Given(path) => return Ok(Kernel::given(path)),
+            Booted::Listed(system) => system,
+        };
+        let (image, store) = (system.image, self.store().join("kernels"));
+        if let Some(kernel) = kernel::cached(&self.root, &store, image, arch) {
             return Ok(kernel);
         }
         if !self.install {
             let why = format!(
                 "Linux {} for {arch} is not in target/xtask, and --no-install forbids to fetch it",
-                line.name()
+                image.name
             );
             return Err(Trouble::Missing(why));
         }
-        let mut shelf = self
-            .kernels
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Shelf { apt, known } = &mut *shelf;
-        let key = (line.clone(), arch);
-        if let Some(known) = known.get(&key) {
+        let mut shelf = self.shelf();
+        let key = (image.name, arch);
+        if let Some(known) = shelf.known.get(&key) {
             return known.clone();
         }
-        let apt = apt.get_or_insert_with(|| {
-            Apt::open(&self.store().join("apt"), &self.progress).map_err(missing)
+        let made = self.apt(&mut shelf).and_then(|apt| {
+            match image.from {
+                From::Source { package, suites } => built::build(
+                    apt,
+                    &self.root,
+                    &store,
+                    image,
+                    (package, suites),
+                    arch,
+                    &self.progress,
+                ),
+                From::Suites { .. } | From::Kept { .. } => {
+                    kernel::fetch(apt, &store, image, arch, &self.progress)
+                }
+            }
+            .map_err(missing)
         });
-        let fetched = match apt {
-            Ok(apt) => kernel::fetch(apt, &store, line, arch, &self.progress).map_err(missing),
-            Err(why) => Err(why.clone()),
-        };
-        known.insert(key, fetched.clone());
-        fetched
+        shelf.known.insert(key, made.clone());
+        made
     }
 
-    /// Fetches the kernel of `place` now. What goes wrong is told to whoever needs it.
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.kernels
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The lists of packages, fetched once.
+    fn apt<'shelf>(&self, shelf: &'shelf mut Shelf) -> Made<&'shelf mut Apt> {
+        let open = || Apt::open(&self.store().join("apt"), &self.progress).map_err(missing);
+        let apt = shelf.apt.get_or_insert_with(open);
+        apt.as_mut().map_err(|why| why.clone())
+    }
+
+    /// The version of a system's kernel: of the one that is there, else of the one that the mirror offers.
+    pub fn version_of(&self, system: &System) -> Option<String> {
+        let store = self.store().join("kernels");
+        if let Some(kernel) = kernel::cached(&self.root, &store, system.image, system.arch) {
+            return Some(kernel.version);
+        }
+        if !self.install {
+            return None;
+        }
+        let mut shelf = self.shelf();
+        let apt = self.apt(&mut shelf).ok()?;
+        kernel::offered(apt, system.image, system.arch)
+    }
+
+    /// Fetches the kernel of `place` now. What goes wrong is told to whoever needs it. One that is built waits for its
+    /// turn: it would disturb those that want the machine to themselves.
     pub fn prefetch(&self, place: &Place) {
-        if let Machine::Kernel(line) = &place.machine {
-            let _ = self.kernel(line, place.arch);
+        let built = place.system().map(|system| &system.image.from);
+        if let Machine::Kernel(booted) = &place.machine
+            && !matches!(built, Some(From::Source { .. }))
+        {
+            let _ = self.kernel(booted, place.arch);
         }
     }
 
@@ -183,10 +226,9 @@ impl Lab {
 
     /// The version of the kernel at `place` if it is there already.
     pub fn known_version(&self, place: &Place) -> Option<String> {
-        let Machine::Kernel(line) = &place.machine else {
-            return None;
-        };
-        kernel::cached(&self.store().join("kernels"), line, place.arch).map(|kernel| kernel.short())
+        let image = place.system()?.image;
+        let store = self.store().join("kernels");
+        kernel::cached(&self.root, &store, image, place.arch).map(|kernel| kernel.short())
     }
 
     /// The names of the suite's tests for `arch`.
@@ -271,15 +313,14 @@ impl Lab {
                     "qemu-user".to_owned(),
                 )
             }
-            Machine::Kernel(line) => {
+            Machine::Kernel(booted) => {
                 let emulator = emulator(system_emulator(place.arch))?;
-                let kernel = self.kernel(line, place.arch)?;
+                let kernel = self.kernel(booted, place.arch)?;
                 let folder = tempfile::tempdir().map_err(|error| missing(error.into()))?;
                 let archive = folder.path().join("initramfs");
                 initramfs::write(program, more, &archive).map_err(missing)?;
                 let mut boot = boot(
-                    place.arch,
-                    line,
+                    place,
                     board,
                     &emulator,
                     &kernel.image,
@@ -319,15 +360,29 @@ impl Lab {
         first_word: Option<FirstWord>,
         kernel: String,
     ) -> Made<Run> {
+        let load = load();
         let patience = Patience {
-            all: ALL,
-            silence: self.timeout,
-            first_word,
+            all: ALL * load,
+            silence: self.timeout * load,
+            first_word: first_word.map(|(time, spoken)| (time * load, spoken)),
         };
         let finished = process::run_while_it_speaks(command, patience)
             .map_err(|error| Trouble::Broken(format!("did not start: {error}")))?;
         Ok(Run { finished, kernel })
     }
+}
+
+/// By how much all takes longer now than on a machine with nothing else to do: the runnable tasks for each CPU, 10 at
+/// most. A limit is no measurement, and one that a busy machine reaches says nothing of the guest.
+pub fn load() -> u32 {
+    let load: f64 = std::fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse().ok())
+        .unwrap_or(1.0);
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    (1..10)
+        .find(|&each| load <= f64::from(each) * cpus as f64)
+        .unwrap_or(10)
 }
 
 /// Many times what a kernel takes to its first word on a busy machine.
@@ -338,14 +393,15 @@ const ALL: Duration = Duration::from_secs(1200);
 
 /// The emulator's command line: a serial console, no display, no reboot.
 fn boot(
-    arch: Arch,
-    line: &Line,
+    place: &Place,
     machine: &Board,
     emulator: &Path,
     image: &Path,
     archive: &Path,
     arguments: &[String],
 ) -> Command {
+    let system = place.system();
+    let arch = place.arch;
     let (board, console) = arch.board();
     let mut append = format!("console={console} quiet panic=-1");
     if arch == Arch::X86_64 {
@@ -354,6 +410,10 @@ fn boot(
         append.push_str(" no_timer_check");
     }
     append.push_str(machine.options);
+    for more in system.iter().map(|system| system.append) {
+        append.push(' ');
+        append.push_str(more);
+    }
     if !arguments.is_empty() {
         append.push_str(" -- ");
         append.push_str(&arguments.join(" "));
@@ -361,12 +421,14 @@ fn boot(
     let mut boot = command(emulator);
     boot.args(board).args([
         "-smp",
-        &line.cpus(arch).to_string(),
+        system.map_or("2", |system| system.cpus),
         "-m",
         machine.memory,
         "-nographic",
         "-no-reboot",
     ]);
+    // Of an option that comes twice the last one counts.
+    boot.args(system.map_or(&[][..], |system| system.machine));
     boot.arg("-kernel")
         .arg(image)
         .arg("-initrd")

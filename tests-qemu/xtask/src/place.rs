@@ -1,9 +1,15 @@
 //! Where a guest can run: the rows of the promise "three CPUs, real kernels".
 
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
 use crate::arch::Arch;
+use crate::built;
 use crate::install::Need;
-use crate::kernel::Line;
+use crate::lab::Lab;
 use crate::outcome::Cell;
+use crate::systems::{From, SYSTEMS, System, Tier, numbers};
 
 /// What stands under the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +19,16 @@ pub enum Machine {
     /// qemu-user: another CPU, and no rseq(2).
     User,
     /// A real kernel, with the guest as PID 1.
-    Kernel(Line),
+    Kernel(Booted),
+}
+
+/// What boots.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Booted {
+    /// A line of the table.
+    Listed(&'static System),
+    /// An image somebody gave on the command line.
+    Given(PathBuf),
 }
 
 /// A CPU and what stands under the guest.
@@ -26,8 +41,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// All places of the test matrix on this machine.
-    pub fn all() -> Vec<Place> {
+    /// All places of the test matrix on this machine, up to a tier.
+    pub fn all(weekly: bool) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
         places.extend(Arch::host().map(|arch| Place {
             arch,
@@ -37,22 +52,30 @@ impl Place {
             arch,
             machine: Machine::User,
         }));
-        for line in Line::ALL {
-            // Debian has no 6.1 for riscv64.
-            let arches = Arch::ALL
-                .into_iter()
-                .filter(|&arch| arch != Arch::Riscv64 || line != Line::V6_1);
-            places.extend(arches.map(|arch| Place {
-                arch,
-                machine: Machine::Kernel(line.clone()),
-            }));
-        }
+        let wanted = |system: &&System| weekly || system.tier == Tier::EveryRun;
+        places.extend(SYSTEMS.iter().filter(wanted).map(Place::listed));
         places
+    }
+
+    /// That of a line of the table.
+    fn listed(system: &'static System) -> Place {
+        Place {
+            arch: system.arch,
+            machine: Machine::Kernel(Booted::Listed(system)),
+        }
+    }
+
+    /// The line of the table, if it is in there.
+    pub fn system(&self) -> Option<&'static System> {
+        match self.machine {
+            Machine::Kernel(Booted::Listed(system)) => Some(system),
+            _ => None,
+        }
     }
 
     /// Whether the tests are incomplete without it.
     pub fn required(&self) -> bool {
-        !(self.arch == Arch::Riscv64 && self.machine == Machine::Kernel(Line::V6_12))
+        self.system().is_none_or(|system| system.required)
     }
 
     /// Whether the guest boots here as PID 1.
@@ -60,17 +83,30 @@ impl Place {
         matches!(self.machine, Machine::Kernel(_))
     }
 
+    /// Whether it is the newest kernel as it comes.
+    pub fn is_newest(&self) -> bool {
+        self.system().is_some_and(System::is_newest)
+    }
+
+    /// Whether the test `family::test` is among those that run here.
+    pub fn runs(&self, family: &str, test: &str) -> bool {
+        self.system().is_none_or(|system| system.runs(family, test))
+    }
+
     /// The column, with the kernel's version once it is known.
     pub fn cell(&self, version: Option<&str>) -> Cell {
         let (rank, name) = match &self.machine {
-            Machine::Native => (1, "native"),
-            Machine::User => (2, "user"),
-            Machine::Kernel(line) => {
-                let rank = Line::ALL
-                    .iter()
-                    .position(|other| other == line)
-                    .unwrap_or(Line::ALL.len());
-                (3 + rank, version.unwrap_or(line.name()))
+            Machine::Native => (1, "native".to_owned()),
+            Machine::User => (2, "user".to_owned()),
+            Machine::Kernel(Booted::Given(path)) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                (3 + SYSTEMS.len(), name.to_string_lossy().into_owned())
+            }
+            Machine::Kernel(Booted::Listed(system)) => {
+                let rank = SYSTEMS.iter().position(|other| other == *system);
+                let newest = version.unwrap_or("newest");
+                let name = system.name.replacen("newest", newest, 1);
+                (3 + rank.unwrap_or_default(), name)
             }
         };
         let arch = Arch::ALL
@@ -81,16 +117,6 @@ impl Place {
             order: 10 * rank + arch,
             label: format!("{}/{name}", self.arch),
         }
-    }
-
-    /// Whether one of the `--kernel` words means this place; none given means all.
-    pub fn is_meant_by(&self, words: &[String]) -> bool {
-        words.is_empty()
-            || words.iter().any(|word| match &self.machine {
-                Machine::Native => word == "native",
-                Machine::User => word == "user",
-                Machine::Kernel(line) => line.is_meant_by(word),
-            })
     }
 
     /// The programs that run a guest here.
@@ -116,6 +142,10 @@ impl Place {
                         why,
                     ));
                 }
+                let source = |system: &System| matches!(system.image.from, From::Source { .. });
+                if self.system().is_some_and(source) {
+                    needs.extend(built::needs(arch));
+                }
                 needs
             }
         }
@@ -140,6 +170,115 @@ impl Place {
     }
 }
 
+/// The cells that `--kernel`, `--arch` and `--all-kernels` ask for.
+pub fn select(lab: &Lab, words: &[String], arches: &[Arch], weekly: bool) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    if words.is_empty() {
+        places = Place::all(weekly);
+        places.retain(|place| arches.is_empty() || arches.contains(&place.arch));
+    }
+    for word in words {
+        for place in meant(lab, word, arches)? {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    if places.is_empty() {
+        bail!("no cell is for these --arch and --kernel");
+    }
+    Ok(places)
+}
+
+/// The places that `word` means: a file before a name, since a file may be called like a version.
+pub fn meant(lab: &Lab, word: &str, arches: &[Arch]) -> Result<Vec<Place>> {
+    let path = Path::new(word);
+    if path.is_file() {
+        let [arch] = *arches else {
+            bail!("the CPU of {word} is not known: say --arch, once");
+        };
+        let machine = Machine::Kernel(Booted::Given(std::path::absolute(path)?));
+        return Ok(vec![Place { arch, machine }]);
+    }
+    let version_of = |system: &System| lab.version_of(system);
+    named(word, arches, version_of)
+}
+
+/// The same of what is no file; `version_of` may have to ask the mirror.
+fn named(
+    word: &str,
+    arches: &[Arch],
+    version_of: impl Fn(&System) -> Option<String>,
+) -> Result<Vec<Place>> {
+    let arch_fits = |arch: Arch| arches.is_empty() || arches.contains(&arch);
+    let mut places = Place::all(true);
+    places.retain(|place| arch_fits(place.arch));
+    let is_name = |place: &Place| match place.machine {
+        Machine::Native => word == "native",
+        Machine::User => word == "user",
+        Machine::Kernel(_) => place.system().is_some_and(|system| system.name == word),
+    };
+    let known = Place::all(true).iter().any(is_name);
+    let wanted = version(word);
+    if known || wanted.is_none() {
+        places.retain(is_name);
+    } else if let Some(wanted) = wanted {
+        let agrees = |text: &str| {
+            let other = numbers(text);
+            let both = wanted.len().min(other.len());
+            both >= 2 && wanted[..both] == other[..both]
+        };
+        let by_name = |place: &Place| {
+            let name = place.system().map_or("", |system| system.name);
+            version(name).is_some() && agrees(name)
+        };
+        let by_version = |place: &Place| {
+            let newest = place.system().filter(|system| system.is_newest());
+            newest
+                .and_then(&version_of)
+                .is_some_and(|text| agrees(&text))
+        };
+        if places.iter().any(by_name) {
+            places.retain(by_name);
+        } else {
+            places.retain(by_version);
+        }
+    }
+    if places.is_empty() && !known {
+        bail!(
+            "no kernel {word:?}, and no such file: there are {}",
+            names(version_of)
+        );
+    }
+    Ok(places)
+}
+
+/// The numbers of a text that is nothing but digits and dots.
+fn version(text: &str) -> Option<Vec<u32>> {
+    let parts = text.split('.').map(str::parse);
+    let numbers: Result<Vec<u32>, _> = parts.collect();
+    numbers.ok().filter(|numbers| numbers.len() >= 2)
+}
+
+/// What there is, for who asked for something else.
+fn names(version_of: impl Fn(&System) -> Option<String>) -> String {
+    let mut names: Vec<String> = vec!["native".to_owned(), "user".to_owned()];
+    for system in SYSTEMS {
+        let mut name = system.name.to_owned();
+        if let Some(version) = Some(system)
+            .filter(|one| one.is_newest())
+            .and_then(&version_of)
+        {
+            name = format!("{name} ({version})");
+        }
+        let same = |other: &String| other.split(' ').next() == Some(system.name);
+        if !names.iter().any(same) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
 /// qemu's program for one process of another CPU.
 pub fn user_emulator(arch: Arch) -> String {
     format!("qemu-{arch}")
@@ -154,29 +293,48 @@ pub fn system_emulator(arch: Arch) -> String {
 mod tests {
     use super::*;
 
+    fn count(word: &str) -> usize {
+        named(word, &[], |_| Some("7.2.12-1".to_owned())).map_or(0, |places| places.len())
+    }
+
     #[test]
     fn the_matrix_has_every_kernel_and_cpu() {
-        let places = Place::all();
-        assert_eq!(places.iter().filter(|place| place.boots()).count(), 8);
-        assert_eq!(places.iter().filter(|place| !place.required()).count(), 1);
-        let meant = |word: &str| {
-            places
-                .iter()
-                .filter(|place| place.is_meant_by(&[word.to_owned()]))
-                .count()
-        };
+        let places = Place::all(false);
+        let complete = |place: &&Place| place.boots() && place.runs("suite", "any");
+        assert_eq!(places.iter().filter(complete).count(), 8);
+        assert!(places.iter().filter(|place| !place.required()).count() >= 1);
+        assert!(Place::all(true).len() >= 25 + 4);
+    }
+
+    #[test]
+    fn a_word_means_what_it_says() {
+        let counts = ["newest", "7.2", "7.2.12", "6.12", "6.12.95", "6.1", "user"].map(count);
+        assert_eq!(counts, [3, 3, 3, 3, 3, 2, 3]);
+        // A line of the weekly tier, asked for by name.
         assert_eq!(
-            (meant("7.2"), meant("6.12"), meant("6.1"), meant("user")),
-            (3, 3, 2, 3)
+            (count("7.3"), count("newest-rt"), count("slice")),
+            (2, 2, 2)
         );
+        // No other version is the newest one, and a file that is not there is no version.
+        for word in ["7.9", "6.13", "7", "7.3-mine.img", "", "vmlinuz"] {
+            let error = named(word, &[], |_| Some("7.2.12-1".to_owned())).unwrap_err();
+            assert!(
+                error.to_string().contains("newest (7.2.12-1), 6.12, 6.1"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_this_cpu_has_not_is_no_error_of_the_word() {
+        let places = named("6.1", &[Arch::Riscv64], |_| None);
+        assert!(places.unwrap().is_empty());
     }
 
     #[test]
     fn a_column_says_what_is_known() {
-        let place = Place {
-            arch: Arch::Riscv64,
-            machine: Machine::Kernel(Line::Newest),
-        };
+        let newest = |arch| named("newest", &[arch], |_| None).unwrap().remove(0);
+        let place = newest(Arch::Riscv64);
         assert_eq!(place.cell(None).label, "riscv64/newest");
         assert_eq!(place.cell(Some("7.2")).label, "riscv64/7.2");
         let native = Place {
@@ -184,5 +342,6 @@ mod tests {
             machine: Machine::Native,
         };
         assert!(native.cell(None) < place.cell(None));
+        assert!(newest(Arch::X86_64).cell(None) < newest(Arch::Aarch64).cell(None));
     }
 }

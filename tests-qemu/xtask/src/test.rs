@@ -11,6 +11,7 @@ use crate::install;
 use crate::lab::Lab;
 use crate::matrix::{self, Counts};
 use crate::outcome::Outcome;
+use crate::place;
 use crate::schedule;
 
 /// Runs the command.
@@ -19,12 +20,10 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let selection = Selection {
         only: args.only.clone(),
         arches: args.arch.clone(),
-        kernels: args.kernel.clone(),
+        places: place::select(&lab, &args.kernel, &args.arch, args.all_kernels)?,
+        any_kernel: args.kernel.is_empty(),
         bless: args.bless,
     };
-    if selection.places().is_empty() {
-        bail!("no cell is for these --arch and --kernel");
-    }
     let families = families::all();
     if args.list {
         for family in &families {

@@ -11,7 +11,7 @@ use guests::hooks::{
     v2_ids, v2_steps,
 };
 use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
-use guests::{entry, runtime_tests, structures};
+use guests::{entry, hotplug, runtime_tests, structures};
 
 entry!(main);
 
@@ -68,6 +68,7 @@ fn main(env: &Env) -> i32 {
             structures::rude::TESTS,
             structures::offline::TESTS,
             structures::stepped::TESTS,
+            hotplug::TESTS,
         ],
     )
 }

@@ -1,7 +1,7 @@
 //! What the machine can do, found out before the first test.
 
 use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
-use linux_raw_sys::general::__NR_seccomp;
+use linux_raw_sys::general::{__NR_seccomp, SIGSEGV};
 use linux_raw_sys::ptrace::SECCOMP_GET_ACTION_AVAIL;
 
 use super::{Scale, child};
@@ -11,6 +11,7 @@ use crate::errno::Errno;
 use crate::sys::process::{self, Status};
 use crate::sys::raw::{call3, done};
 use crate::sys::rseq::rseq;
+use crate::sys::sched::CpuSet;
 use crate::sys::{ptrace, sched};
 use crate::{line, text};
 
@@ -139,6 +140,8 @@ pub struct Facts {
     pub seccomp: Result<(), Errno>,
     /// How many CPUs this process may use.
     pub cpus: u32,
+    /// Whether a store to the ids is fatal with length 32 too: the kernel's own checker, `rseq_debug=1`.
+    pub strict: bool,
 }
 
 impl Facts {
@@ -150,6 +153,10 @@ impl Facts {
             ptrace: probe(ptrace::trace_me),
             seccomp: probe(filters),
             cpus: sched::allowed().map_or(1, |set| set.count()),
+            strict: child::forked(|| {
+                process::no_core_dump();
+                let _ = store_to_scratch();
+            }) == Ok(Status::Killed(SIGSEGV as i32)),
         }
     }
 
@@ -162,6 +169,9 @@ impl Facts {
         line!("@fact feature_size ", self.feature_size);
         line!("@fact align ", self.align);
         let live = |answer: Result<(), Errno>| answer.map_or_else(|e| text!(e), |()| text!("live"));
+        if self.strict {
+            line!("@fact mode debug");
+        }
         line!("@fact rseq ", live(self.rseq));
         line!("@fact ptrace ", live(self.ptrace));
         line!("@fact seccomp ", live(self.seccomp));
@@ -181,20 +191,39 @@ fn probe(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
+/// An area that ends with its process.
+#[repr(C, align(64))]
+struct Scratch([u32; 16]);
+
+#[cfg(target_arch = "x86_64")]
+const SIGNATURE: u32 = 0x5305_3053;
+#[cfg(target_arch = "aarch64")]
+const SIGNATURE: u32 = 0xd428_bc00;
+#[cfg(target_arch = "riscv64")]
+const SIGNATURE: u32 = 0xf140_1073;
+
 fn register_scratch() -> Result<(), Errno> {
-    #[repr(C, align(64))]
-    struct Area([u32; 16]);
-    #[cfg(target_arch = "x86_64")]
-    const SIGNATURE: u32 = 0x5305_3053;
-    #[cfg(target_arch = "aarch64")]
-    const SIGNATURE: u32 = 0xd428_bc00;
-    #[cfg(target_arch = "riscv64")]
-    const SIGNATURE: u32 = 0xf140_1073;
-    let mut area = Area([0; 16]);
+    let mut area = Scratch([0; 16]);
     let at = (&raw mut area).cast();
     // SAFETY: an area on this stack, unregistered before it goes, or with the process.
     unsafe {
         rseq(at, 32, 0, SIGNATURE)?;
+        rseq(at, 32, 1, SIGNATURE)
+    }
+}
+
+/// Stores another number to cpu_id, and makes the kernel look at it.
+fn store_to_scratch() -> Result<(), Errno> {
+    let mut area = Scratch([0; 16]);
+    let at: *mut u8 = (&raw mut area).cast();
+    let cpus = sched::allowed()?;
+    // SAFETY: an area on this stack, unregistered before it goes, or with the process; cpu_id is its second word.
+    unsafe {
+        rseq(at, 32, 0, SIGNATURE)?;
+        at.cast::<u32>().add(1).write_volatile(0x7777);
+        for cpu in cpus.iter() {
+            sched::allow(0, &CpuSet::one(cpu))?;
+        }
         rseq(at, 32, 1, SIGNATURE)
     }
 }

@@ -39,7 +39,7 @@ pub struct Test {
     pub name: &'static str,
     /// Without these it is skipped.
     pub needs: Needs,
-    /// The limit in seconds, after which it is told as hung.
+    /// The limit in seconds on a quiet machine, after which it is reported as hung.
     pub limit: u64,
     /// The test.
     pub run: fn(&Ctx) -> Verdict,
@@ -89,6 +89,8 @@ pub struct Ctx<'a> {
     pub facts: &'a Facts,
     /// Where it runs.
     pub scale: Scale,
+    /// How many times longer than on a quiet machine all may take.
+    pub patience: u64,
 }
 
 impl Ctx<'_> {

@@ -44,14 +44,31 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
         line!();
     }
     facts.print();
+    let patience = match env.value_of("--patience") {
+        // What the host says of its load, one digit or 10.
+        Some(&[digit @ b'1'..=b'9']) => u64::from(digit - b'0'),
+        Some(b"10") => 10,
+        None => 1,
+        Some(other) => {
+            line!("no such patience: ", *other);
+            return 2;
+        }
+    };
     let ctx = Ctx {
         env,
         facts: &facts,
         scale,
+        patience,
     };
-    let only = env.value_of("--only").unwrap_or(b"");
+    let wanted = |test: &&Test| {
+        // The user's choice, and the system's.
+        ["--only", "--within"].iter().all(|list| {
+            env.value_of(list)
+                .is_none_or(|parts| has_one_of(test.name, parts))
+        })
+    };
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for test in tests().filter(|test| contains(test.name.as_bytes(), only)) {
+    for test in tests().filter(wanted) {
         line!("@test ", test.name, " start");
         match one(test, &ctx, report) {
             Kind::Passed => passed += 1,
@@ -63,8 +80,17 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     i32::from(failed != 0)
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    part.is_empty() || text.windows(part.len()).any(|window| window == part)
+/// Is one of the parts, separated by commas, in `suite::NAME`?
+fn has_one_of(name: &str, parts: &[u8]) -> bool {
+    let full = crate::text!("suite::", name);
+    let contains = |part: &[u8]| {
+        part.is_empty()
+            || full
+                .bytes()
+                .windows(part.len())
+                .any(|window| window == part)
+    };
+    parts.split(|&byte| byte == b',').any(contains)
 }
 
 fn one(test: &Test, ctx: &Ctx, report: &Report) -> Kind {
@@ -92,7 +118,7 @@ pub fn judge(test: &Test, ctx: &Ctx) -> Result<(Kind, Text), Errno> {
 
 fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
     report.clear();
-    let seconds = test.limit;
+    let seconds = test.limit * ctx.patience;
     let ended = in_child(test, ctx, Span::secs(seconds));
     let said = report.said();
     let text = match (ended, said) {

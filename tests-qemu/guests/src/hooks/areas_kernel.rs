@@ -12,6 +12,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::errno::Errno;
 use crate::harness::{Ctx, Failed, Verdict, expect_killed_by, failed};
 use crate::sys::mm::{self, Access};
+use crate::sys::process;
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
 use crate::{check, passed, text};
@@ -21,16 +22,21 @@ use crate::{check, passed, text};
 pub(super) enum Generation {
     /// 4.18 to 6.2.
     Only32,
-    /// 6.3 to 6.19.
+    /// 6.3 to 6.18.
     Extensible,
+    /// 6.19: the lengths of those before, and the rest of those after.
+    V6_19,
     /// 7.0 on.
     V2,
 }
 
 impl Generation {
     pub(super) fn of(ctx: &Ctx<'_>) -> Self {
+        let is_6_19 =
+            process::uname().is_ok_and(|name| process::field(&name.release).starts_with(b"6.19."));
         match ctx.facts.feature_size {
             0..24 => Self::Only32,
+            24..33 if is_6_19 => Self::V6_19,
             24..33 => Self::Extensible,
             _ => Self::V2,
         }
@@ -41,7 +47,7 @@ impl Generation {
         let fine = match (self, length) {
             (_, 32) => align >= 32,
             (Self::Only32, _) => false,
-            (Self::Extensible, _) => length > 32 && align >= 32,
+            (Self::Extensible | Self::V6_19, _) => length > 32 && align >= 32,
             (Self::V2, _) => length >= 33 && align >= 64,
         };
         if fine { Ok(()) } else { Err(Errno::INVAL) }
@@ -50,7 +56,8 @@ impl Generation {
     const fn name(self) -> &'static str {
         match self {
             Self::Only32 => "as 4.18 to 6.2",
-            Self::Extensible => "as 6.3 to 6.19",
+            Self::Extensible => "as 6.3 to 6.18",
+            Self::V6_19 => "as 6.19",
             Self::V2 => "as 7.0 and later",
         }
     }
@@ -218,7 +225,23 @@ pub(super) fn unregistration(ctx: &Ctx<'_>) -> Verdict {
             area.node_id.load(Relaxed),
             area.mm_cid.load(Relaxed),
         );
-        check!(ids == (0, -1, 0, 0), "cpu_id reads ", ids.1, " afterwards");
+        // 6.19 stores its -1 to both words of the CPU.
+        let start = match generation {
+            Generation::V6_19 => u32::MAX,
+            _ => 0,
+        };
+        check!(
+            ids == (start, -1, 0, 0),
+            "the ids read ",
+            ids.0,
+            " ",
+            ids.1,
+            " ",
+            ids.2,
+            " ",
+            ids.3,
+            " afterwards"
+        );
         refused(page, length, SIGNATURE, Errno::INVAL)?;
     }
     passed!(*generation.name())
@@ -253,7 +276,7 @@ pub(super) fn bad_memory(ctx: &Ctx<'_>) -> Verdict {
     }
     // The shape comes before the memory.
     expect(gone, 31, 0, Err(Errno::INVAL))?;
-    if generation == Generation::V2 {
+    if matches!(generation, Generation::V2 | Generation::V6_19) {
         expect(read_only, 32, 0, Err(Errno::FAULT))?;
     } else {
         expect_killed_by(SIGSEGV as i32, || _ = ask(read_only, 32, 0, SIGNATURE))?;

@@ -12,7 +12,7 @@ pub mod steps;
 mod stops;
 pub mod stress;
 pub mod unprotected;
-mod work;
+pub(crate) mod work;
 
 use crate::check;
 use crate::harness::{Ctx, Failed};

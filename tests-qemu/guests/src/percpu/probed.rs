@@ -213,7 +213,7 @@ fn never(ctx: &Ctx<'_>) -> Verdict {
 
 /// A name that is refused on aarch64, over a kernel that aborts.
 fn renamed(ctx: &Ctx<'_>) -> Verdict {
-    static PROCESS: Process<Renamed> = Process::with_kernel(Renamed);
+    static PROCESS: Process<Renamed> = Process::with_kernel(Renamed(b"7.0.5-arm64"));
     static PROBE: SectionProbe = SectionProbe::new();
     check!(PROCESS.init(hooked::config(ctx.env)) == Ok(None), "init");
     let named = PROCESS.allow_sections();

@@ -27,6 +27,9 @@ const UNDISTURBED: i32 = 8;
 const WRONG: i32 = 20;
 /// More than the longest operation, once aborted and tried again, from the stop before it to the stop behind it.
 const REACH: u32 = 110;
+/// In the short form each so many depths, of each operation; without a common divisor, so that each depth is some
+/// operation's.
+const STRIDE: u32 = 13;
 
 /// A child that makes all operations, each `rounds` times, with a stop before the section and one after it.
 fn child<I: Index>(rounds: u32) -> ! {
@@ -132,11 +135,13 @@ fn moved(ctx: &Ctx<'_>) -> Verdict {
     }
     let cpus = witness::cpus();
     let (mut steps, mut moves) = (0, 0u64);
-    // Without a common divisor: in the short form each depth is some operation's.
-    let stride = ctx.scale(1, 7, 7) as u32;
+    let stride = ctx.scale(1, STRIDE.into(), STRIDE.into()) as u32;
     let bodies: [[fn() -> !; 2]; 2] = [
         [|| child::<CpuId>(REACH), || child::<MmCid>(REACH)],
-        [|| child::<CpuId>(REACH / 7), || child::<MmCid>(REACH / 7)],
+        [
+            || child::<CpuId>(REACH / STRIDE),
+            || child::<MmCid>(REACH / STRIDE),
+        ],
     ];
     let [native, emulated] = bodies;
     let bodies = if stride == 1 { native } else { emulated };

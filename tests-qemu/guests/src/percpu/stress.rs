@@ -140,7 +140,7 @@ fn move_them(workers: usize) {
     }
 }
 
-fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
+pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
     super::init(ctx)?;
     rig::handler()?;
     rig::SOON.store(ctx.scale(5, 100, 100), Relaxed);

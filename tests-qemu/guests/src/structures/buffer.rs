@@ -105,7 +105,7 @@ fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, give_back: bool) -> Resu
     Ok(count)
 }
 
-fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
+pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
     let slots = place([const { BufferSlot::<ROOM>::new() }; SLOTS])?;
     let subject = place(Subject {

@@ -117,7 +117,7 @@ impl Found {
     }
 }
 
-fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
+pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
     let slots = place([const { BytesSlot::<ROOM>::new() }; SLOTS])?;
     let subject = place(Subject {

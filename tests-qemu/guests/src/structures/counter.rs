@@ -41,7 +41,7 @@ unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
     subject.handled.fetch_add(1, Relaxed);
 }
 
-fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
+pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
     let slots = place([const { CounterSlot::new() }; SLOTS])?;
     let rounds = crowd::rounds(ctx, 100_000, 2_000, 1_000);

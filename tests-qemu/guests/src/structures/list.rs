@@ -115,7 +115,7 @@ fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, keep: bool) -> Result<us
     Ok(count)
 }
 
-fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
+pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     crowd::begin(ctx)?;
     let rounds = crowd::rounds(ctx, 20_000, 300, 300);
     crowd_of::<I>(ctx, Fence::register(), rounds)

@@ -5,7 +5,8 @@ use core::ptr::NonNull;
 use linux_raw_sys::general::{__NR_mkdirat, __NR_mount, AT_FDCWD};
 use rseq_rt::percpu::{CpuId, Current};
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
+    Buffer, BufferSlot, Counter, CounterSlot, CpuSet as Cpus, DrainError, Fence, FreeList,
+    ListSlot, Membarrier, Node,
 };
 
 use super::crowd::{self, SLOTS, place, place_mut};
@@ -21,7 +22,7 @@ use crate::{check, passed, skip, witness};
 pub const TESTS: &[Test] =
     &[Test::new("structures/slot-of-an-offline-cpu", offline).needs(Needs::REAL_KERNEL.cpus(2))];
 
-fn mount_sys() -> Result<(), Errno> {
+pub(crate) fn mount_sys() -> Result<(), Errno> {
     let at = c"/sys".as_ptr().expose_provenance();
     // SAFETY: reads the name.
     let made = done(unsafe { call3(__NR_mkdirat, AT_FDCWD as usize, at, 0o755) });
@@ -35,8 +36,8 @@ fn mount_sys() -> Result<(), Errno> {
     }
 }
 
-/// Up to ten CPUs.
-fn set_online(cpu: u32, online: bool) -> Result<(), Errno> {
+/// Takes a CPU offline, or back; up to ten CPUs.
+pub(crate) fn set_online(cpu: u32, online: bool) -> Result<(), Errno> {
     let mut path = *b"/sys/devices/system/cpu/cpu0/online\0";
     if let Some(digit) = path.get_mut(27) {
         *digit += cpu as u8;
@@ -46,6 +47,25 @@ fn set_online(cpu: u32, online: bool) -> Result<(), Errno> {
     let written = io::write(file, if online { b"1" } else { b"0" });
     io::close(file)?;
     written.map(drop)
+}
+
+/// A kernel without membarrier(2).
+#[derive(Clone, Copy)]
+struct WithoutMembarrier;
+
+// SAFETY: Membarrier (1) it never answers success; the other two are the kernel's own.
+unsafe impl Membarrier for WithoutMembarrier {
+    fn membarrier(&self, _: u32, _: u32, _: u32) -> Result<(), rseq_rt::Errno> {
+        Err(rseq_rt::Errno::NOSYS)
+    }
+
+    fn affinity(&self) -> Result<Cpus, rseq_rt::Errno> {
+        rseq_rt::Linux.affinity()
+    }
+
+    fn set_affinity(&self, cpus: &Cpus) -> Result<(), rseq_rt::Errno> {
+        rseq_rt::Linux.set_affinity(cpus)
+    }
 }
 
 fn offline(ctx: &Ctx<'_>) -> Verdict {
@@ -92,6 +112,13 @@ fn offline(ctx: &Ctx<'_>) -> Verdict {
         Err(Errno::NOENT) => return skip!("this kernel takes no CPU offline"),
         Err(errno) => check!(false, "CPU ", last, " stays online: ", errno),
     }
+    // Without membarrier(2) nobody can go and see whether a section is in flight there: refused, and nothing is lost.
+    let visits = Fence::register_on(WithoutMembarrier);
+    let refused = |drained: Result<usize, DrainError>| {
+        matches!(drained, Err(DrainError::Refused(rseq_rt::Errno::INVAL)))
+    };
+    let visited = list.take(last as usize, &visits).map(|chain| chain.count());
+    let both_refused = refused(visited) && refused(buffer.drain(last as usize, &visits, |_| ()));
     let fence = Fence::register();
     let gone = sched::allow(0, &CpuSet::one(last)).is_err();
     let taken = list
@@ -110,6 +137,7 @@ fn offline(ctx: &Ctx<'_>) -> Verdict {
     check!(gone, "CPU ", last, " is still there");
     check!(again.is_ok(), "CPU ", last, " does not come back");
     if here.is_some() {
+        check!(both_refused, "a drain visited CPU ", last);
         check!(
             (taken, drained) == (2, 2),
             "of two each, ",

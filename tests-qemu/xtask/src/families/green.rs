@@ -10,7 +10,6 @@ use crate::cargo::{cargo, finish};
 use crate::compiler;
 use crate::guests;
 use crate::install::Need;
-use crate::kernel::Line;
 use crate::lab::{Lab, Run};
 use crate::outcome::{Cell, Outcome, Trouble, Verdict};
 use crate::place::{Machine, Place};
@@ -69,7 +68,7 @@ fn places(selection: &Selection) -> Vec<Place> {
     places.retain(|place| match &place.machine {
         Machine::Native => true,
         Machine::User => Arch::host() != Some(place.arch),
-        Machine::Kernel(line) => *line == Line::Newest,
+        Machine::Kernel(_) => place.is_newest(),
     });
     places
 }

@@ -6,7 +6,6 @@ use super::muslprogram::{Kind, Programs};
 use super::{Family, Job, Selection, muslmore, muslnewer};
 use crate::arch::Arch;
 use crate::install::Need;
-use crate::kernel::Line;
 use crate::lab::{Lab, Run};
 use crate::musl::Release;
 use crate::outcome::{Cell, Outcome, Trouble};
@@ -63,8 +62,7 @@ fn places(selection: &Selection) -> Vec<Place> {
     if wanted(selection).is_empty() {
         return Vec::new();
     }
-    let older =
-        |place: &Place| matches!(&place.machine, Machine::Kernel(line) if *line != Line::Newest);
+    let older = |place: &Place| place.boots() && !place.is_newest();
     // x86_64 runs natively. Under qemu-user its programs really execute others, and the fork that qemu makes of a vfork
     // hangs now and then in a program of many threads, in locks of qemu's own.
     let twice = |place: &Place| place.arch == Arch::X86_64 && place.machine == Machine::User;

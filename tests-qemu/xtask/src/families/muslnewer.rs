@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::musl::{NAME, run, wanted};
 use super::{Job, Selection};
 use crate::arch::Arch;
-use crate::kernel::Line;
 use crate::lab::Lab;
 use crate::musl::{Release, Variant};
 use crate::outcome::{Cell, Outcome, Verdict};
@@ -20,7 +19,7 @@ pub fn places(selection: &Selection) -> Vec<Place> {
     places.retain(|place| match place.machine {
         Machine::Native => true,
         Machine::User => false,
-        Machine::Kernel(ref line) => *line == Line::Newest && Arch::host() != Some(place.arch),
+        Machine::Kernel(_) => place.is_newest() && Arch::host() != Some(place.arch),
     });
     places.retain(|_| selection.wants(NAME, TEST));
     places

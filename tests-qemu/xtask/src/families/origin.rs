@@ -10,7 +10,6 @@ use crate::arch::Arch;
 use crate::cargo::{cargo, finish};
 use crate::compiler;
 use crate::install::Need;
-use crate::kernel::Line;
 use crate::lab::Lab;
 use crate::outcome::{Cell, Outcome, Trouble, Verdict};
 use crate::place::{Machine, Place};
@@ -69,7 +68,8 @@ fn tests(selection: &Selection) -> Vec<(Place, &'static str)> {
     for place in places {
         let at: &[&str] = match place.machine {
             Machine::Native => &[FORM, EMBEDDED, BROKEN],
-            Machine::User | Machine::Kernel(Line::Newest) => &[EMBEDDED],
+            Machine::User => &[EMBEDDED],
+            Machine::Kernel(_) if place.is_newest() => &[EMBEDDED],
             Machine::Kernel(_) => &[],
         };
         let wanted = at.iter().filter(|test| selection.wants(NAME, test));

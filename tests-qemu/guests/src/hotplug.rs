@@ -1,0 +1,115 @@
+//! The crowds of the structures, and the sections alone, while CPUs go offline and come back.
+//!
+//! Who runs on a CPU that goes is moved, whatever its mask says, and may run nowhere else before; a slot is left with what
+//! is in it. The crowds bring storms of signals, moves and drains of all slots, of those of offline CPUs too.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+use rseq_rt::percpu::CpuId;
+
+use crate::harness::{Ctx, Needs, Test, Verdict};
+use crate::percpu::stress::stress;
+use crate::percpu::work::Kind;
+use crate::structures::offline::{mount_sys, set_online};
+use crate::structures::{buffer, bytes, counter, list};
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::time::{self, Span};
+use crate::{check, skip, thread, witness};
+
+/// The family.
+pub const TESTS: &[Test] = &[
+    Test::new("hotplug/counter", |ctx| {
+        plugged(ctx, counter::crowded::<CpuId>)
+    })
+    .needs(NEEDS),
+    Test::new("hotplug/list", |ctx| plugged(ctx, list::crowded::<CpuId>)).needs(NEEDS),
+    Test::new("hotplug/buffer", |ctx| {
+        plugged(ctx, buffer::crowded::<CpuId>)
+    })
+    .needs(NEEDS),
+    Test::new("hotplug/bytes", |ctx| plugged(ctx, bytes::crowded::<CpuId>)).needs(NEEDS),
+    Test::new("hotplug/sections", |ctx| {
+        plugged(ctx, |ctx| stress(ctx, Kind::Add))
+    })
+    .needs(NEEDS),
+];
+
+/// So many CPUs that there is always another one to go to.
+const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(4);
+
+/// What the thread that plugs shares.
+struct Plug {
+    cpus: CpuSet,
+    over: AtomicBool,
+    gone: AtomicU32,
+    refused: AtomicU32,
+    lost: AtomicU32,
+}
+
+/// One CPU after the other but the first, 20 to 30 ms each, and as long all of them online.
+fn plug(state: &Plug) {
+    let first = state.cpus.iter().next().unwrap_or(0);
+    let _ = sched::allow(0, &CpuSet::one(first));
+    for cpu in core::iter::repeat(()).flat_map(|()| state.cpus.iter().skip(1)) {
+        if state.over.load(Relaxed) {
+            return;
+        }
+        if set_online(cpu, false).is_err() {
+            state.refused.fetch_add(1, Relaxed);
+            let _ = time::sleep(Span::millis(20));
+            continue;
+        }
+        let nth = state.gone.fetch_add(1, Relaxed);
+        let _ = time::sleep(Span::millis(20 + u64::from(nth % 11)));
+        // The kernel gives it a second or a few to come, and a slow emulator may need more.
+        let back = (0..10).any(|_| set_online(cpu, true).is_ok());
+        state.lost.fetch_add(u32::from(!back), Relaxed);
+        let _ = time::sleep(Span::millis(20 + u64::from(nth % 11)));
+    }
+}
+
+/// The test with CPUs that come and go.
+fn plugged(ctx: &Ctx<'_>, test: fn(&Ctx<'_>) -> Verdict) -> Verdict {
+    if ctx.scale(1, 0, 0) == 1 || !ctx.env.is_pid1() {
+        return skip!("it would take CPUs from this machine");
+    }
+    if mount_sys().is_err() {
+        return skip!("there is no sysfs");
+    }
+    let cpus = witness::cpus();
+    let Some(last) = cpus.iter().last().filter(|&last| last < 10) else {
+        return skip!("there are more CPUs than this knows to take offline");
+    };
+    if set_online(last, false).is_err() || set_online(last, true).is_err() {
+        return skip!("this kernel takes no CPU offline");
+    }
+    // Coming back, it is in the mask of those only who asked for it by name.
+    sched::allow(0, &cpus)?;
+    let state = Plug {
+        cpus,
+        over: AtomicBool::new(false),
+        gone: AtomicU32::new(0),
+        refused: AtomicU32::new(0),
+        lost: AtomicU32::new(0),
+    };
+    let plug = thread::start(64 * 1024, state, plug)?;
+    let verdict = test(ctx);
+    let state = plug.payload();
+    state.over.store(true, Relaxed);
+    let count = |count: &AtomicU32| count.load(Relaxed);
+    plug.wait();
+    let (gone, refused, lost) = (
+        count(&state.gone),
+        count(&state.refused),
+        count(&state.lost),
+    );
+    plug.join()?;
+    check!(lost == 0, lost, " CPUs did not come back");
+    check!(
+        gone != 0,
+        "no CPU was taken offline meanwhile, refused ",
+        refused
+    );
+    crate::line!("# CPUs went offline ", gone, " times, refused ", refused);
+    verdict
+}

@@ -1,0 +1,382 @@
+//! The kernels that the guests boot on, as a table: where the image comes from, the machine under it, and what is
+//! expected of it.
+
+use crate::arch::Arch::{self, Aarch64, Riscv64, X86_64};
+
+/// When a system is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// By each `cargo xtask test`.
+    EveryRun,
+    /// With `--all-kernels`, or where `--kernel` names it.
+    Weekly,
+}
+
+/// A kernel image, which several systems may boot.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Image {
+    /// Its folder in the store, with the CPU.
+    pub name: &'static str,
+    /// Where it comes from.
+    pub from: From,
+}
+
+/// Where an image comes from.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub enum From {
+    /// What the package of a flavour stands for in the first of `suites` that has a version of the line.
+    Suites {
+        /// The flavour.
+        flavour: Flavour,
+        /// The first numbers of its version.
+        line: Line,
+        /// The suites, the preferred first.
+        suites: &'static [&'static str],
+    },
+    /// The highest patch level of a line that a suite still keeps as a package of its own.
+    Kept {
+        /// Such as `7.0`.
+        line: &'static str,
+        /// No higher than this one.
+        at_most: u32,
+    },
+    /// Built from the distribution's source, on `tinyconfig` and the fragments in `tests-qemu/kernels`.
+    Source {
+        /// The package of the source.
+        package: &'static str,
+        /// The suites, the preferred first.
+        suites: &'static [&'static str],
+    },
+}
+
+/// Versions that belong together.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub enum Line {
+    /// Any from 7.0 on.
+    Newest,
+    /// This major and minor version.
+    Of(u32, u32),
+}
+
+impl Line {
+    /// Whether `version` belongs to it.
+    pub fn takes(&self, version: &str) -> bool {
+        match (self, numbers(version).as_slice()) {
+            (Line::Newest, [major, ..]) => *major >= 7,
+            (Line::Of(major, minor), [a, b, ..]) => (a, b) == (major, minor),
+            _ => false,
+        }
+    }
+}
+
+/// The numbers that a version begins with: 7, 2 and 12 of `7.2.12-1`.
+pub fn numbers(version: &str) -> Vec<u32> {
+    let end = version
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(version.len());
+    let parts = version[..end].split('.');
+    parts.map_while(|part| part.parse().ok()).collect()
+}
+
+/// The distribution's flavours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// The small one for virtual machines, where there is one.
+    Cloud,
+    /// PREEMPT_RT.
+    Realtime,
+    /// Pages of 16 KiB.
+    Pages16k,
+}
+
+impl Flavour {
+    /// The end of its packages' names.
+    pub fn suffix(self, arch: Arch) -> String {
+        match (self, arch) {
+            (Flavour::Cloud, Riscv64) => "riscv64".to_owned(),
+            (Flavour::Cloud, arch) => format!("cloud-{}", arch.debian()),
+            (Flavour::Realtime, arch) => format!("rt-{}", arch.debian()),
+            (Flavour::Pages16k, arch) => format!("{}-16k", arch.debian()),
+        }
+    }
+}
+
+/// A kernel on a machine.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct System {
+    /// What `--kernel` calls it.
+    pub name: &'static str,
+    /// The CPU.
+    pub arch: Arch,
+    /// The kernel.
+    pub image: &'static Image,
+    /// When.
+    pub tier: Tier,
+    /// `-smp`
+    pub cpus: &'static str,
+    /// More for the emulator.
+    pub machine: &'static [&'static str],
+    /// More for the kernel's command line.
+    pub append: &'static str,
+    /// Parts of the `family::test` names that run; none: all.
+    pub tests: &'static [&'static str],
+    /// Parts of the names of the suite's tests that may not be skipped: what the system is there for.
+    pub must_run: &'static [&'static str],
+    /// Whether a run without it has failed.
+    pub required: bool,
+}
+
+impl System {
+    const fn new(name: &'static str, arch: Arch, image: &'static Image) -> Self {
+        Self {
+            name,
+            arch,
+            image,
+            tier: Tier::EveryRun,
+            cpus: "2",
+            machine: &[],
+            append: "",
+            tests: &[],
+            must_run: &[],
+            required: true,
+        }
+    }
+
+    /// One of the weekly tier, without which a run is complete.
+    const fn weekly(name: &'static str, arch: Arch, image: &'static Image) -> Self {
+        let mut system = Self::new(name, arch, image).optional();
+        system.tier = Tier::Weekly;
+        system
+    }
+
+    const fn optional(mut self) -> Self {
+        self.required = false;
+        self
+    }
+
+    const fn cpus(mut self, cpus: &'static str) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    const fn machine(mut self, machine: &'static [&'static str]) -> Self {
+        self.machine = machine;
+        self
+    }
+
+    const fn append(mut self, append: &'static str) -> Self {
+        self.append = append;
+        self
+    }
+
+    const fn tests(mut self, tests: &'static [&'static str]) -> Self {
+        self.tests = tests;
+        self
+    }
+
+    const fn must_run(mut self, tests: &'static [&'static str]) -> Self {
+        self.must_run = tests;
+        self
+    }
+
+    /// Whether the test `family::test` runs here.
+    pub fn runs(&self, family: &str, test: &str) -> bool {
+        let name = format!("{family}::{test}");
+        self.tests.is_empty() || self.tests.iter().any(|part| name.contains(part))
+    }
+
+    /// Whether the suite's test may not be skipped here.
+    pub fn must_run_test(&self, test: &str) -> bool {
+        self.must_run.iter().any(|part| test.contains(part))
+    }
+
+    /// Whether it is the newest kernel as it comes.
+    pub fn is_newest(&self) -> bool {
+        self.name == NEWEST.name
+    }
+}
+
+macro_rules! image {
+    ($name:ident, $text:literal, $flavour:ident, $line:expr, $suites:expr) => {
+        static $name: Image = Image {
+            name: $text,
+            from: From::Suites {
+                flavour: Flavour::$flavour,
+                line: $line,
+                suites: &$suites,
+            },
+        };
+    };
+    ($name:ident, $text:literal, $line:literal, at_most $patch:expr) => {
+        static $name: Image = Image {
+            name: $text,
+            from: From::Kept {
+                line: $line,
+                at_most: $patch,
+            },
+        };
+    };
+}
+
+image!(NEWEST, "newest", Cloud, Line::Newest, ["forky", "sid"]);
+image!(
+    V6_12,
+    "6.12",
+    Cloud,
+    Line::Of(6, 12),
+    ["bookworm-backports", "trixie-security", "trixie"]
+);
+image!(
+    V6_1,
+    "6.1",
+    Cloud,
+    Line::Of(6, 1),
+    ["bookworm-security", "bookworm"]
+);
+image!(
+    NEWEST_RT,
+    "newest-rt",
+    Realtime,
+    Line::Newest,
+    ["forky", "sid"]
+);
+image!(
+    V6_12_RT,
+    "6.12-rt",
+    Realtime,
+    Line::Of(6, 12),
+    ["trixie-security", "trixie", "bookworm-backports"]
+);
+image!(
+    V6_1_RT,
+    "6.1-rt",
+    Realtime,
+    Line::Of(6, 1),
+    ["bookworm-security", "bookworm"]
+);
+image!(
+    NEWEST_16K,
+    "newest-16k",
+    Pages16k,
+    Line::Newest,
+    ["forky", "sid"]
+);
+image!(V7_3, "7.3", Cloud, Line::Of(7, 3), ["trixie-backports"]);
+image!(V7_3_RC, "7.3-rc", Cloud, Line::Of(7, 3), ["experimental"]);
+image!(V6_18, "6.18", "6.18", at_most u32::MAX);
+image!(V6_19, "6.19", "6.19", at_most u32::MAX);
+// 7.0.14 aborts sections again.
+image!(V7_0, "7.0", "7.0", at_most 13);
+image!(V7_1, "7.1", "7.1", at_most u32::MAX);
+
+static SLICE: Image = Image {
+    name: "slice",
+    from: From::Source {
+        package: "linux-source-7.2",
+        suites: &["forky", "trixie-backports"],
+    },
+};
+
+/// Of a kernel that does not abort sections: that the guard holds, and what it guards against.
+const GUARDED: &[&str] = &[
+    "demo::",
+    "suite::percpu/known-bad",
+    "suite::structures/counter",
+    "suite::structures/list",
+    "suite::structures/buffer",
+    "suite::structures/bytes-",
+];
+/// Of a kernel with the slice extension: that, and what it could disturb.
+const SLICED: &[&str] = &[
+    "demo::",
+    "suite::slice/",
+    "suite::basic",
+    "suite::areas/",
+    "suite::lifetime/release",
+    "suite::v2/",
+];
+
+/// All of them, in the order of the columns.
+#[rustfmt::skip] // a table
+pub const SYSTEMS: &[System] = &[
+    System::new("newest", X86_64, &NEWEST).cpus("4"),
+    System::new("newest", Aarch64, &NEWEST),
+    System::new("newest", Riscv64, &NEWEST),
+    System::new("6.12", X86_64, &V6_12),
+    System::new("6.12", Aarch64, &V6_12),
+    System::new("6.12", Riscv64, &V6_12).optional(),
+    System::new("6.1", X86_64, &V6_1), // Debian has none for riscv64
+    System::new("6.1", Aarch64, &V6_1),
+    System::new("7.0", Aarch64, &V7_0).optional().tests(GUARDED).must_run(&["percpu/known-bad"]),
+    System::new("slice", X86_64, &SLICE).optional().tests(SLICED).must_run(&["slice/armed", "slice/request"]),
+    System::new("newest-hotplug", Aarch64, &NEWEST).optional().cpus("4").tests(&["suite::hotplug/"]).must_run(&["hotplug/"]),
+
+    System::weekly("slice", Riscv64, &SLICE).must_run(&["slice/armed", "slice/request"]),
+    System::weekly("slice-all", X86_64, &SLICE).must_run(&["slice/armed", "slice/request"]),
+    System::weekly("slice-debug", X86_64, &SLICE).append("rseq_debug=1").must_run(&["slice/armed", "slice/request"]),
+    System::weekly("slice-off", X86_64, &SLICE).append("rseq_slice_ext=0"),
+    System::weekly("newest-rt", X86_64, &NEWEST_RT),
+    System::weekly("newest-rt", Aarch64, &NEWEST_RT),
+    System::weekly("6.12-rt", X86_64, &V6_12_RT),
+    System::weekly("6.12-rt", Aarch64, &V6_12_RT),
+    System::weekly("6.1-rt", X86_64, &V6_1_RT),
+    System::weekly("7.3", X86_64, &V7_3),
+    System::weekly("7.3", Aarch64, &V7_3),
+    System::weekly("7.3-rc", X86_64, &V7_3_RC),
+    System::weekly("7.3-rc", Aarch64, &V7_3_RC),
+    System::weekly("7.1", X86_64, &V7_1),
+    System::weekly("7.1", Aarch64, &V7_1),
+    System::weekly("7.0-all", X86_64, &V7_0),
+    System::weekly("7.0-all", Aarch64, &V7_0).must_run(&["percpu/known-bad"]),
+    System::weekly("6.19", X86_64, &V6_19),
+    System::weekly("6.19", Aarch64, &V6_19).must_run(&["percpu/known-bad"]),
+    System::weekly("6.18", X86_64, &V6_18),
+    System::weekly("6.18", Aarch64, &V6_18),
+    System::weekly("newest-1cpu", X86_64, &NEWEST).cpus("1"),
+    System::weekly("newest-1cpu", Aarch64, &NEWEST).cpus("1"),
+    System::weekly("newest-2of8", X86_64, &NEWEST).cpus("2,maxcpus=8"),
+    System::weekly("newest-2of8", Aarch64, &NEWEST).cpus("8").append("maxcpus=2"),
+    System::weekly("newest-64cpus", X86_64, &NEWEST).cpus("64").machine(&["-m", "1024"]).tests(&["demo::", "suite::structures/"]),
+    System::weekly("newest-16k", Aarch64, &NEWEST_16K).machine(&["-cpu", "max"]),
+    System::weekly("newest-numa", X86_64, &NEWEST).cpus("4").machine(NODES),
+    System::weekly("newest-isolated", X86_64, &NEWEST).cpus("4").append("isolcpus=2,3 nohz_full=2,3"),
+    System::weekly("newest-debug", X86_64, &NEWEST).append("rseq_debug=1"),
+    System::weekly("newest-vector", Riscv64, &NEWEST).machine(&["-cpu", "rv64,v=true"]),
+];
+
+/// Two nodes of two CPUs.
+#[rustfmt::skip] // pairs
+const NODES: &[&str] = &[
+    "-m", "512",
+    "-object", "memory-backend-ram,id=m0,size=256M", "-numa", "node,nodeid=0,cpus=0-1,memdev=m0",
+    "-object", "memory-backend-ram,id=m1,size=256M", "-numa", "node,nodeid=1,cpus=2-3,memdev=m1",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_belongs_to_its_line() {
+        assert_eq!(numbers("7.2.12-1"), [7, 2, 12]);
+        assert_eq!(numbers("7.3~rc7-1~exp1"), [7, 3]);
+        assert!(numbers("vmlinuz-7.2").is_empty());
+        assert!(Line::Of(6, 1).takes("6.1.192-2") && !Line::Of(6, 1).takes("6.12.95-1~bpo12+1"));
+        assert!(Line::Newest.takes("7.2.12-1") && !Line::Newest.takes("6.12.95"));
+    }
+
+    #[test]
+    fn a_name_and_a_cpu_are_one_system() {
+        for (at, one) in SYSTEMS.iter().enumerate() {
+            let same = |other: &&System| (other.name, other.arch) == (one.name, one.arch);
+            assert!(
+                !SYSTEMS[at + 1..].iter().any(|other| same(&other)),
+                "{}/{}",
+                one.arch,
+                one.name
+            );
+        }
+        let every = SYSTEMS.iter().filter(|one| one.tier == Tier::EveryRun);
+        assert_eq!(every.filter(|one| one.tests.is_empty()).count(), 8);
+    }
+}
