@@ -55,13 +55,12 @@ impl<'a, K: Kernel> Scoped<'a, K> {
         let seen = area.word.look();
         if seen.is_written() {
             let mask = SignalMask::block_all_on(&process.kernel)?;
-            // Exiting for the length of the call: a handler of SIGSYS, which is open, reads no id that has gone.
-            area.word.latch();
+            // From the kernel's -1 to the new word there is no CPU to be read, and SIGSYS is open: out of use until then.
+            let loan = area.word.lend();
             let outcome = process.unregister(area, process.length());
-            if outcome.is_ok() {
-                area.reset();
-            } else {
-                area.word.unlatch();
+            match outcome {
+                Ok(()) => area.reset(),
+                Err(_) => _ = area.word.end_loan(loan),
             }
             mask.restore_on(&process.kernel)?;
             return outcome.map_err(Error::StillRegistered);

@@ -141,11 +141,6 @@ impl Word {
         Seen(self.0.fetch_or(EXITING, Relaxed))
     }
 
-    /// *unlatch*: the end of a scope was refused, and the thread goes on.
-    pub(crate) fn unlatch(&self) {
-        self.0.fetch_and(!EXITING, Relaxed);
-    }
-
     /// *release*: the kernel has let go.
     pub(crate) fn release(&self) {
         self.0.fetch_and(!WRITTEN, Relaxed);

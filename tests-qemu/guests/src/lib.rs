@@ -10,6 +10,7 @@
 #![no_std]
 
 pub mod arch;
+pub mod breakpoint;
 pub mod console;
 pub mod demo;
 pub mod entry;

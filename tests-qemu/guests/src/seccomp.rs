@@ -19,6 +19,7 @@ const RETURN: u16 = 0x06;
 const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
+const KILL_THREAD: u32 = 0;
 const TRAP: u32 = 0x0003_0000;
 // offsetof(struct seccomp_data, args)
 const ARGS: u32 = 16;
@@ -41,6 +42,8 @@ pub enum Answer {
     Errno(Errno),
     /// The process is killed by SIGSYS.
     Kill,
+    /// The thread is.
+    KillThread,
     /// The thread gets a SIGSYS, whose handler may answer; if it is blocked, the process is killed.
     Trap,
 }
@@ -93,6 +96,7 @@ fn install_with(flags: u32, nr: u32, when: When, then: Answer) -> Result<(), Err
     let action = match then {
         Answer::Errno(errno) => ERRNO | errno.0,
         Answer::Kill => KILL_PROCESS,
+        Answer::KillThread => KILL_THREAD,
         Answer::Trap => TRAP,
     };
     let program = [

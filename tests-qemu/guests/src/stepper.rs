@@ -1,9 +1,14 @@
 //! A traced child that goes on by single instructions, from one stop of its own to the next.
+//!
+//! By the CPU's own single step; where it has none (riscv64), by a breakpoint at each place where the next instruction
+//! may be.
 
-use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGTRAP};
+use linux_raw_sys::general::{SIGSTOP, SIGTRAP};
 
+use crate::arch::{self, decode};
+use crate::breakpoint::{Breakpoints, PLACES};
 use crate::errno::Errno;
-use crate::exclusive::{self, Breakpoints};
+use crate::exclusive::{self, Sequence};
 use crate::harness::Failed;
 use crate::harness::child::wait;
 use crate::sys::process::{self, Status};
@@ -24,21 +29,17 @@ pub struct Stepper {
     pub steps: u64,
 }
 
-/// The CPU cannot step.
-pub struct NoSteps;
-
-const NO_STEPS: Errno = Errno(linux_raw_sys::errno::EIO);
-
 impl Stepper {
-    /// Forks a child that runs `body`, which asks to be traced and then stops.
+    /// Forks a child that runs `body`, which asks to be traced and then stops, and never returns.
     ///
     /// # Safety
     /// 1. The process has no other thread.
-    pub unsafe fn start(body: fn() -> !) -> Result<Self, Failed> {
+    pub unsafe fn start<R>(body: impl FnOnce() -> R) -> Result<Self, Failed> {
         // SAFETY: fork (1) is (1).
         let pid = unsafe { process::fork()? };
         if pid == 0 {
             body();
+            process::exit_group(1);
         }
         let status = wait(pid)?;
         Ok(Self {
@@ -53,50 +54,87 @@ impl Stepper {
         self.status == Status::Stopped(SIGSTOP as i32)
     }
 
+    /// Stands at a step, or at a breakpoint.
+    pub fn is_trapped(&self) -> bool {
+        self.status == Status::Stopped(SIGTRAP as i32)
+    }
+
     /// One instruction after the other, until the next stop of its own, or `depth` of them. Whether it still goes on.
-    pub fn step(&mut self, depth: u32) -> Result<Result<bool, NoSteps>, Failed> {
+    pub fn step(&mut self, depth: u32) -> Result<bool, Failed> {
         for _ in 0..depth {
-            match self.one() {
-                Err(NO_STEPS) => {
-                    let _ = signal::kill(self.pid, SIGKILL as i32);
-                    let _ = wait(self.pid);
-                    return Ok(Err(NoSteps));
-                }
-                other => other?,
-            }
-            self.steps += 1;
-            if self.status != Status::Stopped(SIGTRAP as i32) {
-                return Ok(Ok(false));
+            self.one()?;
+            if !self.is_trapped() {
+                return Ok(false);
             }
         }
-        Ok(Ok(true))
+        Ok(true)
     }
 
     /// One instruction, or one exclusive sequence.
-    fn one(&mut self) -> Result<(), Errno> {
-        let ends = if cfg!(target_arch = "aarch64") {
-            exclusive::ends(self.pid)?
-        } else {
-            None
-        };
-        match ends {
-            None => {
-                ptrace::run_one(self.pid, 0)?;
-                self.status = wait(self.pid)?;
-            }
-            Some(ends) => {
-                let breakpoints = Breakpoints::set(self.pid, ends)?;
-                ptrace::run_on(self.pid, 0)?;
-                self.status = wait(self.pid)?;
-                breakpoints.clear()?;
-            }
+    pub fn one(&mut self) -> Result<(), Errno> {
+        self.steps += 1;
+        if let Some(Sequence { to, out, .. }) = self.exclusive()? {
+            return self.run_to([to, out, out]).map(drop);
         }
-        Ok(())
+        if arch::CAN_STEP {
+            ptrace::run_one(self.pid, 0)?;
+            self.status = wait(self.pid)?;
+            return Ok(());
+        }
+        let next = self.next()?;
+        self.run_to(next).map(drop)
+    }
+
+    /// The exclusive sequence that it stands before.
+    pub fn exclusive(&self) -> Result<Option<Sequence>, Errno> {
+        if arch::HAS_EXCLUSIVES {
+            exclusive::sequence(self.pid, ptrace::program_counter(self.pid)?)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Up to one of these places, or to whatever stops it before. Is it there?
+    pub fn run_to(&mut self, places: [u64; PLACES]) -> Result<bool, Errno> {
+        let breakpoints = Breakpoints::set(self.pid, places)?;
+        ptrace::run_on(self.pid, 0)?;
+        self.status = wait(self.pid)?;
+        let Status::Stopped(_) = self.status else {
+            return Ok(false);
+        };
+        let is_there = self.is_trapped() && breakpoints.hit()?;
+        breakpoints.clear()?;
+        Ok(is_there)
+    }
+
+    /// Where the next instruction may be: in a critical section also where its abort leads.
+    fn next(&self) -> Result<[u64; PLACES], Errno> {
+        let (registers, _) = ptrace::registers(self.pid)?;
+        let pc = registers.get(arch::PC).copied().unwrap_or(0);
+        let [next, far] = decode::next(exclusive::code(self.pid, pc)?, &registers);
+        let abort = self.abort_of(pc).unwrap_or(next);
+        Ok([next, far, abort])
+    }
+
+    /// The abort handler, if `pc` is in the critical section that the thread has announced.
+    fn abort_of(&self, pc: u64) -> Option<u64> {
+        const RSEQ_CS: u64 = 8;
+        let area = ptrace::rseq_configuration(self.pid).ok()?.rseq_abi_pointer;
+        let peek = |at: u64| ptrace::peek(self.pid, at).ok();
+        let section = peek(area.checked_add(RSEQ_CS)?).filter(|&section| section != 0)?;
+        let (start, length) = (peek(section + 8)?, peek(section + 16)?);
+        let abort = peek(section + 24)?;
+        (pc.wrapping_sub(start) < length).then_some(abort)
     }
 
     /// Up to the next stop of its own, or its end.
     pub fn run(&mut self) -> Result<(), Failed> {
-        ptrace::run_on(self.pid, 0)?;
+        self.run_with(0)
+    }
+
+    /// As [`Self::run`], with a signal if not 0.
+    pub fn run_with(&mut self, signal: i32) -> Result<(), Failed> {
+        ptrace::run_on(self.pid, signal)?;
         self.status = wait(self.pid)?;
         Ok(())
     }

@@ -40,20 +40,36 @@ pub fn migrate(set: CpuSet) {
     let _ = sched::allow(0, &set);
 }
 
-/// Is this very area registered for the calling thread? Only a valid request is answered honestly: EBUSY.
-pub fn kernel_knows(area: &Area) -> bool {
-    let at = core::ptr::from_ref(area).cast_mut().cast();
-    let length = RSEQ.length();
-    // SAFETY: (1) undone at once if it succeeds; (2) it cannot replace anything.
+/// What the kernel knows of the calling thread.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// No area.
+    Nothing,
+    /// This one.
+    This,
+    /// Another one.
+    Other,
+}
+
+/// Asks it. Only a valid request is answered honestly.
+pub fn ask(area: &Area, length: u32) -> Known {
+    let area = core::ptr::from_ref(area).cast_mut().cast();
+    // SAFETY: (1) undone at once if it succeeds; (2) it replaces nothing.
     unsafe {
-        match rseq(at, length, 0, arch::SIGNATURE) {
+        match rseq(area, length, 0, arch::SIGNATURE) {
             Ok(()) => {
-                let _ = rseq(at, length, 1, arch::SIGNATURE);
-                false
+                let _ = rseq(area, length, 1, arch::SIGNATURE);
+                Known::Nothing
             }
-            Err(errno) => errno == Errno::BUSY,
+            Err(Errno::BUSY) => Known::This,
+            Err(_) => Known::Other,
         }
     }
+}
+
+/// Is this very area registered for the calling thread? Only a valid request is answered honestly: EBUSY.
+pub fn kernel_knows(area: &Area) -> bool {
+    ask(area, RSEQ.length()) == Known::This
 }
 
 /// Does this kernel kill for a store to the ids of an area longer than 32? Linux 7.0.10 and later.

@@ -319,14 +319,7 @@ impl Lab {
                 let folder = tempfile::tempdir().map_err(|error| missing(error.into()))?;
                 let archive = folder.path().join("initramfs");
                 initramfs::write(program, more, &archive).map_err(missing)?;
-                let mut boot = boot(
-                    place,
-                    board,
-                    &emulator,
-                    &kernel.image,
-                    &archive,
-                    arguments,
-                );
+                let mut boot = boot(place, board, &emulator, &kernel.image, &archive, arguments);
                 let kernel = format!("Linux {}", kernel.version);
                 if place.arch != Arch::Riscv64 {
                     return self.finish(&mut boot, None, kernel);

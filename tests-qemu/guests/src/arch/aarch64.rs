@@ -96,6 +96,54 @@ pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
     action
 }
 
+/// Where the kernel's order of the registers has the program counter: see ptrace(2), PTRACE_GETREGSET.
+pub const PC: usize = 32;
+
+/// The breakpoint, and how many bits it has.
+pub const BREAKPOINT: (u64, u32) = (0xd420_0000, 32);
+
+/// How far the program counter is beyond a breakpoint that was hit.
+pub const PC_BEYOND_BREAKPOINT: u64 = 0;
+
+/// Does the CPU step by single instructions?
+pub const CAN_STEP: bool = true;
+
+/// Has it exclusive loads and stores?
+pub const HAS_EXCLUSIVES: bool = true;
+
+/// What a tracer has to know of instructions.
+pub mod decode {
+    /// The length of an instruction.
+    pub const fn length(_: u32) -> u64 {
+        4
+    }
+
+    /// LDXR, LDAXR, LDXP and LDAXP, of any size.
+    pub const fn is_exclusive_load(code: u32) -> bool {
+        code & 0x3fc0_0000 == 0x0840_0000
+    }
+
+    /// STXR, STLXR, STXP and STLXP.
+    pub const fn is_exclusive_store(code: u32) -> bool {
+        code & 0x3fc0_0000 == 0x0800_0000
+    }
+
+    /// B.cond, CBZ and CBNZ: how far the branch goes.
+    pub const fn branch(code: u32) -> Option<i64> {
+        if code & 0xff00_0000 == 0x5400_0000 || code & 0x7e00_0000 == 0x3400_0000 {
+            // Bits 5 to 23, times four.
+            Some((((code << 8) as i32) >> 13) as i64 * 4)
+        } else {
+            None
+        }
+    }
+
+    /// Not known: the CPU steps.
+    pub fn next(_: u32, registers: &[u64]) -> [u64; 2] {
+        [registers.get(super::PC).copied().unwrap_or(0); 2]
+    }
+}
+
 /// Where the answer of a system call stands in a handler's ucontext: x0, after the fault address; the registers are 16-aligned, behind a set of 1024 signals.
 const ANSWER: usize = 176 + 8;
 

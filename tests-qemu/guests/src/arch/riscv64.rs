@@ -103,6 +103,99 @@ pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
     action
 }
 
+/// Where the kernel's order of the registers has the program counter: see ptrace(2), PTRACE_GETREGSET.
+pub const PC: usize = 0;
+
+/// The breakpoint, and how many bits it has: the compressed one fits anywhere.
+pub const BREAKPOINT: (u64, u32) = (0x9002, 16);
+
+/// How far the program counter is beyond a breakpoint that was hit.
+pub const PC_BEYOND_BREAKPOINT: u64 = 0;
+
+/// Does the CPU step by single instructions?
+pub const CAN_STEP: bool = false;
+
+/// Has it exclusive loads and stores?
+pub const HAS_EXCLUSIVES: bool = true;
+
+/// What a tracer has to know of instructions.
+pub mod decode {
+    /// The length of an instruction.
+    pub const fn length(code: u32) -> u64 {
+        if code & 3 == 3 { 4 } else { 2 }
+    }
+
+    /// LR.W and LR.D.
+    pub const fn is_exclusive_load(code: u32) -> bool {
+        code & 0x7f == 0x2f && code >> 27 == 2
+    }
+
+    /// SC.W and SC.D.
+    pub const fn is_exclusive_store(code: u32) -> bool {
+        code & 0x7f == 0x2f && code >> 27 == 3
+    }
+
+    /// Bit `from` of the instruction as bit `to` of a distance, and `count - 1` more above each.
+    const fn field(code: u32, from: u32, count: u32, to: u32) -> i64 {
+        ((code >> from & ((1 << count) - 1)) << to) as i64
+    }
+
+    /// The conditional branches: how far they go.
+    pub const fn branch(code: u32) -> Option<i64> {
+        if code & 0x7f == 0x63 {
+            let low = field(code, 8, 4, 1) | field(code, 25, 6, 5) | field(code, 7, 1, 11);
+            Some(low | -field(code, 31, 1, 12))
+        } else if code & 3 == 1 && (code >> 13 & 7) >= 6 {
+            let low = field(code, 3, 2, 1) | field(code, 10, 2, 3) | field(code, 2, 1, 5);
+            Some(low | field(code, 5, 2, 6) | -field(code, 12, 1, 8))
+        } else {
+            None
+        }
+    }
+
+    /// JAL and C.J: how far they go.
+    const fn jump(code: u32) -> Option<i64> {
+        if code & 0x7f == 0x6f {
+            let low = field(code, 21, 10, 1) | field(code, 20, 1, 11) | field(code, 12, 8, 12);
+            Some(low | -field(code, 31, 1, 20))
+        } else if code & 3 == 1 && code >> 13 & 7 == 5 {
+            let low = field(code, 3, 3, 1) | field(code, 11, 1, 4) | field(code, 2, 1, 5);
+            let middle = field(code, 7, 1, 6) | field(code, 6, 1, 7) | field(code, 9, 2, 8);
+            Some(low | middle | field(code, 8, 1, 10) | -field(code, 12, 1, 11))
+        } else {
+            None
+        }
+    }
+
+    /// JALR, C.JR and C.JALR: the register, and what is added to it.
+    const fn jump_by_register(code: u32) -> Option<(u32, i64)> {
+        if code & 0x7f == 0x67 {
+            Some((code >> 15 & 31, (code as i32 >> 20) as i64))
+        } else if code & 0xe07f == 0x8002 && code >> 7 & 31 != 0 {
+            Some((code >> 7 & 31, 0))
+        } else {
+            None
+        }
+    }
+
+    /// Where the next instruction may be, after the one that `registers` stand before.
+    pub fn next(code: u32, registers: &[u64]) -> [u64; 2] {
+        let register = |nth: usize| registers.get(nth).copied().unwrap_or(0);
+        let pc = register(super::PC);
+        let behind = pc.wrapping_add(length(code));
+        if let Some(far) = jump(code) {
+            return [pc.wrapping_add_signed(far); 2];
+        }
+        match (jump_by_register(code), branch(code)) {
+            // The program counter stands in the place of x0, which is 0.
+            (Some((0, far)), _) => [far as u64 & !1; 2],
+            (Some((nth, far)), _) => [register(nth as usize).wrapping_add_signed(far) & !1; 2],
+            (None, Some(far)) => [behind, pc.wrapping_add_signed(far)],
+            (None, None) => [behind; 2],
+        }
+    }
+}
+
 /// Where the answer of a system call stands in a handler's ucontext: a0, the eleventh of the registers, which are 16-aligned, behind a set of 1024 signals.
 const ANSWER: usize = 176 + 10 * 8;
 

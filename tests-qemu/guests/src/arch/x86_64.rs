@@ -108,6 +108,49 @@ unsafe extern "C" fn restorer() {
     naked_asm!("mov eax, {nr}", "syscall", "ud2", nr = const __NR_rt_sigreturn)
 }
 
+/// Where the kernel's order of the registers has the program counter: see ptrace(2), PTRACE_GETREGSET.
+pub const PC: usize = 16;
+
+/// The breakpoint, and how many bits it has.
+pub const BREAKPOINT: (u64, u32) = (0xcc, 8);
+
+/// How far the program counter is beyond a breakpoint that was hit.
+pub const PC_BEYOND_BREAKPOINT: u64 = 1;
+
+/// Does the CPU step by single instructions?
+pub const CAN_STEP: bool = true;
+
+/// Has it exclusive loads and stores?
+pub const HAS_EXCLUSIVES: bool = false;
+
+/// What a tracer has to know of instructions: here nothing, as the CPU steps.
+pub mod decode {
+    /// The length of an instruction: not known.
+    pub const fn length(_: u32) -> u64 {
+        1
+    }
+
+    /// None here.
+    pub const fn is_exclusive_load(_: u32) -> bool {
+        false
+    }
+
+    /// None here.
+    pub const fn is_exclusive_store(_: u32) -> bool {
+        false
+    }
+
+    /// Not known.
+    pub const fn branch(_: u32) -> Option<i64> {
+        None
+    }
+
+    /// Not known.
+    pub fn next(_: u32, registers: &[u64]) -> [u64; 2] {
+        [registers.get(super::PC).copied().unwrap_or(0); 2]
+    }
+}
+
 /// Where the answer of a system call stands in a handler's ucontext: rax, the 14th of the registers, which come after 40 bytes.
 const ANSWER: usize = 40 + 13 * 8;
 

@@ -6,9 +6,9 @@ use guests::entry::Env;
 use guests::harness::run_suite;
 use guests::hooks::{
     areas, at_exit, at_exit_storm, basic, children, children_exec, children_vfork, counts, ends,
-    ends_refused, filtered, foreign, lifetime, lifetime_keep, lifetime_kept, lifetime_scoped,
-    lifetime_traced, lifetime_view, loans, slice, storms, storms_mask, storms_steps, trapped, v2,
-    v2_ids, v2_steps,
+    ends_refused, filtered, filters, foreign, lifetime, lifetime_keep, lifetime_kept,
+    lifetime_scoped, lifetime_traced, lifetime_view, loans, slice, storms, storms_mask,
+    storms_steps, trapped, v2, v2_ids, v2_steps, walk,
 };
 use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
 use guests::{entry, hotplug, runtime_tests, structures};
@@ -30,6 +30,7 @@ fn main(env: &Env) -> i32 {
             at_exit_storm::TESTS,
             counts::TESTS,
             filtered::TESTS,
+            filters::TESTS,
             foreign::TESTS,
             children::TESTS,
             children_vfork::TESTS,
@@ -45,6 +46,7 @@ fn main(env: &Env) -> i32 {
             storms::TESTS,
             storms_mask::TESTS,
             storms_steps::TESTS,
+            walk::TESTS,
             lifetime::TESTS,
             lifetime_traced::TESTS,
             lifetime_view::TESTS,

@@ -32,7 +32,7 @@ pub const TESTS: &[Test] = &[
 const REAL: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL);
 const STACK: usize = 64 * 1024;
 /// The new image found all as it should be.
-const FRESH: i32 = 23;
+pub const FRESH: i32 = 23;
 
 /// The value of `--as-child` for [`probe`].
 pub const PROBE: &[u8] = b"exec-probe";
@@ -68,7 +68,7 @@ pub fn probe(env: &Env) -> i32 {
 }
 
 /// Replaces this process by [`probe`], in the file the kernel started us from.
-fn exec(env: &Env) -> ! {
+pub fn exec(env: &Env) -> ! {
     if let Some(path) = env.auxv(AT_EXECFN) {
         let path = ptr::with_exposed_provenance::<u8>(path);
         let argv = [

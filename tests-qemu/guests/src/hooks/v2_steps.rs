@@ -7,14 +7,14 @@ use linux_raw_sys::general::{SIGSEGV, SIGSTOP, SIGTRAP};
 use rseq_rt::abi::CPU_ID_UNINITIALIZED;
 use rseq_rt::{Area, Config, Owner, State, arch};
 
-use crate::errno::Errno;
 use crate::harness::child::wait;
 use crate::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
 use crate::hooked::{self, RSEQ};
+use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
+use crate::sys::ptrace;
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
-use crate::sys::{ptrace, signal};
 use crate::thread;
 use crate::{check, passed, text, witness};
 
@@ -29,45 +29,34 @@ const STEPS: Needs = Needs::RSEQ.and(Needs::PTRACE).cpus(2);
 const STACK: usize = 32 * 1024;
 const ALL_RIGHT: i32 = 7;
 
-/// Runs `body` in a child that moves to another CPU after each instruction, or around each system call where
-/// the CPU cannot step. How it ended, how many moves it made, and whether it could step.
-fn moved(body: fn(&'static Area)) -> Result<(Status, u64, bool), Failed> {
+/// Runs `body` in a child that moves to another CPU after each instruction. How it ended, and how many moves it made.
+fn moved(body: fn(&'static Area)) -> Result<(Status, u64), Failed> {
     static AREA: Area = Area::new();
-    // SAFETY: (1) no other thread yet.
-    let pid = unsafe { process::fork()? };
-    if pid == 0 {
-        process::no_core_dump();
-        // The first registration decides for the process by compare-and-swap. Where that is a loop of exclusive
-        // loads and stores, no step ever ends it: each stop takes the reservation away.
-        // SAFETY: (1, 2, 3) the only thread's, static.
-        let decided = unsafe { RSEQ.scoped(&AREA) }.is_ok_and(|scoped| scoped.end().is_ok());
-        let traced = ptrace::trace_me();
-        if decided && traced.is_ok() && signal::kill(process::getpid(), SIGSTOP as i32).is_ok() {
-            body(&AREA);
-        }
-        exit_group(1);
-    }
+    // SAFETY: start (1) no other thread yet.
+    let mut child = unsafe {
+        Stepper::start(|| {
+            process::no_core_dump();
+            if ptrace::trace_me().is_ok() {
+                stop();
+                body(&AREA);
+            }
+        })?
+    };
     let cpus = witness::cpus();
-    let (mut moves, mut steps) = (0, true);
-    let mut status = wait(pid)?;
+    let mut moves = 0;
     for cpu in core::iter::repeat(()).flat_map(|()| cpus.iter()) {
-        let Status::Stopped(stop) = status else {
-            break;
-        };
-        // A stop of ours, or what it dies of.
-        let pass = match stop {
-            SIGTRAP_STOP | SIGSTOP_STOP => 0,
-            signal => signal,
-        };
-        sched::allow(pid as u32, &CpuSet::one(cpu))?;
-        steps = steps && ptrace::run_one(pid, pass) != Err(Errno(linux_raw_sys::errno::EIO));
-        if !steps {
-            ptrace::run_to_syscall(pid, pass)?;
+        match child.status {
+            Status::Stopped(SIGTRAP_STOP | SIGSTOP_STOP) => {
+                sched::allow(child.pid as u32, &CpuSet::one(cpu))?;
+                child.one()?;
+                moves += 1;
+            }
+            // What it dies of.
+            Status::Stopped(signal) => child.run_with(signal)?,
+            _ => break,
         }
-        moves += 1;
-        status = wait(pid)?;
     }
-    Ok((status, moves, steps))
+    Ok((child.status, moves))
 }
 
 const SIGTRAP_STOP: i32 = SIGTRAP as i32;
@@ -105,9 +94,9 @@ fn life(area: &'static Area) {
 
 fn hooks(ctx: &Ctx<'_>) -> Verdict {
     check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
-    let (mut all, mut stepped) = (0, true);
+    let mut all = 0;
     for _ in 0..ctx.scale(10, 1, 0) {
-        let (status, moves, steps) = moved(life)?;
+        let (status, moves) = moved(life)?;
         check!(
             status == Status::Exited(ALL_RIGHT),
             "after ",
@@ -116,12 +105,8 @@ fn hooks(ctx: &Ctx<'_>) -> Verdict {
             status
         );
         all += moves;
-        stepped = steps;
     }
-    match stepped {
-        true => passed!(all, " moves, one an instruction"),
-        false => passed!(all, " moves, one a system call: this CPU cannot step"),
-    }
+    passed!(all, " moves, one an instruction")
 }
 
 /// The broken variant: it resets the ids by itself, a moment before the unregistration would.
@@ -134,8 +119,6 @@ fn broken_hook(ctx: &Ctx<'_>) -> Verdict {
         witness::rseq_of(area)
             .cpu_id
             .store(CPU_ID_UNINITIALIZED, Relaxed);
-        // A system call, for the CPUs that cannot step.
-        sched::relax();
         let at = core::ptr::from_ref(area).cast_mut().cast();
         // SAFETY: (1) static; (2) its own.
         let gone = unsafe { rseq(at, RSEQ.length(), 1, arch::SIGNATURE) };

@@ -7,7 +7,7 @@ use super::single::{End, OPS, once};
 use super::slot::{self, Node};
 use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
 use crate::hooked::RSEQ;
-use crate::stepper::{NoSteps, Stepper, stop};
+use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
 use crate::sys::sched::{self, CpuSet};
@@ -37,7 +37,7 @@ fn child<I: Index>(rounds: u32) -> ! {
     static NODE: Node = Node::new();
     process::no_core_dump();
     slot::clear();
-    // Before any step: deciding for the process is a compare-and-swap. See `v2_steps`.
+    // Before any step: deciding for the process is a compare-and-swap.
     // SAFETY: (1, 2, 3) the only thread's, static.
     let registered = unsafe { RSEQ.on_thread_create(&AREA) }.is_ok();
     // SAFETY: (1) its own; (2) no loan, and no exit hook.
@@ -102,9 +102,7 @@ fn stepped(ctx: &Ctx<'_>) -> Verdict {
         // SAFETY: start (1) the test is a process of its own.
         let mut child = unsafe { Stepper::start(body)? };
         while child.stands() {
-            if child.step(u32::MAX)?.is_err() {
-                return skip!("this CPU cannot step");
-            }
+            child.step(u32::MAX)?;
             sections += 1;
             if child.stands() {
                 child.run()?;
@@ -151,18 +149,14 @@ fn moved(ctx: &Ctx<'_>) -> Verdict {
         let mut depth = first as u32;
         let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
         while child.stands() {
-            match child.step(depth)? {
-                Err(NoSteps) => return skip!("this CPU cannot step"),
-                Ok(true) => {
-                    let over = stride == 1 && depth + 1 == REACH;
-                    check!(!over, "an operation is longer than ", REACH);
-                    if let Some(cpu) = to.next() {
-                        sched::allow(child.pid as u32, &CpuSet::one(cpu))?;
-                        moves += 1;
-                    }
-                    child.run()?;
+            if child.step(depth)? {
+                let over = stride == 1 && depth + 1 == REACH;
+                check!(!over, "an operation is longer than ", REACH);
+                if let Some(cpu) = to.next() {
+                    sched::allow(child.pid as u32, &CpuSet::one(cpu))?;
+                    moves += 1;
                 }
-                Ok(false) => {}
+                child.run()?;
             }
             // The stop behind the section.
             if child.stands() {

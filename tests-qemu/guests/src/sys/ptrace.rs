@@ -3,8 +3,8 @@
 use linux_raw_sys::general::{__NR_ptrace, iovec};
 use linux_raw_sys::ptrace::{
     PTRACE_CONT, PTRACE_GET_RSEQ_CONFIGURATION, PTRACE_GET_SYSCALL_INFO, PTRACE_GETREGSET,
-    PTRACE_PEEKDATA, PTRACE_POKEDATA, PTRACE_SETOPTIONS, PTRACE_SINGLESTEP, PTRACE_SYSCALL,
-    PTRACE_TRACEME, ptrace_rseq_configuration, ptrace_syscall_info,
+    PTRACE_PEEKDATA, PTRACE_POKEDATA, PTRACE_SETOPTIONS, PTRACE_SETREGSET, PTRACE_SINGLESTEP,
+    PTRACE_SYSCALL, PTRACE_TRACEME, ptrace_rseq_configuration, ptrace_syscall_info,
 };
 
 use super::raw::{call4, check, done};
@@ -121,10 +121,14 @@ pub fn poke(tid: i32, address: u64, word: u64) -> Result<(), Errno> {
     })
 }
 
-/// The general registers of the stopped tracee, in the kernel's order: on aarch64 all there are.
-pub fn registers(tid: i32) -> Result<[u64; 34], Errno> {
-    const NT_PRSTATUS: usize = 1;
-    let mut words = [0u64; 34];
+/// How many words the largest set of general registers has.
+pub const REGISTERS: usize = 34;
+
+const NT_PRSTATUS: usize = 1;
+
+/// The general registers of the stopped tracee, in the kernel's order, and how many bytes they are.
+pub fn registers(tid: i32) -> Result<([u64; REGISTERS], usize), Errno> {
+    let mut words = [0u64; REGISTERS];
     let mut to = iovec {
         iov_base: (&raw mut words).cast(),
         iov_len: size_of_val(&words) as _,
@@ -139,7 +143,31 @@ pub fn registers(tid: i32) -> Result<[u64; 34], Errno> {
             (&raw mut to).expose_provenance(),
         )
     })?;
-    Ok(words)
+    Ok((words, to.iov_len as usize))
+}
+
+/// Changes the general registers of the stopped tracee: the first `length` bytes of them.
+pub fn set_registers(tid: i32, words: &[u64; REGISTERS], length: usize) -> Result<(), Errno> {
+    let mut from = iovec {
+        iov_base: core::ptr::from_ref(words).cast_mut().cast(),
+        iov_len: length as _,
+    };
+    // SAFETY: reads the words, their size at most, and writes the length.
+    done(unsafe {
+        call4(
+            __NR_ptrace,
+            PTRACE_SETREGSET as usize,
+            tid as usize,
+            NT_PRSTATUS,
+            (&raw mut from).expose_provenance(),
+        )
+    })
+}
+
+/// Where the stopped tracee goes on.
+pub fn program_counter(tid: i32) -> Result<u64, Errno> {
+    let (words, _) = registers(tid)?;
+    Ok(words.get(crate::arch::PC).copied().unwrap_or(0))
 }
 
 /// The registration of the stopped tracee, as the kernel knows it.

@@ -1,0 +1,56 @@
+//! Breakpoints in the code of a stopped tracee.
+
+use crate::arch::{BREAKPOINT, PC, PC_BEYOND_BREAKPOINT};
+use crate::errno::Errno;
+use crate::sys::ptrace;
+
+/// How many there are at a time.
+pub const PLACES: usize = 3;
+
+/// Some of them, in the tracee's own copy of the code.
+#[must_use = "they stay until `clear`"]
+pub struct Breakpoints {
+    tid: i32,
+    /// Where, and what was there. A later word may have a part of an earlier one.
+    words: [Option<(u64, u64)>; PLACES],
+}
+
+impl Breakpoints {
+    /// At these places, which may be equal.
+    pub fn set(tid: i32, places: [u64; PLACES]) -> Result<Self, Errno> {
+        let (code, bits) = BREAKPOINT;
+        let mut words = [None; PLACES];
+        for (nth, (word, at)) in words.iter_mut().zip(places).enumerate() {
+            if places.iter().take(nth).any(|&before| before == at) {
+                continue;
+            }
+            let before = ptrace::peek(tid, at)?;
+            ptrace::poke(tid, at, before >> bits << bits | code)?;
+            *word = Some((at, before));
+        }
+        Ok(Self { tid, words })
+    }
+
+    /// Gone again. If the tracee stands at one of them, it goes on with what was there.
+    pub fn clear(self) -> Result<(), Errno> {
+        for (at, before) in self.words.into_iter().rev().flatten() {
+            ptrace::poke(self.tid, at, before)?;
+        }
+        Ok(())
+    }
+
+    /// Is the tracee stopped at one of them? Where the CPU counts the breakpoint as executed, goes back to its place.
+    pub fn hit(&self) -> Result<bool, Errno> {
+        let (mut registers, length) = ptrace::registers(self.tid)?;
+        let Some(pc) = registers.get_mut(PC) else {
+            return Ok(false);
+        };
+        *pc = pc.wrapping_sub(PC_BEYOND_BREAKPOINT);
+        let here = *pc;
+        let hit = self.words.iter().flatten().any(|&(at, _)| at == here);
+        if hit && PC_BEYOND_BREAKPOINT != 0 {
+            ptrace::set_registers(self.tid, &registers, length)?;
+        }
+        Ok(hit)
+    }
+}
