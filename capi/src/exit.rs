@@ -126,8 +126,11 @@ pub unsafe extern "C" fn rseq_rt_recycle(pointer: *const Area) -> c_int {
     // SAFETY: area (1) is this function's.
     done(
         unsafe { area(pointer) }.and_then(|area| match area.state() {
-            // SAFETY: Reclaimed::assume (1) and recycle (1) are (2).
-            State::Exiting => Ok(unsafe { Reclaimed::assume().recycle(area) }),
+            State::Exiting => {
+                // SAFETY: Reclaimed::assume (1) and recycle (1) are (2).
+                unsafe { Reclaimed::assume().recycle(area) };
+                Ok(())
+            }
             State::Unregistered => Err(Error::NotCreated),
             // In use: its ids are the kernel's, and Linux 7.0 kills for a store to them.
             _ => Err(Error::Busy),
