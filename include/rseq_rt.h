@@ -63,7 +63,8 @@ typedef struct rseq_rt_area {
 	unsigned char rseq_rt_opaque[RSEQ_RT_AREA_SIZE];
 } __attribute__((__aligned__(64))) rseq_rt_area;
 
-#define RSEQ_RT_AREA_INIT { { 0 } }
+/* All zero but cpu_id, which is -1 until the kernel writes one: for those who read that field alone. */
+#define RSEQ_RT_AREA_INIT { { 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff } }
 
 /* One thread's at-exit callbacks. All zero is an empty stack. */
 struct rseq_rt_at_exit {

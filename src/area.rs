@@ -6,8 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 use crate::abi::{
-    CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, LEGACY_LENGTH,
-    Rseq,
+    CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, Rseq,
 };
 use crate::deferred::Mapping;
 use crate::error::{Errno, Error};
@@ -161,21 +160,9 @@ impl Area {
         self.word.look().is_registered()
     }
 
-    /// Lays out the fields as the kernel wants to find them, and returns the `cpu_id` that it will find.
-    ///
-    /// With the legacy length the kernel repairs what is stored, should the area be registered already, and
-    /// CONFIG_DEBUG_RSEQ (6.14 to 6.18) wants every field zero but `cpu_id`; a stale `rseq_cs` is fatal at registration
-    /// before 6.17. A longer area belongs to a kernel that lays out all of it by itself, and that kills for a store to an
-    /// id if the area is registered: nothing is stored there.
-    pub(crate) fn prepare(&self, length: u32) -> i32 {
-        if length <= LEGACY_LENGTH {
-            self.clear();
-        }
-        self.cpu_id()
-    }
-
-    /// All fields of an unregistered area. Never on one that the kernel may write to.
-    fn clear(&self) {
+    /// Lays out all fields as a new area has them. Never on one that the kernel may write to, but where it repairs that:
+    /// before Linux 7.0.
+    pub(crate) fn clear(&self) {
         let area = &self.kernel;
         area.cpu_id.store(CPU_ID_UNINITIALIZED, Relaxed);
         area.cpu_id_start.store(0, Relaxed);
@@ -189,12 +176,17 @@ impl Area {
         }
     }
 
-    /// Marks the area of a thread whose registration was refused, for those who read `cpu_id` alone. Never on a
-    /// registered area.
+    /// Marks the area of a thread whose registration was refused, for those who read `cpu_id` alone.
+    ///
+    /// Only where there is no CPU: a refusal may be a filter's, of an area that the kernel knows, and that one always
+    /// shows a CPU. Zeroed memory does so, too, and stays as it is.
     pub(crate) fn mark_refused(&self) {
-        self.kernel
-            .cpu_id
-            .store(CPU_ID_REGISTRATION_FAILED, Relaxed);
+        let _ = self.kernel.cpu_id.compare_exchange(
+            CPU_ID_UNINITIALIZED,
+            CPU_ID_REGISTRATION_FAILED,
+            Relaxed,
+            Relaxed,
+        );
     }
 
     /// After registration: did the kernel enable the slice extension?

@@ -130,6 +130,11 @@ impl Config {
         }
     }
 
+    /// Whatever the length is: a feature size above the legacy one tells of Linux 7.0.
+    pub(crate) const fn kernel_lays_out(&self) -> bool {
+        self.feature_size > LEGACY_LENGTH
+    }
+
     pub(crate) const fn registers_with_slice(&self) -> bool {
         self.slice_extension && self.length >= FEATURE_SIZE_SLICE_CTRL
     }

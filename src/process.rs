@@ -72,6 +72,7 @@ pub struct Process<K: Kernel = Linux> {
     length: AtomicU32,
     feature_size: AtomicU32,
     asks_for_slice: AtomicBool,
+    kernel_lays_out: AtomicBool,
     foreign_offset: AtomicIsize,
     pub(crate) sections: AtomicU8,
 }
@@ -98,6 +99,7 @@ impl<K: Kernel> Process<K> {
             length: AtomicU32::new(LEGACY_LENGTH),
             feature_size: AtomicU32::new(LEGACY_FEATURE_SIZE),
             asks_for_slice: AtomicBool::new(false),
+            kernel_lays_out: AtomicBool::new(false),
             foreign_offset: AtomicIsize::new(0),
             sections: AtomicU8::new(0),
         }
@@ -131,6 +133,8 @@ impl<K: Kernel> Process<K> {
         self.feature_size.store(config.feature_size(), Relaxed);
         self.asks_for_slice
             .store(config.registers_with_slice(), Relaxed);
+        self.kernel_lays_out
+            .store(config.kernel_lays_out(), Relaxed);
         let decision = match config.claim {
             Claim::Disabled => Decision::Nobody(Reason::Disabled),
             Claim::Runtime => Decision::Undecided,
@@ -210,6 +214,10 @@ impl<K: Kernel> Process<K> {
 
     pub(crate) fn asks_for_slice(&self) -> bool {
         self.asks_for_slice.load(Relaxed)
+    }
+
+    pub(crate) fn kernel_lays_out(&self) -> bool {
+        self.kernel_lays_out.load(Relaxed)
     }
 
     /// Before the decision only: this kernel has no slice extension.

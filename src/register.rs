@@ -153,8 +153,7 @@ impl<K: Kernel> Process<K> {
                 slice: owner == Owner::Runtime && area.slice_is_enabled(),
             },
             Err(refusal) => {
-                // Neither where the kernel may write, nor where the memory was the reason.
-                if !refusal.written && refusal.reason != Reason::BadMemory {
+                if refusal.reason != Reason::BadMemory {
                     area.mark_refused();
                 }
                 Outcome {
@@ -237,7 +236,7 @@ impl<K: Kernel> Process<K> {
     }
 
     fn try_register(&self, area: &Area, length: u32, flags: u32) -> Result<(), Refusal> {
-        let mut before = area.prepare(length);
+        let mut before = self.prepare(area);
         match self.rseq(area, length, flags) {
             Ok(()) => {}
             // The kernel knows this very area, from a life of the memory that its word no longer tells of (a copy of
@@ -252,7 +251,7 @@ impl<K: Kernel> Process<K> {
                         written: true,
                     });
                 }
-                before = area.prepare(length);
+                before = self.prepare(area);
                 self.rseq(area, length, flags)?;
             }
             Err(errno) => return Err(errno.into()),
@@ -263,6 +262,16 @@ impl<K: Kernel> Process<K> {
         // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
         let _ = self.rseq(area, length, FLAG_UNREGISTER);
         Err(Reason::Pretended.into())
+    }
+
+    /// What an older kernel wants to find: a stale `rseq_cs` is fatal at registration before 6.17, and CONFIG_DEBUG_RSEQ
+    /// (6.14 to 6.18) compares all other fields but `cpu_id` with zero. From 7.0 the kernel lays out the area by itself; and
+    /// should it know this very area, it would kill for a store to an id. Returns the `cpu_id` that it will find.
+    fn prepare(&self, area: &Area) -> i32 {
+        if !self.kernel_lays_out() {
+            area.clear();
+        }
+        area.cpu_id()
     }
 
     /// After success: has the kernel written a CPU, where `before` was?

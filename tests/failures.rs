@@ -218,7 +218,7 @@ fn run_forgotten_life(generation: Generation) {
     forget(&area);
     assert_eq!(ensure(&process, &area), State::Registered(Owner::Runtime));
     assert_eq!(area.cpu_id(), machine.task(0).cpu as i32);
-    if generation.is_v2(process.length()) {
+    if generation.lays_out() {
         assert_eq!(machine.violation(), None, "an id was stored to");
     }
 }
@@ -384,7 +384,7 @@ fn a_fork_child_asks_the_kernel() {
                 // SAFETY: as above.
                 let again = unsafe { process.repair_in_fork_child(area) };
                 assert_eq!(again, state);
-                if !generation.is_v2(process.length()) {
+                if !generation.lays_out() {
                     // Repaired by the kernel, which CONFIG_DEBUG_RSEQ wants to find them so.
                     machine.forgive();
                 }

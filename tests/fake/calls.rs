@@ -78,11 +78,11 @@ impl Machine {
             cpu_id: -1,
             ..Ids::default()
         };
-        if request.length > 32 {
+        if generation.lays_out() {
             // The kernel lays out all of it, whatever it finds.
             memory.slice_ctrl.store(0, Relaxed);
             let enabled = if slice { CS_FLAG_SLICE_EXT_ENABLED } else { 0 };
-            let flags = if generation.has_slice {
+            let flags = if generation.has_slice && request.length > 32 {
                 CS_FLAG_SLICE_EXT_AVAILABLE | enabled
             } else {
                 0

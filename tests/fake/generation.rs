@@ -129,6 +129,11 @@ impl Generation {
         self.auxv.map_or(20, |(size, _)| size).min(length as usize)
     }
 
+    /// From 7.0 the kernel takes an area as it finds it.
+    pub fn lays_out(&self) -> bool {
+        self.lengths == Lengths::LegacyOrWhole
+    }
+
     pub fn is_v2(&self, length: u32) -> bool {
         self.has_v2 && length > 32
     }

@@ -12,11 +12,13 @@
 #include "libc.h"
 #include "rseq_impl.h"
 #include <elf.h>
-#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #define AREA (&__pthread_self()->rseq)
+
+/* New memory, zero: a reader of the trio is to see no CPU before there is one, nor where the kernel refuses the thread. */
+#define NO_CPU_YET() (*(volatile int *)(AREA->rseq_rt_opaque + RSEQ_RT_AREA_CPU_ID) = -1)
 
 /* Whether threads are registered where the environment does not say. 0: only with MUSL_RSEQ=1. */
 #ifndef MUSL_RSEQ_DEFAULT
@@ -58,6 +60,7 @@ static int is_wanted(void)
 void __rseq_main(void)
 {
 	rseq_rt_init_flags(libc.auxv, is_wanted() ? 0 : RSEQ_RT_DISABLED);
+	NO_CPU_YET();
 	rseq_rt_on_thread_create_masked(AREA);
 	rseq_rt_export(AREA);
 }
@@ -65,6 +68,7 @@ void __rseq_main(void)
 /* Not the masked form: musl has blocked SIGSYS too, and a filter may trap rseq(2). */
 void __rseq_create(void)
 {
+	NO_CPU_YET();
 	rseq_rt_on_thread_create(AREA);
 }
 
@@ -88,13 +92,8 @@ void __rseq_unlend(int token)
 	rseq_rt_vfork_end(AREA, token);
 }
 
-/* SIGSYS is opened as in the create hook, and only where there is something to repair. */
+/* Nothing, unless a handler forked during a loan. */
 void __rseq_repair(void)
 {
-	unsigned long sys[_NSIG/8/sizeof(long)] = { 0 }, set[_NSIG/8/sizeof(long)];
-	if (rseq_rt_thread_state(AREA) != RSEQ_RT_LENT) return;
-	sys[(SIGSYS-1)/8/sizeof(long)] = 1UL<<((SIGSYS-1)%(8*sizeof(long)));
-	__syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &sys, &set, _NSIG/8);
 	rseq_rt_repair_in_fork_child(AREA);
-	__restore_sigs(&set);
 }
