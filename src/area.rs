@@ -162,6 +162,8 @@ impl Area {
 
     /// Lays out all fields as a new area has them. Never on one that the kernel may write to, but where it repairs that:
     /// before Linux 7.0.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn clear(&self) {
         let area = &self.kernel;
         area.cpu_id.store(CPU_ID_UNINITIALIZED, Relaxed);

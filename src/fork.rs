@@ -14,6 +14,7 @@ use core::mem::ManuallyDrop;
 
 use crate::area::Area;
 use crate::kernel::Kernel;
+use crate::mask::SignalMask;
 use crate::process::Process;
 use crate::state::State;
 use crate::thread::Thread;
@@ -104,7 +105,11 @@ impl<K: Kernel> Process<K> {
     /// 3. No loan that the thread had out is ended by the child any more.
     pub unsafe fn repair_in_fork_child(&self, area: &Area) -> State {
         if area.word.reclaim() {
-            self.with_signals_blocked(|| self.resolve(area));
+            let mask = SignalMask::block_all_on(&self.kernel);
+            self.resolve(area);
+            if let Ok(mask) = mask {
+                let _ = mask.restore_on(&self.kernel);
+            }
         }
         area.state()
     }

@@ -20,7 +20,7 @@ pub(crate) enum Decision {
     Initializing,
     /// The first registration that succeeds will tell, or a kernel that has no rseq.
     Undecided,
-    /// Nobody registers.
+    /// Nobody registers: `NoSyscall` or `Disabled`.
     Nobody(Reason),
     /// The libc owns it and says where.
     Libc,
@@ -50,7 +50,8 @@ impl Decision {
         match word as u8 {
             1 => Self::Initializing,
             2 => Self::Undecided,
-            3 => Self::Nobody(Reason::from_code((word >> 8) as u8).unwrap_or(Reason::Refused)),
+            3 if word >> 8 == Reason::Disabled as u32 => Self::Nobody(Reason::Disabled),
+            3 => Self::Nobody(Reason::NoSyscall),
             4 => Self::Libc,
             5 => Self::LibcUnseen,
             6 => Self::Runtime {

@@ -10,36 +10,9 @@ use crate::error::{Errno, Error};
 use crate::kernel::Kernel;
 use crate::mask::SignalMask;
 use crate::process::{Decision, Process};
-use crate::state::{Owner, Reason, State};
+use crate::state::{Reason, State};
 use crate::thread::Thread;
 use crate::word::Outcome;
-
-/// Why the kernel did not register, what it said, and whether it may write to the area all the same.
-#[derive(Clone, Copy)]
-struct Refusal {
-    reason: Reason,
-    errno: Option<Errno>,
-    written: bool,
-}
-
-impl From<Reason> for Refusal {
-    fn from(reason: Reason) -> Self {
-        Self {
-            reason,
-            errno: None,
-            written: false,
-        }
-    }
-}
-
-impl From<Errno> for Refusal {
-    fn from(errno: Errno) -> Self {
-        Self {
-            errno: Some(errno),
-            ..Self::from(Reason::of(errno))
-        }
-    }
-}
 
 impl<K: Kernel> Process<K> {
     /// The create hook: what the runtime calls on each new thread, the main one included, before user code.
@@ -120,17 +93,13 @@ impl<K: Kernel> Process<K> {
             self.decision(),
             Decision::Undecided | Decision::Runtime { .. }
         );
-        if asks_kernel && area.word.look().is_open() {
-            self.with_signals_blocked(|| self.register_thread(area));
+        let mask = if asks_kernel && area.word.look().is_open() {
+            SignalMask::block_all_on(&self.kernel).ok()
         } else {
-            self.register_thread(area);
-        }
-    }
-
-    pub(crate) fn with_signals_blocked(&self, work: impl FnOnce()) {
-        let mask = SignalMask::block_all_on(&self.kernel);
-        work();
-        if let Ok(mask) = mask {
+            None
+        };
+        self.register_thread(area);
+        if let Some(mask) = mask {
             // It was set a moment ago, so it can be set back; and a create hook never fails a thread.
             let _ = mask.restore_on(&self.kernel);
         }
@@ -145,123 +114,88 @@ impl<K: Kernel> Process<K> {
 
     /// Resolves a claim: nobody else registers or unregisters this area until it is.
     pub(crate) fn resolve(&self, area: &Area) {
-        let outcome = match self.owner_of_new_thread(area) {
-            Ok(owner) => Outcome {
-                result: Ok(owner),
-                errno: None,
-                written: owner == Owner::Runtime,
-                slice: owner == Owner::Runtime && area.slice_is_enabled(),
-            },
-            Err(refusal) => {
-                if refusal.reason != Reason::BadMemory {
-                    area.mark_refused();
-                }
-                Outcome {
-                    result: Err(refusal.reason),
-                    errno: refusal.errno,
-                    written: refusal.written,
-                    slice: false,
-                }
-            }
-        };
+        let outcome = self.register(area);
         area.word.resolve(outcome);
     }
 
-    fn owner_of_new_thread(&self, area: &Area) -> Result<Owner, Refusal> {
+    #[cold]
+    fn register(&self, area: &Area) -> Outcome {
         loop {
-            match self.decision() {
-                Decision::Libc => return Ok(Owner::Libc),
-                Decision::LibcUnseen => return Err(Reason::Taken.into()),
-                Decision::Nobody(reason) => return Err(reason.into()),
-                Decision::Runtime { length } => {
-                    self.register(area, u32::from(length))?;
-                    return Ok(Owner::Runtime);
-                }
-                _ => {}
+            let (mut length, is_decided) = match self.decision() {
+                Decision::Libc => return Outcome::LIBC,
+                Decision::LibcUnseen => return Outcome::refused(Reason::Taken),
+                Decision::Nobody(reason) => return Outcome::refused(reason),
+                Decision::Runtime { length } => (u32::from(length), true),
+                _ => (self.wished_length(), false),
+            };
+            let mut flags = 0;
+            if length > LEGACY_LENGTH && self.asks_for_slice() {
+                flags = FLAG_SLICE_EXT_DEFAULT_ON;
             }
-            let length = match self.register_first(area) {
-                Ok(length) => length,
-                Err(refusal) => {
-                    // A kernel without rseq has none for anybody. Every other refusal is about this thread: its
-                    // filter, its memory, somebody else's area of it.
-                    if refusal.reason == Reason::NoSyscall {
-                        self.settle(Decision::Nobody(Reason::NoSyscall));
-                    }
-                    return Err(refusal);
+            let outcome = loop {
+                let outcome = self.try_register(area, length, flags);
+                // EINVAL is also the answer of a kernel without the extension, and rr and gVisor take only 32 whatever auxv
+                // says. Only the last of them means that the thread is taken.
+                if !outcome.is(Reason::Taken) {
+                    break outcome;
+                } else if flags != 0 {
+                    flags = 0;
+                } else if !is_decided && length > LEGACY_LENGTH {
+                    length = LEGACY_LENGTH;
+                } else {
+                    break outcome;
                 }
             };
+            // A kernel without rseq has none for anybody. Every other refusal is about this thread: its filter, its
+            // memory, somebody else's area of it.
+            if outcome.is(Reason::NoSyscall) {
+                self.settle(Decision::Nobody(Reason::NoSyscall));
+            }
+            if is_decided || !outcome.is_registered() {
+                if !outcome.is_registered() && !outcome.is(Reason::BadMemory) {
+                    area.mark_refused();
+                }
+                return outcome;
+            }
+            if flags == 0 {
+                self.forget_slice();
+            }
             let decision = Decision::Runtime {
                 length: length as u16,
             };
             // If another thread decided otherwise a moment ago: undo, and do as it says. If that is refused, the kernel
             // goes on writing here, and the state must not deny it.
             if self.settle(decision) == decision || self.unregister(area, length).is_err() {
-                return Ok(Owner::Runtime);
+                return outcome;
             }
         }
     }
 
-    /// The first registration of the process finds the length that works. Returns it.
-    fn register_first(&self, area: &Area) -> Result<u32, Refusal> {
-        let wished = self.wished_length();
-        match self.register(area, wished) {
-            // rr and gVisor take only 32 whatever auxv says; EINVAL again means that the thread is taken.
-            Err(Refusal {
-                reason: Reason::Taken,
-                ..
-            }) if wished > LEGACY_LENGTH => {
-                self.register(area, LEGACY_LENGTH).map(|()| LEGACY_LENGTH)
-            }
-            outcome => outcome.map(|()| wished),
-        }
-    }
-
-    fn register(&self, area: &Area, length: u32) -> Result<(), Refusal> {
-        if length > LEGACY_LENGTH && self.asks_for_slice() {
-            match self.try_register(area, length, FLAG_SLICE_EXT_DEFAULT_ON) {
-                // A kernel without the extension does not know the flag; nor does a taken thread tell which it was.
-                Err(Refusal {
-                    reason: Reason::Taken,
-                    ..
-                }) => {}
-                outcome => return outcome,
-            }
-            let outcome = self.try_register(area, length, 0);
-            if outcome.is_ok() && self.decision() == Decision::Undecided {
-                self.forget_slice();
-            }
-            return outcome;
-        }
-        self.try_register(area, length, 0)
-    }
-
-    fn try_register(&self, area: &Area, length: u32, flags: u32) -> Result<(), Refusal> {
-        let mut before = self.prepare(area);
-        match self.rseq(area, length, flags) {
-            Ok(()) => {}
-            // The kernel knows this very area, from a life of the memory that its word no longer tells of (a copy of
-            // the crate, a TCB zeroed by hand): that is a registration like ours. Made anew, so that its ids are right
-            // whatever was stored to them, and so that a filter that says EBUSY is told from a kernel.
-            Err(Errno::BUSY) => {
-                if self.rseq(area, length, FLAG_UNREGISTER).is_err() {
-                    // Nothing is known: the kernel may go on writing here, and no CPU may be read from it.
-                    return Err(Refusal {
-                        reason: Reason::Refused,
-                        errno: Some(Errno::BUSY),
-                        written: true,
-                    });
+    #[cold]
+    fn try_register(&self, area: &Area, length: u32, flags: u32) -> Outcome {
+        let mut is_again = false;
+        loop {
+            let before = self.prepare(area);
+            match self.rseq(area, length, flags) {
+                Ok(()) if self.is_confirmed(area, length, before) => {
+                    return Outcome::registered(area.slice_is_enabled());
                 }
-                before = self.prepare(area);
-                self.rseq(area, length, flags)?;
+                Ok(()) => {
+                    // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
+                    let _ = self.rseq(area, length, FLAG_UNREGISTER);
+                    return Outcome::refused(Reason::Pretended);
+                }
+                // The kernel knows this very area, from a life of the memory that its word no longer tells of (a copy of
+                // the crate, a TCB zeroed by hand): that is a registration like ours. Made anew, so that its ids are
+                // right whatever was stored to them, and so that a filter that says EBUSY is told from a kernel.
+                Err(Errno::BUSY)
+                    if !is_again && self.rseq(area, length, FLAG_UNREGISTER).is_ok() =>
+                {
+                    is_again = true;
+                }
+                Err(errno) => return Outcome::refused_by(errno),
             }
-            Err(errno) => return Err(errno.into()),
         }
-        if self.is_confirmed(area, length, before) {
-            return Ok(());
-        }
-        // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
-        let _ = self.rseq(area, length, FLAG_UNREGISTER);
-        Err(Reason::Pretended.into())
     }
 
     /// What an older kernel wants to find: a stale `rseq_cs` is fatal at registration before 6.17, and CONFIG_DEBUG_RSEQ
@@ -297,6 +231,8 @@ impl<K: Kernel> Process<K> {
         Ok(())
     }
 
+    #[cold]
+    #[inline(never)]
     fn rseq(&self, area: &Area, length: u32, flags: u32) -> Result<(), Errno> {
         // SAFETY: Kernel::rseq (1): conditions (1) and (2) of the create hook, by which every area comes here; the
         // exit hooks give out the proof that ends them.

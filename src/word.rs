@@ -50,37 +50,38 @@ const UNAVAILABLE: u32 = 0x80;
 /// How many loans of one area can be told apart.
 const MAXIMUM_LOANS: u32 = LOANS.count_ones();
 
-/// What a claim has come to.
+/// What a claim has come to: the bits that its resolution writes.
 #[derive(Clone, Copy)]
-pub(crate) struct Outcome {
-    /// The owner of the registration, or why there is none.
-    pub result: Result<Owner, Reason>,
-    /// The errno behind the reason.
-    pub errno: Option<Errno>,
-    /// Does the kernel write to the area, or might it?
-    pub written: bool,
-    /// Is the slice extension on?
-    pub slice: bool,
-}
+pub(crate) struct Outcome(u32);
 
 impl Outcome {
-    const fn encode(self) -> u32 {
-        let outcome = match self.result {
-            Ok(Owner::Runtime) => REGISTERED,
-            Ok(Owner::Libc) => FOREIGN,
-            Ok(Owner::Nobody) => 0,
-            Err(reason) => UNAVAILABLE | reason as u32,
-        };
-        let errno = match self.errno {
-            Some(errno) => (errno.raw() as u32) << ERRNO_SHIFT,
-            None => 0,
-        };
-        outcome | errno | flag(self.written, WRITTEN) | flag(self.slice, SLICE)
-    }
-}
+    /// The libc has registered the thread.
+    pub(crate) const LIBC: Self = Self(FOREIGN);
 
-const fn flag(set: bool, bit: u32) -> u32 {
-    if set { bit } else { 0 }
+    /// This runtime has, with the slice extension on or off.
+    pub(crate) const fn registered(slice: bool) -> Self {
+        Self(REGISTERED | WRITTEN | if slice { SLICE } else { 0 })
+    }
+
+    /// Nobody has.
+    pub(crate) const fn refused(reason: Reason) -> Self {
+        Self(UNAVAILABLE | reason as u32)
+    }
+
+    /// The kernel, or a filter, has said why. EBUSY is about this very area: the kernel may write to it.
+    pub(crate) fn refused_by(errno: Errno) -> Self {
+        let Self(bits) = Self::refused(Reason::of(errno));
+        let written = if errno == Errno::BUSY { WRITTEN } else { 0 };
+        Self(bits | written | u32::from(errno.raw()) << ERRNO_SHIFT)
+    }
+
+    pub(crate) const fn is_registered(self) -> bool {
+        self.0 & OUTCOME == REGISTERED
+    }
+
+    pub(crate) const fn is(self, reason: Reason) -> bool {
+        self.0 & OUTCOME == Self::refused(reason).0
+    }
 }
 
 impl Word {
@@ -116,7 +117,7 @@ impl Word {
     /// *resolve*: what came of the claim.
     pub(crate) fn resolve(&self, outcome: Outcome) {
         let kept = LOANS | EXITING | CREATED;
-        let _ = self.update(|seen| Some(seen.0 & kept | outcome.encode()));
+        let _ = self.update(|seen| Some(seen.0 & kept | outcome.0));
     }
 
     /// *lend*: the number of the loan, from 1; 0 where so many are out already that this one changes nothing.
@@ -256,15 +257,6 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn outcome(result: Result<Owner, Reason>) -> Outcome {
-        Outcome {
-            result,
-            errno: None,
-            written: result == Ok(Owner::Runtime),
-            slice: true,
-        }
-    }
-
     #[test]
     fn every_low_half_means_one_thing() {
         for half in 0..=u16::MAX {
@@ -293,7 +285,7 @@ mod tests {
         assert!(word.claim() && !word.claim());
         assert_eq!(word.look().state(), State::Unregistered);
         assert!(word.look().is_written());
-        word.resolve(outcome(Ok(Owner::Runtime)));
+        word.resolve(Outcome::registered(true));
         assert!(word.look().is_registered() && word.look().has_slice() && !word.claim());
     }
 
@@ -304,7 +296,7 @@ mod tests {
             assert!(word.claim());
             assert_eq!([word.lend(), word.lend()], [1, 2]);
             // The claim is resolved under the loans, which stay.
-            word.resolve(outcome(Ok(Owner::Runtime)));
+            word.resolve(Outcome::registered(true));
             for loan in order {
                 assert_eq!(word.look().state(), State::Lent);
                 assert!(!word.look().has_slice() && word.look().has_loan(loan));
@@ -341,12 +333,12 @@ mod tests {
         let word = Word::new();
         assert!(!word.reclaim(), "nothing was lent");
         assert!(word.claim());
-        word.resolve(outcome(Ok(Owner::Runtime)));
+        word.resolve(Outcome::registered(true));
         assert!(!word.reclaim() && word.look().is_registered());
         word.lend();
         assert!(word.reclaim() && word.look().is_written());
         assert_eq!(word.look().state(), State::Unregistered);
-        word.resolve(outcome(Err(Reason::Taken)));
+        word.resolve(Outcome::refused_by(Errno::INVAL));
         word.lend();
         assert!(!word.reclaim() && word.look().is_taken());
         assert_eq!(word.look().state(), State::Unavailable(Reason::Taken));
