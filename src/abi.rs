@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 #[repr(C, align(32))]
 #[derive(Debug)]
 pub struct Rseq {
-    /// Always a possible CPU once registered; 0 after unregistration.
+    /// Always a possible CPU once registered; 0 after unregistration, all ones on Linux 6.19.
     pub cpu_id_start: AtomicU32,
     /// The CPU, or [`CPU_ID_UNINITIALIZED`], or [`CPU_ID_REGISTRATION_FAILED`].
     pub cpu_id: AtomicI32,

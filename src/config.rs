@@ -93,7 +93,7 @@ impl Config {
     ///
     /// From Linux 7.0 this is also the choice between two behaviours: with
     /// length 32 the kernel writes the ids at every switch and repairs stray
-    /// user stores; with more it writes on change only, and kills for them.
+    /// user stores (but in its debug mode, `rseq_debug=1`); with more it writes on change only, and kills for them.
     pub const fn legacy_length(mut self) -> Self {
         self.length = LEGACY_LENGTH;
         self

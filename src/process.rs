@@ -64,8 +64,8 @@ impl Decision {
 
 /// One process's view of rseq: a `static` that the runtime places.
 ///
-/// It is written by [`Self::init`], by the registration that decides ([`Self::owner`] answers from then on) and by
-/// [`Self::allow_sections`], and never again: a libc may make its memory read-only after that.
+/// It is written by [`Self::init`], by the registration that decides ([`Self::owner`] answers from then on), by
+/// [`Self::allow_sections`] and [`Self::probe_sections`], and never again: a libc may make its memory read-only after that.
 #[derive(Debug)]
 pub struct Process<K: Kernel = Linux> {
     pub(crate) kernel: K,
