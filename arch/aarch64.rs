@@ -7,8 +7,7 @@
 
 use core::arch::{asm, naked_asm};
 
-use crate::foreign::TrioAddresses;
-use crate::interpreter::Dynamic;
+use crate::trio::TrioAddresses;
 
 /// The word before every abort handler.
 pub const SIGNATURE: u32 = 0xd428_bc00;
@@ -66,11 +65,11 @@ pub fn weak_trio() -> TrioAddresses {
     }
 }
 
-/// The dynamic section of this program or shared object; null where it has none.
+/// The dynamic section (`Elf64_Dyn`) of this program or shared object; null where it has none.
 #[cold]
 #[inline(never)]
-pub(crate) fn dynamic_section() -> *const Dynamic {
-    let section;
+pub(crate) fn dynamic_section() -> *const u8 {
+    let section: *const u8;
     // SAFETY: loads a word of the GOT. Every linker that makes the section defines its name, which no other object sees.
     unsafe {
         asm!(

@@ -1,17 +1,16 @@
 //! The storage of one thread: the structure that the kernel writes, and the crate's word beside it.
 
 use core::mem::{align_of, size_of};
-use core::ptr::NonNull;
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::abi::{
     CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, Rseq,
 };
-use crate::deferred::Mapping;
 use crate::error::{Errno, Error};
 use crate::kernel::Kernel;
-use crate::reclaim::ClearTid;
+use crate::reclaim::{ClearTid, Reclaimed};
 use crate::state::State;
 use crate::word::{REGISTERED, Word};
 
@@ -35,6 +34,24 @@ pub struct Area {
 }
 
 const _: () = assert!(size_of::<Area>() == 128 && align_of::<Area>() == 64);
+
+/// The entry of a thread in a [`Deferred`](crate::Deferred) list: what is to be unmapped, and the next entry.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    pub(crate) next: AtomicPtr<Area>,
+    pub(crate) base: AtomicPtr<u8>,
+    pub(crate) length: AtomicUsize,
+}
+
+impl Mapping {
+    const fn new() -> Self {
+        Self {
+            next: AtomicPtr::new(null_mut()),
+            base: AtomicPtr::new(null_mut()),
+            length: AtomicUsize::new(0),
+        }
+    }
+}
 
 impl Default for Area {
     fn default() -> Self {
@@ -205,12 +222,12 @@ impl Area {
     }
 }
 
-/// One load of a `cpu_id` field that the kernel changes under us.
-///
-/// # Safety
-/// 1. `field` is the `cpu_id` of a mapped area.
-#[inline]
-pub(crate) unsafe fn load_cpu_id(field: *const i32) -> i32 {
-    // SAFETY: (1).
-    unsafe { field.read_volatile() }
+impl Reclaimed {
+    /// Makes the dead thread's area a new one.
+    ///
+    /// # Safety
+    /// 1. `area` belonged to the thread whose end is proven, and was not given to another since.
+    pub unsafe fn recycle(&self, area: &Area) {
+        area.reset();
+    }
 }

@@ -1,8 +1,8 @@
 //! Memory that its own thread could not unmap: unmapped by somebody else, once the thread has ended.
 
 use core::ptr::null_mut;
+use core::sync::atomic::AtomicPtr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicUsize};
 
 use crate::area::Area;
 use crate::kernel::munmap;
@@ -16,24 +16,6 @@ use crate::kernel::munmap;
 #[derive(Debug)]
 pub struct Deferred {
     head: AtomicPtr<Area>,
-}
-
-/// What is to be unmapped, and the next entry.
-#[derive(Debug)]
-pub(crate) struct Mapping {
-    next: AtomicPtr<Area>,
-    base: AtomicPtr<u8>,
-    length: AtomicUsize,
-}
-
-impl Mapping {
-    pub(crate) const fn new() -> Self {
-        Self {
-            next: AtomicPtr::new(null_mut()),
-            base: AtomicPtr::new(null_mut()),
-            length: AtomicUsize::new(0),
-        }
-    }
 }
 
 impl Default for Deferred {

@@ -13,11 +13,11 @@ use core::ffi::CStr;
 use core::ptr::null;
 
 use crate::arch;
-use crate::foreign::TrioAddresses;
+use crate::trio::TrioAddresses;
 
 /// `Elf64_Dyn`.
 #[repr(C)]
-pub(crate) struct Dynamic {
+struct Dynamic {
     tag: usize,
     value: usize,
 }
@@ -90,13 +90,21 @@ static WANTED: [Wanted; 3] = [
     Wanted::new(c"__rseq_flags", size_of::<u32>()),
 ];
 
+impl TrioAddresses {
+    /// What the weak references of this program lead to; where they lead nowhere, what the dynamic linker defines.
+    pub(crate) fn find() -> Self {
+        let weak = arch::weak_trio();
+        if weak.size.is_null() { trio() } else { weak }
+    }
+}
+
 /// The three as the program interpreter defines them; each null where it does not.
 #[cold]
 pub(crate) fn trio() -> TrioAddresses {
     // SAFETY: value (1): the linker makes the section. The dynamic linker fills the table, before the program's first
     // instruction, and leads through it to objects that are loaded and relocated, definition (1): see the top of this file.
     let [offset, size, flags] = unsafe {
-        let debug = value(arch::dynamic_section(), DT_DEBUG) as *const Debug;
+        let debug = value(arch::dynamic_section().cast(), DT_DEBUG) as *const Debug;
         let mut object = null();
         if !debug.is_null() && (*debug).interpreter != 0 {
             object = (*debug).first;

@@ -11,8 +11,8 @@ use linux_raw_sys::general as uapi;
 use crate::abi::{NR_RSEQ_SLICE_YIELD, Rseq};
 use crate::arch;
 use crate::error::Errno;
-use crate::foreign::{Trio, TrioAddresses};
 use crate::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
+use crate::trio::{Trio, TrioAddresses};
 
 /// The calls that the crate makes. One method is one system call, except the last two, which are none.
 ///

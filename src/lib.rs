@@ -27,6 +27,7 @@ mod state;
 pub mod structures;
 mod syscall;
 mod thread;
+mod trio;
 mod word;
 
 #[cfg_attr(target_arch = "x86_64", path = "../arch/x86_64.rs")]
@@ -40,7 +41,6 @@ pub use config::{Claim, Config};
 pub use deferred::Deferred;
 pub use error::{Errno, Error};
 pub use exit::{ClearTidPlace, Exit, ExitMode, Gone, Kept};
-pub use foreign::{Trio, TrioAddresses};
 pub use fork::Lent;
 pub use kernel::{Kernel, Linux};
 pub use mask::SignalMask;
@@ -50,6 +50,7 @@ pub use scoped::Scoped;
 pub use slice::{SliceEnd, SliceRequest};
 pub use state::{Owner, Reason, State};
 pub use thread::Thread;
+pub use trio::{Trio, TrioAddresses};
 
 #[cfg(not(all(
     target_os = "linux",

@@ -7,9 +7,9 @@ use core::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8};
 use crate::abi::{LEGACY_FEATURE_SIZE, LEGACY_LENGTH};
 use crate::config::{Claim, Config};
 use crate::error::Error;
-use crate::foreign::Trio;
 use crate::kernel::{Kernel, Linux};
 use crate::state::{Owner, Reason};
+use crate::trio::Trio;
 
 /// What has been decided. One word in memory, so that owner and length are always of one decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,6 @@ use core::marker::PhantomData;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::area::Area;
 use crate::error::{Errno, Error};
 use crate::kernel::{Kernel, Linux, munmap};
 
@@ -127,14 +126,6 @@ impl Reclaimed {
     ///    belonged to a thread of the parent other than the one that forked.
     pub const unsafe fn in_fork_child() -> Self {
         Self::new()
-    }
-
-    /// Makes the dead thread's area a new one.
-    ///
-    /// # Safety
-    /// 1. `area` belonged to the thread whose end is proven, and was not given to another since.
-    pub unsafe fn recycle(&self, area: &Area) {
-        area.reset();
     }
 
     /// Unmaps the dead thread's memory.
