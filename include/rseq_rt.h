@@ -128,7 +128,10 @@ extern const unsigned rseq_rt_layout[RSEQ_RT_LAYOUT_COUNT];
 
 /*
  * Takes what the kernel says of rseq in auxv: pairs of words up to AT_NULL. A
- * null auxv means a kernel that says nothing: length 32.
+ * null auxv means a kernel that says nothing: length 32, 20 bytes of fields, no
+ * concurrency id. Where a libc has the vector:
+ *     unsigned long v[] = { 27, getauxval(27), 28, getauxval(28), 0, 0 };
+ * (AT_RSEQ_FEATURE_SIZE and AT_RSEQ_ALIGN).
  * When: once, on the main thread, before any other function, best before a
  * second thread. Costs: 0. -EALREADY the second time.
  */
@@ -205,15 +208,14 @@ static __inline__ int rseq_rt_cpu_by_load(const rseq_rt_area *area)
 	typedef const volatile int __attribute__((__may_alias__)) cpu_id;
 	typedef const volatile unsigned short __attribute__((__may_alias__)) state;
 	const volatile unsigned char *bytes = area->rseq_rt_opaque;
-	const volatile void *at = bytes + RSEQ_RT_AREA_CPU_ID;
+	const volatile void *word = bytes + RSEQ_RT_AREA_STATE;
+	const volatile void *id = bytes + RSEQ_RT_AREA_CPU_ID;
 
 	/* The state first: a vfork child sees its parent's cpu_id, frozen. */
-	if (*(state *)(bytes + RSEQ_RT_AREA_STATE) != RSEQ_RT_REGISTERED)
-		return -1;
 #ifdef __cplusplus
-	return *static_cast<cpu_id *>(at);
+	return *static_cast<state *>(word) == RSEQ_RT_REGISTERED ? *static_cast<cpu_id *>(id) : -1;
 #else
-	return *(cpu_id *)at;
+	return *(state *)word == RSEQ_RT_REGISTERED ? *(cpu_id *)id : -1;
 #endif
 }
 
@@ -258,7 +260,19 @@ int rseq_rt_at_exit_push(struct rseq_rt_at_exit *callbacks, void (*function)(voi
  */
 int rseq_rt_at_exit_run(struct rseq_rt_at_exit *callbacks);
 
-/* ---- the death of a thread: one of these, last, on the thread itself ---- */
+/*
+ * ---- the death of a thread: one of these, last, on the thread itself ----
+ *
+ * Whose code runs after it? The exit hook leaves signals blocked, which is right only where exit(2) is next. A start
+ * routine of pthread_create, a destructor of thread-specific data and a pool's stop handler return to a libc, and
+ * there setuid(3) in another thread waits for this one to take a signal. In those:
+ *     sigset_t all, old;
+ *     sigfillset(&all);
+ *     sigdelset(&all, SIGSYS);
+ *     pthread_sigmask(SIG_BLOCK, &all, &old);
+ *     rseq_rt_on_thread_exit_masked(area, mode);
+ *     pthread_sigmask(SIG_SETMASK, &old, NULL);
+ */
 
 /*
  * The exit hook: blocks all signals and, for RSEQ_RT_RELEASE, unregisters.
@@ -276,8 +290,6 @@ int rseq_rt_at_exit_run(struct rseq_rt_at_exit *callbacks);
  * Negative is misuse: nothing has changed, and the memory must stay as well.
  *
  * SIGSYS is left open. A thread that unmaps its own stack blocks it before that; rseq_rt_unmap_and_exit does.
- * Not in a stop handler after which somebody else's runtime goes on: signals stay
- * blocked, and setuid(3) in another thread would wait forever. Block them, call the masked form, restore.
  */
 int rseq_rt_on_thread_exit(rseq_rt_area *area, unsigned mode);
 

@@ -14,9 +14,8 @@
  * pointer (a copy relocation), and never of the table, which can therefore grow. A
  * later version of the interface has another pointer; two versions meet as strangers do, through __rseq_*.
  *   A copy that cannot see the owner (loaded with RTLD_LOCAL, say) is an owner of
- * its own that comes too late: the kernel refuses its areas, the state is
- * RSEQ_RT_UNAVAILABLE where the owner is RSEQ_RT_OWNER_LIBC, that is somebody
- * unseen, and it works on without rseq.
+ * its own that comes too late: the kernel refuses its areas on the threads that another one has, the
+ * state is RSEQ_RT_UNAVAILABLE with EBUSY, and it works on without rseq there.
  *
  * What it exports to those who know only __rseq_offset and __rseq_size: these,
  * with glibc's meaning, as soon as a thread is registered; offset first, size last.

@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+//!
+//! Paths in this text are those of the repository. The life of a thread is at [`State`].
 #![no_std]
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]

@@ -8,6 +8,9 @@
 //! let folder = std::env::var("OUT_DIR").expect("set by cargo");
 //! let script = format!("{folder}/init.ld");
 //! std::fs::write(&script, rseq_rt::linker::INIT).expect("a writable OUT_DIR");
+//! for flag in ["-nostdlib", "-nostartfiles", "-static", "-no-pie"] {
+//!     println!("cargo::rustc-link-arg-bins={flag}");
+//! }
 //! println!("cargo::rustc-link-arg-bins=-Wl,-T,{script}");
 //! ```
 

@@ -40,12 +40,13 @@
 
 int failures;
 
-/* Why a thread goes without, the owner tells: somebody unseen, or nobody. */
+/* The owner of a thread that goes without is nobody, or anybody else: being taken is the thread's own affair. */
+enum { ANYBODY = -1, SOMEBODY = -2 };
 static const struct { const char *name; int state, owner; } states[] = {
-	{ "unregistered", RSEQ_RT_UNREGISTERED, -1 },
+	{ "unregistered", RSEQ_RT_UNREGISTERED, ANYBODY },
 	{ "registered", RSEQ_RT_REGISTERED, RSEQ_RT_OWNER_RUNTIME },
 	{ "libc", RSEQ_RT_REGISTERED_BY_LIBC, RSEQ_RT_OWNER_LIBC },
-	{ "taken", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_LIBC },
+	{ "taken", RSEQ_RT_UNAVAILABLE, SOMEBODY },
 	{ "without", RSEQ_RT_UNAVAILABLE, RSEQ_RT_OWNER_NOBODY },
 };
 
@@ -85,7 +86,9 @@ static void ensure_called(int letter, const char *name)
 {
 	int i = number_of(name);
 	ensure(letter, states[i].state);
-	if (states[i].owner >= 0)
+	if (states[i].owner == SOMEBODY)
+		CHECK(lib(letter)->owner() != RSEQ_RT_OWNER_NOBODY);
+	else if (states[i].owner != ANYBODY)
 		CHECK_IS(lib(letter)->owner(), states[i].owner);
 }
 
@@ -139,6 +142,9 @@ static void threads(const char *letters)
 	int round, i;
 	pair = letters;
 	expected_in_threads = lib(letters[0])->state();
+	/* Taken, and nothing is decided: the next threads are free. */
+	if (expected_in_threads == RSEQ_RT_UNAVAILABLE && lib(letters[0])->owner() == RSEQ_RT_OWNER_UNDECIDED)
+		expected_in_threads = RSEQ_RT_REGISTERED;
 	reads_in_threads = has_reader() && the_reader()->size() != 0;
 	for (round = 0; round < 8; round++) {
 		for (i = 0; i < 8; i++)
