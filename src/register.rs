@@ -152,7 +152,7 @@ impl<K: Kernel> Process<K> {
                 self.settle(Decision::Nobody(Reason::NoSyscall));
             }
             if is_decided || !outcome.is_registered() {
-                if !outcome.is_registered() && !outcome.is(Reason::BadMemory) {
+                if !outcome.is_written() && !outcome.is(Reason::BadMemory) {
                     area.mark_refused();
                 }
                 return outcome;

@@ -79,6 +79,11 @@ impl Outcome {
         self.0 & OUTCOME == REGISTERED
     }
 
+    /// The kernel writes to the area, or may.
+    pub(crate) const fn is_written(self) -> bool {
+        self.0 & WRITTEN != 0
+    }
+
     pub(crate) const fn is(self, reason: Reason) -> bool {
         self.0 & OUTCOME == Self::refused(reason).0
     }
