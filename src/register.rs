@@ -115,6 +115,9 @@ impl<K: Kernel> Process<K> {
     /// Resolves a claim: nobody else registers or unregisters this area until it is.
     pub(crate) fn resolve(&self, area: &Area) {
         let outcome = self.register(area);
+        if outcome.is_refused() && !outcome.is(Reason::BadMemory) {
+            area.mark_refused();
+        }
         area.word.resolve(outcome);
     }
 
@@ -152,9 +155,6 @@ impl<K: Kernel> Process<K> {
                 self.settle(Decision::Nobody(Reason::NoSyscall));
             }
             if is_decided || !outcome.is_registered() {
-                if !outcome.is_written() && !outcome.is(Reason::BadMemory) {
-                    area.mark_refused();
-                }
                 return outcome;
             }
             if flags == 0 {

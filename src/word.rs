@@ -79,9 +79,9 @@ impl Outcome {
         self.0 & OUTCOME == REGISTERED
     }
 
-    /// The kernel writes to the area, or may.
-    pub(crate) const fn is_written(self) -> bool {
-        self.0 & WRITTEN != 0
+    /// Nobody has registered the thread, and the kernel does not write to the area.
+    pub(crate) const fn is_refused(self) -> bool {
+        self.0 & (UNAVAILABLE | WRITTEN) == UNAVAILABLE
     }
 
     pub(crate) const fn is(self, reason: Reason) -> bool {
