@@ -75,8 +75,8 @@ struct rseq_rt_at_exit {
 
 /* Who registers rseq in this process. */
 enum {
-	RSEQ_RT_OWNER_UNDECIDED = 0,	/* the first create hook will tell */
-	RSEQ_RT_OWNER_NOBODY = 1,	/* no kernel support, a filter, or the policy */
+	RSEQ_RT_OWNER_UNDECIDED = 0,	/* the first registration that succeeds will tell */
+	RSEQ_RT_OWNER_NOBODY = 1,	/* no kernel support, or the policy */
 	RSEQ_RT_OWNER_LIBC = 2,		/* a libc, or code that cannot be seen */
 	RSEQ_RT_OWNER_RUNTIME = 3	/* this runtime */
 };
@@ -161,7 +161,7 @@ unsigned rseq_rt_length(void);
  * until it is recycled; its memory stays until the exit hook has answered RSEQ_RT_RELEASED,
  * or the kernel has reported the end of the thread through clear-tid.
  * When: first on each new thread, the main one included. The signal mask may
- * be any, and is left as found. Costs: 3 (mask, register, mask).
+ * be any, and is left as found. Costs: 3 (mask, register, mask); 4 where memory is zero and the thread starts on CPU 0.
  */
 int rseq_rt_on_thread_create(rseq_rt_area *area);
 
@@ -227,9 +227,9 @@ int rseq_rt_mm_cid(const rseq_rt_area *area);
  * no area of its own: begin in the parent before it, end in the parent after
  * it, with the token that begin returned. A parent that is not registered yet
  * does the same: or a handler in the child could register its area. In between the ids come from
- * getcpu(2), in both. Loans nest, in a handler say, and may end in any order: the area is in use again after the last
- * one. Costs: 0. -EINVAL from end for a token that is no loan of this area; 0 is the token of the eighth loan at a time,
- * which changes nothing, as the others protect the area, and whose end changes nothing.
+ * getcpu(2), in both. Loans nest, in a handler say, up to seven, and may end in any order: the area is in use again
+ * after the last one. Costs: 0. -EINVAL from end for a token that is no loan of this area; 0 is the token of an eighth loan at a time,
+ * which changes nothing, nor does its end: it lasts as long as one of the others.
  */
 int rseq_rt_vfork_begin(rseq_rt_area *area);
 int rseq_rt_vfork_end(rseq_rt_area *area, int token);
@@ -237,7 +237,7 @@ int rseq_rt_vfork_end(rseq_rt_area *area, int token);
 /*
  * fork(2) needs nothing, but where a handler forks between begin and end: then nobody tells the child of
  * the end, and a child of the vfork child is not registered. Ends all loans and asks the kernel. Returns the state, RSEQ_RT_*.
- * When: first in a fork child, without CLONE_VM. Costs: 0; up to 5 where the area was lent.
+ * When: first in a fork child, without CLONE_VM. Where a libc owns, nobody is asked. Costs: 0; up to 5 where the area was lent.
  */
 int rseq_rt_repair_in_fork_child(rseq_rt_area *area);
 
@@ -283,7 +283,8 @@ int rseq_rt_at_exit_run(struct rseq_rt_at_exit *callbacks);
  *
  * RSEQ_RT_RELEASE, for one that unmaps its memory or gives it to a pool: RSEQ_RT_RELEASED, under every owner, says
  * that signals are blocked and that the kernel writes to the area no more. Under a libc that owns rseq, the libc's
- * own area of the thread stays registered: a stack that holds it is not the thread's to unmap. RSEQ_RT_KEPT: the kernel may write (a
+ * own area of the thread stays registered: a stack that holds it is not the thread's to unmap. Nor is one that holds an
+ * area of somebody whom nobody can see, where a filter refused before the kernel could tell of it. RSEQ_RT_KEPT: the kernel may write (a
  * filter that came late, say), or another area of this thread is registered and may lie in that memory:
  * rseq_rt_thread_errno tells. Costs: 2 (mask, unregister).
  *
@@ -305,7 +306,7 @@ int rseq_rt_on_thread_exit_masked(rseq_rt_area *area, unsigned mode);
  * word lies elsewhere and is waited for uses the exit hook, and unmaps itself.
  * Where the release is refused, or the libc's own area lies in that memory, it
  * ends the thread WITHOUT unmapping: clear-tid goes to a word in the area, and a later thread's create hook or exit unmaps
- * the memory when the kernel has zeroed that. Where a filter refuses set_tid_address(2) or the mask, or area is not one that was
+ * the memory when the kernel has zeroed that. Where a filter refuses set_tid_address(2), or area is not one that was
  * created and is in use: a leak, and nothing worse.
  * Costs: 6 (mask, unregister, set_tid_address, mask, munmap, exit).
  */
@@ -314,14 +315,14 @@ void rseq_rt_unmap_and_exit(rseq_rt_area *area, void *base, size_t length)
 
 /*
  * Unmaps what rseq_rt_unmap_and_exit left of threads that have ended since; returns how many mappings. The
- * create hook does it too. Costs: 0 where nothing is left, else one munmap for each.
+ * create hook does it too. Costs: 0 where nothing is left, else three and one munmap for each.
  */
 size_t rseq_rt_sweep(void);
 
 /*
  * Makes the area a new one, for the next thread. When: after the joiner has
  * seen clear-tid, or after an exit hook that answered RSEQ_RT_RELEASED. Costs: 0.
- * -EBUSY where no exit hook has run: it is in use. -EINVAL for an area that is new already.
+ * -EBUSY where no exit hook has run, or where memory is still to be unmapped for it: it is in use. -EINVAL for an area that is new already.
  */
 int rseq_rt_recycle(rseq_rt_area *area);
 

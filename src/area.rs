@@ -2,7 +2,7 @@
 
 use core::mem::{align_of, size_of};
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::abi::{
@@ -135,6 +135,17 @@ impl Area {
     /// The errno behind [`State::Unavailable`], or behind an exit hook's refusal, if the kernel gave one.
     pub fn errno(&self) -> Option<Errno> {
         self.word.look().errno()
+    }
+
+    /// Is another area of this thread known to be registered, somebody else's? Unlike the state, also under a loan and
+    /// at the exit.
+    pub fn is_taken(&self) -> bool {
+        self.word.look().is_taken()
+    }
+
+    /// Is the area an entry of a [`Deferred`](crate::Deferred) list, so that nobody may use it yet?
+    pub fn is_deferred(&self) -> bool {
+        !self.mapping.base.load(Acquire).is_null()
     }
 
     /// The `cpu_id` field as it stands: a CPU, -1 or -2. One load.

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::foreign::ForeignArea;
 use crate::kernel::Kernel;
 use crate::process::{Decision, Process};
-use crate::state::{Owner, State};
+use crate::state::{Owner, Reason, State};
 
 /// All reads are async-signal-safe, and a moment old when they return: the thread may migrate at any time.
 impl<K: Kernel> Process<K> {
@@ -93,7 +93,12 @@ impl<K: Kernel> Process<K> {
 
     /// Where the visible owner's area of each of its threads is: at one offset from the thread pointer, says the trio.
     fn foreign_place(&self) -> Option<ForeignArea> {
-        (self.decision() == Decision::Libc).then(|| {
+        let is_seen = match self.decision() {
+            Decision::Libc => true,
+            Decision::Nobody(Reason::Disabled) => self.foreign_offset() != 0,
+            _ => false,
+        };
+        is_seen.then(|| {
             // SAFETY: thread_pointer (1): asked of threads that a libc owns, and that has set one up.
             let pointer = unsafe { self.kernel.thread_pointer() };
             ForeignArea::at(pointer, self.foreign_offset())

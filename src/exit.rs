@@ -99,8 +99,8 @@ impl<'a> Exit<'a> {
     /// Unmaps the memory that holds the calling thread's stack, at once or later, and ends the thread.
     ///
     /// A released thread does it by itself, as [`Gone::unmap_and_exit`]. The memory of one that was kept goes to
-    /// `deferred`, to be unmapped by a later sweep, this function's first step included.
-    /// Where set_tid_address(2) or the mask is refused, it is leaked.
+    /// `deferred`, to be unmapped by a later sweep, this function's first step included. With the clear-tid word outside it
+    /// is left to whoever waits for that word. Where set_tid_address(2) is refused, it is leaked.
     /// System calls: 4 (set_tid_address, mask, munmap, exit), 3 with the clear-tid word outside.
     ///
     /// # Safety

@@ -22,8 +22,9 @@ use crate::thread::Thread;
 /// The area of a thread is lent to a vfork child. Made in the parent before the child, ended in the parent after it.
 ///
 /// Meanwhile, in both: reads go to getcpu(2), nothing registers or unregisters, and no time slice is extended.
-/// A handler may lend again what is lent. Each loan is a bit of its own, so that the area is in use again when the
-/// last of them has ended, in whatever order. The eighth at a time changes nothing: the others protect it.
+/// A handler may lend again what is lent. Each of up to seven loans is a bit of its own, so that the area is in use again
+/// when the last of them has ended, in whatever order. An eighth at a time changes nothing: it lasts as long as one of
+/// the others.
 #[must_use = "the area stays distrusted until this is dropped"]
 #[derive(Debug)]
 pub struct Lent<'t> {
@@ -106,7 +107,8 @@ impl<K: Kernel> Process<K> {
     pub unsafe fn repair_in_fork_child(&self, area: &Area) -> State {
         if area.word.reclaim() {
             let mask = SignalMask::block_all_on(&self.kernel);
-            self.resolve(area);
+            // The child has inherited the registration, unless it is the vfork child's: a filter's refusal does not end it.
+            area.word.resolve(self.register(area).or_written());
             if let Ok(mask) = mask {
                 let _ = mask.restore_on(&self.kernel);
             }

@@ -120,7 +120,8 @@ unsafe impl Kernel for Linux {
     }
 
     fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno> {
-        let mut previous = 0u64;
+        // What no mask can be: the kernel lets nobody block SIGKILL. If it stays, a filter has answered 0 in its place.
+        let mut previous = u64::MAX;
         // SAFETY: syscall4 (1): reads and writes the two local words of SIGSET_SIZE bytes.
         unsafe {
             syscall4(
@@ -130,12 +131,16 @@ unsafe impl Kernel for Linux {
                 (&raw mut previous).expose_provenance(),
                 SIGSET_SIZE,
             )
+        }?;
+        if previous == u64::MAX {
+            return Err(Errno::NOSYS);
         }
-        .map(|_| previous)
+        Ok(previous)
     }
 
     fn getcpu(&self) -> Result<(u32, u32), Errno> {
-        let (mut cpu, mut node) = (0u32, 0u32);
+        // No CPU: if it stays, a filter has answered 0 in the kernel's place.
+        let (mut cpu, mut node) = (u32::MAX, 0u32);
         // SAFETY: syscall3 (1): writes the two local words; the third argument is unused since 2.6.24.
         unsafe {
             syscall3(
@@ -144,8 +149,11 @@ unsafe impl Kernel for Linux {
                 (&raw mut node).expose_provenance(),
                 0,
             )
+        }?;
+        if cpu == u32::MAX {
+            return Err(Errno::NOSYS);
         }
-        .map(|_| (cpu, node))
+        Ok((cpu, node))
     }
 
     fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno> {

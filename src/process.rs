@@ -137,7 +137,11 @@ impl<K: Kernel> Process<K> {
         self.kernel_lays_out
             .store(config.kernel_lays_out(), Relaxed);
         let decision = match config.claim {
-            Claim::Disabled => Decision::Nobody(Reason::Disabled),
+            Claim::Disabled => {
+                // Not to use it: a stack that the libc's area lies in is not to be unmapped either.
+                let _ = self.adopt_libc(&config);
+                Decision::Nobody(Reason::Disabled)
+            }
             Claim::Runtime => Decision::Undecided,
             Claim::Libc => self.adopt_libc(&config).unwrap_or(Decision::LibcUnseen),
             Claim::Detect => self.adopt_libc(&config).unwrap_or(Decision::Undecided),
@@ -199,6 +203,11 @@ impl<K: Kernel> Process<K> {
     /// Settles an open question; whoever comes first decides for everyone. Returns what then holds.
     pub(crate) fn settle(&self, decision: Decision) -> Decision {
         let open = Decision::Undecided.encode();
+        // A look first, as in init: behind the decision the memory may be sealed.
+        let seen = self.decision();
+        if seen != Decision::Undecided {
+            return seen;
+        }
         match self
             .decision
             .compare_exchange(open, decision.encode(), Release, Acquire)

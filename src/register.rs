@@ -113,7 +113,7 @@ impl<K: Kernel> Process<K> {
     }
 
     /// Resolves a claim: nobody else registers or unregisters this area until it is.
-    pub(crate) fn resolve(&self, area: &Area) {
+    fn resolve(&self, area: &Area) {
         let outcome = self.register(area);
         if outcome.is_refused() && !outcome.is(Reason::BadMemory) {
             area.mark_refused();
@@ -122,7 +122,7 @@ impl<K: Kernel> Process<K> {
     }
 
     #[cold]
-    fn register(&self, area: &Area) -> Outcome {
+    pub(crate) fn register(&self, area: &Area) -> Outcome {
         loop {
             let (mut length, is_decided) = match self.decision() {
                 Decision::Libc => return Outcome::LIBC,
@@ -157,7 +157,7 @@ impl<K: Kernel> Process<K> {
             if is_decided || !outcome.is_registered() {
                 return outcome;
             }
-            if flags == 0 {
+            if flags == 0 && self.asks_for_slice() {
                 self.forget_slice();
             }
             let decision = Decision::Runtime {
@@ -182,8 +182,15 @@ impl<K: Kernel> Process<K> {
                 }
                 Ok(()) => {
                     // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
-                    let _ = self.rseq(area, length, FLAG_UNREGISTER);
-                    return Outcome::refused(Reason::Pretended);
+                    // EINVAL, or no CPU left: nothing is. Else it may be, by a filter that came in between.
+                    let undone = self.rseq(area, length, FLAG_UNREGISTER);
+                    let pretended = Outcome::refused(Reason::Pretended);
+                    let free = undone == Err(Errno::INVAL) || undone.is_ok() && area.cpu_id() < 0;
+                    return if free {
+                        pretended
+                    } else {
+                        pretended.or_written()
+                    };
                 }
                 // The kernel knows this very area, from a life of the memory that its word no longer tells of (a copy of
                 // the crate, a TCB zeroed by hand): that is a registration like ours. Made anew, so that its ids are

@@ -5,7 +5,7 @@ use crate::error::Errno;
 /// Who registers rseq in this process: a value, never a count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
-    /// Nobody: the kernel cannot, a filter refuses, or the policy says so.
+    /// Nobody: the kernel cannot, or the policy says so.
     Nobody,
     /// The libc, or other code outside this runtime.
     Libc,

@@ -133,6 +133,9 @@ impl<'a, K: Kernel> Thread<'a, K> {
                 Ok(mask) => return self.on_exit_masked(mode, &mask),
                 Err(error) if mode == ExitMode::Release => {
                     self.area.word.latch();
+                    if let Error::NotMasked(errno) = error {
+                        self.area.word.refuse_release(errno);
+                    }
                     return self.kept(Some(error));
                 }
                 // Keep wants the mask for the sake of handlers alone, and this memory outlives them.
@@ -165,7 +168,8 @@ impl<'a, K: Kernel> Thread<'a, K> {
             }
             self.area.word.release();
         }
-        let foreign = seen.is_foreign().then(|| self.process.foreign_address());
+        let is_foreign = seen.is_foreign() || seen.is_disabled();
+        let foreign = is_foreign.then(|| self.process.foreign_address());
         Exit::Released(Gone::new(self.area, foreign.flatten()))
     }
 

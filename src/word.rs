@@ -75,6 +75,11 @@ impl Outcome {
         Self(bits | written | u32::from(errno.raw()) << ERRNO_SHIFT)
     }
 
+    /// Refused, and nobody has said that the kernel does not know the area.
+    pub(crate) const fn or_written(self) -> Self {
+        Self(self.0 | WRITTEN)
+    }
+
     pub(crate) const fn is_registered(self) -> bool {
         self.0 & OUTCOME == REGISTERED
     }
@@ -241,6 +246,11 @@ impl Seen {
     /// Another area of this thread is registered, whatever else is true.
     pub(crate) fn is_taken(self) -> bool {
         self.0 & OUTCOME == UNAVAILABLE | Reason::Taken as u32
+    }
+
+    /// Nobody was to be registered: a libc may own all the same.
+    pub(crate) fn is_disabled(self) -> bool {
+        self.0 & OUTCOME == UNAVAILABLE | Reason::Disabled as u32
     }
 
     #[inline]

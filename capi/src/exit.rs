@@ -126,7 +126,7 @@ pub unsafe extern "C" fn rseq_rt_recycle(pointer: *const Area) -> c_int {
     // SAFETY: area (1) is this function's.
     done(
         unsafe { area(pointer) }.and_then(|area| match area.state() {
-            State::Exiting => {
+            State::Exiting if !area.is_deferred() => {
                 // SAFETY: Reclaimed::assume (1) and recycle (1) are (2).
                 unsafe { Reclaimed::assume().recycle(area) };
                 Ok(())

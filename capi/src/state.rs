@@ -2,7 +2,7 @@
 
 use core::ffi::c_int;
 
-use rseq_rt::{Area, Error, Owner, Reason, State};
+use rseq_rt::{Area, Error, Owner, State};
 
 use crate::given::{area, code};
 
@@ -47,9 +47,7 @@ pub unsafe extern "C" fn rseq_rt_thread_errno(pointer: *const Area) -> c_int {
     // SAFETY: area (1) is this function's.
     match unsafe { area(pointer) } {
         // The kernel says EINVAL, as it does for a request that makes no sense.
-        Ok(area) if area.state() == State::Unavailable(Reason::Taken) => {
-            Error::Taken.raw_os_error().into()
-        }
+        Ok(area) if area.is_taken() => Error::Taken.raw_os_error().into(),
         Ok(area) => area.errno().map_or(0, |errno| errno.raw().into()),
         Err(error) => code(error),
     }
