@@ -3,9 +3,9 @@
 //! A section begins and ends with a call that the hooks never make, whose arguments say the section's name.
 
 use linux_raw_sys::general::{
-    __NR_exit as EXIT, __NR_getcpu as GETCPU, __NR_getppid as MARK, __NR_munmap as MUNMAP,
-    __NR_rseq as RSEQ, __NR_rt_sigprocmask as RT_SIGPROCMASK,
-    __NR_set_tid_address as SET_TID_ADDRESS, SIG_SETMASK,
+    __NR_exit as EXIT, __NR_futex as FUTEX, __NR_getcpu as GETCPU, __NR_getppid as MARK,
+    __NR_munmap as MUNMAP, __NR_rseq as RSEQ, __NR_rt_sigprocmask as RT_SIGPROCMASK,
+    __NR_set_tid_address as SET_TID_ADDRESS, FUTEX_WAKE_OP, SIG_SETMASK,
 };
 use rseq_rt::Area;
 use rseq_rt::abi::FLAG_UNREGISTER;
@@ -83,6 +83,8 @@ impl Call {
         Self::rseq(area, length, FLAG_UNREGISTER)
     }
 
+    /// futex(2): does the memory take a store?
+    pub const PROBE: Self = Self::new(FUTEX, [FUTEX_WAKE_OP as u64, 0, 0, 0]);
     /// getcpu(2).
     pub const GETCPU: Self = Self::new(GETCPU, [0; 4]);
     /// exit(0).
@@ -108,6 +110,7 @@ impl Call {
             Ok(RT_SIGPROCMASK) => [low(a), ptrace::peek(tid, b).unwrap_or(0), d, 0],
             Ok(RSEQ) => [a, low(b), low(c), low(d)],
             Ok(MUNMAP) => [a, b, 0, 0],
+            Ok(FUTEX) => [low(b), 0, 0, 0],
             Ok(GETCPU) => [0; 4],
             Ok(EXIT | SET_TID_ADDRESS) => [a, 0, 0, 0],
             _ => [a, b, c, d],
@@ -122,6 +125,7 @@ impl Show for Call {
             Ok(RT_SIGPROCMASK) => to.and("rt_sigprocmask"),
             Ok(RSEQ) => to.and("rseq"),
             Ok(MUNMAP) => to.and("munmap"),
+            Ok(FUTEX) => to.and("futex"),
             Ok(GETCPU) => to.and("getcpu"),
             Ok(EXIT) => to.and("exit"),
             Ok(SET_TID_ADDRESS) => to.and("set_tid_address"),

@@ -178,8 +178,8 @@ fn alive(tid: u32) -> bool {
 static TAKEN: Area = Area::new();
 static DEFERRED: Deferred = Deferred::new();
 
-/// A release that is refused leaves the mapping to the next one, for as many calls: set_tid_address(2) is to tell of
-/// the end, and the mapping is unmapped by another thread.
+/// A release that is refused leaves the mapping to the next one: set_tid_address(2) is to tell of the end, and another
+/// thread unmaps it, with signals blocked.
 pub(super) fn deferred(ctx: &Ctx<'_>) -> Verdict {
     fn refused() -> Result<(), Failed> {
         let thread = created(&TAKEN)?;
@@ -211,8 +211,15 @@ pub(super) fn deferred(ctx: &Ctx<'_>) -> Verdict {
         }
     })?;
     calls.expect("nothing to sweep", &[])?;
-    calls.expect("refused", &[Call::clear_tid_in(&TAKEN), Call::EXIT])?;
-    calls.expect("sweep", &[Call::munmap(inside, page)])?;
+    let left = [Call::clear_tid_in(&TAKEN), Call::PROBE, Call::EXIT];
+    calls.expect("refused", &left)?;
+    let unmapped = [
+        Call::PROBE,
+        Call::mask(ALL),
+        Call::munmap(inside, page),
+        Call::mask(0),
+    ];
+    calls.expect("sweep", &unmapped)?;
     calls.expect("sweep again", &[])?;
     PASSED
 }
