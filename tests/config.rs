@@ -1,5 +1,9 @@
 //! What becomes of every auxv, the absurd ones included.
 
+mod fake;
+
+use fake::generation::LINUX_7_1;
+use fake::{Machine, PLAIN};
 use rseq_rt::{Claim, Config, Owner, Process};
 
 /// AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, then the length and the fields that follow.
@@ -108,7 +112,8 @@ fn the_word_of_the_runtime() {
         Config::new(None, None).disabled(),
         Config::new(None, None).claim(Claim::Disabled)
     );
-    let process = Process::new();
+    let machine = Machine::new(LINUX_7_1, PLAIN);
+    let process = Process::with_kernel(&machine);
     let owner = process.init(Config::new(None, None).disabled());
     assert_eq!(owner, Ok(Some(Owner::Nobody)));
     assert_eq!((process.length(), process.feature_size()), (0, 0));
