@@ -71,6 +71,7 @@ pub fn weak_trio() -> TrioAddresses {
 }
 
 /// The dynamic section (`Elf64_Dyn`) of this program or shared object; null where it has none.
+#[cfg(feature = "interpreter")]
 #[cold]
 #[inline(never)]
 pub(crate) fn dynamic_section() -> *const u8 {

@@ -90,14 +90,6 @@ static WANTED: [Wanted; 3] = [
     Wanted::new(c"__rseq_flags", size_of::<u32>()),
 ];
 
-impl TrioAddresses {
-    /// What the weak references of this program lead to; where they lead nowhere, what the dynamic linker defines.
-    pub(crate) fn find() -> Self {
-        let weak = arch::weak_trio();
-        if weak.size.is_null() { trio() } else { weak }
-    }
-}
-
 /// The three as the program interpreter defines them; each null where it does not.
 #[cold]
 pub(crate) fn trio() -> TrioAddresses {

@@ -12,7 +12,7 @@ use crate::abi::{NR_RSEQ_SLICE_YIELD, Rseq};
 use crate::arch;
 use crate::error::Errno;
 use crate::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
-use crate::trio::{Trio, TrioAddresses};
+use crate::trio::Trio;
 
 /// The calls that the crate makes. One method is one system call, except the last two, which are none.
 ///
@@ -205,8 +205,16 @@ unsafe impl Kernel for Linux {
     }
 
     fn libc_trio(&self) -> Option<Trio> {
+        let addresses = arch::weak_trio();
+        // A linker may leave the references null beside a libc that lacks the three, or has them.
+        #[cfg(feature = "interpreter")]
+        let addresses = if addresses.size.is_null() {
+            crate::interpreter::trio()
+        } else {
+            addresses
+        };
         // SAFETY: [`Trio::load`] (1): these are the names that glibc and those who follow it export.
-        unsafe { Trio::load(TrioAddresses::find()) }
+        unsafe { Trio::load(addresses) }
     }
 
     unsafe fn thread_pointer(&self) -> *const u8 {

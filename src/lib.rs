@@ -15,6 +15,7 @@ mod error;
 mod exit;
 mod foreign;
 mod fork;
+#[cfg(feature = "interpreter")]
 mod interpreter;
 mod kernel;
 pub mod linker;
