@@ -9,8 +9,8 @@ use crate::area::Area;
 use crate::error::Error;
 use crate::foreign::ForeignArea;
 use crate::kernel::Kernel;
-use crate::process::{Decision, Process};
-use crate::state::{Owner, Reason, State};
+use crate::process::Process;
+use crate::state::{Owner, State};
 
 /// All reads are async-signal-safe, and a moment old when they return: the thread may migrate at any time.
 impl<K: Kernel> Process<K> {
@@ -93,12 +93,8 @@ impl<K: Kernel> Process<K> {
 
     /// Where the visible owner's area of each of its threads is: at one offset from the thread pointer, says the trio.
     fn foreign_place(&self) -> Option<ForeignArea> {
-        let is_seen = match self.decision() {
-            Decision::Libc => true,
-            Decision::Nobody(Reason::Disabled) => self.foreign_offset() != 0,
-            _ => false,
-        };
-        is_seen.then(|| {
+        // No libc has its area at the thread pointer itself.
+        (self.foreign_offset() != 0).then(|| {
             // SAFETY: thread_pointer (1): asked of threads that a libc owns, and that has set one up.
             let pointer = unsafe { self.kernel.thread_pointer() };
             ForeignArea::at(pointer, self.foreign_offset())

@@ -136,15 +136,15 @@ impl<K: Kernel> Process<K> {
             .store(config.registers_with_slice(), Relaxed);
         self.kernel_lays_out
             .store(config.kernel_lays_out(), Relaxed);
+        // Also where nobody is to be registered: a stack that the libc's area lies in is not to be unmapped either.
+        let libc = match config.claim {
+            Claim::Runtime => None,
+            _ => self.adopt_libc(&config),
+        };
         let decision = match config.claim {
-            Claim::Disabled => {
-                // Not to use it: a stack that the libc's area lies in is not to be unmapped either.
-                let _ = self.adopt_libc(&config);
-                Decision::Nobody(Reason::Disabled)
-            }
-            Claim::Runtime => Decision::Undecided,
-            Claim::Libc => self.adopt_libc(&config).unwrap_or(Decision::LibcUnseen),
-            Claim::Detect => self.adopt_libc(&config).unwrap_or(Decision::Undecided),
+            Claim::Disabled => Decision::Nobody(Reason::Disabled),
+            Claim::Libc => libc.unwrap_or(Decision::LibcUnseen),
+            Claim::Detect | Claim::Runtime => libc.unwrap_or(Decision::Undecided),
         };
         // Release: who sees the decision sees the fields above.
         self.decision.store(decision.encode(), Release);

@@ -168,9 +168,7 @@ impl<'a, K: Kernel> Thread<'a, K> {
             }
             self.area.word.release();
         }
-        let is_foreign = seen.is_foreign() || seen.is_disabled();
-        let foreign = is_foreign.then(|| self.process.foreign_address());
-        Exit::Released(Gone::new(self.area, foreign.flatten()))
+        Exit::Released(Gone::new(self.area, self.process.foreign_address()))
     }
 
     fn kept(self, why: Option<Error>) -> Exit<'a> {

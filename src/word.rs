@@ -238,19 +238,9 @@ impl Seen {
         self.0 & WRITTEN != 0
     }
 
-    /// The registration is a libc's, whatever is in the way of using it.
-    pub(crate) fn is_foreign(self) -> bool {
-        self.0 & OUTCOME == FOREIGN
-    }
-
     /// Another area of this thread is registered, whatever else is true.
     pub(crate) fn is_taken(self) -> bool {
         self.0 & OUTCOME == UNAVAILABLE | Reason::Taken as u32
-    }
-
-    /// Nobody was to be registered: a libc may own all the same.
-    pub(crate) fn is_disabled(self) -> bool {
-        self.0 & OUTCOME == UNAVAILABLE | Reason::Disabled as u32
     }
 
     #[inline]
