@@ -332,6 +332,26 @@ fn success_on_zeroed_memory_is_confirmed() {
     }
 }
 
+/// A filter refuses what the fork child asks: the registration that it has inherited stands all the same.
+#[test]
+fn a_repair_that_is_refused_releases_nothing() {
+    for errno in [Errno::PERM, Errno::NOSYS, Errno::INVAL] {
+        let answers = Answers::refusing(Call::Rseq, 2, errno);
+        run(LINUX_7_1, answers, as_is, |_, process, areas| {
+            ensure(process, &areas[0]);
+            // SAFETY: Lent::of (1): the only thread's.
+            std::mem::forget(unsafe { Lent::of(&areas[0]) });
+            // SAFETY: repair_in_fork_child (1, 2, 3): the only thread's, whose loan was forgotten.
+            let state = unsafe { process.repair_in_fork_child(&areas[0]) };
+            assert!(matches!(state, State::Unavailable(_)));
+            // SAFETY: current_thread (1, 2): the only thread's, which has no other `Thread`.
+            let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
+            let kept = kept(thread.on_exit(ExitMode::Release));
+            assert!(kept.why().is_some());
+        });
+    }
+}
+
 /// The first thread is taken, the next one is free.
 #[test]
 fn a_refusal_is_one_threads_affair() {
