@@ -10,8 +10,8 @@ use crate::mask::SignalMask;
 
 /// The mappings of threads whose release was refused: a list that later threads sweep.
 ///
-/// A `static` that the runtime places, in memory that stays writable: in sealed memory everything is leaked. The storage of each entry is the area of the
-/// thread that left it. An entry whose area and mapping are one costs nothing but itself.
+/// A `static` that the runtime places, in memory that stays writable: in sealed memory everything is leaked. The storage
+/// of each entry is the area of the thread that left it.
 ///
 /// Lock-free, and async-signal-safe: who sweeps takes the whole list, and puts back what is not over.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ impl Deferred {
     /// Unmaps what belonged to threads that have ended since. Returns how many mappings that were.
     ///
     /// When: before a runtime maps a new stack, or whenever it likes. System calls: none where nothing is left
-    /// behind, else three and one munmap(2) for each mapping; one that is refused is forgotten. In a fork child the threads of the
-    /// parent never end, so their mappings stay.
+    /// behind, else three and one munmap(2) for each mapping; one that is refused is forgotten. In a fork child the
+    /// threads of the parent never end, so their mappings stay.
     pub fn sweep(&self) -> usize {
         let mut unmapped = 0;
         // A load first: a swap would take the line from every other thread that creates one.

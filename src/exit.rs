@@ -105,7 +105,7 @@ impl<'a> Exit<'a> {
     ///
     /// # Safety
     /// 1. to 4. of [`Gone::unmap_and_exit`], until the sweep has unmapped the memory.
-    /// 5. The area is not used again until then. No sweep ends `deferred` before it is empty.
+    /// 5. The area is not used again until then.
     pub unsafe fn unmap_and_exit(
         self,
         base: *mut u8,
