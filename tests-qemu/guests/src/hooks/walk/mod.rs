@@ -163,6 +163,22 @@ fn is_worth_it(ctx: &Ctx<'_>, hook: Hook, before: Before) -> bool {
     }
 }
 
+/// One hook from one state, with every act that is wanted: the first fault ends the test.
+fn must_hold(
+    ctx: &Ctx<'_>,
+    walker: &mut Walker,
+    case: Case,
+    count: &mut Count,
+) -> Result<(), Failed> {
+    let found = one(walker, case, is_native(ctx), count, |nth, act| {
+        wants(ctx, case.before, nth, act)
+    })?;
+    match found {
+        None => Ok(()),
+        Some((nth, act, end)) => Err(report(walker, Case { act, ..case }, nth, end)),
+    }
+}
+
 /// Natively every instruction by a handler that registers, one that lends and one that forks, and by the others in
 /// turn. Under emulation by one of them in turn; from the states that are every thread's, by the one that registers too.
 fn wants(ctx: &Ctx<'_>, before: Before, nth: usize, act: Act) -> bool {
@@ -201,12 +217,7 @@ fn walk(ctx: &Ctx<'_>, hooks: &[Hook], seams: &[Seam]) -> Verdict {
                 is_sigsys: false,
                 is_moved: true,
             };
-            let found = one(&mut walker, case, is_native(ctx), &mut count, |nth, act| {
-                wants(ctx, before, nth, act)
-            })?;
-            if let Some((nth, act, end)) = found {
-                return Err(report(&walker, Case { act, ..case }, nth, end));
-            }
+            must_hold(ctx, &mut walker, case, &mut count)?;
         }
     }
     finish(walker, &count)
@@ -266,12 +277,7 @@ fn sigsys(ctx: &Ctx<'_>) -> Verdict {
                 is_sigsys: true,
                 is_moved: true,
             };
-            let found = one(&mut walker, case, is_native(ctx), &mut count, |nth, act| {
-                wants(ctx, before, nth, act)
-            })?;
-            if let Some((nth, act, end)) = found {
-                return Err(report(&walker, Case { act, ..case }, nth, end));
-            }
+            must_hold(ctx, &mut walker, case, &mut count)?;
         }
     }
     finish(walker, &count)
