@@ -89,10 +89,7 @@ impl<K: Kernel> Process<K> {
     /// well is the claim, so that a filter that refuses the mask is no reason not to register.
     #[cold]
     fn register_with_signals_blocked(&self, area: &Area) {
-        let asks_kernel = matches!(
-            self.decision(),
-            Decision::Undecided | Decision::Runtime { .. }
-        );
+        let asks_kernel = self.decided_outcome().is_none();
         let mask = if asks_kernel && area.word.look().is_open() {
             SignalMask::block_all_on(&self.kernel).ok()
         } else {
@@ -107,7 +104,12 @@ impl<K: Kernel> Process<K> {
 
     /// Gives the thread its state, unless it has one or somebody is at it.
     fn register_thread(&self, area: &Area) {
-        if area.word.claim() {
+        // Signals may be open here: without a claim there is nothing that a handler could find half done.
+        if let Some(outcome) = self.decided_outcome() {
+            if area.word.decide(outcome) {
+                mark(area, outcome);
+            }
+        } else if area.word.claim() {
             self.resolve(area);
         }
     }
@@ -115,19 +117,27 @@ impl<K: Kernel> Process<K> {
     /// Resolves a claim: nobody else registers or unregisters this area until it is.
     fn resolve(&self, area: &Area) {
         let outcome = self.register(area);
-        if outcome.is_refused() && !outcome.is(Reason::BadMemory) {
-            area.mark_refused();
-        }
+        mark(area, outcome);
         area.word.resolve(outcome);
+    }
+
+    /// What each thread gets in a process that asks no kernel.
+    fn decided_outcome(&self) -> Option<Outcome> {
+        match self.decision() {
+            Decision::Libc => Some(Outcome::LIBC),
+            Decision::LibcUnseen => Some(Outcome::refused(Reason::Taken)),
+            Decision::Nobody(reason) => Some(Outcome::refused(reason)),
+            _ => None,
+        }
     }
 
     #[cold]
     pub(crate) fn register(&self, area: &Area) -> Outcome {
         loop {
+            if let Some(outcome) = self.decided_outcome() {
+                return outcome;
+            }
             let (mut length, is_decided) = match self.decision() {
-                Decision::Libc => return Outcome::LIBC,
-                Decision::LibcUnseen => return Outcome::refused(Reason::Taken),
-                Decision::Nobody(reason) => return Outcome::refused(reason),
                 Decision::Runtime { length } => (u32::from(length), true),
                 _ => (self.wished_length(), false),
             };
@@ -247,5 +257,12 @@ impl<K: Kernel> Process<K> {
             self.kernel
                 .rseq(&area.kernel, length, flags, arch::SIGNATURE)
         }
+    }
+}
+
+/// An area that nobody registered says so to who looks there alone.
+fn mark(area: &Area, outcome: Outcome) {
+    if outcome.is_refused() && !outcome.is(Reason::BadMemory) {
+        area.mark_refused();
     }
 }

@@ -124,6 +124,12 @@ impl Word {
             .is_ok()
     }
 
+    /// *decide*: claim and resolution at once, where no kernel is asked. Tells whether the word was open.
+    pub(crate) fn decide(&self, outcome: Outcome) -> bool {
+        self.update(|seen| seen.is_open().then_some(seen.0 | outcome.0))
+            .is_ok()
+    }
+
     /// *resolve*: what came of the claim.
     pub(crate) fn resolve(&self, outcome: Outcome) {
         let kept = LOANS | EXITING | CREATED;
@@ -292,6 +298,17 @@ mod tests {
         assert!(word.look().is_written());
         word.resolve(Outcome::registered(true));
         assert!(word.look().is_registered() && word.look().has_slice() && !word.claim());
+    }
+
+    #[test]
+    fn what_needs_no_kernel_is_one_transition() {
+        let word = Word::new();
+        assert!(word.admit().is_ok());
+        assert!(word.decide(Outcome::LIBC) && !word.decide(Outcome::refused(Reason::Disabled)));
+        assert_eq!(word.look().state(), State::Registered(Owner::Libc));
+        assert!(!word.look().is_written() && !word.claim());
+        let loan = Word::new();
+        assert!(loan.lend() == 1 && !loan.decide(Outcome::LIBC));
     }
 
     #[test]

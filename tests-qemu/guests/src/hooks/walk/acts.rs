@@ -109,11 +109,12 @@ fn ensure<K: Seen>(process: &Process<K>, area: &Area, case: Case, masks: bool) -
     let ensured = unsafe { process.ensure_registered(area) };
     let after = area.state();
     let is_taken = matches!(case.before, Before::Taken | Before::KnownTaken);
+    let is_disabled = case.before == Before::Disabled;
     // Somebody is at it, below this handler.
-    let is_claimed = !masks || case.is_sigsys;
+    let is_claimed = (!masks || case.is_sigsys) && !is_disabled;
     let legal = match (before, after) {
-        (State::Unregistered, State::Registered(Owner::Runtime)) => !is_taken,
-        (State::Unregistered, State::Unavailable(_)) => is_taken,
+        (State::Unregistered, State::Registered(Owner::Runtime)) => !is_taken && !is_disabled,
+        (State::Unregistered, State::Unavailable(_)) => is_taken || is_disabled,
         (State::Unregistered, State::Unregistered) => is_claimed,
         _ => before == after,
     };

@@ -57,6 +57,7 @@ numbered! {
         LentNew "a new area, lent",
         Lent "registered, lent",
         Exiting "exiting",
+        Disabled "a new area, where the process does without",
     }
 }
 

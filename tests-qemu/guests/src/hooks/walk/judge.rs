@@ -46,6 +46,7 @@ impl Subject {
         let may_refuse = match case.before {
             Before::Lent | Before::LentNew | Before::Exiting | Before::Created => true,
             Before::Taken | Before::KnownTaken => case.hook == Hook::ScopedEnd,
+            Before::Disabled => false,
             _ => !K::MASKS && case.hook == Hook::ScopedEnd,
         };
         if outcome.refused && !may_refuse {

@@ -84,11 +84,15 @@ impl Subject {
         CALLBACKS.renew();
         self.place.renew(before == Before::Zeroed);
         self.foreign.renew(false);
-        if !fresh.renew(K::KERNEL, self.config) {
+        let config = match before {
+            Before::Disabled => self.config.disabled(),
+            _ => self.config,
+        };
+        if !fresh.renew(K::KERNEL, config) {
             return Err(Fault::Prepare);
         }
         let process = fresh.get();
-        if before != Before::Zeroed {
+        if !matches!(before, Before::Zeroed | Before::Disabled) {
             // The process has decided by another area.
             // SAFETY: ensure_registered (1, 2) this thread's, undone at once.
             let decided = unsafe { process.ensure_registered(self.foreign.area()) };
@@ -142,7 +146,7 @@ impl Subject {
             _ => None,
         };
         let thread = || match case.before {
-            Before::Zeroed | Before::New | Before::Taken => create(),
+            Before::Zeroed | Before::New | Before::Taken | Before::Disabled => create(),
             _ => current(),
         };
         let masked = || {
