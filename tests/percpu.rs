@@ -6,7 +6,7 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
-use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Slots, StorageError};
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Operation, Slots, StorageError};
 use rseq_rt::structures::{CpuSet, Membarrier};
 use rseq_rt::{Area, Config, Exit, ExitMode, Linux, Owner, Process, State};
 
@@ -79,41 +79,70 @@ fn each_operation<I: Index>() {
     with_current::<I>(&process, |current| {
         let sum = |word: fn(&Slot) -> usize| slots.iter().map(word).sum::<usize>();
         for commit in [Commit::Relaxed, Commit::Release] {
+            // SAFETY: (1, 2, 3) the words of `Slot`, the bytes and the nodes below.
+            let run = |operation| unsafe { current.run(slots, operation, commit) };
             // Alone: the first one always lands in some slot, and what is compared is looked at on one CPU.
-            let retry = |op: &dyn Fn(&Slot) -> Result<(), Miss>| {
-                while op(slots.get(current.id()).expect("a slot")).is_err() {}
+            let retry = |operation: &dyn Fn(&Slot) -> Operation| {
+                while run(operation(slots.get(current.id()).expect("a slot"))).is_err() {}
+            };
+            let pop = Operation::Pop {
+                word: HEAD,
+                empty: null_mut(),
+                link: NEXT,
             };
             let before = sum(|slot| slot.word.load(SeqCst));
             // SAFETY: (1, 2, 3) the words of `Slot`, the bytes and the nodes below.
             unsafe {
-                current.add(slots, WORD, 5, commit).expect("added");
+                run(Operation::Add {
+                    word: WORD,
+                    value: 5,
+                })
+                .expect("added");
                 retry(&|slot| {
                     let word = slot.word.load(SeqCst);
-                    current.compare_and_store(slots, WORD, word, word + 1, commit)
+                    Operation::CompareAndStore {
+                        word: WORD,
+                        expect: word,
+                        new: word + 1,
+                    }
                 });
                 retry(&|slot| {
                     let (word, second) = (slot.word.load(SeqCst), slot.second.load(SeqCst));
-                    current.compare_two_and_store(
-                        slots,
-                        WORD,
-                        word,
-                        SECOND,
-                        second,
-                        word + 1,
-                        commit,
-                    )
+                    Operation::CompareTwoAndStore {
+                        word: WORD,
+                        expect: word,
+                        second: SECOND,
+                        expect_second: second,
+                        new: word + 1,
+                    }
                 });
                 retry(&|slot| {
                     let word = slot.word.load(SeqCst);
-                    current.compare_store_and_store(slots, WORD, word, SECOND, 77, word + 1, commit)
+                    Operation::CompareStoreAndStore {
+                        word: WORD,
+                        expect: word,
+                        second: SECOND,
+                        value: 77,
+                        new: word + 1,
+                    }
                 });
                 assert_eq!(sum(|slot| slot.word.load(SeqCst)), before + 8);
                 assert_eq!(
-                    current.compare_and_store(slots, WORD, usize::MAX, 0, commit),
+                    run(Operation::CompareAndStore {
+                        word: WORD,
+                        expect: usize::MAX,
+                        new: 0
+                    }),
                     Err(Miss::Differs)
                 );
                 assert_eq!(
-                    current.compare_two_and_store(slots, BYTES + 56, 0, SECOND, 1, 0, commit),
+                    run(Operation::CompareTwoAndStore {
+                        word: BYTES + 56,
+                        expect: 0,
+                        second: SECOND,
+                        expect_second: 1,
+                        new: 0
+                    }),
                     Err(Miss::Differs)
                 );
                 for length in 0..=64 {
@@ -123,16 +152,14 @@ fn each_operation<I: Index>() {
                         here.set(std::ptr::from_ref(slot).addr());
                         let word = slot.word.load(SeqCst);
                         let from = source.as_ptr();
-                        current.compare_copy_and_store(
-                            slots,
-                            WORD,
-                            word,
-                            BYTES,
-                            from,
+                        Operation::CompareCopyAndStore {
+                            word: WORD,
+                            expect: word,
+                            offset: BYTES,
+                            source: from,
                             length,
-                            word + 1,
-                            commit,
-                        )
+                            new: word + 1,
+                        }
                     });
                     let copied = slots.iter().any(|slot| {
                         let bytes = slot.bytes.as_ptr().cast::<u8>();
@@ -148,25 +175,20 @@ fn each_operation<I: Index>() {
                 retry(&|slot| {
                     let head = slot.head.load(SeqCst).expose_provenance();
                     let link = (*at).next.as_ptr();
-                    current.compare_link_and_store(
-                        slots,
-                        HEAD,
-                        head,
+                    Operation::CompareLinkAndStore {
+                        word: HEAD,
+                        expect: head,
                         link,
-                        at.expose_provenance(),
-                        commit,
-                    )
+                        new: at.expose_provenance(),
+                    }
                 });
                 let popped = loop {
-                    if let Ok(head) = current.pop(slots, HEAD, null_mut(), NEXT, commit) {
+                    if let Ok(head) = run(pop) {
                         break head.cast::<Node>();
                     }
                 };
                 assert_eq!((popped, (*popped).value), (at, 3));
-                assert_eq!(
-                    current.pop(slots, HEAD, null_mut(), NEXT, commit),
-                    Err(Miss::Differs)
-                );
+                assert_eq!(run(pop), Err(Miss::Differs));
                 for slot in slots.iter() {
                     slot.second.store(
                         std::ptr::from_ref(&slot.bytes[1]).expose_provenance(),
@@ -174,9 +196,12 @@ fn each_operation<I: Index>() {
                     );
                     slot.bytes[2].store(0, SeqCst);
                 }
-                current
-                    .add_through(slots, SECOND, 8, 9, commit)
-                    .expect("added");
+                run(Operation::AddThrough {
+                    word: SECOND,
+                    offset: 8,
+                    value: 9,
+                })
+                .expect("added");
                 assert_eq!(sum(|slot| slot.bytes[2].load(SeqCst)), 9);
             }
         }
@@ -208,7 +233,18 @@ fn many_threads_add() {
                 let with = with_current::<CpuId>(&process, |current| {
                     for _ in 0..EACH {
                         // SAFETY: (1, 2) a counter.
-                        if unsafe { current.add(slots, WORD, 1, Commit::Relaxed) }.is_err() {
+                        if unsafe {
+                            current.run(
+                                slots,
+                                Operation::Add {
+                                    word: WORD,
+                                    value: 1,
+                                },
+                                Commit::Relaxed,
+                            )
+                        }
+                        .is_err()
+                        {
                             overflow.fetch_add(1, Relaxed);
                         }
                     }
@@ -276,9 +312,38 @@ fn an_id_beyond_the_slots_misses_and_changes_nothing() {
                 unsafe {
                     let out = Err(Miss::OutOfRange);
                     for commit in [Commit::Relaxed, Commit::Release] {
-                        assert_eq!(current.add(slots, WORD, 1, commit), out);
-                        assert_eq!(current.compare_and_store(slots, WORD, 0, 1, commit), out);
-                        let popped = current.pop(slots, HEAD, null_mut(), NEXT, commit);
+                        assert_eq!(
+                            current.run(
+                                slots,
+                                Operation::Add {
+                                    word: WORD,
+                                    value: 1
+                                },
+                                commit
+                            ),
+                            out
+                        );
+                        assert_eq!(
+                            current.run(
+                                slots,
+                                Operation::CompareAndStore {
+                                    word: WORD,
+                                    expect: 0,
+                                    new: 1
+                                },
+                                commit
+                            ),
+                            out
+                        );
+                        let popped = current.run(
+                            slots,
+                            Operation::Pop {
+                                word: HEAD,
+                                empty: null_mut(),
+                                link: NEXT,
+                            },
+                            commit,
+                        );
                         assert_eq!(popped, Err(Miss::OutOfRange));
                     }
                 }

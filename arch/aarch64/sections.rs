@@ -22,7 +22,7 @@ use crate::abi::Rseq;
 use crate::arch::SIGNATURE;
 #[cfg(feature = "inject")]
 use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, result_of};
 use crate::percpu::{Index, Miss, Shift};
 
 /// The store of the descriptor's address, the index, the bound. Leaves the number of the slot in `t`.
@@ -168,12 +168,14 @@ section! {
     }
 }
 
-section_pop! {
-    "add {t}, {word}, {t}, lsl #{shift}",
-    "ldr {head}, [{t}]",
-    "cmp {head}, {empty}\nb.eq 5f",
-    "ldr {next}, [{head}, {link}]",
-    commit { "str {next}, [{t}]", "stlr {next}, [{t}]" }
-    range { "mov {head}, {empty}", "mov {t}, #{out_of_range}", "b 5b" }
-    abort { "mov {head}, {empty}", "mov {t}, #{aborted}", "b 5b" }
+section! {
+    fn pop(word, empty, link) result head else empty with next {
+        "add {t}, {word}, {t}, lsl #{shift}",
+        "ldr {head}, [{t}]",
+        "cmp {head}, {empty}\nb.eq 5f",
+        "ldr {next}, [{head}, {link}]",
+        commit { "str {next}, [{t}]", "stlr {next}, [{t}]" }
+        range { "mov {head}, {empty}", "mov {t}, #{out_of_range}", "b 5b" }
+        abort { "mov {head}, {empty}", "mov {t}, #{aborted}", "b 5b" }
+    }
 }

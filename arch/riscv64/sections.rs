@@ -18,7 +18,7 @@ use crate::abi::Rseq;
 use crate::arch::SIGNATURE;
 #[cfg(feature = "inject")]
 use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, result_of};
 use crate::percpu::{Index, Miss, Shift};
 
 /// The store of the descriptor's address, the index, the bound. Leaves the offset of the slot in `t`.
@@ -178,13 +178,15 @@ section! {
     }
 }
 
-section_pop! {
-    "add {t}, {word}, {t}",
-    "ld {head}, 0({t})",
-    "beq {head}, {empty}, 5f",
-    "add {next}, {head}, {link}",
-    "ld {next}, 0({next})",
-    commit { "sd {next}, 0({t})", "fence rw, w\nsd {next}, 0({t})" }
-    range { "mv {head}, {empty}", "li {t}, {out_of_range}", "j 5b" }
-    abort { "mv {head}, {empty}", "li {t}, {aborted}", "j 5b" }
+section! {
+    fn pop(word, empty, link) result head else empty with next {
+        "add {t}, {word}, {t}",
+        "ld {head}, 0({t})",
+        "beq {head}, {empty}, 5f",
+        "add {next}, {head}, {link}",
+        "ld {next}, 0({next})",
+        commit { "sd {next}, 0({t})", "fence rw, w\nsd {next}, 0({t})" }
+        range { "mv {head}, {empty}", "li {t}, {out_of_range}", "j 5b" }
+        abort { "mv {head}, {empty}", "li {t}, {aborted}", "j 5b" }
+    }
 }

@@ -18,7 +18,7 @@ use crate::abi::Rseq;
 use crate::arch::SIGNATURE;
 #[cfg(feature = "inject")]
 use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, popped};
+use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, result_of};
 use crate::percpu::{Index, Miss, Shift};
 
 /// The store of the descriptor's address, the index, the bound. Leaves the offset of the slot in `t`.
@@ -143,11 +143,13 @@ section! {
     }
 }
 
-section_pop! {
-    "mov {head}, qword ptr [{word} + {t}]",
-    "cmp {head}, {empty}\nje 5f",
-    "mov {next}, qword ptr [{head} + {link}]",
-    commit { "mov qword ptr [{word} + {t}], {next}", "mov qword ptr [{word} + {t}], {next}" }
-    range { "mov {head}, {empty}", "mov {t:e}, {out_of_range}", "jmp 5b" }
-    abort { "mov {head}, {empty}", "mov {t:e}, {aborted}", "jmp 5b" }
+section! {
+    fn pop(word, empty, link) result head else empty with next {
+        "mov {head}, qword ptr [{word} + {t}]",
+        "cmp {head}, {empty}\nje 5f",
+        "mov {next}, qword ptr [{head} + {link}]",
+        commit { "mov qword ptr [{word} + {t}], {next}", "mov qword ptr [{word} + {t}], {next}" }
+        range { "mov {head}, {empty}", "mov {t:e}, {out_of_range}", "jmp 5b" }
+        abort { "mov {head}, {empty}", "mov {t:e}, {aborted}", "jmp 5b" }
+    }
 }

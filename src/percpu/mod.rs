@@ -69,7 +69,7 @@ mod allowed;
 mod current;
 #[cfg(feature = "inject")]
 pub mod inject;
-mod ops;
+mod operation;
 pub(crate) mod probe;
 mod slots;
 
@@ -85,7 +85,7 @@ mod stand;
 
 pub use allowed::{Sections, VouchedBy};
 pub use current::{Current, RESTARTS};
-pub use ops::{Commit, Miss};
+pub use operation::{Commit, Miss, Operation};
 pub use probe::{Cause, Causes, Probed, SectionProbe};
 pub(crate) use slots::Shift;
 pub use slots::{CpuId, Index, MmCid, Slots, StorageError};

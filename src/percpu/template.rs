@@ -38,36 +38,55 @@ macro_rules! descriptor {
 /// `fn NAME(OPERANDS) else differs with TEMPORARIES { LINES commit { RELAXED, RELEASE } }`. The committing store
 /// is the last instruction of the section. With the feature `inject` there is `NAME::injected` too, which has a place
 /// to stop at before each line.
+///
+/// With a result: `fn NAME(OPERANDS) result HEAD else EMPTY with ...`, and the lines of the ends `range` and `abort`. An asm
+/// block with outputs has no labels, so every end but the commit leaves `EMPTY` in `HEAD`, which a popped head is not,
+/// and they tell themselves apart in `t`: the offset of a slot is a multiple of eight.
 macro_rules! section {
     (
         fn $name:ident $operands:tt $(else $differs:ident)? $(with $($temporary:ident)*)? {
-            $($line:literal,)* commit { $relaxed:literal, $release:literal }
+            $($line:literal,)* commit $commit:tt
         }
     ) => {
-        section!(@fn $name $operands ($($differs)?) ($($($temporary)*)?) ()
-            { section!(@text () ($($differs)?) $($line,)* commit $relaxed) }
-            { section!(@text () ($($differs)?) $($line,)* commit $release) });
+        section!(@functions $name $operands ($($($temporary)*)?) (labels $($differs)?)
+            (section!(@exits $($differs)?)) "{range}" ($($line,)*) $commit (leave!()));
+    };
+    (
+        fn $name:ident $operands:tt result $head:ident else $empty:ident $(with $($temporary:ident)*)? {
+            $($line:literal,)* commit $commit:tt
+            range { $($range:literal),* } abort { $($abort:literal),* }
+        }
+    ) => {
+        section!(@functions $name $operands ($($($temporary)*)?) (result $head $empty)
+            (descriptor!("6f")) "6f" ($($line,)*) $commit
+            (concat!(leave!($($abort),*), ".subsection 1\n6:\n", $($range, "\n",)* ".previous\n")));
+    };
+    (@exits) => { descriptor!("{range}") };
+    (@exits $differs:ident) => { descriptor!("{range}", "{differs}") };
+    (@functions $name:ident $operands:tt $temporaries:tt $ends:tt
+        $descriptor:tt $range:literal $lines:tt { $relaxed:literal, $release:literal } $leave:tt
+    ) => {
+        section!(@fn $name $operands $temporaries $ends ()
+            (section!(@text () $descriptor $range $lines $relaxed $leave))
+            (section!(@text () $descriptor $range $lines $release $leave)));
         #[cfg(feature = "inject")]
         pub(crate) mod $name {
             use super::*;
-            section!(@fn injected $operands ($($differs)?) ($($($temporary)*)?) (steps spin)
-                { section!(@text (step!()) ($($differs)?) $($line,)* commit $relaxed) }
-                { section!(@text (step!()) ($($differs)?) $($line,)* commit $release) });
+            section!(@fn injected $operands $temporaries $ends (steps spin)
+                (section!(@text (step!()) $descriptor $range $lines $relaxed $leave))
+                (section!(@text (step!()) $descriptor $range $lines $release $leave)));
         }
     };
-    (@text () $differs:tt $($line:literal,)* commit $commit:literal) => {
-        concat!(section!(@exits $differs), enter!("{range}"), $($line, "\n",)* $commit, "\n", leave!())
+    (@text ($($step:expr)?) ($descriptor:expr) $range:literal $lines:tt $commit:literal ($leave:expr)) => {
+        concat!($descriptor, enter!($range $($step)?), section!(@lines ($($step)?) $lines), $commit, "\n", $leave)
     };
-    (@text ($step:expr) $differs:tt $($line:literal,)* commit $commit:literal) => {
-        concat!(section!(@exits $differs), enter!("{range}" $step), $($line, "\n", $step,)* $commit, "\n", leave!())
-    };
-    (@exits ()) => { descriptor!("{range}") };
-    (@exits (differs)) => { descriptor!("{range}", "{differs}") };
-    (@fn $name:ident ($($operand:ident),*) ($($differs:ident)?) ($($temporary:ident)*) ($($steps:ident $spin:ident)?)
-        { $relaxed:expr } { $release:expr }
+    (@lines () ($($line:literal,)*)) => { concat!($($line, "\n",)*) };
+    (@lines ($step:expr) ($($line:literal,)*)) => { concat!($($line, "\n", $step,)*) };
+    (@fn $name:ident ($($operand:ident),*) ($($temporary:ident)*) $ends:tt ($($steps:ident $spin:ident)?)
+        ($relaxed:expr) ($release:expr)
     ) => {
         /// # Safety
-        /// 1. The conditions of the operation of this name, in [`crate::percpu`].
+        /// 1. The conditions of the operation of this name, in [`Operation`](crate::percpu::Operation).
         #[inline(always)]
         #[allow(clippy::too_many_arguments)] // One register each.
         pub(crate) unsafe fn $name<I: Index, T, const RELEASE: bool>(
@@ -76,18 +95,17 @@ macro_rules! section {
             restarts: usize,
             $($operand: usize,)*
             $($steps: *mut Steps,)?
-        ) -> Result<(), Miss> {
+        ) -> Result<*mut u8, Miss> {
             if RELEASE {
-                section!(@asm $release, I, T, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
+                section!(@asm $ends $release, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?))
             } else {
-                section!(@asm $relaxed, I, T, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?) ($($differs)?));
+                section!(@asm $ends $relaxed, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?))
             }
-            Ok(())
         }
     };
-    (@asm $template:expr, $I:ident, $T:ident, $area:ident, $slots:ident, $restarts:ident,
-        ($($operand:ident)*) ($($temporary:ident)*) ($($differs:ident)?)
-    ) => {
+    (@asm (labels $($differs:ident)?) $template:expr, $area:ident, $slots:ident, $restarts:ident,
+        ($($operand:ident)*) ($($temporary:ident)*)
+    ) => {{
         // SAFETY: by the caller's (1) the area is the thread's, and every address that is formed may be accessed.
         unsafe {
             asm!(
@@ -98,8 +116,8 @@ macro_rules! section {
                 $($operand = in(reg) $operand,)*
                 t = out(reg) _,
                 $($temporary = out(reg) _,)*
-                id = const $I::OFFSET,
-                shift = const Shift::<$T>::OF,
+                id = const I::OFFSET,
+                shift = const Shift::<T>::OF,
                 signature = const SIGNATURE,
                 range = label { return missed(Miss::OutOfRange) },
                 aborted = label { return missed(Miss::Aborted) },
@@ -107,98 +125,36 @@ macro_rules! section {
                 options(nostack),
             )
         }
-    };
-}
-
-/// The functions of the operation that has a result: the head that was popped.
-///
-/// An asm block with outputs has no labels, so the other ends leave `empty` in `head`, which a popped head is not,
-/// and tell themselves apart in `t`: the offset of a slot is a multiple of eight.
-macro_rules! section_pop {
-    (
-        $($line:literal,)* commit { $relaxed:literal, $release:literal }
-        range { $($range:literal),* } abort { $($abort:literal),* }
-    ) => {
-        section_pop!(@fn pop ()
-            { section_pop!(@text () ($($line,)*) $relaxed ($($range,)*) ($($abort),*)) }
-            { section_pop!(@text () ($($line,)*) $release ($($range,)*) ($($abort),*)) });
-        #[cfg(feature = "inject")]
-        pub(crate) mod pop {
-            use super::*;
-            section_pop!(@fn injected (steps spin)
-                { section_pop!(@text (step!()) ($($line,)*) $relaxed ($($range,)*) ($($abort),*)) }
-                { section_pop!(@text (step!()) ($($line,)*) $release ($($range,)*) ($($abort),*)) });
-        }
-    };
-    (@text ($($step:expr)?) ($($line:literal,)*) $commit:literal ($($range:literal,)*) ($($abort:literal),*)
-    ) => {
-        concat!(
-            descriptor!("6f"),
-            enter!("6f" $($step)?),
-            section_pop!(@lines ($($step)?) $($line,)*),
-            $commit, "\n",
-            leave!($($abort),*),
-            ".subsection 1\n",
-            "6:\n",
-            $($range, "\n",)*
-            ".previous\n",
-        )
-    };
-    (@lines () $($line:literal,)*) => { concat!($($line, "\n",)*) };
-    (@lines ($step:expr) $($line:literal,)*) => { concat!($($line, "\n", $step,)*) };
-    (@fn $name:ident ($($steps:ident $spin:ident)?) { $relaxed:expr } { $release:expr }) => {
-        /// # Safety
-        /// 1. The conditions of the operation of this name, in [`crate::percpu`].
-        #[inline(always)]
-        #[allow(clippy::too_many_arguments)] // One register each.
-        pub(crate) unsafe fn $name<I: Index, T, const RELEASE: bool>(
-            area: *const Rseq,
-            slots: usize,
-            restarts: usize,
-            word: usize,
-            empty: *mut u8,
-            link: usize,
-            $($steps: *mut Steps,)?
-        ) -> Result<*mut u8, Miss> {
-            let (head, code);
-            if RELEASE {
-                section_pop!(@asm $release, I, T, area, slots, restarts, word, empty, link, head, code, ($($steps $spin)?));
-            } else {
-                section_pop!(@asm $relaxed, I, T, area, slots, restarts, word, empty, link, head, code, ($($steps $spin)?));
-            }
-            popped(head, empty, code)
-        }
-    };
-    (@asm $template:expr, $I:ident, $T:ident, $area:ident, $slots:ident, $restarts:ident, $word:ident, $empty:ident, $link:ident,
-        $head:ident, $code:ident, ($($steps:ident $spin:ident)?)
-    ) => {
-        // SAFETY: by the caller's (1) the area is the thread's, and every address that is formed may be accessed.
+        Ok(core::ptr::null_mut())
+    }};
+    (@asm (result $head:ident $empty:ident) $template:expr, $area:ident, $slots:ident, $restarts:ident,
+        ($($operand:ident)*) ($($temporary:ident)*)
+    ) => {{
+        let (head, code): (usize, usize);
+        // SAFETY: as above.
         unsafe {
             asm!(
                 $template,
                 area = in(reg) $area,
                 slots = in(reg) $slots,
                 left = inout(reg) $restarts => _,
-                word = in(reg) $word,
-                empty = in(reg) $empty,
-                link = in(reg) $link,
-                $($steps = in(reg) $steps,)?
-                head = out(reg) $head,
-                t = out(reg) $code,
-                next = out(reg) _,
-                $($spin = out(reg) _,)?
-                id = const $I::OFFSET,
-                shift = const Shift::<$T>::OF,
+                $($operand = in(reg) $operand,)*
+                $head = out(reg) head,
+                t = out(reg) code,
+                $($temporary = out(reg) _,)*
+                id = const I::OFFSET,
+                shift = const Shift::<T>::OF,
                 signature = const SIGNATURE,
                 aborted = const ABORTED,
                 out_of_range = const OUT_OF_RANGE,
                 options(nostack),
             )
         }
-    };
+        result_of(head, $empty, code)
+    }};
 }
 
-/// What `section_pop!` leaves in `t`: no multiple of eight, as an offset is.
+/// The value of `t` behind an aborted section with a result: no multiple of eight, as an offset is.
 pub(crate) const ABORTED: usize = 1;
 /// As [`ABORTED`].
 pub(crate) const OUT_OF_RANGE: usize = 2;
@@ -212,20 +168,19 @@ fn cold_path() {}
 
 /// The end of a section at a label: not what code is laid out for.
 #[inline(always)]
-pub(crate) fn missed(miss: Miss) -> Result<(), Miss> {
+pub(crate) fn missed(miss: Miss) -> Result<*mut u8, Miss> {
     cold_path();
     Err(miss)
 }
 
-/// From the two registers of a pop to its result.
+/// From the two registers of a section with a result.
 #[inline(always)]
-pub(crate) fn popped(head: *mut u8, empty: *mut u8, code: usize) -> Result<*mut u8, Miss> {
+pub(crate) fn result_of(head: usize, empty: usize, code: usize) -> Result<*mut u8, Miss> {
     // The section compared the two, so that a popped head is not `empty` and `code` need not be looked at.
     if head != empty {
-        return Ok(head);
+        return Ok(core::ptr::with_exposed_provenance_mut(head));
     }
-    cold_path();
-    Err(match code {
+    missed(match code {
         ABORTED => Miss::Aborted,
         OUT_OF_RANGE => Miss::OutOfRange,
         _ => Miss::Differs,

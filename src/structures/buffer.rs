@@ -8,10 +8,10 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
-use super::local::{LOOKS, Local};
 use super::mark;
-use super::overflow::Nothing;
-use crate::percpu::{CpuId, Index, Miss, Slots};
+use super::overflow::PopError;
+use super::thread::{MAXIMUM_TRIES, ThreadSections, commit};
+use crate::percpu::{CpuId, Index, Miss, Operation, Slots};
 
 /// One CPU's part of a [`Buffer`]: two words, and room for `N` pointers.
 ///
@@ -100,20 +100,26 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
     /// # Errors
     /// [`Full`], with the pointer.
     #[inline]
-    pub fn push<L: Local<I>>(&self, here: L, pointer: NonNull<T>) -> Result<(), Full<T>> {
+    pub fn push<S: ThreadSections<I>>(&self, here: S, pointer: NonNull<T>) -> Result<(), Full<T>> {
         let value = pointer.as_ptr().expose_provenance();
-        for _ in 0..LOOKS {
+        for _ in 0..MAXIMUM_TRIES {
             let Some((_, count)) = self.look(here) else {
                 break;
             };
             if count >= N {
                 return Err(Full(pointer));
             }
-            let (word, place) = ((COUNT, count), (item(count), value));
-            // SAFETY: compare_store_and_store (1) COUNT, and an item below N, stored to by `drain` else; (2) a count, and
+            let push = Operation::CompareStoreAndStore {
+                word: COUNT,
+                expect: count,
+                second: item(count),
+                value,
+                new: count + 1,
+            };
+            // SAFETY: run (1) COUNT, and an item below N, stored to by `drain` else; (2) a count, and
             // a pointer; (3) items at the count or above it mean nothing.
-            match unsafe { here.compare_store_and_store(self.slots, word, place, count + 1) } {
-                Ok(()) => return Ok(()),
+            match unsafe { here.run(self.slots, push, commit::<I>()) } {
+                Ok(_) => return Ok(()),
                 Err(Miss::Differs) => {}
                 Err(_) => break,
             }
@@ -125,39 +131,45 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
     /// Async-signal-safe.
     ///
     /// # Errors
-    /// [`Nothing`]. Other CPUs' slots are reached by [`Self::drain`] alone.
+    /// [`PopError`]. Other CPUs' slots are reached by [`Self::drain`] alone.
     #[inline]
-    pub fn pop<L: Local<I>>(&self, here: L) -> Result<NonNull<T>, Nothing> {
+    pub fn pop<S: ThreadSections<I>>(&self, here: S) -> Result<NonNull<T>, PopError> {
         let missed = match self.pop_slot(here) {
-            Ok(value) => return pointer(value).ok_or(Nothing::Busy),
+            Ok(value) => return pointer(value).ok_or(PopError::Busy),
             Err(missed) => missed,
         };
         let value = self.overflow.pop(here).ok_or(missed)?;
-        pointer(value).ok_or(Nothing::Busy)
+        pointer(value).ok_or(PopError::Busy)
     }
 
     #[inline]
-    fn pop_slot<L: Local<I>>(&self, here: L) -> Result<usize, Nothing> {
-        for _ in 0..LOOKS {
+    fn pop_slot<S: ThreadSections<I>>(&self, here: S) -> Result<usize, PopError> {
+        for _ in 0..MAXIMUM_TRIES {
             let slot = here.index().and_then(|id| self.slots.get(id));
-            let slot = slot.ok_or(Nothing::Empty)?;
+            let slot = slot.ok_or(PopError::Empty)?;
             let count = slot.count.load(Relaxed);
             if mark::is_set(count) {
                 break;
             }
-            let last = count.checked_sub(1).ok_or(Nothing::Empty)?;
+            let last = count.checked_sub(1).ok_or(PopError::Empty)?;
             let value = slot.items.get(last).map_or(0, |item| item.load(Relaxed));
-            let (word, place) = ((COUNT, count), (item(last), value));
             // The count alone would not do: it may be the same again, with another item below it.
-            // SAFETY: compare_two_and_store (1) COUNT, and an item below N, stored to by `drain` else; (2) a count.
-            match unsafe { here.compare_two_and_store(self.slots, word, place, last) } {
-                Ok(()) => return Ok(value),
+            let pop = Operation::CompareTwoAndStore {
+                word: COUNT,
+                expect: count,
+                second: item(last),
+                expect_second: value,
+                new: last,
+            };
+            // SAFETY: run (1) COUNT, and an item below N, stored to by `drain` else; (2) a count.
+            match unsafe { here.run(self.slots, pop, commit::<I>()) } {
+                Ok(_) => return Ok(value),
                 Err(Miss::Differs) => {}
-                Err(Miss::OutOfRange) => return Err(Nothing::Empty),
+                Err(Miss::OutOfRange) => return Err(PopError::Empty),
                 Err(Miss::Aborted) => break,
             }
         }
-        Err(Nothing::Busy)
+        Err(PopError::Busy)
     }
 
     /// Takes all pointers of one slot, which may be any CPU's, and gives them to `each`, last stored first; how many.
@@ -186,7 +198,11 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
     /// Takes what is in the overflow slot, and what comes while it does, and gives it to `each`; how many. No system call.
     ///
     /// If `each` pushes to this buffer from a thread without a slot, it gets the same pointer again, for ever.
-    pub fn drain_overflow<L: Local<I>>(&self, here: L, mut each: impl FnMut(NonNull<T>)) -> usize {
+    pub fn drain_overflow<S: ThreadSections<I>>(
+        &self,
+        here: S,
+        mut each: impl FnMut(NonNull<T>),
+    ) -> usize {
         let mut count = 0;
         while let Some(value) = self.overflow.pop(here) {
             count += 1;
@@ -212,7 +228,7 @@ impl<'a, T, const N: usize, I: Index> Buffer<'a, T, N, I> {
 
     /// The thread's slot and its count at the moment, unless a drain has it.
     #[inline]
-    fn look<L: Local<I>>(&self, here: L) -> Option<(&'a BufferSlot<N>, usize)> {
+    fn look<S: ThreadSections<I>>(&self, here: S) -> Option<(&'a BufferSlot<N>, usize)> {
         let slot = self.slots.get(here.index()?)?;
         let count = slot.count.load(Relaxed);
         (!mark::is_set(count)).then_some((slot, count))
@@ -249,7 +265,7 @@ impl<const N: usize> Cells<N> {
         }
     }
 
-    fn push<I: Index, L: Local<I>>(&self, here: L, value: usize) -> Result<(), ()> {
+    fn push<I: Index, S: ThreadSections<I>>(&self, here: S, value: usize) -> Result<(), ()> {
         // Before the cell, so that who finds the number 0 has missed nobody who was through.
         self.full.fetch_add(1, SeqCst);
         here.between();
@@ -270,7 +286,7 @@ impl<const N: usize> Cells<N> {
         self.full.store(full, Relaxed);
     }
 
-    fn pop<I: Index, L: Local<I>>(&self, here: L) -> Option<usize> {
+    fn pop<I: Index, S: ThreadSections<I>>(&self, here: S) -> Option<usize> {
         if self.full.load(SeqCst) == 0 {
             return None;
         }

@@ -7,9 +7,9 @@ use core::sync::atomic::{AtomicUsize, compiler_fence};
 
 use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
-use super::local::{LOOKS, Local};
 use super::mark;
-use crate::percpu::{CpuId, Index, Miss, Slots};
+use super::thread::{MAXIMUM_TRIES, ThreadSections, commit};
+use crate::percpu::{CpuId, Index, Miss, Operation, Slots};
 
 /// One CPU's part of a [`Bytes`]: two words, and room for `N` bytes.
 ///
@@ -116,8 +116,8 @@ impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
     /// # Errors
     /// [`NotPushed`]; nothing is stored.
     #[inline]
-    pub fn push<L: Local<I>>(&self, here: L, record: &[u8]) -> Result<(), NotPushed> {
-        for _ in 0..LOOKS {
+    pub fn push<S: ThreadSections<I>>(&self, here: S, record: &[u8]) -> Result<(), NotPushed> {
+        for _ in 0..MAXIMUM_TRIES {
             let Some(slot) = here.index().and_then(|id| self.slots.get(id)) else {
                 break;
             };
@@ -128,13 +128,18 @@ impl<'a, const N: usize, I: Index> Bytes<'a, N, I> {
             if record.len() > N.saturating_sub(end) {
                 return Err(NotPushed::Full);
             }
-            let (word, new) = ((END, end), end + record.len());
-            // SAFETY: compare_copy_and_store (1) END, stored to by `drain` else; (2) an end; (3) as much room as was left
-            // at that end, from which on bytes mean nothing; (4) a slice, and bytes of slots are lent by `drain`
-            // alone, whose slot is closed.
-            match unsafe { here.compare_copy_and_store(self.slots, word, BYTES + end, record, new) }
-            {
-                Ok(()) => return Ok(()),
+            let append = Operation::CompareCopyAndStore {
+                word: END,
+                expect: end,
+                offset: BYTES + end,
+                source: record.as_ptr(),
+                length: record.len(),
+                new: end + record.len(),
+            };
+            // SAFETY: run (1) END, stored to by `drain` else; (2) an end; (3) as much room as was left at that end, from
+            // which on bytes mean nothing, and a slice: bytes of slots are lent by `drain` alone, whose slot is closed.
+            match unsafe { here.run(self.slots, append, commit::<I>()) } {
+                Ok(_) => return Ok(()),
                 Err(Miss::Differs) => {}
                 Err(_) => break,
             }
@@ -211,7 +216,11 @@ impl<const N: usize> Reserved<N> {
         }
     }
 
-    fn push<I: Index, L: Local<I>>(&self, here: L, record: &[u8]) -> Result<(), NotPushed> {
+    fn push<I: Index, S: ThreadSections<I>>(
+        &self,
+        here: S,
+        record: &[u8],
+    ) -> Result<(), NotPushed> {
         let mut seen = self.reserved.load(Relaxed);
         let at = loop {
             if mark::is_set(seen) {

@@ -5,8 +5,8 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::line::Line;
-use super::local::Local;
-use crate::percpu::{CpuId, Index, Slots};
+use super::thread::ThreadSections;
+use crate::percpu::{Commit, CpuId, Index, Operation, Slots};
 
 /// One part of a [`Counter`].
 #[repr(C)]
@@ -67,16 +67,17 @@ impl<'a, I: Index> Counter<'a, I> {
 
     /// Adds, wrapping. Async-signal-safe.
     #[inline]
-    pub fn add<L: Local<I>>(&self, here: L, value: usize) {
-        // SAFETY: add (1) VALUE; (2) any value.
-        if unsafe { here.add(self.slots, VALUE, value) }.is_err() {
+    pub fn add<S: ThreadSections<I>>(&self, here: S, value: usize) {
+        let add = Operation::Add { word: VALUE, value };
+        // SAFETY: run (1) VALUE; (2) any value. Relaxed: a sum carries nothing with it.
+        if unsafe { here.run(self.slots, add, Commit::Relaxed) }.is_err() {
             self.overflow(value);
         }
     }
 
     /// Subtracts, wrapping. Async-signal-safe.
     #[inline]
-    pub fn sub<L: Local<I>>(&self, here: L, value: usize) {
+    pub fn sub<S: ThreadSections<I>>(&self, here: S, value: usize) {
         self.add(here, value.wrapping_neg());
     }
 

@@ -4,7 +4,7 @@ use linux_raw_sys::general::membarrier_cmd as cmd;
 use linux_raw_sys::general::membarrier_cmd_flag;
 
 use super::cpus::CpuSet;
-use super::local::is_cpu;
+use super::thread::is_cpu;
 use crate::error::Errno;
 use crate::kernel::Linux;
 use crate::percpu::Index;

@@ -2,16 +2,16 @@
 
 use core::marker::PhantomData;
 use core::mem::offset_of;
-use core::ptr::NonNull;
+use core::ptr::{NonNull, without_provenance_mut};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicUsize, compiler_fence};
 
 use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
 use super::link::{CLOSED, END, Links};
-use super::local::{LOOKS, Local};
-use super::overflow::{Nothing, Stack};
-use crate::percpu::{CpuId, Index, Miss, Slots};
+use super::overflow::{PopError, Stack};
+use super::thread::{MAXIMUM_TRIES, ThreadSections, commit};
+use crate::percpu::{CpuId, Index, Miss, Operation, Slots};
 
 /// What a [`FreeList`] is made of: the link, and what the node is for. The link means nothing outside a list.
 #[repr(C)]
@@ -153,7 +153,7 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
 
     /// Gives a node to the slot of the calling thread. Async-signal-safe.
     #[inline]
-    pub fn push<L: Local<I>>(&self, here: L, node: &'n mut Node<T>) {
+    pub fn push<S: ThreadSections<I>>(&self, here: S, node: &'n mut Node<T>) {
         // SAFETY: push_ptr (1): a `&'n mut` that the caller gives away.
         unsafe { self.push_ptr(here, NonNull::from(node)) }
     }
@@ -164,11 +164,11 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
     /// 1. From here until it is popped the node is initialized, the list's alone, and not unmapped; and it may then be
     ///    used on the thread that pops it.
     #[inline]
-    pub unsafe fn push_ptr<L: Local<I>>(&self, here: L, node: NonNull<Node<T>>) {
+    pub unsafe fn push_ptr<S: ThreadSections<I>>(&self, here: S, node: NonNull<Node<T>>) {
         // The link is the first field. From the pointer to the whole node, which comes back when it is popped.
         let link: *const AtomicUsize = node.as_ptr().cast_const().cast();
         let new = Links::word(link);
-        for _ in 0..LOOKS {
+        for _ in 0..MAXIMUM_TRIES {
             let Some(slot) = here.index().and_then(|id| self.slots.get(id)) else {
                 break;
             };
@@ -176,10 +176,15 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
             if expect == CLOSED {
                 break;
             }
-            // SAFETY: compare_link_and_store (1) HEAD, stored to by `take` else; (2) a link; (3) by (1) the list's, and not
-            // yet in it.
-            match unsafe { here.compare_link_and_store(self.slots, (HEAD, expect), link, new) } {
-                Ok(()) => return,
+            let push = Operation::CompareLinkAndStore {
+                word: HEAD,
+                expect,
+                link: link.cast_mut().cast(),
+                new,
+            };
+            // SAFETY: run (1) HEAD, stored to by `take` else; (2) a link; (3) by (1) the list's, and not yet in it.
+            match unsafe { here.run(self.slots, push, commit::<I>()) } {
+                Ok(_) => return,
                 // Another CPU's slot by now, or another thread of this one came first.
                 Err(Miss::Differs) => {}
                 Err(_) => break,
@@ -192,23 +197,29 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
     /// The node that was last given to the slot of the calling thread, or else one of the overflow slot. Async-signal-safe.
     ///
     /// # Errors
-    /// [`Nothing`]. Nodes in other CPUs' slots are reached by [`Self::take`] alone.
+    /// [`PopError`]. Nodes in other CPUs' slots are reached by [`Self::take`] alone.
     #[inline]
-    pub fn pop<L: Local<I>>(&self, here: L) -> Result<&'n mut Node<T>, Nothing> {
-        // SAFETY: pop (1) HEAD; (2) a link, or END; (3) the word is CLOSED, or END, behind which LAST is, or the link of a
+    pub fn pop<S: ThreadSections<I>>(&self, here: S) -> Result<&'n mut Node<T>, PopError> {
+        let pop = Operation::Pop {
+            word: HEAD,
+            empty: without_provenance_mut(CLOSED),
+            link: Links::origin() as isize,
+        };
+        // SAFETY: run (1) HEAD; (2) a link, or END; (3) the word is CLOSED, or END, behind which LAST is, or the link of a
         // node. A thread that has read that and not yet followed it is aborted before another one can have popped it: by
         // the switch to a thread of the same CPU, or by the fence.
-        let missed = match unsafe { here.pop(self.slots, HEAD, CLOSED, Links::origin()) } {
+        let missed = match unsafe { here.run(self.slots, pop, commit::<I>()) }.map(<*mut u8>::addr)
+        {
             // SAFETY: node (1): popped.
             Ok(first) if first != END => return Ok(unsafe { Self::node(first) }),
-            Ok(_) | Err(Miss::OutOfRange) => Nothing::Empty,
+            Ok(_) | Err(Miss::OutOfRange) => PopError::Empty,
             // A drain has the slot, or no section came to its end.
-            Err(_) => Nothing::Busy,
+            Err(_) => PopError::Busy,
         };
         match self.overflow.pop(here) {
             // SAFETY: node (1): popped.
             Ok(first) => Ok(unsafe { Self::node(first) }),
-            Err(Nothing::Empty) => Err(missed),
+            Err(PopError::Empty) => Err(missed),
             Err(busy) => Err(busy),
         }
     }
@@ -247,7 +258,7 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
         slot: &ListSlot,
         abort_sections: impl Fn() -> Result<(), DrainError>,
     ) -> Result<usize, DrainError> {
-        for _ in 0..LOOKS {
+        for _ in 0..MAXIMUM_TRIES {
             let first = slot.head.swap(CLOSED, AcqRel);
             // For a fork child, where this thread is not.
             slot.drained.store(first | CLOSED, Relaxed);

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::compiler_fence;
 
 use super::fence::DrainError;
-use super::local::LOOKS;
+use super::thread::MAXIMUM_TRIES;
 
 /// No section expects a word with this bit, and none stores one.
 pub(super) const MARK: usize = 1 << (usize::BITS - 1);
@@ -56,7 +56,7 @@ fn close(
     word: &AtomicUsize,
     abort_sections: impl Fn() -> Result<(), DrainError>,
 ) -> Result<usize, DrainError> {
-    for _ in 0..LOOKS {
+    for _ in 0..MAXIMUM_TRIES {
         word.fetch_or(MARK, AcqRel);
         if let Err(error) = abort_sections() {
             // Whatever a section in flight stores now or later has no mark, and is right for the count it found.

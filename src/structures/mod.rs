@@ -50,9 +50,10 @@ mod fence;
 mod free_list;
 mod line;
 mod link;
-mod local;
+
 mod mark;
 mod overflow;
+mod thread;
 
 pub use buffer::{Buffer, BufferSlot, Full};
 pub use bytes::{Bytes, BytesSlot, NotPushed};
@@ -61,5 +62,6 @@ pub use cpus::CpuSet;
 pub use fence::{DrainError, Fence, Membarrier};
 pub use free_list::{Chain, FreeList, ListSlot, Node};
 pub use line::LINE;
-pub use local::Local;
-pub use overflow::Nothing;
+
+pub use overflow::PopError;
+pub use thread::ThreadSections;

@@ -3,18 +3,18 @@
 //! A pop that reads the second node's address out of the first one would have to know that the first is still the first
 //! (ABA), and even that it is still mapped. So a pop takes the *whole* stack by one exchange, keeps the first
 //! node and puts the rest back. Nobody holds a lock: a thread that is interrupted in between makes others see an empty
-//! stack for that while, and they are told [`Nothing::Busy`].
+//! stack for that while, and they are told [`PopError::Busy`].
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 use super::link::{END, Links};
-use super::local::Local;
+use super::thread::ThreadSections;
 use crate::percpu::Index;
 
 /// Why there was nothing to be had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Nothing {
+pub enum PopError {
     /// The thread's slot and the overflow slot were found empty.
     Empty,
     /// For the moment only, or for this thread only: another thread had the overflow slot in hand, a drain had the slot, or
@@ -47,7 +47,12 @@ impl Stack {
 
     /// # Safety
     /// 1. The links from `first` to `last` belong to the caller, until they are popped.
-    pub(super) unsafe fn push<I: Index, L: Local<I>>(&self, here: L, first: usize, last: usize) {
+    pub(super) unsafe fn push<I: Index, S: ThreadSections<I>>(
+        &self,
+        here: S,
+        first: usize,
+        last: usize,
+    ) {
         // SAFETY: at (1) by (1).
         let last = unsafe { Links::at(last) };
         let mut seen = self.first.load(Relaxed);
@@ -65,14 +70,18 @@ impl Stack {
         }
     }
 
-    pub(super) fn pop<I: Index, L: Local<I>>(&self, here: L) -> Result<usize, Nothing> {
+    pub(super) fn pop<I: Index, S: ThreadSections<I>>(&self, here: S) -> Result<usize, PopError> {
         // Empty is what was empty while nobody had it in hand; the count of takers tells that nobody had in between.
         let before = self.takers.load(SeqCst);
         here.between();
         if self.first.load(SeqCst) == END {
             here.between();
             let quiet = in_hand(before) == 0 && self.takers.load(SeqCst) == before;
-            return Err(if quiet { Nothing::Empty } else { Nothing::Busy });
+            return Err(if quiet {
+                PopError::Empty
+            } else {
+                PopError::Busy
+            });
         }
         // Before the exchange, so that whoever finds the stack empty because of us can see that.
         self.takers.fetch_add(TAKER, SeqCst);
@@ -90,7 +99,7 @@ impl Stack {
         self.takers.fetch_sub(1, SeqCst);
         // It was not empty a moment ago, so somebody else has what was there.
         if first == END {
-            Err(Nothing::Busy)
+            Err(PopError::Busy)
         } else {
             Ok(first)
         }
@@ -98,7 +107,7 @@ impl Stack {
 
     /// # Safety
     /// 1. The links from `rest` on belong to the caller, until they are popped.
-    unsafe fn put_back<I: Index, L: Local<I>>(&self, here: L, rest: usize) {
+    unsafe fn put_back<I: Index, S: ThreadSections<I>>(&self, here: S, rest: usize) {
         if self
             .first
             .compare_exchange(END, rest, Release, Relaxed)

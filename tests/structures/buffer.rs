@@ -3,7 +3,7 @@
 use std::ptr::{NonNull, without_provenance_mut};
 use std::sync::Mutex;
 
-use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, Nothing};
+use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, PopError};
 
 use crate::fake::{Alone, Fake, Kernel};
 use crate::world::{CPUS, FEW, Weather, explore, switches, weather};
@@ -191,7 +191,7 @@ fn full_and_empty_are_said() {
         start(&[&|me| {
             let here = Some(Fake::new(world, me));
             for here in [here, None] {
-                assert_eq!(pool.pop(here), Err(Nothing::Empty));
+                assert_eq!(pool.pop(here), Err(PopError::Empty));
                 for number in 1..=ROOM {
                     assert_eq!(pool.push(here, pointer(number)), Ok(()));
                 }

@@ -1,12 +1,12 @@
 //! Sections that can be aborted at each step, and a kernel whose fence aborts them.
 
-use std::ptr::with_exposed_provenance;
+use std::ptr::{null_mut, with_exposed_provenance, with_exposed_provenance_mut};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
 use rseq_rt::Errno;
-use rseq_rt::percpu::{CpuId, Miss, RESTARTS, Slots};
-use rseq_rt::structures::{CpuSet, Local, Membarrier};
+use rseq_rt::percpu::{Commit, CpuId, Miss, Operation, RESTARTS, Slots};
+use rseq_rt::structures::{CpuSet, Membarrier, ThreadSections};
 
 use crate::world::{Event, World};
 
@@ -76,6 +76,96 @@ impl<'w> Fake<'w> {
         }
     }
 
+    /// The pseudo-code of the operations that the structures use, one step a line.
+    fn steps<T>(self, slot: &T, operation: Operation) -> Result<*mut u8, End> {
+        let compare = |at, expect| match word(slot, at).load(SeqCst) == expect {
+            true => self.step().map_err(End::from),
+            false => Err(DIFFERS),
+        };
+        let (commit, value) = match operation {
+            Operation::Add { word: at, value } => {
+                // Two steps, as on CPUs that add in registers.
+                let before = word(slot, at).load(SeqCst);
+                self.step()?;
+                (at, before.wrapping_add(value))
+            }
+            Operation::CompareTwoAndStore {
+                word,
+                expect,
+                second,
+                expect_second,
+                new,
+            } => {
+                compare(word, expect)?;
+                compare(second, expect_second)?;
+                (word, new)
+            }
+            Operation::CompareStoreAndStore {
+                word: at,
+                expect,
+                second,
+                value,
+                new,
+            } => {
+                compare(at, expect)?;
+                word(slot, second).store(value, SeqCst);
+                self.step()?;
+                (at, new)
+            }
+            Operation::CompareLinkAndStore {
+                word,
+                expect,
+                link,
+                new,
+            } => {
+                compare(word, expect)?;
+                // SAFETY: the list's alone.
+                unsafe { AtomicUsize::from_ptr(link) }.store(expect, SeqCst);
+                self.step()?;
+                (word, new)
+            }
+            Operation::Pop {
+                word: at,
+                empty,
+                link,
+            } => {
+                let head = word(slot, at).load(SeqCst);
+                if head == empty.addr() {
+                    return Err(DIFFERS);
+                }
+                self.step()?;
+                let next = with_exposed_provenance::<AtomicUsize>(head.wrapping_add_signed(link));
+                // SAFETY: readable while the slot holds `head`, and else this section was aborted.
+                let next = unsafe { &*next }.load(SeqCst);
+                self.step()?;
+                word(slot, at).store(next, SeqCst);
+                return Ok(with_exposed_provenance_mut(head));
+            }
+            Operation::CompareCopyAndStore {
+                word,
+                expect,
+                offset,
+                source,
+                length,
+                new,
+            } => {
+                compare(word, expect)?;
+                let to = std::ptr::from_ref(slot).cast::<u8>().cast_mut();
+                for n in 0..length {
+                    // SAFETY: in the slot, in a cell, and nobody's while the word is `expect`; the caller's bytes.
+                    unsafe { to.add(offset + n).write(source.add(n).read()) };
+                    self.step()?;
+                }
+                (word, new)
+            }
+            Operation::AddThrough { .. } | Operation::CompareAndStore { .. } => {
+                unreachable!("no structure uses it")
+            }
+        };
+        word(slot, commit).store(value, SeqCst);
+        Ok(null_mut())
+    }
+
     fn section<T: Sync, R>(
         self,
         slots: Slots<'_, CpuId, T>,
@@ -104,132 +194,20 @@ impl<'w> Fake<'w> {
     }
 }
 
-// SAFETY: Local (1): the pseudo-code of the operations, one step a line.
-unsafe impl Local<CpuId> for Fake<'_> {
+// SAFETY: ThreadSections (1): the pseudo-code.
+unsafe impl ThreadSections<CpuId> for Fake<'_> {
     fn index(self) -> Option<usize> {
         self.pause();
         (!self.unregistered).then(|| self.world.cpu(self.me))
     }
 
-    unsafe fn add<T: Sync>(
+    unsafe fn run<T: Sync>(
         self,
         slots: Slots<'_, CpuId, T>,
-        at: usize,
-        value: usize,
-    ) -> Result<(), Miss> {
-        self.section(slots, |slot| {
-            // Two steps, as on CPUs that add in registers.
-            let before = word(slot, at).load(SeqCst);
-            self.step()?;
-            word(slot, at).store(before.wrapping_add(value), SeqCst);
-            Ok(())
-        })
-    }
-
-    unsafe fn compare_two_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (at, expect): (usize, usize),
-        (second, expect_second): (usize, usize),
-        new: usize,
-    ) -> Result<(), Miss> {
-        self.section(slots, |slot| {
-            if word(slot, at).load(SeqCst) != expect {
-                return Err(DIFFERS);
-            }
-            self.step()?;
-            if word(slot, second).load(SeqCst) != expect_second {
-                return Err(DIFFERS);
-            }
-            self.step()?;
-            word(slot, at).store(new, SeqCst);
-            Ok(())
-        })
-    }
-
-    unsafe fn compare_store_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (at, expect): (usize, usize),
-        (second, value): (usize, usize),
-        new: usize,
-    ) -> Result<(), Miss> {
-        self.section(slots, |slot| {
-            if word(slot, at).load(SeqCst) != expect {
-                return Err(DIFFERS);
-            }
-            self.step()?;
-            word(slot, second).store(value, SeqCst);
-            self.step()?;
-            word(slot, at).store(new, SeqCst);
-            Ok(())
-        })
-    }
-
-    unsafe fn compare_link_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (at, expect): (usize, usize),
-        link: *const AtomicUsize,
-        new: usize,
-    ) -> Result<(), Miss> {
-        self.section(slots, |slot| {
-            if word(slot, at).load(SeqCst) != expect {
-                return Err(DIFFERS);
-            }
-            self.step()?;
-            // SAFETY: the list's alone.
-            unsafe { &*link }.store(expect, SeqCst);
-            self.step()?;
-            word(slot, at).store(new, SeqCst);
-            Ok(())
-        })
-    }
-
-    unsafe fn pop<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        at: usize,
-        empty: usize,
-        link: usize,
-    ) -> Result<usize, Miss> {
-        self.section(slots, |slot| {
-            let head = word(slot, at).load(SeqCst);
-            if head == empty {
-                return Err(DIFFERS);
-            }
-            self.step()?;
-            let next = with_exposed_provenance::<AtomicUsize>(head.wrapping_add(link));
-            // SAFETY: readable while the slot holds `head`, and else this section was aborted.
-            let next = unsafe { &*next }.load(SeqCst);
-            self.step()?;
-            word(slot, at).store(next, SeqCst);
-            Ok(head)
-        })
-    }
-
-    unsafe fn compare_copy_and_store<T: Sync>(
-        self,
-        slots: Slots<'_, CpuId, T>,
-        (at, expect): (usize, usize),
-        offset: usize,
-        source: &[u8],
-        new: usize,
-    ) -> Result<(), Miss> {
-        self.section(slots, |slot| {
-            if word(slot, at).load(SeqCst) != expect {
-                return Err(DIFFERS);
-            }
-            for (n, &byte) in source.iter().enumerate() {
-                self.step()?;
-                let to = std::ptr::from_ref(slot).cast::<u8>().cast_mut();
-                // SAFETY: in the slot, in a cell, and nobody's while the word is `expect`.
-                unsafe { to.add(offset + n).write(byte) };
-            }
-            self.step()?;
-            word(slot, at).store(new, SeqCst);
-            Ok(())
-        })
+        operation: Operation,
+        _: Commit,
+    ) -> Result<*mut u8, Miss> {
+        self.section(slots, |slot| self.steps(slot, operation))
     }
 
     fn between(self) {

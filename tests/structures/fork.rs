@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use rseq_rt::Errno;
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet, Fence, FreeList, ListSlot, Local, Membarrier,
-    Node, Nothing,
+    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet, Fence, FreeList, ListSlot, Membarrier, Node,
+    PopError, ThreadSections,
 };
 
 use crate::fake::{Alone, Fake};
@@ -212,7 +212,7 @@ impl Subject for List {
             left.push(node.value);
         }
         // Not busy: nobody else is there.
-        if self.list.pop(NOBODY).err() != Some(Nothing::Empty) {
+        if self.list.pop(NOBODY).err() != Some(PopError::Empty) {
             return None;
         }
         for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, Nothing};
+use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, PopError};
 
 use crate::fake::{Alone, Fake, Kernel};
 use crate::world::{CPUS, FEW, Weather, World, explore, switches, weather};
@@ -292,18 +292,18 @@ fn last_in_first_out_and_empty_is_said() {
         let list = unsafe { List::new(&slots) };
         start(&[&|me| {
             let here = Fake::new(world, me);
-            assert_eq!(list.pop(here).err(), Some(Nothing::Empty));
+            assert_eq!(list.pop(here).err(), Some(PopError::Empty));
             for node in given.lock().expect("no panic inside").drain(..) {
                 list.push(here, node);
             }
             assert_eq!(
                 list.pop(None::<Fake<'_>>).err(),
-                Some(Nothing::Empty),
+                Some(PopError::Empty),
                 "not its slot"
             );
             assert_eq!(list.pop(here).map(|node| node.value), Ok(1));
             assert_eq!(list.pop(here).map(|node| node.value), Ok(0));
-            assert_eq!(list.pop(here).err(), Some(Nothing::Empty));
+            assert_eq!(list.pop(here).err(), Some(PopError::Empty));
             let fence = Fence::register_on(Kernel::new(world, me));
             assert_eq!(list.take(CPUS, &fence).err(), Some(DrainError::NoSuchSlot));
         }]);

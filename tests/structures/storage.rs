@@ -6,7 +6,7 @@ use std::ptr::{null_mut, without_provenance_mut};
 use rseq_rt::percpu::{CpuId, Slots, StorageError};
 use rseq_rt::structures::{
     Buffer, BufferSlot, Bytes, BytesSlot, Counter, CounterSlot, FreeList, LINE, ListSlot, Node,
-    Nothing,
+    PopError,
 };
 
 use crate::fake::Fake;
@@ -85,5 +85,5 @@ fn without_rseq() {
     let mut got = [(); 3].map(|()| list.pop(NOWHERE).map(|node| node.value));
     got.sort_by_key(|got| got.unwrap_or(0));
     assert_eq!(got, [Ok(1), Ok(2), Ok(3)]);
-    assert_eq!(list.pop(NOWHERE).err(), Some(Nothing::Empty));
+    assert_eq!(list.pop(NOWHERE).err(), Some(PopError::Empty));
 }

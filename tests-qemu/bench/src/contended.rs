@@ -8,7 +8,7 @@ use rseq_rt::structures::{Counter, CounterSlot, FreeList, ListSlot, Node};
 
 use crate::here;
 use crate::measure::{Sink, tell, tell_in};
-use crate::operations::{self, Operation, Relaxed, Visit};
+use crate::operations::{self, Measured, Relaxed, Visit};
 use crate::ops::{self, GETCPU};
 use crate::slot::{self, Slot};
 use crate::structures;
@@ -29,7 +29,7 @@ pub fn run() {
 struct Together;
 
 impl Visit for Together {
-    fn operation<O: Operation>(&self) {
+    fn operation<O: Measured>(&self) {
         for threads in THREADS {
             atomics::<O>(threads);
             sections::<O>(threads);
@@ -43,11 +43,11 @@ fn show<C>(name: &str, variant: &str, spent: &Option<Spent<C>>, what: &str) {
     }
 }
 
-fn name<O: Operation>(threads: usize) -> String {
+fn name<O: Measured>(threads: usize) -> String {
     format!("{}, threads: {threads}", O::NAME)
 }
 
-fn atomics<O: Operation>(threads: usize) {
+fn atomics<O: Measured>(threads: usize) {
     let name = name::<O>(threads);
     let floor = || {
         ops::prepare_floor::<O>();
@@ -86,7 +86,7 @@ struct Tries<O> {
 }
 
 /// One try each, so that the aborts are seen.
-fn sections<O: Operation>(threads: usize) {
+fn sections<O: Measured>(threads: usize) {
     let storage = ops::storage::<O>();
     let slots = slot::slots::<CpuId>(storage);
     let prepare = || {

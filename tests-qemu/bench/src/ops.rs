@@ -4,7 +4,7 @@ use rseq_rt::percpu::{CpuId, Index, MmCid};
 
 use crate::here::{self, RSEQ};
 use crate::measure::{each, hidden, tell};
-use crate::operations::{self, At, Operation, Relaxed, Visit};
+use crate::operations::{self, At, Measured, Relaxed, Visit};
 use crate::slot::{self, Slot};
 
 thread_local! {
@@ -25,7 +25,7 @@ pub fn run() {
 struct Alone;
 
 impl Visit for Alone {
-    fn operation<O: Operation>(&self) {
+    fn operation<O: Measured>(&self) {
         plain::<O>();
         sections::<O>();
         atomics::<O>();
@@ -33,7 +33,7 @@ impl Visit for Alone {
 }
 
 /// A line for each CPU, ready for `O`.
-pub fn storage<O: Operation>() -> &'static [Slot] {
+pub fn storage<O: Measured>() -> &'static [Slot] {
     let storage = Slot::for_each_cpu();
     storage.iter().for_each(O::prepare);
     storage
@@ -44,13 +44,13 @@ pub fn storage<O: Operation>() -> &'static [Slot] {
 /// # Safety
 /// 1. [`prepare_floor`] was called for this operation, and for no other one since.
 #[inline(always)]
-pub unsafe fn on_floor<O: Operation>(operation: &O) -> Option<O::Answer> {
+pub unsafe fn on_floor<O: Measured>(operation: &O) -> Option<O::Answer> {
     // SAFETY: plain (1) the thread's own; (2) is (1).
     FLOOR.with(|slot| unsafe { operation.plain(slot) })
 }
 
 /// Makes that line ready for `O`.
-pub fn prepare_floor<O: Operation>() {
+pub fn prepare_floor<O: Measured>() {
     FLOOR.with(|slot| {
         slot.renew();
         O::prepare(slot);
@@ -62,14 +62,14 @@ pub fn prepare_floor<O: Operation>() {
 /// # Safety
 /// 1. The lines are of [`storage`], and all who use them do this.
 #[inline(always)]
-pub unsafe fn by_getcpu<O: Operation>(operation: &O, storage: &[Slot]) -> Option<O::Answer> {
+pub unsafe fn by_getcpu<O: Measured>(operation: &O, storage: &[Slot]) -> Option<O::Answer> {
     // SAFETY: no argument, no memory.
     let cpu = unsafe { libc::sched_getcpu() };
     // SAFETY: atomic (1, 2) are (1).
     unsafe { operation.atomic(storage.get(cpu as usize)?) }
 }
 
-fn plain<O: Operation>() {
+fn plain<O: Measured>() {
     let operation = O::default();
     prepare_floor::<O>();
     let what = "the same steps in plain instructions, on a thread-local line: the floor";
@@ -84,7 +84,7 @@ fn plain<O: Operation>() {
     tell(O::NAME, "plain, by pointer", value, what);
 }
 
-fn sections<O: Operation>() {
+fn sections<O: Measured>() {
     let relaxed = "the critical section by cpu_id, with a Current at hand, relaxed commit";
     section::<O, CpuId, false>("per-CPU", relaxed);
     let release = "the same with a release commit";
@@ -106,7 +106,7 @@ fn sections<O: Operation>() {
     tell(O::NAME, "per-CPU, fetched", value, what);
 }
 
-fn section<O: Operation, I: Index, const RELEASE: bool>(variant: &str, what: &str) {
+fn section<O: Measured, I: Index, const RELEASE: bool>(variant: &str, what: &str) {
     let Some(current) = here::current::<I>() else {
         return eprintln!("bench: {}: no {variant} here", O::NAME);
     };
@@ -116,7 +116,7 @@ fn section<O: Operation, I: Index, const RELEASE: bool>(variant: &str, what: &st
     tell(O::NAME, variant, each(|| operation.section(&at)), what);
 }
 
-fn atomics<O: Operation>() {
+fn atomics<O: Measured>() {
     let operation = O::default();
     let own = hidden(&storage::<O>()[0]);
     let what = format!("{}; on a line that nobody else uses", O::ATOMIC);

@@ -20,8 +20,9 @@ pub type Handler = unsafe extern "C" fn(i32, *mut siginfo_t, *mut u8);
 /// 1. The handler bears being run at any point of any thread.
 pub unsafe fn handle(signal: i32, handler: Handler, blocked: u64) -> Result<(), Errno> {
     let flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    let entry = arch::handler_entry(signal, handler as usize);
     // SAFETY: 1.
-    unsafe { action(signal, &arch::sigaction(handler as usize, flags, blocked)) }
+    unsafe { action(signal, &arch::sigaction(entry, flags, blocked)) }
 }
 
 /// Back to what the kernel does by itself.

@@ -11,8 +11,8 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use rseq_rt::Linux;
-use rseq_rt::percpu::{CpuId, Miss, Slots};
-use rseq_rt::structures::{Fence, Local, Membarrier};
+use rseq_rt::percpu::{Commit, CpuId, Miss, Operation, Slots};
+use rseq_rt::structures::{Fence, Membarrier, ThreadSections};
 
 /// CPUs with a ring.
 pub const CPUS: usize = 64;
@@ -111,23 +111,25 @@ impl<K: Membarrier> Rings<K> {
     /// # Errors
     /// [`No`].
     #[inline(always)]
-    pub fn push(&self, here: impl Local<CpuId>, value: usize) -> Result<(), No> {
+    pub fn push(&self, here: impl ThreadSections<CpuId>, value: usize) -> Result<(), No> {
         for _ in 0..LOOKS {
             let ends = self.look(here)?;
             if ends.count() == PLACES {
                 return Err(No::Room);
             }
-            let at = place(ends.nth(ends.count()));
-            let new = ends.0 + ONE;
+            let push = Operation::CompareStoreAndStore {
+                word: ENDS,
+                expect: ends.0,
+                second: place(ends.nth(ends.count())),
+                value,
+                new: ends.0 + ONE,
+            };
             // By CPU the commit is relaxed: the next one to pop here comes after the kernel's own barriers, a thief
             // after its fence.
-            // SAFETY: compare_store_and_store (1) offsets in a slot, stored to else by `steal` alone, which closes it;
+            // SAFETY: run (1) offsets in a slot, stored to else by `steal` alone, which closes it;
             // (2) `Ends`, and a value that nobody follows by it; (3) a place beyond the count means nothing.
-            let pushed = unsafe {
-                here.compare_store_and_store(self.slots, (ENDS, ends.0), (at, value), new)
-            };
-            match pushed {
-                Ok(()) => return Ok(()),
+            match unsafe { here.run(self.slots, push, Commit::Relaxed) } {
+                Ok(_) => return Ok(()),
                 Err(Miss::Differs) => {}
                 Err(_) => break,
             }
@@ -140,7 +142,7 @@ impl<K: Membarrier> Rings<K> {
     /// # Errors
     /// [`No`].
     #[inline(always)]
-    pub fn pop(&self, here: impl Local<CpuId>) -> Result<usize, No> {
+    pub fn pop(&self, here: impl ThreadSections<CpuId>) -> Result<usize, No> {
         for _ in 0..LOOKS {
             let slot = here.index().and_then(|cpu| self.slots.get(cpu));
             let slot = slot.ok_or(No::Ring)?;
@@ -153,12 +155,16 @@ impl<K: Membarrier> Rings<K> {
             }
             let first = ends.first();
             let value = slot.places.get(first).map_or(0, |at| at.load(Relaxed));
-            let (at, new) = (place(first), ends.without(1).0);
-            // SAFETY: compare_two_and_store (1) as above; (2) `Ends`.
-            let popped =
-                unsafe { here.compare_two_and_store(self.slots, (ENDS, ends.0), (at, value), new) };
-            match popped {
-                Ok(()) => return Ok(value),
+            let pop = Operation::CompareTwoAndStore {
+                word: ENDS,
+                expect: ends.0,
+                second: place(first),
+                expect_second: value,
+                new: ends.without(1).0,
+            };
+            // SAFETY: run (1) as above; (2) `Ends`.
+            match unsafe { here.run(self.slots, pop, Commit::Relaxed) } {
+                Ok(_) => return Ok(value),
                 Err(Miss::Differs) => {}
                 Err(_) => break,
             }
@@ -167,7 +173,7 @@ impl<K: Membarrier> Rings<K> {
     }
 
     #[inline]
-    fn look(&self, here: impl Local<CpuId>) -> Result<Ends, No> {
+    fn look(&self, here: impl ThreadSections<CpuId>) -> Result<Ends, No> {
         let slot = here.index().and_then(|cpu| self.slots.get(cpu));
         let slot = slot.ok_or(No::Ring)?;
         let ends = Ends(slot.ends.load(Relaxed));

@@ -3,9 +3,9 @@
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::Relaxed;
 
-use rseq_rt::percpu::{Index, Miss};
+use rseq_rt::percpu::Operation;
 
-use super::{At, Operation, WORD};
+use super::{Measured, WORD};
 use crate::slot::Slot;
 use crate::{atomic, plain};
 
@@ -15,7 +15,7 @@ const POINTER: usize = offset_of!(Slot, pointer);
 #[derive(Default)]
 pub struct Add;
 
-impl Operation for Add {
+impl Measured for Add {
     const NAME: &'static str = "add";
     const ATOMIC: &'static str = "one locked add";
     type Answer = ();
@@ -34,9 +34,11 @@ impl Operation for Add {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
-        // SAFETY: as At says.
-        unsafe { at.current.add(at.slots, WORD, 1, At::<I, RELEASE>::COMMIT) }
+    fn operation(&self) -> Operation {
+        Operation::Add {
+            word: WORD,
+            value: 1,
+        }
     }
 
     fn done(slot: &Slot) -> Option<usize> {
@@ -48,7 +50,7 @@ impl Operation for Add {
 #[derive(Default)]
 pub struct AddThrough;
 
-impl Operation for AddThrough {
+impl Measured for AddThrough {
     const NAME: &'static str = "add_through";
     const ATOMIC: &'static str = "a load of the pointer, then one locked add";
     type Answer = ();
@@ -68,11 +70,11 @@ impl Operation for AddThrough {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
-        // SAFETY: as At says; (3) `renew` stored such a pointer in each slot.
-        unsafe {
-            at.current
-                .add_through(at.slots, POINTER, 0, 1, At::<I, RELEASE>::COMMIT)
+    fn operation(&self) -> Operation {
+        Operation::AddThrough {
+            word: POINTER,
+            offset: 0,
+            value: 1,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::mem::offset_of;
 
-use rseq_rt::percpu::{Index, Miss};
+use rseq_rt::percpu::Operation;
 
-use super::{At, Operation, WORD};
+use super::{Measured, WORD};
 use crate::atomic::{self, LOCKED};
 use crate::measure::hidden;
 use crate::plain;
@@ -17,7 +17,7 @@ const BYTES: usize = offset_of!(Slot, bytes);
 #[derive(Default)]
 pub struct Compare;
 
-impl Operation for Compare {
+impl Measured for Compare {
     const NAME: &'static str = "compare_and_store";
     const ATOMIC: &'static str =
         "one compare-and-exchange; it expects what it stores, and never fails";
@@ -39,11 +39,11 @@ impl Operation for Compare {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
-        // SAFETY: as At says.
-        unsafe {
-            at.current
-                .compare_and_store(at.slots, WORD, 0, 0, At::<I, RELEASE>::COMMIT)
+    fn operation(&self) -> Operation {
+        Operation::CompareAndStore {
+            word: WORD,
+            expect: 0,
+            new: 0,
         }
     }
 }
@@ -52,7 +52,7 @@ impl Operation for Compare {
 #[derive(Default)]
 pub struct CompareTwo;
 
-impl Operation for CompareTwo {
+impl Measured for CompareTwo {
     const NAME: &'static str = "compare_two_and_store";
     const ATOMIC: &'static str = LOCKED;
     type Answer = ();
@@ -75,18 +75,13 @@ impl Operation for CompareTwo {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
-        // SAFETY: as At says.
-        unsafe {
-            at.current.compare_two_and_store(
-                at.slots,
-                WORD,
-                0,
-                SECOND,
-                0,
-                0,
-                At::<I, RELEASE>::COMMIT,
-            )
+    fn operation(&self) -> Operation {
+        Operation::CompareTwoAndStore {
+            word: WORD,
+            expect: 0,
+            second: SECOND,
+            expect_second: 0,
+            new: 0,
         }
     }
 }
@@ -95,7 +90,7 @@ impl Operation for CompareTwo {
 #[derive(Default)]
 pub struct CompareStore;
 
-impl Operation for CompareStore {
+impl Measured for CompareStore {
     const NAME: &'static str = "compare_store_and_store";
     const ATOMIC: &'static str = LOCKED;
     type Answer = ();
@@ -118,18 +113,13 @@ impl Operation for CompareStore {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
-        // SAFETY: as At says; (3) nobody relies on `second`.
-        unsafe {
-            at.current.compare_store_and_store(
-                at.slots,
-                WORD,
-                0,
-                SECOND,
-                1,
-                0,
-                At::<I, RELEASE>::COMMIT,
-            )
+    fn operation(&self) -> Operation {
+        Operation::CompareStoreAndStore {
+            word: WORD,
+            expect: 0,
+            second: SECOND,
+            value: 1,
+            new: 0,
         }
     }
 }
@@ -151,7 +141,7 @@ impl Default for CompareCopy {
     }
 }
 
-impl Operation for CompareCopy {
+impl Measured for CompareCopy {
     const NAME: &'static str = "compare_copy_and_store, 64 bytes";
     const ATOMIC: &'static str = LOCKED;
     type Answer = ();
@@ -174,20 +164,15 @@ impl Operation for CompareCopy {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
+    fn operation(&self) -> Operation {
         let from = hidden(&self.source.0).as_ptr().cast();
-        // SAFETY: as At says; (3) LENGTH bytes of the slot; (4) and of the source, which is the thread's.
-        unsafe {
-            at.current.compare_copy_and_store(
-                at.slots,
-                WORD,
-                0,
-                BYTES,
-                from,
-                LENGTH,
-                0,
-                At::<I, RELEASE>::COMMIT,
-            )
+        Operation::CompareCopyAndStore {
+            word: WORD,
+            expect: 0,
+            offset: BYTES,
+            source: from,
+            length: LENGTH,
+            new: 0,
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use rseq_rt::percpu::{Index, Miss};
+use rseq_rt::percpu::Operation;
 
-use super::{At, Operation, WORD};
+use super::{Measured, WORD};
 use crate::atomic::{self, TAGGED};
 use crate::measure::hidden;
 use crate::plain;
@@ -24,7 +24,7 @@ impl Default for CompareLink {
     }
 }
 
-impl Operation for CompareLink {
+impl Measured for CompareLink {
     const NAME: &'static str = "compare_link_and_store";
     const ATOMIC: &'static str = TAGGED;
     type Answer = ();
@@ -47,12 +47,13 @@ impl Operation for CompareLink {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(&self, at: &At<'_, I, RELEASE>) -> Result<(), Miss> {
+    fn operation(&self) -> Operation {
         let link = hidden(self.node).next.as_ptr();
-        // SAFETY: as At says; (3) the thread's own.
-        unsafe {
-            at.current
-                .compare_link_and_store(at.slots, WORD, 0, link, 0, At::<I, RELEASE>::COMMIT)
+        Operation::CompareLinkAndStore {
+            word: WORD,
+            expect: 0,
+            link,
+            new: 0,
         }
     }
 }
@@ -61,7 +62,7 @@ impl Operation for CompareLink {
 #[derive(Default)]
 pub struct Pop;
 
-impl Operation for Pop {
+impl Measured for Pop {
     const NAME: &'static str = "pop";
     const ATOMIC: &'static str = TAGGED;
     type Answer = usize;
@@ -85,15 +86,11 @@ impl Operation for Pop {
     }
 
     #[inline(always)]
-    fn section<I: Index, const RELEASE: bool>(
-        &self,
-        at: &At<'_, I, RELEASE>,
-    ) -> Result<usize, Miss> {
-        // SAFETY: as At says; (3) the node is never freed, and its link is at 0.
-        let first = unsafe {
-            at.current
-                .pop(at.slots, WORD, ptr::null_mut(), 0, At::<I, RELEASE>::COMMIT)
-        };
-        first.map(|node| node.addr())
+    fn operation(&self) -> Operation {
+        Operation::Pop {
+            word: WORD,
+            empty: ptr::null_mut(),
+            link: 0,
+        }
     }
 }

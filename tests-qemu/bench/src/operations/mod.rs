@@ -5,7 +5,7 @@
 
 use std::mem::offset_of;
 
-use rseq_rt::percpu::{Commit, Current, Index, Miss, Slots};
+use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, Slots};
 
 use crate::measure::Sink;
 use crate::slot::Slot;
@@ -17,7 +17,7 @@ mod lists;
 const WORD: usize = offset_of!(Slot, word);
 
 /// One of them, with what a thread brings along. A slot is used by one form of one operation alone.
-pub trait Operation: Default + Send {
+pub trait Measured: Default + Send {
     /// The name of its rows.
     const NAME: &'static str;
     /// What its atomic form is.
@@ -43,10 +43,23 @@ pub trait Operation: Default + Send {
     unsafe fn atomic(&self, slot: &Slot) -> Option<Self::Answer>;
 
     /// On the slot of the moment.
+    #[inline(always)]
     fn section<I: Index, const RELEASE: bool>(
         &self,
         at: &At<'_, I, RELEASE>,
-    ) -> Result<Self::Answer, Miss>;
+    ) -> Result<usize, Miss> {
+        // SAFETY: (1) the words are those of `Slot`, which the sections of one operation alone store to; (2) nobody reads
+        // a meaning out of them; (3) the pointer of a renewed slot, a node of the thread's that is never freed, LENGTH
+        // bytes of the slot and of the thread.
+        let done = unsafe {
+            at.current
+                .run(at.slots, self.operation(), At::<I, RELEASE>::COMMIT)
+        };
+        done.map(|popped| popped.addr())
+    }
+
+    /// What the section does.
+    fn operation(&self) -> Operation;
 
     /// How often it was done on a slot of [`ops::storage`](crate::ops::storage), where that can be seen.
     fn done(_slot: &Slot) -> Option<usize> {
@@ -55,9 +68,6 @@ pub trait Operation: Default + Send {
 }
 
 /// Where and how a section is run.
-///
-/// The operations' conditions: (1) the words are those of `Slot`, which the sections of one operation alone store to;
-/// (2) nobody reads a meaning out of them. Each says the others for itself.
 ///
 /// The order is in the type: as a value that a closure captures it would be a load and a branch in each turn.
 pub struct At<'a, I: Index, const RELEASE: bool> {
@@ -80,7 +90,7 @@ pub type Relaxed<'a, I> = At<'a, I, false>;
 /// What is to be done with each operation.
 pub trait Visit {
     /// With this one.
-    fn operation<O: Operation>(&self);
+    fn operation<O: Measured>(&self);
 }
 
 /// All, in the order of the tables.

@@ -84,6 +84,11 @@ pub fn thread_pointer() -> *mut u8 {
     block
 }
 
+/// The address that the kernel is to call for this handler of this signal.
+pub fn handler_entry(_: i32, handler: usize) -> usize {
+    handler
+}
+
 /// A `kernel_sigaction` whose handler can return.
 pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
     // SAFETY: all zeroes is a value of it: no handler, no restorer.

@@ -10,6 +10,7 @@
 //! `syscall` writes rcx and r11, all else is kept. Reference: System V ABI, AMD64 supplement, sections 3.2 and A.2.
 
 use core::arch::{asm, naked_asm};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general::{
     __NR_arch_prctl, __NR_clone, __NR_rt_sigreturn, ARCH_SET_FS, SA_RESTORER, kernel_sigaction,
 };
@@ -87,6 +88,34 @@ pub fn thread_pointer() -> *mut u8 {
     // word of each block points at the block.
     unsafe { asm!("mov {}, fs:[0]", out(reg) block, options(nostack, preserves_flags)) };
     block
+}
+
+static HANDLERS: [AtomicUsize; 65] = [const { AtomicUsize::new(0) }; 65];
+
+/// The address that the kernel is to call for this handler of this signal. qemu-user before 9.1 enters it with a stack
+/// pointer that is no multiple of 16, where code that the compiler has vectorized faults.
+pub fn handler_entry(signal: i32, handler: usize) -> usize {
+    #[unsafe(naked)]
+    unsafe extern "C" fn aligned() {
+        naked_asm!(
+            "push rbp",
+            "mov rbp, rsp",
+            "and rsp, -16",
+            "movsxd rax, edi",
+            "lea rcx, [rip + {handlers}]",
+            "call qword ptr [rcx + 8 * rax]",
+            "leave",
+            "ret",
+            handlers = sym HANDLERS,
+        )
+    }
+    match HANDLERS.get(signal as usize) {
+        Some(entry) => {
+            entry.store(handler, Relaxed);
+            aligned as *const () as usize
+        }
+        None => handler,
+    }
 }
 
 /// A `kernel_sigaction` whose handler can return.

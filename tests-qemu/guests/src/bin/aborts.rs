@@ -18,7 +18,7 @@ use guests::sys::process::exit_group;
 use guests::{entry, hooked, line, linux, other_calls_of_linux, signals};
 use linux_raw_sys::general::{SIGSEGV, siginfo_t};
 use rseq_rt::abi::{Rseq, RseqCs};
-use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Operation, Slots};
 use rseq_rt::{Area, Errno, Kernel, Process, Trio, arch};
 
 entry!(main);
@@ -157,22 +157,54 @@ fn main(env: &Env) -> i32 {
                 // SAFETY: never run. The function is longer than a conditional branch of riscv64 reaches.
                 unsafe { asm!(".skip 16384") };
             }
-            // SAFETY: (1, 2, 3, 4) words of the slot, which the operation never gets to.
-            let end = unsafe {
-                match nth {
-                    0 => current.add(slots, 0, 1, commit),
-                    1 => current.add_through(slots, 0, 0, 1, commit),
-                    2 => current.compare_and_store(slots, 0, 0, 1, commit),
-                    3 => current.compare_two_and_store(slots, 0, 0, 8, 0, 1, commit),
-                    4 => current.compare_store_and_store(slots, 0, 0, 8, 0, 1, commit),
-                    5 => current.compare_link_and_store(slots, 0, 0, link.as_ptr(), 1, commit),
-                    6 => current.pop(slots, 0, null, 0, commit).map(drop),
-                    _ => {
-                        let from = link.as_ptr().cast_const().cast();
-                        current.compare_copy_and_store(slots, 0, 0, 8, from, 8, 1, commit)
-                    }
-                }
+            let operation = match nth {
+                0 => Operation::Add { word: 0, value: 1 },
+                1 => Operation::AddThrough {
+                    word: 0,
+                    offset: 0,
+                    value: 1,
+                },
+                2 => Operation::CompareAndStore {
+                    word: 0,
+                    expect: 0,
+                    new: 1,
+                },
+                3 => Operation::CompareTwoAndStore {
+                    word: 0,
+                    expect: 0,
+                    second: 8,
+                    expect_second: 0,
+                    new: 1,
+                },
+                4 => Operation::CompareStoreAndStore {
+                    word: 0,
+                    expect: 0,
+                    second: 8,
+                    value: 0,
+                    new: 1,
+                },
+                5 => Operation::CompareLinkAndStore {
+                    word: 0,
+                    expect: 0,
+                    link: link.as_ptr(),
+                    new: 1,
+                },
+                6 => Operation::Pop {
+                    word: 0,
+                    empty: null,
+                    link: 0,
+                },
+                _ => Operation::CompareCopyAndStore {
+                    word: 0,
+                    expect: 0,
+                    offset: 8,
+                    source: link.as_ptr().cast_const().cast(),
+                    length: 8,
+                    new: 1,
+                },
             };
+            // SAFETY: (1, 2, 3) words of the slot, which the operation never gets to.
+            let end = unsafe { current.run(slots, operation, commit) };
             let faults = FAULTS.load(Relaxed);
             if end != Err(Miss::Aborted) || faults != RESTARTS + 1 {
                 line!(

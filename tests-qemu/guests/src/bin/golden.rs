@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize};
 
 use guests::entry;
 use guests::entry::Env;
-use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Slots};
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Operation, Slots};
 
 entry!(main);
 
@@ -27,46 +27,14 @@ const SECOND: usize = offset_of!(Slot, second);
 const HEAD: usize = offset_of!(Slot, head);
 const BYTES: usize = offset_of!(Slot, bytes);
 
-/// 0 is the commit; whoever calls an operation tells the misses apart.
-fn code(result: Result<(), Miss>) -> usize {
+/// Whoever calls an operation tells the misses apart, here by addresses that no node has.
+fn code(result: Result<*mut u8, Miss>) -> usize {
     match result {
-        Ok(()) => 0,
+        Ok(popped) => popped.expose_provenance(),
         Err(Miss::Differs) => 1,
         Err(Miss::Aborted) => 2,
         Err(Miss::OutOfRange) => 3,
     }
-}
-
-/// The head that was popped, or a miss as an address that none has.
-fn head(result: Result<*mut u8, Miss>) -> usize {
-    match result {
-        Ok(head) => head.expose_provenance(),
-        Err(miss) => code(Err(miss)),
-    }
-}
-
-/// One operation in one order, over one kind of index.
-macro_rules! golden {
-    ($($name:ident: $index:ident $commit:ident, $method:ident($($argument:expr),*) of ($($given:ident: $type:ty),*),
-        $result:ident;)*) => {
-        $(
-            /// # Safety
-            /// 1. Never called.
-            #[unsafe(no_mangle)]
-            #[inline(never)]
-            unsafe fn $name(
-                current: Current<'static, $index>,
-                slots: Slots<'static, $index, Slot>,
-                $($given: $type),*
-            ) -> usize {
-                // SAFETY: (1).
-                $result(unsafe { current.$method(slots, $($argument,)* Commit::$commit) })
-            }
-        )*
-        /// Kept, whether called or not.
-        #[used]
-        static KEPT: [Address; [$(stringify!($name)),*].len()] = [$(Address($name as *const ())),*];
-    };
 }
 
 /// Of a function.
@@ -75,67 +43,64 @@ struct Address(#[allow(dead_code)] *const ()); // Its being there is its use.
 // SAFETY: read by nobody.
 unsafe impl Sync for Address {}
 
+/// One operation, in both orders, over both kinds of index.
+macro_rules! golden {
+    ($([$relaxed:ident $release:ident $mm_cid:ident $mm_cid_release:ident]
+        ($($given:ident: $type:ty),*) $operation:expr;)*) => {
+        $(
+            golden!(@one $relaxed, CpuId, Relaxed, ($($given: $type),*), $operation);
+            golden!(@one $release, CpuId, Release, ($($given: $type),*), $operation);
+            golden!(@one $mm_cid, MmCid, Relaxed, ($($given: $type),*), $operation);
+            golden!(@one $mm_cid_release, MmCid, Release, ($($given: $type),*), $operation);
+        )*
+    };
+    (@one $name:ident, $index:ident, $commit:ident, ($($given:ident: $type:ty),*), $operation:expr) => {
+        /// # Safety
+        /// 1. Never called.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        unsafe fn $name(
+            current: Current<'static, $index>,
+            slots: Slots<'static, $index, Slot>,
+            $($given: $type),*
+        ) -> usize {
+            use Operation::*;
+            // SAFETY: (1).
+            code(unsafe { current.run(slots, $operation, Commit::$commit) })
+        }
+        const _: () = {
+            /// Kept, whether called or not.
+            #[used]
+            static KEPT: Address = Address($name as *const ());
+        };
+    };
+}
+
 golden! {
-    add_relaxed: CpuId Relaxed, add(WORD, value) of (value: usize), code;
-    add_release: CpuId Release, add(WORD, value) of (value: usize), code;
-    add_mm_cid: MmCid Relaxed, add(WORD, value) of (value: usize), code;
-    add_mm_cid_release: MmCid Release, add(WORD, value) of (value: usize), code;
-    add_through_relaxed: CpuId Relaxed,
-        add_through(WORD, offset, value) of (offset: isize, value: usize), code;
-    add_through_release: CpuId Release,
-        add_through(WORD, offset, value) of (offset: isize, value: usize), code;
-    add_through_mm_cid: MmCid Relaxed,
-        add_through(WORD, offset, value) of (offset: isize, value: usize), code;
-    add_through_mm_cid_release: MmCid Release,
-        add_through(WORD, offset, value) of (offset: isize, value: usize), code;
-    compare_and_store_relaxed: CpuId Relaxed,
-        compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
-    compare_and_store_release: CpuId Release,
-        compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
-    compare_and_store_mm_cid: MmCid Relaxed,
-        compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
-    compare_and_store_mm_cid_release: MmCid Release,
-        compare_and_store(WORD, expect, new) of (expect: usize, new: usize), code;
-    compare_two_and_store_relaxed: CpuId Relaxed, compare_two_and_store(WORD, expect, SECOND, second, new)
-        of (expect: usize, second: usize, new: usize), code;
-    compare_two_and_store_release: CpuId Release, compare_two_and_store(WORD, expect, SECOND, second, new)
-        of (expect: usize, second: usize, new: usize), code;
-    compare_two_and_store_mm_cid: MmCid Relaxed, compare_two_and_store(WORD, expect, SECOND, second, new)
-        of (expect: usize, second: usize, new: usize), code;
-    compare_two_and_store_mm_cid_release: MmCid Release, compare_two_and_store(WORD, expect, SECOND, second, new)
-        of (expect: usize, second: usize, new: usize), code;
-    compare_store_and_store_relaxed: CpuId Relaxed, compare_store_and_store(WORD, expect, SECOND, value, new)
-        of (expect: usize, value: usize, new: usize), code;
-    compare_store_and_store_release: CpuId Release, compare_store_and_store(WORD, expect, SECOND, value, new)
-        of (expect: usize, value: usize, new: usize), code;
-    compare_store_and_store_mm_cid: MmCid Relaxed, compare_store_and_store(WORD, expect, SECOND, value, new)
-        of (expect: usize, value: usize, new: usize), code;
-    compare_store_and_store_mm_cid_release: MmCid Release, compare_store_and_store(WORD, expect, SECOND, value, new)
-        of (expect: usize, value: usize, new: usize), code;
-    compare_link_and_store_relaxed: CpuId Relaxed, compare_link_and_store(HEAD, expect, link, new)
-        of (expect: usize, link: *mut usize, new: usize), code;
-    compare_link_and_store_release: CpuId Release, compare_link_and_store(HEAD, expect, link, new)
-        of (expect: usize, link: *mut usize, new: usize), code;
-    compare_link_and_store_mm_cid: MmCid Relaxed, compare_link_and_store(HEAD, expect, link, new)
-        of (expect: usize, link: *mut usize, new: usize), code;
-    compare_link_and_store_mm_cid_release: MmCid Release, compare_link_and_store(HEAD, expect, link, new)
-        of (expect: usize, link: *mut usize, new: usize), code;
-    pop_relaxed: CpuId Relaxed, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
-    pop_release: CpuId Release, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
-    pop_mm_cid: MmCid Relaxed, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
-    pop_mm_cid_release: MmCid Release, pop(HEAD, core::ptr::null_mut(), link) of (link: isize), head;
-    compare_copy_and_store_relaxed: CpuId Relaxed,
-        compare_copy_and_store(WORD, expect, BYTES, source, length, new)
-        of (expect: usize, source: *const u8, length: usize, new: usize), code;
-    compare_copy_and_store_release: CpuId Release,
-        compare_copy_and_store(WORD, expect, BYTES, source, length, new)
-        of (expect: usize, source: *const u8, length: usize, new: usize), code;
-    compare_copy_and_store_mm_cid: MmCid Relaxed,
-        compare_copy_and_store(WORD, expect, BYTES, source, length, new)
-        of (expect: usize, source: *const u8, length: usize, new: usize), code;
-    compare_copy_and_store_mm_cid_release: MmCid Release,
-        compare_copy_and_store(WORD, expect, BYTES, source, length, new)
-        of (expect: usize, source: *const u8, length: usize, new: usize), code;
+    [add_relaxed add_release add_mm_cid add_mm_cid_release]
+        (value: usize) Add { word: WORD, value };
+    [add_through_relaxed add_through_release add_through_mm_cid add_through_mm_cid_release]
+        (offset: isize, value: usize) AddThrough { word: WORD, offset, value };
+    [compare_and_store_relaxed compare_and_store_release compare_and_store_mm_cid compare_and_store_mm_cid_release]
+        (expect: usize, new: usize) CompareAndStore { word: WORD, expect, new };
+    [compare_two_and_store_relaxed compare_two_and_store_release
+        compare_two_and_store_mm_cid compare_two_and_store_mm_cid_release]
+        (expect: usize, expect_second: usize, new: usize)
+        CompareTwoAndStore { word: WORD, expect, second: SECOND, expect_second, new };
+    [compare_store_and_store_relaxed compare_store_and_store_release
+        compare_store_and_store_mm_cid compare_store_and_store_mm_cid_release]
+        (expect: usize, value: usize, new: usize)
+        CompareStoreAndStore { word: WORD, expect, second: SECOND, value, new };
+    [compare_link_and_store_relaxed compare_link_and_store_release
+        compare_link_and_store_mm_cid compare_link_and_store_mm_cid_release]
+        (expect: usize, link: *mut usize, new: usize)
+        CompareLinkAndStore { word: HEAD, expect, link, new };
+    [pop_relaxed pop_release pop_mm_cid pop_mm_cid_release]
+        (link: isize) Pop { word: HEAD, empty: core::ptr::null_mut(), link };
+    [compare_copy_and_store_relaxed compare_copy_and_store_release
+        compare_copy_and_store_mm_cid compare_copy_and_store_mm_cid_release]
+        (expect: usize, source: *const u8, length: usize, new: usize)
+        CompareCopyAndStore { word: WORD, expect, offset: BYTES, source, length, new };
 }
 
 /// The number alone.

@@ -3,8 +3,8 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::SeqCst;
 use linux_raw_sys::general::{SIGSEGV, SIGUSR1};
-use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Sections, Slots};
+use rseq_rt::percpu::inject::Steps;
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Operation, Sections, Slots};
 use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
 
 use super::single::{End, OPS, once};
@@ -91,7 +91,16 @@ fn no_slot(ctx: &Ctx<'_>) -> Verdict {
         sched::allow(0, &CpuSet::one(cpu))?;
         for commit in COMMITS {
             // SAFETY: (1, 2) the words of `Slot`.
-            let added = unsafe { current.add(few, WORD, 1, commit) };
+            let added = unsafe {
+                current.run(
+                    few,
+                    Operation::Add {
+                        word: WORD,
+                        value: 1,
+                    },
+                    commit,
+                )
+            };
             check!(added.is_ok() == (cpu == 0), "an add on CPU ", cpu);
             if cpu != 0 {
                 for nth in 0..OPS {
@@ -117,20 +126,75 @@ fn misses(ctx: &Ctx<'_>) -> Verdict {
     for commit in COMMITS {
         // SAFETY: (1, 2, 3, 4) the words of `Slot`, and nothing is stored.
         unsafe {
-            let popped = current.pop(slots, slot::HEAD, core::ptr::null_mut(), 0, commit);
+            let popped = current.run(
+                slots,
+                Operation::Pop {
+                    word: slot::HEAD,
+                    empty: core::ptr::null_mut(),
+                    link: 0,
+                },
+                commit,
+            );
             check!(popped == Err(Miss::Differs), "an empty list");
-            let stored = current.compare_and_store(slots, word, 1, 2, commit);
+            let stored = current.run(
+                slots,
+                Operation::CompareAndStore {
+                    word,
+                    expect: 1,
+                    new: 2,
+                },
+                commit,
+            );
             check!(stored == differs, "a comparison");
-            let stored = current.compare_two_and_store(slots, word, 0, second, 1, 2, commit);
+            let stored = current.run(
+                slots,
+                Operation::CompareTwoAndStore {
+                    word,
+                    expect: 0,
+                    second,
+                    expect_second: 1,
+                    new: 2,
+                },
+                commit,
+            );
             check!(stored == differs, "a second comparison");
-            let stored = current.compare_store_and_store(slots, word, 1, second, 0, 2, commit);
+            let stored = current.run(
+                slots,
+                Operation::CompareStoreAndStore {
+                    word,
+                    expect: 1,
+                    second,
+                    value: 0,
+                    new: 2,
+                },
+                commit,
+            );
             check!(stored == differs, "a comparison before a store");
             let link = NODE.next.as_ptr();
-            let stored = current.compare_link_and_store(slots, slot::HEAD, 8, link, 16, commit);
+            let stored = current.run(
+                slots,
+                Operation::CompareLinkAndStore {
+                    word: slot::HEAD,
+                    expect: 8,
+                    link,
+                    new: 16,
+                },
+                commit,
+            );
             check!(stored == differs, "a comparison before a link");
             let from = [9u8; 8];
-            let stored =
-                current.compare_copy_and_store(slots, word, 1, BYTES, from.as_ptr(), 8, 2, commit);
+            let stored = current.run(
+                slots,
+                Operation::CompareCopyAndStore {
+                    word,
+                    expect: 1,
+                    offset: BYTES,
+                    source: from.as_ptr(),
+                    length: 8,
+                    new: 2,
+                },
+                commit,
+            );
             check!(stored == differs, "a comparison before a copy");
         }
         let untouched = slots.iter().all(|slot| {
@@ -190,14 +254,16 @@ fn copies(ctx: &Ctx<'_>) -> Verdict {
                 };
                 // SAFETY: (1, 2, 3, 4) MAX and eight bytes are in the records.
                 let done = unsafe {
-                    current.compare_copy_and_store(
+                    current.run(
                         slots,
-                        WORD,
-                        word,
-                        BYTES + to,
-                        source.as_ptr(),
-                        length,
-                        word + 1,
+                        Operation::CompareCopyAndStore {
+                            word: WORD,
+                            expect: word,
+                            offset: BYTES + to,
+                            source: source.as_ptr(),
+                            length,
+                            new: word + 1,
+                        },
                         commit,
                     )
                 };
@@ -284,7 +350,19 @@ fn interrupted<K: Kernel>(process: &'static Process<K>, ctx: &Ctx<'_>) -> ! {
             exit_group(3);
         }
         // SAFETY: (1, 2) a sum.
-        if unsafe { current.stopping(slots, Op::Add(WORD, 1), Commit::Relaxed, &STEPS) }.is_err() {
+        if unsafe {
+            current.stopping(
+                slots,
+                Operation::Add {
+                    word: WORD,
+                    value: 1,
+                },
+                Commit::Relaxed,
+                &STEPS,
+            )
+        }
+        .is_err()
+        {
             ABORTED.fetch_add(1, SeqCst);
             exit_group(7);
         }

@@ -1,8 +1,8 @@
 //! A kernel that says it is one of those that do not abort sections: on aarch64 the crate believes it.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, CpuId, Current, Sections};
+use rseq_rt::percpu::inject::Steps;
+use rseq_rt::percpu::{Commit, CpuId, Current, Operation, Sections};
 use rseq_rt::structures::{Counter, CounterSlot};
 use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
 
@@ -117,7 +117,11 @@ fn adds(cpu: &u32) {
         let last = if cfg!(target_arch = "x86_64") { 5 } else { 6 };
         steps.left.store(last, Relaxed);
         steps.turns.store(20_000, Relaxed);
-        let op = Op::CompareAndStore(WORD, word, word + 1);
+        let op = Operation::CompareAndStore {
+            word: WORD,
+            expect: word,
+            new: word + 1,
+        };
         // SAFETY: stopping (1, 2) a sum, which is not relied upon.
         if unsafe { current.stopping(slots, op, Commit::Relaxed, &steps) }.is_ok() {
             DONE.fetch_add(1, Relaxed);

@@ -5,7 +5,6 @@ pub mod known_bad;
 pub mod orders;
 pub mod probed;
 mod rig;
-mod shipped;
 mod single;
 mod slot;
 pub mod steps;

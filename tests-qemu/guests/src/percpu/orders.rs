@@ -5,11 +5,9 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 use rseq_rt::Thread;
-use rseq_rt::percpu::inject::Op;
-use rseq_rt::percpu::{Commit, CpuId, Current, Sections};
+use rseq_rt::percpu::{Commit, CpuId, Current, Operation, Sections};
 
-use super::shipped::shipped;
-use super::slot::{self, BYTES, FAR, HEAD, NEXT, Node, SECOND, VALUES, WORD};
+use super::slot::{self, BYTES, FAR, HEAD, NEXT, Node, SECOND, VALUES, WORD, slots};
 use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::show::Text;
@@ -53,7 +51,7 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
     let moved = sched::allow(0, &CpuSet::one(CPU.load(Relaxed) as u32));
     // SAFETY: (1) no loan, no green threads.
     let current: Option<Current<'_, CpuId>> = unsafe { thread.current() };
-    let Some(current) = current.filter(|_| moved.is_ok()) else {
+    let (Some(current), Some(slots)) = (current.filter(|_| moved.is_ok()), slots()) else {
         FINISHED.store(1, Relaxed);
         return;
     };
@@ -63,16 +61,46 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
         }
         let (before, copied) = (round - 1, [round]);
         let op = match hooked.argument {
-            0 | BROKEN => Op::Add(WORD, 1),
-            1 => Op::AddThrough(SECOND, FAR, 1),
-            2 => Op::CompareAndStore(WORD, before, round),
-            3 => Op::CompareTwoAndStore(WORD, before, HEAD, 0, round),
+            0 | BROKEN => Operation::Add {
+                word: WORD,
+                value: 1,
+            },
+            1 => Operation::AddThrough {
+                word: SECOND,
+                offset: FAR,
+                value: 1,
+            },
+            2 => Operation::CompareAndStore {
+                word: WORD,
+                expect: before,
+                new: round,
+            },
+            3 => Operation::CompareTwoAndStore {
+                word: WORD,
+                expect: before,
+                second: HEAD,
+                expect_second: 0,
+                new: round,
+            },
             // These carry data of their own.
-            4 => Op::CompareStoreAndStore(WORD, before, VALUES, round, round),
-            _ => Op::CompareCopyAndStore(WORD, before, BYTES, copied.as_ptr().cast(), 8, round),
+            4 => Operation::CompareStoreAndStore {
+                word: WORD,
+                expect: before,
+                second: VALUES,
+                value: round,
+                new: round,
+            },
+            _ => Operation::CompareCopyAndStore {
+                word: WORD,
+                expect: before,
+                offset: BYTES,
+                source: copied.as_ptr().cast(),
+                length: 8,
+                new: round,
+            },
         };
         // SAFETY: (1, 2, 3, 4) the words of `Slot`, written by this thread alone.
-        while unsafe { shipped(current, op, Commit::Release) }.is_err() {}
+        while unsafe { current.run(slots, op, Commit::Release) }.is_err() {}
         meet(round);
         if hooked.argument == BROKEN {
             DATA.store(round, Relaxed);
@@ -85,12 +113,21 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
         };
         node.found.store(round as u64, Relaxed);
         let at = core::ptr::from_ref(node).expose_provenance();
-        let push = Op::CompareLinkAndStore(HEAD, 0, node.next.as_ptr(), at);
-        let pop = Op::Pop(HEAD, core::ptr::null_mut(), NEXT);
+        let push = Operation::CompareLinkAndStore {
+            word: HEAD,
+            expect: 0,
+            link: node.next.as_ptr(),
+            new: at,
+        };
+        let pop = Operation::Pop {
+            word: HEAD,
+            empty: core::ptr::null_mut(),
+            link: NEXT,
+        };
         let before = LISTED.load(Relaxed);
         for op in [push, pop] {
             // SAFETY: as above.
-            while unsafe { shipped(current, op, Commit::Release) }.is_err() {}
+            while unsafe { current.run(slots, op, Commit::Release) }.is_err() {}
             let was_seen = || LISTED.load(Relaxed) != before || SEEN.load(Relaxed) == usize::MAX;
             while round <= MEETINGS && !was_seen() {
                 core::hint::spin_loop();

@@ -6,10 +6,9 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
-use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, Current, Index, Miss, RESTARTS};
+use rseq_rt::percpu::inject::Steps;
+use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, RESTARTS};
 
-use super::shipped::shipped;
 use super::slot::{Slot, slots};
 use super::stops::stops;
 use crate::errno::Errno;
@@ -218,7 +217,7 @@ impl Worker {
     fn stop<I: Index>(
         &self,
         action: Action,
-        op: &Op,
+        op: &Operation,
         section: impl FnOnce() -> Result<*mut u8, Miss>,
     ) -> Result<*mut u8, Miss> {
         let stops = stops::<I>(op);
@@ -255,7 +254,7 @@ impl Worker {
         current: Option<Current<'_, I>>,
         commit: Commit,
         disturb: Option<Action>,
-        mut ask: impl FnMut(&Slot) -> Option<Op>,
+        mut ask: impl FnMut(&Slot) -> Option<Operation>,
     ) -> Result<*mut u8, Miss> {
         let (Some(current), Some(slots)) = (current, slots::<I>()) else {
             return Err(Miss::OutOfRange);
@@ -278,7 +277,7 @@ impl Worker {
                     })
                 }
                 // SAFETY: as above.
-                None => unsafe { shipped(current, op, commit) },
+                None => unsafe { current.restarts(0).run(slots, op, commit) },
             };
             match result {
                 Err(Miss::Aborted) if aborts < RESTARTS => {
@@ -286,7 +285,7 @@ impl Worker {
                     aborts += 1;
                 }
                 // A pop's answer; all others look again.
-                Err(Miss::Differs) if !matches!(op, Op::Pop(..)) => {}
+                Err(Miss::Differs) if !matches!(op, Operation::Pop { .. }) => {}
                 end => return end,
             }
         }

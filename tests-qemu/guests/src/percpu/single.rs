@@ -4,7 +4,7 @@
 //! instruction never leaves it, and one that is stepped over both is not stopped at each.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use rseq_rt::percpu::{Commit, Current, Index, Miss, Slots};
+use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, Slots};
 
 use super::slot::{BYTES, FAR, HEAD, NEXT, Node, RECORDS, SECOND, Slot, VALUES, WORD, WORDS};
 
@@ -59,27 +59,58 @@ pub fn once<I: Index>(
     let new = expect.wrapping_add(1);
     let record = BYTES + expect % RECORDS * (WORDS * 8);
     let value = VALUES + 8 * (expect % 8);
-    around();
-    // SAFETY: (1, 2, 3, 4) the words of `Slot`, and a node that is in no list or in this one.
-    let result = unsafe {
-        match nth {
-            0 => current.add(slots, WORD, 1, commit),
-            1 => current.add_through(slots, SECOND, FAR, 1, commit),
-            2 => current.compare_and_store(slots, WORD, expect, new, commit),
-            3 => current.compare_two_and_store(slots, WORD, expect, SECOND, second, new, commit),
-            4 => current.compare_store_and_store(slots, WORD, expect, value, 77, new, commit),
-            5 => current.compare_link_and_store(slots, HEAD, head, node.next.as_ptr(), at, commit),
-            6 => current
-                .pop(slots, HEAD, core::ptr::null_mut(), NEXT, commit)
-                .map(drop),
-            _ => {
-                let from = full.as_ptr().cast();
-                let length = size_of_val(&full);
-                current
-                    .compare_copy_and_store(slots, WORD, expect, record, from, length, new, commit)
-            }
-        }
+    let operation = match nth {
+        0 => Operation::Add {
+            word: WORD,
+            value: 1,
+        },
+        1 => Operation::AddThrough {
+            word: SECOND,
+            offset: FAR,
+            value: 1,
+        },
+        2 => Operation::CompareAndStore {
+            word: WORD,
+            expect,
+            new,
+        },
+        3 => Operation::CompareTwoAndStore {
+            word: WORD,
+            expect,
+            second: SECOND,
+            expect_second: second,
+            new,
+        },
+        4 => Operation::CompareStoreAndStore {
+            word: WORD,
+            expect,
+            second: value,
+            value: 77,
+            new,
+        },
+        5 => Operation::CompareLinkAndStore {
+            word: HEAD,
+            expect: head,
+            link: node.next.as_ptr(),
+            new: at,
+        },
+        6 => Operation::Pop {
+            word: HEAD,
+            empty: core::ptr::null_mut(),
+            link: NEXT,
+        },
+        _ => Operation::CompareCopyAndStore {
+            word: WORD,
+            expect,
+            offset: record,
+            source: full.as_ptr().cast(),
+            length: size_of_val(&full),
+            new,
+        },
     };
+    around();
+    // SAFETY: (1, 2, 3) the words of `Slot`, and a node that is in no list or in this one.
+    let result = unsafe { current.run(slots, operation, commit) };
     around();
     let after = total(slots, word);
     let moved = total(slots, |slot| slot.far.load(SeqCst)).wrapping_sub(far);
@@ -90,7 +121,7 @@ pub fn once<I: Index>(
         _ => after.wrapping_sub(before),
     };
     match result {
-        Ok(()) if changed == 1 => End::Done,
+        Ok(_) if changed == 1 => End::Done,
         Err(miss) if changed == 0 => End::Missed(miss),
         _ => End::Wrong,
     }

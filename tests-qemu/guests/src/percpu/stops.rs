@@ -2,8 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use rseq_rt::percpu::inject::Op;
-use rseq_rt::percpu::{CpuId, Index};
+use rseq_rt::percpu::{CpuId, Index, Operation};
 
 /// The stops of one operation by one kind of index.
 pub struct Stops {
@@ -15,7 +14,7 @@ pub struct Stops {
     pub reached: AtomicU64,
 }
 
-/// By index, and by operation in the order of [`Op`].
+/// By index, and by operation in the order of [`Operation`].
 static STOPS: [[Stops; 8]; 2] = [const {
     [const {
         Stops {
@@ -27,7 +26,7 @@ static STOPS: [[Stops; 8]; 2] = [const {
 }; 2];
 
 /// Those of one operation.
-pub fn stops<I: Index>(op: &Op) -> &'static Stops {
+pub fn stops<I: Index>(op: &Operation) -> &'static Stops {
     let [by_cpu, by_mm_cid] = &STOPS;
     let [a, b, c, d, e, f, g, h] = if I::OFFSET == CpuId::OFFSET {
         by_cpu
@@ -35,14 +34,14 @@ pub fn stops<I: Index>(op: &Op) -> &'static Stops {
         by_mm_cid
     };
     match op {
-        Op::Add(..) => a,
-        Op::AddThrough(..) => b,
-        Op::CompareAndStore(..) => c,
-        Op::CompareTwoAndStore(..) => d,
-        Op::CompareStoreAndStore(..) => e,
-        Op::CompareLinkAndStore(..) => f,
-        Op::Pop(..) => g,
-        Op::CompareCopyAndStore(..) => h,
+        Operation::Add { .. } => a,
+        Operation::AddThrough { .. } => b,
+        Operation::CompareAndStore { .. } => c,
+        Operation::CompareTwoAndStore { .. } => d,
+        Operation::CompareStoreAndStore { .. } => e,
+        Operation::CompareLinkAndStore { .. } => f,
+        Operation::Pop { .. } => g,
+        Operation::CompareCopyAndStore { .. } => h,
     }
 }
 

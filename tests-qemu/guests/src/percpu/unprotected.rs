@@ -5,8 +5,8 @@ use core::sync::atomic::{
     AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
-use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, CpuId, Current};
+use rseq_rt::percpu::inject::Steps;
+use rseq_rt::percpu::{Commit, CpuId, Current, Operation};
 use rseq_rt::{Area, Errno as Raw, Kernel, Process, Trio, abi::Rseq};
 
 use super::slot::{self, WORD, slots};
@@ -69,7 +69,11 @@ fn adds(_: &()) {
             .left
             .store(if cfg!(target_arch = "x86_64") { 5 } else { 6 }, Relaxed);
         steps.turns.store(500, Relaxed);
-        let op = Op::CompareAndStore(WORD, word, word + 1);
+        let op = Operation::CompareAndStore {
+            word: WORD,
+            expect: word,
+            new: word + 1,
+        };
         // SAFETY: (1, 2) a sum, and nobody takes it for one.
         if unsafe { current.stopping(slots, op, Commit::Release, &steps) }.is_ok() {
             DONE.fetch_add(1, SeqCst);

@@ -3,8 +3,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use rseq_rt::percpu::inject::Op;
-use rseq_rt::percpu::{Commit, Current, Index, Miss};
+use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation};
 
 use super::rig::{Action, WORKERS, Worker};
 use super::slot::{
@@ -103,7 +102,7 @@ pub struct Job<'a, I: Index> {
 }
 
 impl<I: Index> Job<'_, I> {
-    fn run(&self, ask: impl FnMut(&Slot) -> Option<Op>) -> Result<*mut u8, Miss> {
+    fn run(&self, ask: impl FnMut(&Slot) -> Option<Operation>) -> Result<*mut u8, Miss> {
         let result = self
             .worker
             .run(self.current, self.commit, self.disturb, ask);
@@ -114,7 +113,7 @@ impl<I: Index> Job<'_, I> {
     }
 
     /// To a sum: if not to a slot's, then to the one that all share.
-    fn sum(&self, ask: impl Fn(&Slot, usize) -> Op) {
+    fn sum(&self, ask: impl Fn(&Slot, usize) -> Operation) {
         let value = 1 + self.worker.random() as usize % 1000;
         IN.fetch_add(value, Relaxed);
         if self.run(|slot| Some(ask(slot, value))).is_err() {
@@ -125,11 +124,19 @@ impl<I: Index> Job<'_, I> {
     /// Does it.
     pub fn work(&self, kind: Kind) {
         match kind {
-            Kind::Add => self.sum(|_, value| Op::Add(WORD, value)),
-            Kind::AddThrough => self.sum(|_, value| Op::AddThrough(SECOND, FAR, value)),
+            Kind::Add => self.sum(|_, value| Operation::Add { word: WORD, value }),
+            Kind::AddThrough => self.sum(|_, value| Operation::AddThrough {
+                word: SECOND,
+                offset: FAR,
+                value,
+            }),
             Kind::CompareAndStore => self.sum(|slot, value| {
                 let word = slot.word.load(Relaxed);
-                Op::CompareAndStore(WORD, word, word.wrapping_add(value))
+                Operation::CompareAndStore {
+                    word: WORD,
+                    expect: word,
+                    new: word.wrapping_add(value),
+                }
             }),
             Kind::CompareTwoAndStore => {
                 let other = core::mem::offset_of!(Slot, far);
@@ -137,9 +144,21 @@ impl<I: Index> Job<'_, I> {
                 self.sum(|slot, value| {
                     let (word, far) = (slot.word.load(Relaxed), slot.far.load(Relaxed));
                     if swapped {
-                        Op::CompareTwoAndStore(other, far, WORD, word, far.wrapping_add(value))
+                        Operation::CompareTwoAndStore {
+                            word: other,
+                            expect: far,
+                            second: WORD,
+                            expect_second: word,
+                            new: far.wrapping_add(value),
+                        }
                     } else {
-                        Op::CompareTwoAndStore(WORD, word, other, far, word.wrapping_add(value))
+                        Operation::CompareTwoAndStore {
+                            word: WORD,
+                            expect: word,
+                            second: other,
+                            expect_second: far,
+                            new: word.wrapping_add(value),
+                        }
                     }
                 });
             }
@@ -159,8 +178,12 @@ impl<I: Index> Job<'_, I> {
         let value = self.unique();
         let pushed = self.run(|slot| {
             let count = slot.word.load(Relaxed);
-            (count < ROOM).then(|| {
-                Op::CompareStoreAndStore(WORD, count, VALUES + count * 8, value, count + 1)
+            (count < ROOM).then(|| Operation::CompareStoreAndStore {
+                word: WORD,
+                expect: count,
+                second: VALUES + count * 8,
+                value,
+                new: count + 1,
             })
         });
         if pushed.is_ok() {
@@ -175,13 +198,13 @@ impl<I: Index> Job<'_, I> {
             let last = count.checked_sub(1)?;
             let value = slot.values.get(last)?.load(Relaxed);
             seen.set(value);
-            Some(Op::CompareTwoAndStore(
-                WORD,
-                count,
-                VALUES + last * 8,
-                value,
-                last,
-            ))
+            Some(Operation::CompareTwoAndStore {
+                word: WORD,
+                expect: count,
+                second: VALUES + last * 8,
+                expect_second: value,
+                new: last,
+            })
         });
         if popped.is_ok() {
             OUT.fetch_add(mixed(seen.get()), Relaxed);
@@ -199,12 +222,12 @@ impl<I: Index> Job<'_, I> {
         let link = unsafe { (*node).next.as_ptr() };
         let pushed = self.run(|slot| {
             let head = slot.head.load(Relaxed).expose_provenance();
-            Some(Op::CompareLinkAndStore(
-                HEAD,
-                head,
+            Some(Operation::CompareLinkAndStore {
+                word: HEAD,
+                expect: head,
                 link,
-                node.expose_provenance(),
-            ))
+                new: node.expose_provenance(),
+            })
         });
         if pushed.is_err() {
             hold(held, node);
@@ -215,7 +238,13 @@ impl<I: Index> Job<'_, I> {
         let Some(held) = HELD.get(self.me) else {
             return;
         };
-        if let Ok(node) = self.run(|_| Some(Op::Pop(HEAD, core::ptr::null_mut(), NEXT))) {
+        if let Ok(node) = self.run(|_| {
+            Some(Operation::Pop {
+                word: HEAD,
+                empty: core::ptr::null_mut(),
+                link: NEXT,
+            })
+        }) {
             hold(held, node.cast());
         }
     }
@@ -226,14 +255,14 @@ impl<I: Index> Job<'_, I> {
             let count = slot.word.load(Relaxed);
             let at = BYTES + count % RECORDS * (WORDS * 8);
             let from = record.as_ptr().cast();
-            Some(Op::CompareCopyAndStore(
-                WORD,
-                count,
-                at,
-                from,
-                WORDS * 8,
-                count.wrapping_add(1),
-            ))
+            Some(Operation::CompareCopyAndStore {
+                word: WORD,
+                expect: count,
+                offset: at,
+                source: from,
+                length: WORDS * 8,
+                new: count.wrapping_add(1),
+            })
         });
         IN.fetch_add(1, Relaxed);
         if copied.is_err() {

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize};
 
 use linux_raw_sys::general::siginfo_t;
 use rseq_rt::percpu::{CpuId, Index, MmCid};
-use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, Nothing};
+use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, PopError};
 
 use super::cards::{Card, Held};
 use super::crowd::{self, Crowd, SLOTS, here, place, place_mut};
@@ -44,7 +44,7 @@ impl<I: Index> Subject<I> {
                 }
                 self.put(here::<I>(), pointer);
             }
-            Err(Nothing::Empty | Nothing::Busy) => {
+            Err(PopError::Empty | PopError::Busy) => {
                 self.missed.fetch_add(1, Relaxed);
                 sched::relax();
             }

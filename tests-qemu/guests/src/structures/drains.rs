@@ -96,7 +96,7 @@ unsafe impl Sync for Subject {}
 /// One operation, to fill the slot or in a section that stops. How many it got.
 fn operate<const OP: u32>(
     subject: &Subject,
-    here: impl rseq_rt::structures::Local<CpuId>,
+    here: impl rseq_rt::structures::ThreadSections<CpuId>,
     node: NonNull<Item>,
 ) -> u32 {
     match OP {

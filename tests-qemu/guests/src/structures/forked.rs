@@ -1,19 +1,17 @@
 //! fork(2) while another thread stands at each step of an operation: the child has that thread's stores and not the thread.
 
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU32, AtomicUsize};
 
-use rseq_rt::percpu::inject::Op;
-use rseq_rt::percpu::{CpuId, Current, Miss, Slots};
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Operation, Slots};
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet as Cpus, Fence, FreeList, ListSlot, Local,
-    Membarrier, Node, Nothing,
+    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet as Cpus, Fence, FreeList, ListSlot, Membarrier,
+    Node, PopError, ThreadSections,
 };
 use rseq_rt::{Linux, Thread};
 
 use super::crowd::{self, SLOTS, place, place_mut};
-use super::operations::operations;
 use super::slow::{Slow, Stop};
 use crate::harness::{Ctx, Failed, Test, Verdict, forked};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -94,27 +92,21 @@ struct Gated<'a> {
     gate: &'a Gate,
 }
 
-impl Gated<'_> {
-    /// # Safety
-    /// 1. The conditions of the operation.
-    unsafe fn run<T: Sync, R>(
-        self,
-        _: Slots<'_, CpuId, T>,
-        _: Op,
-        _: impl FnOnce(*mut u8) -> R,
-        shipped: impl FnOnce() -> Result<R, Miss>,
-    ) -> Result<R, Miss> {
-        shipped()
-    }
-}
-
-// SAFETY: Local (1) they are the operations of `Option<Current>`.
-unsafe impl Local<CpuId> for Gated<'_> {
+// SAFETY: ThreadSections (1) it is that of `Option<Current>`.
+unsafe impl ThreadSections<CpuId> for Gated<'_> {
     fn index(self) -> Option<usize> {
         self.current.index()
     }
 
-    operations!(CpuId);
+    unsafe fn run<T: Sync>(
+        self,
+        slots: Slots<'_, CpuId, T>,
+        operation: Operation,
+        commit: Commit,
+    ) -> Result<*mut u8, Miss> {
+        // SAFETY: (1).
+        unsafe { self.current.run(slots, operation, commit) }
+    }
 
     fn between(self) {
         self.gate.pass();
@@ -147,9 +139,9 @@ unsafe impl Membarrier for GatedFence<'_> {
 /// A structure of things with numbers.
 trait Things: Sync + Sized + 'static {
     fn new() -> Result<Self, Failed>;
-    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool;
+    fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool;
     /// One thing, if the structure gives single ones.
-    fn pop<L: Local<CpuId>>(&self, here: L) -> Result<usize, Nothing>;
+    fn pop<L: ThreadSections<CpuId>>(&self, here: L) -> Result<usize, PopError>;
     /// All of a slot, each given to `each`; `false` if it is refused.
     fn drain<K: Membarrier>(&self, slot: usize, fence: &Fence<K>, each: impl FnMut(usize)) -> bool;
     fn drain_overflow(&self, each: impl FnMut(usize)) -> bool;
@@ -179,7 +171,7 @@ impl Things for List {
         })
     }
 
-    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool {
+    fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
         let Some(&node) = self.nodes.get(id) else {
             return false;
         };
@@ -188,7 +180,7 @@ impl Things for List {
         true
     }
 
-    fn pop<L: Local<CpuId>>(&self, here: L) -> Result<usize, Nothing> {
+    fn pop<L: ThreadSections<CpuId>>(&self, here: L) -> Result<usize, PopError> {
         self.list.pop(here).map(|node| node.value)
     }
 
@@ -233,13 +225,13 @@ impl Things for Pointers {
         })
     }
 
-    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool {
+    fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
         // SAFETY: within the array: callers know it.
         let pointer = unsafe { self.ids.cast::<usize>().add(id.min(ALL)) };
         self.buffer.push(here, pointer).is_ok()
     }
 
-    fn pop<L: Local<CpuId>>(&self, here: L) -> Result<usize, Nothing> {
+    fn pop<L: ThreadSections<CpuId>>(&self, here: L) -> Result<usize, PopError> {
         self.buffer.pop(here).map(id)
     }
 
@@ -289,12 +281,12 @@ impl Things for Log {
         Ok(Self(bytes))
     }
 
-    fn push<L: Local<CpuId>>(&self, here: L, id: usize) -> bool {
+    fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
         self.0.push(here, &record(id)).is_ok()
     }
 
-    fn pop<L: Local<CpuId>>(&self, _: L) -> Result<usize, Nothing> {
-        Err(Nothing::Empty)
+    fn pop<L: ThreadSections<CpuId>>(&self, _: L) -> Result<usize, PopError> {
+        Err(PopError::Empty)
     }
 
     fn drain<K: Membarrier>(&self, slot: usize, fence: &Fence<K>, each: impl FnMut(usize)) -> bool {
@@ -380,7 +372,7 @@ fn works<S: Things>(things: &S, here: Option<Current<'_, CpuId>>, lost: usize) -
         count(id);
         popped = things.pop(here);
     }
-    let mut right = popped == Err(Nothing::Empty);
+    let mut right = popped == Err(PopError::Empty);
     let fence = Fence::register();
     for slot in 0..SLOTS {
         right &= things.drain(slot, &fence, &mut count);

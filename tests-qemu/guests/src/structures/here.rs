@@ -6,12 +6,11 @@
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 
-use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, Sections, Slots};
-use rseq_rt::structures::Local;
+use rseq_rt::percpu::inject::Steps;
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, Operation, Sections, Slots};
+use rseq_rt::structures::ThreadSections;
 
 use super::crowd::ALIVE;
-use super::operations::operations;
 use crate::check;
 use crate::harness::{Ctx, Failed};
 use crate::hooked::{self, RSEQ};
@@ -138,40 +137,37 @@ impl Stops {
     }
 }
 
-impl<I: Index> Here<I> {
-    /// # Safety
-    /// 1. The conditions of the operation.
-    unsafe fn run<T: Sync, R>(
+// SAFETY: ThreadSections (1) it is that of `Current`, sometimes with a stop.
+unsafe impl<I: Index> ThreadSections<I> for Here<I> {
+    fn index(self) -> Option<usize> {
+        Some(self.current.id())
+    }
+
+    unsafe fn run<T: Sync>(
         self,
         slots: Slots<'_, I, T>,
-        op: Op,
-        of: impl FnOnce(*mut u8) -> R,
-        shipped: impl FnOnce() -> Result<R, Miss>,
-    ) -> Result<R, Miss> {
+        operation: Operation,
+        commit: Commit,
+    ) -> Result<*mut u8, Miss> {
         if let Some(steps) = self.stops.and_then(Stops::arm) {
             // SAFETY: (1).
-            let result = unsafe { self.current.stopping(slots, op, Commit::Release, steps) };
+            let result = unsafe {
+                self.current
+                    .stopping(slots, operation, Commit::Release, steps)
+            };
             match result {
                 Err(Miss::Aborted) => AT_A_STOP.fetch_add(1, Relaxed),
-                end => return end.map(of),
+                end => return end,
             };
             if self.gives_up {
                 return Err(Miss::Aborted);
             }
         }
-        let result = shipped();
+        // SAFETY: (1).
+        let result = unsafe { self.current.run(slots, operation, commit) };
         if matches!(result, Err(Miss::Aborted)) {
             SHIPPED.fetch_add(1, Relaxed);
         }
         result
     }
-}
-
-// SAFETY: Local (1) they are the operations of `Current`, some with a stop.
-unsafe impl<I: Index> Local<I> for Here<I> {
-    fn index(self) -> Option<usize> {
-        Some(self.current.id())
-    }
-
-    operations!(I);
 }

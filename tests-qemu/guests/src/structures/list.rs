@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::errno::{EINVAL, ENOSYS, EPERM};
 use linux_raw_sys::general::{__NR_membarrier, siginfo_t};
 use rseq_rt::percpu::{CpuId, Index, MmCid};
-use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, Nothing};
+use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, PopError};
 
 use super::cards::{Card, Held};
 use super::crowd::{self, Crowd, SLOTS, here, place, place_mut};
@@ -61,7 +61,7 @@ impl<I: Index> Subject<I> {
                 node.value.put();
                 self.list.push(here::<I>(), node);
             }
-            Err(Nothing::Empty | Nothing::Busy) => {
+            Err(PopError::Empty | PopError::Busy) => {
                 self.missed.fetch_add(1, Relaxed);
                 sched::relax();
             }

@@ -11,7 +11,6 @@ pub mod forked;
 pub mod here;
 pub mod list;
 pub mod offline;
-mod operations;
 pub mod rounds;
 pub mod rude;
 pub mod slow;

@@ -3,11 +3,10 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 
-use rseq_rt::percpu::inject::{Op, Steps};
-use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Slots};
-use rseq_rt::structures::Local;
+use rseq_rt::percpu::inject::Steps;
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Operation, Slots};
+use rseq_rt::structures::ThreadSections;
 
-use super::operations::operations;
 use crate::sys::sched;
 
 /// Where sections stop, and how often they were aborted.
@@ -64,16 +63,18 @@ pub struct Slow<'a> {
     pub stop: &'a Stop,
 }
 
-impl Slow<'_> {
-    /// # Safety
-    /// 1. The conditions of the operation.
-    unsafe fn run<T: Sync, R>(
+// SAFETY: ThreadSections (1) it is that of `Current`, with a stop.
+unsafe impl ThreadSections<CpuId> for Slow<'_> {
+    fn index(self) -> Option<usize> {
+        Some(self.current.id())
+    }
+
+    unsafe fn run<T: Sync>(
         self,
         slots: Slots<'_, CpuId, T>,
-        op: Op,
-        of: impl FnOnce(*mut u8) -> R,
-        _: impl FnOnce() -> Result<R, Miss>,
-    ) -> Result<R, Miss> {
+        operation: Operation,
+        _: Commit,
+    ) -> Result<*mut u8, Miss> {
         for _ in 0..rseq_rt::percpu::RESTARTS {
             // Only the first one to come there stops: a second stop would wait for a release that has been.
             let at = self.stop.at.load(Acquire);
@@ -82,10 +83,10 @@ impl Slow<'_> {
             // SAFETY: (1).
             match unsafe {
                 self.current
-                    .stopping(slots, op, Commit::Relaxed, &self.stop.steps)
+                    .stopping(slots, operation, Commit::Relaxed, &self.stop.steps)
             } {
                 Err(Miss::Aborted) => self.stop.aborted.fetch_add(1, Relaxed),
-                end => return end.map(of),
+                end => return end,
             };
             // Aborted by something else than the fence: wait for that before the next try.
             while self.stop.is_there() && self.stop.at.load(Acquire) != 0 {
@@ -94,13 +95,4 @@ impl Slow<'_> {
         }
         Err(Miss::Aborted)
     }
-}
-
-// SAFETY: Local (1) they are the operations of `Current`, with a stop.
-unsafe impl Local<CpuId> for Slow<'_> {
-    fn index(self) -> Option<usize> {
-        Some(self.current.id())
-    }
-
-    operations!(CpuId);
 }

@@ -9,7 +9,7 @@ use rseq_rt::Area;
 use rseq_rt::percpu::{CpuId, Current, Index, MmCid, Sections};
 use rseq_rt::structures::{
     Buffer, BufferSlot, Bytes, BytesSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
-    Nothing,
+    PopError,
 };
 
 use super::crowd::{SLOTS, place, place_mut};
@@ -82,12 +82,12 @@ fn list<I: Index>(here: Here<I>) -> Result<(), Failed> {
     }
     // SAFETY: as above.
     unsafe { list.push_ptr(None::<Here<I>>, shared) };
-    let value = |popped: Result<&mut Node<u32>, Nothing>| popped.map(|node| node.value);
+    let value = |popped: Result<&mut Node<u32>, PopError>| popped.map(|node| node.value);
     let popped = slowly(|| value(list.pop(here)));
     check!(popped == Ok(2), "a pop: not of the overflow slot");
     let popped = slowly(|| value(list.pop(here)));
     check!(
-        popped == Err(Nothing::Busy),
+        popped == Err(PopError::Busy),
         "a pop: the overflow slot is empty, and the other one out of reach"
     );
     check!(
@@ -120,7 +120,7 @@ fn buffer<I: Index>(here: Here<I>, fence: &Fence) -> Result<(), Failed> {
     check!(popped == Ok(shared), "a pop: not of the overflow slot");
     let popped = slowly(|| buffer.pop(here));
     check!(
-        popped == Err(Nothing::Busy),
+        popped == Err(PopError::Busy),
         "a pop: the overflow slot is empty, and the other one out of reach"
     );
     check!(in_slots() == 1, "a pop: the slot was touched");
