@@ -8,7 +8,7 @@
 
 use core::arch::{asm, naked_asm};
 
-use crate::trio::TrioAddresses;
+use crate::sys::trio::TrioAddresses;
 
 /// The word before every abort handler.
 pub const SIGNATURE: u32 = 0xf140_1073;

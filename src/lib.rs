@@ -5,55 +5,35 @@
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
-pub mod abi;
-mod area;
-mod at_exit;
-mod config;
-mod current;
-mod deferred;
-mod error;
-mod exit;
-mod foreign;
-mod fork;
-#[cfg(feature = "interpreter")]
-mod interpreter;
-mod kernel;
 pub mod linker;
-mod mask;
 pub mod percpu;
 mod process;
-mod reclaim;
-mod register;
-mod scoped;
-mod slice;
-mod state;
 pub mod structures;
-mod syscall;
+mod sys;
 mod thread;
-mod trio;
-mod word;
 
 #[cfg_attr(target_arch = "x86_64", path = "../arch/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../arch/aarch64.rs")]
 #[cfg_attr(target_arch = "riscv64", path = "../arch/riscv64.rs")]
 pub mod arch;
 
-pub use area::Area;
-pub use at_exit::{AtExit, Callback};
-pub use config::{Claim, Config};
-pub use deferred::Deferred;
-pub use error::{Errno, Error};
-pub use exit::{ClearTidPlace, Exit, ExitMode, Gone, Kept};
-pub use fork::Lent;
-pub use kernel::{Kernel, Linux};
-pub use mask::SignalMask;
 pub use process::Process;
-pub use reclaim::{ClearTid, Reclaimed};
-pub use scoped::Scoped;
-pub use slice::{SliceEnd, SliceRequest};
-pub use state::{Owner, Reason, State};
+pub use process::config::{Claim, Config};
+pub use process::state::{Owner, Reason, State};
+pub use sys::abi;
+pub use sys::error::{Errno, Error};
+pub use sys::kernel::{Kernel, Linux};
+pub use sys::mask::SignalMask;
+pub use sys::trio::{Trio, TrioAddresses};
 pub use thread::Thread;
-pub use trio::{Trio, TrioAddresses};
+pub use thread::area::Area;
+pub use thread::at_exit::{AtExit, Callback};
+pub use thread::deferred::Deferred;
+pub use thread::exit::{ClearTidPlace, Exit, ExitMode, Gone, Kept};
+pub use thread::fork::Lent;
+pub use thread::reclaim::{ClearTid, Reclaimed};
+pub use thread::scoped::Scoped;
+pub use thread::slice::{SliceEnd, SliceRequest};
 
 #[cfg(not(all(
     target_os = "linux",

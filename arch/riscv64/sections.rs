@@ -14,12 +14,12 @@
 
 use core::arch::asm;
 
-use crate::abi::Rseq;
 use crate::arch::SIGNATURE;
 #[cfg(feature = "inject")]
 use crate::percpu::inject::Steps;
 use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, result_of};
 use crate::percpu::{Index, Miss, Shift};
+use crate::sys::abi::Rseq;
 
 /// The store of the descriptor's address, the index, the bound. Leaves the offset of the slot in `t`.
 macro_rules! enter {

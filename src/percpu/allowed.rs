@@ -2,8 +2,8 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::kernel::Kernel;
 use crate::process::Process;
+use crate::sys::kernel::Kernel;
 
 /// Does this process run critical sections?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,11 +4,11 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::{CpuId, Index};
-use crate::abi::Rseq;
-use crate::area::Area;
-use crate::kernel::Kernel;
 use crate::process::Process;
+use crate::sys::abi::Rseq;
+use crate::sys::kernel::Kernel;
 use crate::thread::Thread;
+use crate::thread::area::Area;
 
 /// How often an operation that is aborted starts again before it says so.
 pub const RESTARTS: u32 = 16;
@@ -70,7 +70,7 @@ impl<K: Kernel> Process<K> {
         if area.is_registered() {
             return Some(NonNull::from(&area.kernel));
         }
-        self.foreign_rseq(area)
+        self.libc_rseq(area)
     }
 }
 

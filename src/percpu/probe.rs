@@ -6,13 +6,13 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::allowed::{Answer, VouchedBy};
 use super::stand::stand;
 use super::{CpuId, Sections};
-use crate::abi::Rseq;
-use crate::area::Area;
-use crate::error::Errno;
-use crate::kernel::{Kernel, Linux};
 use crate::process::Process;
 use crate::structures::{CpuSet, Fence, Membarrier};
-use crate::syscall::{syscall0, syscall2, syscall3};
+use crate::sys::abi::Rseq;
+use crate::sys::error::Errno;
+use crate::sys::kernel::{Kernel, Linux};
+use crate::sys::syscall::{syscall0, syscall2, syscall3};
+use crate::thread::area::Area;
 
 /// What should abort a section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

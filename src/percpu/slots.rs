@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use linux_raw_sys::errno;
 
-use crate::abi::{FEATURE_SIZE_MM_CID, LEGACY_FEATURE_SIZE, Rseq};
+use crate::sys::abi::{FEATURE_SIZE_MM_CID, LEGACY_FEATURE_SIZE, Rseq};
 
 /// What numbers the slots: a field of the rseq area.
 pub trait Index: sealed::Sealed + 'static {

@@ -3,12 +3,12 @@
 use linux_raw_sys::general::membarrier_cmd as cmd;
 use linux_raw_sys::general::membarrier_cmd_flag;
 
-use super::cpus::CpuSet;
 use super::thread::is_cpu;
-use crate::error::Errno;
-use crate::kernel::Linux;
 use crate::percpu::Index;
-use crate::syscall::syscall3;
+use crate::sys::cpus::CpuSet;
+use crate::sys::error::Errno;
+use crate::sys::kernel::Linux;
+use crate::sys::syscall::syscall3;
 
 /// Why a drain took nothing. Nothing is lost: what was in the slot is still there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,8 +4,8 @@ use core::marker::PhantomData;
 
 use linux_raw_sys::general::SIGSYS;
 
-use crate::error::Error;
-use crate::kernel::{Kernel, Linux};
+use crate::sys::error::Error;
+use crate::sys::kernel::{Kernel, Linux};
 
 /// The raw set of all signals but SIGSYS: bit n-1 is signal n.
 const ALL_BUT_SIGSYS: u64 = !(1 << (SIGSYS - 1));

@@ -8,11 +8,11 @@ use core::sync::atomic::AtomicU32;
 
 use linux_raw_sys::general as uapi;
 
-use crate::abi::{NR_RSEQ_SLICE_YIELD, Rseq};
 use crate::arch;
-use crate::error::Errno;
-use crate::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
-use crate::trio::Trio;
+use crate::sys::abi::{NR_RSEQ_SLICE_YIELD, Rseq};
+use crate::sys::error::Errno;
+use crate::sys::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
+use crate::sys::trio::Trio;
 
 /// The calls that the crate makes. One method is one system call, except the last two, which are none.
 ///
@@ -209,7 +209,7 @@ unsafe impl Kernel for Linux {
         // A linker may leave the references null beside a libc that lacks the three, or has them.
         #[cfg(feature = "interpreter")]
         let addresses = if addresses.size.is_null() {
-            crate::interpreter::trio()
+            crate::sys::interpreter::trio()
         } else {
             addresses
         };

@@ -3,16 +3,16 @@
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::compiler_fence;
 
-use crate::abi::{FLAG_SLICE_EXT_DEFAULT_ON, FLAG_UNREGISTER, LEGACY_LENGTH};
 use crate::arch;
-use crate::area::Area;
-use crate::error::{Errno, Error};
-use crate::kernel::Kernel;
-use crate::mask::SignalMask;
+use crate::process::state::{Reason, State};
 use crate::process::{Decision, Process};
-use crate::state::{Reason, State};
+use crate::sys::abi::{FLAG_SLICE_EXT_DEFAULT_ON, FLAG_UNREGISTER, LEGACY_LENGTH};
+use crate::sys::error::{Errno, Error};
+use crate::sys::kernel::Kernel;
+use crate::sys::mask::SignalMask;
 use crate::thread::Thread;
-use crate::word::Outcome;
+use crate::thread::area::Area;
+use crate::thread::word::Outcome;
 
 impl<K: Kernel> Process<K> {
     /// The create hook: what the runtime calls on each new thread, the main one included, before user code.
@@ -28,7 +28,7 @@ impl<K: Kernel> Process<K> {
     /// # Safety
     /// 1. `area` belongs to the calling thread and to no other until the area is recycled; and
     ///    where a libc owns rseq, the calling thread is one of its own: a thread of a bare clone(2),
-    ///    with no thread pointer of that libc, has no foreign area to be found.
+    ///    with no thread pointer of that libc, has no area of it to be found.
     /// 2. Its memory is not unmapped or reused before [`Reclaimed`](crate::Reclaimed) or
     ///    [`Gone`](crate::Gone) proves that the kernel no longer writes to it.
     /// 3. The returned value stays on this thread.

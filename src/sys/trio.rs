@@ -2,7 +2,7 @@
 //!
 //! The meaning is glibc's, from its manual ("Restartable Sequences") and 2.41 release notes.
 
-use crate::abi::LEGACY_LENGTH;
+use crate::sys::abi::LEGACY_LENGTH;
 
 /// A copy of the three values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,9 +7,9 @@
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::compiler_fence;
 
-use crate::abi::{SLICE_GRANTED, SLICE_REQUEST};
-use crate::area::Area;
-use crate::kernel::{Kernel, Linux};
+use crate::sys::abi::{SLICE_GRANTED, SLICE_REQUEST};
+use crate::sys::kernel::{Kernel, Linux};
+use crate::thread::area::Area;
 
 /// How a request ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,7 +13,7 @@ use core::ffi::CStr;
 use core::ptr::null;
 
 use crate::arch;
-use crate::trio::TrioAddresses;
+use crate::sys::trio::TrioAddresses;
 
 /// `Elf64_Dyn`.
 #[repr(C)]

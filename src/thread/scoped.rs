@@ -2,12 +2,12 @@
 
 use core::mem::ManuallyDrop;
 
-use crate::area::Area;
-use crate::error::Error;
-use crate::kernel::{Kernel, Linux};
-use crate::mask::SignalMask;
 use crate::process::Process;
+use crate::sys::error::Error;
+use crate::sys::kernel::{Kernel, Linux};
+use crate::sys::mask::SignalMask;
 use crate::thread::Thread;
+use crate::thread::area::Area;
 
 /// A thread that is registered until the value is dropped, and goes on living after that.
 ///

@@ -7,7 +7,7 @@
 
 use linux_raw_sys::general as nr;
 
-use crate::error::Errno;
+use crate::sys::error::Errno;
 
 const _: () = {
     assert!(sc::nr::RSEQ == nr::__NR_rseq as usize);

@@ -1,15 +1,18 @@
 //! The process: who owns rseq, decided once.
 
+pub(crate) mod config;
+pub(crate) mod state;
+
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8};
 
-use crate::abi::{LEGACY_FEATURE_SIZE, LEGACY_LENGTH};
-use crate::config::{Claim, Config};
-use crate::error::Error;
-use crate::kernel::{Kernel, Linux};
-use crate::state::{Owner, Reason};
-use crate::trio::Trio;
+use crate::process::config::{Claim, Config};
+use crate::process::state::{Owner, Reason};
+use crate::sys::abi::{LEGACY_FEATURE_SIZE, LEGACY_LENGTH};
+use crate::sys::error::Error;
+use crate::sys::kernel::{Kernel, Linux};
+use crate::sys::trio::Trio;
 
 /// What has been decided. One word in memory, so that owner and length are always of one decision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +77,7 @@ pub struct Process<K: Kernel = Linux> {
     feature_size: AtomicU32,
     asks_for_slice: AtomicBool,
     kernel_lays_out: AtomicBool,
-    foreign_offset: AtomicIsize,
+    libc_offset: AtomicIsize,
     pub(crate) sections: AtomicU8,
 }
 
@@ -101,7 +104,7 @@ impl<K: Kernel> Process<K> {
             feature_size: AtomicU32::new(LEGACY_FEATURE_SIZE),
             asks_for_slice: AtomicBool::new(false),
             kernel_lays_out: AtomicBool::new(false),
-            foreign_offset: AtomicIsize::new(0),
+            libc_offset: AtomicIsize::new(0),
             sections: AtomicU8::new(0),
         }
     }
@@ -153,7 +156,7 @@ impl<K: Kernel> Process<K> {
 
     fn adopt_libc(&self, config: &Config) -> Option<Decision> {
         let trio: Trio = self.kernel.libc_trio().filter(|trio| trio.size != 0)?;
-        self.foreign_offset.store(trio.offset, Relaxed);
+        self.libc_offset.store(trio.offset, Relaxed);
         self.feature_size
             .store(trio.usable_size(config.feature_size), Relaxed);
         Some(Decision::Libc)
@@ -246,7 +249,7 @@ impl<K: Kernel> Process<K> {
         }
     }
 
-    pub(crate) fn foreign_offset(&self) -> isize {
-        self.foreign_offset.load(Relaxed)
+    pub(crate) fn libc_offset(&self) -> isize {
+        self.libc_offset.load(Relaxed)
     }
 }

@@ -4,8 +4,8 @@ use core::marker::PhantomData;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use crate::error::{Errno, Error};
-use crate::kernel::{Kernel, Linux, munmap};
+use crate::sys::error::{Errno, Error};
+use crate::sys::kernel::{Kernel, Linux, munmap};
 
 /// The word that the kernel zeroes and wakes when the thread has ended (`CLONE_CHILD_CLEARTID`).
 ///

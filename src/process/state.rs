@@ -1,6 +1,6 @@
 //! The two plain values: who owns rseq in the process, and what is true of one thread.
 
-use crate::error::Errno;
+use crate::sys::error::Errno;
 
 /// Who registers rseq in this process: a value, never a count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +77,7 @@ impl Reason {
 
 /// What is true of one thread: the meaning of the word in its area.
 ///
-#[doc = include_str!("../docs/lifecycle.md")]
+#[doc = include_str!("../../docs/lifecycle.md")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// Nobody has tried, or somebody is about to.

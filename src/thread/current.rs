@@ -4,13 +4,12 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::abi::{FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID, Rseq};
-use crate::area::Area;
-use crate::error::Error;
-use crate::foreign::ForeignArea;
-use crate::kernel::Kernel;
 use crate::process::Process;
-use crate::state::{Owner, State};
+use crate::process::state::{Owner, State};
+use crate::sys::abi::{FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID, Rseq};
+use crate::sys::error::Error;
+use crate::sys::kernel::Kernel;
+use crate::thread::area::Area;
 
 /// All reads are async-signal-safe, and a moment old when they return: the thread may migrate at any time.
 impl<K: Kernel> Process<K> {
@@ -35,9 +34,9 @@ impl<K: Kernel> Process<K> {
             if area.is_registered() {
                 return Ok(area.kernel.node_id.load(Relaxed));
             }
-            if let Some(foreign) = self.foreign_area(area) {
-                // SAFETY: ForeignArea::word (1) by foreign_area, (2) by the size above.
-                return Ok(unsafe { foreign.word(offset_of!(Rseq, node_id)) });
+            if let Some(libc) = self.libc_area(area) {
+                // SAFETY: LibcArea::word (1) by libc_area, (2) by the size above.
+                return Ok(unsafe { libc.word(offset_of!(Rseq, node_id)) });
             }
         }
         self.getcpu().map(|(_, node)| node)
@@ -53,17 +52,17 @@ impl<K: Kernel> Process<K> {
         } else if area.is_registered() {
             Some(area.kernel.mm_cid.load(Relaxed))
         } else {
-            // SAFETY: ForeignArea::word (1) by foreign_area, (2) by the size above.
-            self.foreign_area(area)
-                .map(|foreign| unsafe { foreign.word(offset_of!(Rseq, mm_cid)) })
+            // SAFETY: LibcArea::word (1) by libc_area, (2) by the size above.
+            self.libc_area(area)
+                .map(|libc| unsafe { libc.word(offset_of!(Rseq, mm_cid)) })
         }
     }
 
     #[cold]
     fn cpu_without_own_area(&self, area: &Area) -> Result<u32, Error> {
-        if let Some(foreign) = self.foreign_area(area) {
-            // SAFETY: ForeignArea::cpu_id (1) by foreign_area.
-            let cpu = unsafe { foreign.cpu_id() };
+        if let Some(libc) = self.libc_area(area) {
+            // SAFETY: LibcArea::cpu_id (1) by libc_area.
+            let cpu = unsafe { libc.cpu_id() };
             if let Ok(cpu) = u32::try_from(cpu) {
                 return Ok(cpu);
             }
@@ -77,33 +76,64 @@ impl<K: Kernel> Process<K> {
 
     /// Where the visible owner's area of the calling thread is, for critical sections.
     #[cold]
-    pub(crate) fn foreign_rseq(&self, area: &Area) -> Option<NonNull<Rseq>> {
-        self.foreign_area(area).and_then(ForeignArea::as_rseq)
+    pub(crate) fn libc_rseq(&self, area: &Area) -> Option<NonNull<Rseq>> {
+        self.libc_area(area).and_then(LibcArea::as_rseq)
     }
 
     /// The visible owner's area of the calling thread, if this thread is that owner's.
-    fn foreign_area(&self, area: &Area) -> Option<ForeignArea> {
+    fn libc_area(&self, area: &Area) -> Option<LibcArea> {
         (area.state() == State::Registered(Owner::Libc))
-            .then(|| self.foreign_place())
+            .then(|| self.libc_place())
             .flatten()
             // A thread that the libc did not register (its filter came late) still shows -1 or -2.
-            // SAFETY: ForeignArea::cpu_id (1), as above.
-            .filter(|foreign| unsafe { foreign.cpu_id() } >= 0)
+            // SAFETY: LibcArea::cpu_id (1), as above.
+            .filter(|libc| unsafe { libc.cpu_id() } >= 0)
     }
 
     /// Where the visible owner's area of each of its threads is: at one offset from the thread pointer, says the trio.
-    fn foreign_place(&self) -> Option<ForeignArea> {
+    fn libc_place(&self) -> Option<LibcArea> {
         // No libc has its area at the thread pointer itself.
-        (self.foreign_offset() != 0).then(|| {
+        (self.libc_offset() != 0).then(|| {
             // SAFETY: thread_pointer (1): asked of threads that a libc owns, and that has set one up.
             let pointer = unsafe { self.kernel.thread_pointer() };
-            ForeignArea::at(pointer, self.foreign_offset())
+            LibcArea::at(pointer, self.libc_offset())
         })
     }
 
     /// The address of that area, of the calling thread.
-    pub(crate) fn foreign_address(&self) -> Option<usize> {
-        let place = self.foreign_place().and_then(ForeignArea::as_rseq);
+    pub(crate) fn libc_address(&self) -> Option<usize> {
+        let place = self.libc_place().and_then(LibcArea::as_rseq);
         place.map(|rseq| rseq.addr().get())
+    }
+}
+
+/// The owner's area of the calling thread: read, and never written to but for `rseq_cs` by a critical section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LibcArea(*const u8);
+
+impl LibcArea {
+    pub(crate) fn at(thread_pointer: *const u8, offset: isize) -> Self {
+        Self(thread_pointer.wrapping_offset(offset))
+    }
+
+    /// The address. A section stores to `rseq_cs` there, which is what every user of rseq in a thread may do, and to
+    /// nothing else.
+    pub(crate) fn as_rseq(self) -> Option<NonNull<Rseq>> {
+        NonNull::new(self.0.cast_mut().cast())
+    }
+
+    /// # Safety
+    /// 1. The owner's area of the calling thread is here.
+    pub(crate) unsafe fn cpu_id(self) -> i32 {
+        // SAFETY: word (1) is (1); (2): cpu_id is in every area.
+        unsafe { self.word(offset_of!(Rseq, cpu_id)) as i32 }
+    }
+
+    /// # Safety
+    /// 1. As [`Self::cpu_id`].
+    /// 2. `field` is the offset of a 32-bit field below the usable size.
+    pub(crate) unsafe fn word(self, field: usize) -> u32 {
+        // SAFETY: (1, 2). Volatile: the kernel changes it under us.
+        unsafe { self.0.wrapping_add(field).cast::<u32>().read_volatile() }
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, compiler_fence};
 
 use heapless::Vec;
 
-use crate::error::Error;
+use crate::sys::error::Error;
 
 /// A function and its argument, for one call: so it is no copy.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ mod tests {
     use core::ptr::null_mut;
 
     use super::{AtExit, Callback};
-    use crate::error::Error;
+    use crate::sys::error::Error;
 
     unsafe extern "C" fn nothing(_: *mut c_void) {}
 

@@ -12,12 +12,12 @@
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 
-use crate::area::Area;
-use crate::kernel::Kernel;
-use crate::mask::SignalMask;
 use crate::process::Process;
-use crate::state::State;
+use crate::process::state::State;
+use crate::sys::kernel::Kernel;
+use crate::sys::mask::SignalMask;
 use crate::thread::Thread;
+use crate::thread::area::Area;
 
 /// The area of a thread is lent to a vfork child. Made in the parent before the child, ended in the parent after it.
 ///

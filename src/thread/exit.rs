@@ -3,11 +3,11 @@
 use core::marker::PhantomData;
 
 use crate::arch;
-use crate::area::Area;
-use crate::deferred::Deferred;
-use crate::error::Error;
-use crate::kernel::{Linux, set_tid_address};
-use crate::mask::SignalMask;
+use crate::sys::error::Error;
+use crate::sys::kernel::{Linux, set_tid_address};
+use crate::sys::mask::SignalMask;
+use crate::thread::area::Area;
+use crate::thread::deferred::Deferred;
 
 /// What becomes of the memory of a thread that exits. See [`Thread::on_exit`](crate::Thread::on_exit).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,7 +83,7 @@ pub enum ClearTidPlace {
 pub struct Gone<'a> {
     area: &'a Area,
     /// The libc's area of this thread, where it owns: the kernel goes on writing there.
-    foreign: Option<usize>,
+    libc: Option<usize>,
     this_thread: PhantomData<*mut ()>,
 }
 
@@ -165,10 +165,10 @@ impl<'a> Kept<'a> {
 }
 
 impl<'a> Gone<'a> {
-    pub(crate) const fn new(area: &'a Area, foreign: Option<usize>) -> Self {
+    pub(crate) const fn new(area: &'a Area, libc: Option<usize>) -> Self {
         Self {
             area,
-            foreign,
+            libc,
             this_thread: PhantomData,
         }
     }
@@ -230,7 +230,7 @@ impl<'a> Gone<'a> {
 
     /// Does the libc's area of this thread lie in that memory, a stack that it was given by its user, say?
     fn libc_writes_to(&self, base: *mut u8, length: usize) -> bool {
-        self.foreign
+        self.libc
             .is_some_and(|area| area.wrapping_sub(base.addr()) < length)
     }
 }

@@ -4,8 +4,10 @@ use core::mem::size_of;
 
 use linux_raw_sys::auxvec::{AT_NULL, AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 
-use crate::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_FEATURE_SIZE, LEGACY_LENGTH, Rseq};
-use crate::area::Area;
+use crate::sys::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_FEATURE_SIZE, LEGACY_LENGTH, Rseq};
+
+/// The alignment of an area: of the next larger `struct rseq` as well.
+pub(crate) const ALIGN: usize = 64;
 
 /// The runtime's own word on who owns rseq in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -24,7 +26,7 @@ pub enum Claim {
 /// How to register: the same for every thread of the process.
 ///
 /// No value is refused. What does not make sense, or does not fit an
-/// [`Area`], falls back to length 32, which every kernel accepts.
+/// [`Area`](crate::Area), falls back to length 32, which every kernel accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub struct Config {
@@ -47,7 +49,7 @@ impl Config {
             Some(_) => usize::MAX,
             None => LEGACY_LENGTH as usize,
         };
-        let fits = feature_size <= size_of::<Rseq>() && align <= Area::ALIGN;
+        let fits = feature_size <= size_of::<Rseq>() && align <= ALIGN;
         let length = if feature_size > LEGACY_LENGTH as usize && fits {
             feature_size as u32
         } else {

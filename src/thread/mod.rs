@@ -1,15 +1,27 @@
 //! A created thread, and its two ways out.
 
+pub(crate) mod area;
+pub(crate) mod at_exit;
+mod current;
+pub(crate) mod deferred;
+pub(crate) mod exit;
+pub(crate) mod fork;
+pub(crate) mod reclaim;
+mod register;
+pub(crate) mod scoped;
+pub(crate) mod slice;
+mod word;
+
 use core::marker::PhantomData;
 
-use crate::area::Area;
-use crate::at_exit::AtExit;
-use crate::error::{Errno, Error};
-use crate::exit::{Exit, ExitMode, Gone, Kept};
-use crate::kernel::{Kernel, Linux};
-use crate::mask::SignalMask;
 use crate::process::Process;
-use crate::state::{Owner, State};
+use crate::process::state::{Owner, State};
+use crate::sys::error::{Errno, Error};
+use crate::sys::kernel::{Kernel, Linux};
+use crate::sys::mask::SignalMask;
+use crate::thread::area::Area;
+use crate::thread::at_exit::AtExit;
+use crate::thread::exit::{Exit, ExitMode, Gone, Kept};
 
 /// The calling thread, between its create hook and its exit hook.
 ///
@@ -168,7 +180,7 @@ impl<'a, K: Kernel> Thread<'a, K> {
             }
             self.area.word.release();
         }
-        Exit::Released(Gone::new(self.area, self.process.foreign_address()))
+        Exit::Released(Gone::new(self.area, self.process.libc_address()))
     }
 
     fn kept(self, why: Option<Error>) -> Exit<'a> {

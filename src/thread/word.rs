@@ -17,8 +17,8 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::error::{Errno, Error};
-use crate::state::{Owner, Reason, State};
+use crate::process::state::{Owner, Reason, State};
+use crate::sys::error::{Errno, Error};
 
 /// The word in memory.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) const LOW_HALF: u32 = OUTCOME | LOANS | EXITING;
 
 /// `LOW_HALF` of a thread that this runtime has registered.
 pub(crate) const REGISTERED: u32 = 1;
-const FOREIGN: u32 = 2;
+const LIBC: u32 = 2;
 const UNAVAILABLE: u32 = 0x80;
 
 /// How many loans of one area can be told apart.
@@ -56,7 +56,7 @@ pub(crate) struct Outcome(u32);
 
 impl Outcome {
     /// The libc has registered the thread.
-    pub(crate) const LIBC: Self = Self(FOREIGN);
+    pub(crate) const LIBC: Self = Self(LIBC);
 
     /// This runtime has, with the slice extension on or off.
     pub(crate) const fn registered(slice: bool) -> Self {
@@ -214,7 +214,7 @@ impl Seen {
         match self.0 & OUTCOME {
             0 => State::Unregistered,
             REGISTERED => State::Registered(Owner::Runtime),
-            FOREIGN => State::Registered(Owner::Libc),
+            LIBC => State::Registered(Owner::Libc),
             outcome => match Reason::from_code((outcome ^ UNAVAILABLE) as u8) {
                 Some(reason) => State::Unavailable(reason),
                 None => State::Exiting,

@@ -4,9 +4,9 @@ use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU32};
 
-use crate::area::Area;
-use crate::kernel::{Kernel as _, Linux, munmap};
-use crate::mask::SignalMask;
+use crate::sys::kernel::{Kernel as _, Linux, munmap};
+use crate::sys::mask::SignalMask;
+use crate::thread::area::Area;
 
 /// The mappings of threads whose release was refused: a list that later threads sweep.
 ///

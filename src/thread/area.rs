@@ -5,14 +5,15 @@ use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
-use crate::abi::{
+use crate::process::config::ALIGN;
+use crate::process::state::State;
+use crate::sys::abi::{
     CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, Rseq,
 };
-use crate::error::{Errno, Error};
-use crate::kernel::Kernel;
-use crate::reclaim::{ClearTid, Reclaimed};
-use crate::state::State;
-use crate::word::{REGISTERED, Word};
+use crate::sys::error::{Errno, Error};
+use crate::sys::kernel::Kernel;
+use crate::thread::reclaim::{ClearTid, Reclaimed};
+use crate::thread::word::{REGISTERED, Word};
 
 /// One thread's rseq area and state: 128 bytes, aligned to 64, placed by the caller in its TCB.
 ///
@@ -58,6 +59,8 @@ impl Default for Area {
         Self::new()
     }
 }
+
+const _: () = assert!(Area::ALIGN == ALIGN);
 
 impl Area {
     /// Bytes of storage.
