@@ -80,7 +80,7 @@ impl Lab {
         let here = here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
         let root = here
             .ancestors()
-            .nth(2)
+            .nth(1)
             .context("the workspace's root")?
             .to_owned();
         std::fs::create_dir_all(root.join("target/xtask/kernels"))?;

@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn every_insertion_is_in_the_guide() {
-        let guide = include_str!("../../../../docs/embedding.md");
+        let guide = include_str!("../../../docs/embedding.md");
         for one in COMMON.iter().chain(VFORK).chain([&DETACHED]) {
             assert!(guide.contains(&format!("`{}`", one.file)), "{}", one.file);
             // The call itself; includes and labels are told in words.

@@ -38,7 +38,7 @@ pub struct DemoArgs {
     #[arg(long, value_enum)]
     pub arch: Option<Arch>,
     /// Boot it as PID 1 on this kernel: the path of an image, newest, a version such as 7.2 or 6.12, or another name in
-    /// tests-qemu/xtask/src/systems.rs.
+    /// xtask/src/systems.rs.
     #[arg(long, conflicts_with = "user")]
     pub kernel: Option<String>,
     /// Run it under qemu-user, which has no rseq(2).
@@ -70,7 +70,7 @@ pub struct TestArgs {
     /// Only this CPU; may be repeated.
     #[arg(long, value_enum)]
     pub arch: Vec<Arch>,
-    /// Only this kernel: native, user, the name of one in tests-qemu/xtask/src/systems.rs (newest, 6.12, slice ...), a
+    /// Only this kernel: native, user, the name of one in xtask/src/systems.rs (newest, 6.12, slice ...), a
     /// version such as 7.2, or with one --arch the path of a kernel image; may be repeated.
     #[arg(long)]
     pub kernel: Vec<String>,

@@ -34,16 +34,16 @@ impl Kind {
 
 /// The sources with tests, in the order of their lists in `main.c`.
 const SOURCES: [(&str, &str); 10] = [
-    ("main.c", include_str!("../../../musl/main.c")),
-    ("everywhere.c", include_str!("../../../musl/everywhere.c")),
-    ("exits.c", include_str!("../../../musl/exits.c")),
-    ("halfway.c", include_str!("../../../musl/halfway.c")),
-    ("handlers.c", include_str!("../../../musl/handlers.c")),
-    ("off.c", include_str!("../../../musl/off.c")),
-    ("sandbox.c", include_str!("../../../musl/sandbox.c")),
-    ("sealed.c", include_str!("../../../musl/sealed.c")),
-    ("spawn.c", include_str!("../../../musl/spawn.c")),
-    ("storm.c", include_str!("../../../musl/storm.c")),
+    ("main.c", include_str!("../../../tests-qemu/musl/main.c")),
+    ("everywhere.c", include_str!("../../../tests-qemu/musl/everywhere.c")),
+    ("exits.c", include_str!("../../../tests-qemu/musl/exits.c")),
+    ("halfway.c", include_str!("../../../tests-qemu/musl/halfway.c")),
+    ("handlers.c", include_str!("../../../tests-qemu/musl/handlers.c")),
+    ("off.c", include_str!("../../../tests-qemu/musl/off.c")),
+    ("sandbox.c", include_str!("../../../tests-qemu/musl/sandbox.c")),
+    ("sealed.c", include_str!("../../../tests-qemu/musl/sealed.c")),
+    ("spawn.c", include_str!("../../../tests-qemu/musl/spawn.c")),
+    ("storm.c", include_str!("../../../tests-qemu/musl/storm.c")),
 ];
 
 /// What the position-independent static program calls itself.
