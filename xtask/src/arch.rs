@@ -61,6 +61,20 @@ impl Arch {
         format!("{}-linux-gnu-gcc", self.name())
     }
 
+    /// What a program of the compiler or the binutils for it is called.
+    pub fn tool(self, name: &str) -> String {
+        if Arch::host() == Some(self) {
+            name.to_owned()
+        } else {
+            format!("{}-linux-gnu-{name}", self.name())
+        }
+    }
+
+    /// Where Debian puts its libc on a machine of another CPU.
+    pub fn cross_libc(self) -> String {
+        format!("/usr/{self}-linux-gnu/lib/libc.so.6")
+    }
+
     /// The package with that driver.
     pub fn cross_linker_package(self) -> String {
         format!("gcc-{}-linux-gnu", self.name().replace('_', "-"))
@@ -73,6 +87,16 @@ impl Arch {
             Arch::Aarch64 => "arm64",
             Arch::Riscv64 => "riscv64",
         }
+    }
+
+    /// qemu's program for one process of it.
+    pub fn user_emulator(self) -> String {
+        format!("qemu-{self}")
+    }
+
+    /// qemu's program for a whole machine.
+    pub fn system_emulator(self) -> String {
+        format!("qemu-system-{self}")
     }
 
     /// The packages that may hold the system emulator, the preferred first

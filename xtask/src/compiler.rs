@@ -1,19 +1,18 @@
-//! Which compiler builds the guests for which CPU.
+//! Which compiler builds for which CPU, and builds by it.
 //!
-//! The toolchain in use, if it has the target or rustup can add it; else the
-//! distribution's own compiler, which comes with the source of `core`.
+//! The toolchain in use, if it has the target or rustup can add it; else the distribution's own compiler, which comes
+//! with the source of `core`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::arch::Arch;
+use crate::context::Context;
 use crate::install::Need;
-use crate::process::{self, command};
-use crate::progress::Progress;
+use crate::outcome::{Failure, Missing};
+use crate::process::{self, Finished, command};
 
 /// A way to compile for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,24 +28,16 @@ pub enum Compiler {
     },
 }
 
+/// The parts of the library that a program without std needs.
+pub const CORE: &str = "core,compiler_builtins";
+/// The same with an allocator.
+pub const ALLOC: &str = "core,alloc,compiler_builtins";
+
 impl Compiler {
-    /// The `cargo build` to which package and target are yet to be added.
-    pub fn build(&self) -> Command {
-        self.build_with("core,compiler_builtins")
-    }
-
-    /// The same for a program that needs more of the library than `core`.
-    pub fn build_with(&self, libraries: &str) -> Command {
-        self.cargo("build", libraries)
-    }
-
-    /// The `cargo rustc`, which takes arguments for the program's own crate.
-    pub fn rustc(&self) -> Command {
-        self.cargo("rustc", "core,compiler_builtins")
-    }
-
-    fn cargo(&self, subcommand: &str, libraries: &str) -> Command {
-        match self {
+    /// `cargo SUBCOMMAND` for that target, with these parts of the library where they are built from source. Package and
+    /// target folder are yet to be added.
+    pub fn cargo(&self, subcommand: &str, libraries: &str, target: &str) -> Command {
+        let mut cargo = match self {
             Compiler::Current => {
                 let mut cargo =
                     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -58,76 +49,135 @@ impl Compiler {
                 build
                     .env("RUSTC", rustc)
                     .env("RUSTC_BOOTSTRAP", "1")
-                    .env_remove("RUSTUP_TOOLCHAIN");
-                build
+                    .env_remove("RUSTUP_TOOLCHAIN")
                     .arg(subcommand)
                     .arg(format!("-Zbuild-std={libraries}"));
                 build
             }
-        }
+        };
+        cargo.args(["--release", "--target", target]);
+        cargo
     }
 }
 
-/// Whether the current toolchain has `core` for `arch`.
-fn has_target(arch: Arch) -> bool {
-    has_library(arch.target(), "libcore-")
+/// A cargo of `toolchain`, or the current one, in the workspace.
+pub fn cargo(cx: &Context, toolchain: Option<&str>, arguments: &[&str]) -> Command {
+    let mut cargo = match toolchain {
+        // Only rustup's own cargo understands `+toolchain`.
+        Some(name) => {
+            let mut cargo = command("cargo");
+            cargo
+                .arg(format!("+{name}"))
+                .env_remove("RUSTUP_TOOLCHAIN")
+                .env_remove("RUSTC");
+            cargo
+        }
+        None => command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())),
+    };
+    cargo
+        .args(arguments)
+        .current_dir(&cx.root)
+        .env("CARGO_TERM_COLOR", "never");
+    cargo
+}
+
+/// Runs a cargo that may be long at it.
+pub fn finish(mut cargo: Command) -> Result<Finished> {
+    process::run(&mut cargo, 1800)
+}
+
+/// `cargo fmt --check` and clippy over a package outside of the workspace, which has its members checked in one go.
+pub fn check_form(cx: &Context, manifest: &str, target: &Path) -> Result<()> {
+    let target = target.display().to_string();
+    let lint = ["--quiet", "--target-dir", &target, "--", "-Dwarnings"];
+    for (tool, arguments) in [("fmt", &["--check"][..]), ("clippy", &lint[..])] {
+        has_tool(cx, None, tool)?;
+        let mut check = cargo(cx, None, &[tool, "--manifest-path", manifest]);
+        check.args(arguments);
+        finish(check)?.check(tool)?;
+    }
+    Ok(())
+}
+
+/// A missing part of the toolchain is missing.
+pub fn has_tool(cx: &Context, toolchain: Option<&str>, tool: &str) -> Result<()> {
+    let asked = finish(cargo(cx, toolchain, &[tool, "--version"]))?;
+    match asked.ok() {
+        true => Ok(()),
+        false => Err(Missing::required(asked.tail(1))),
+    }
+}
+
+/// Runs a `build` for `arch` to which all is added but the linker.
+pub fn build(cx: &Context, arch: Arch, mut build: Command, what: &str) -> Result<()> {
+    build.current_dir(&cx.root).env("CARGO_TERM_COLOR", "never");
+    if Arch::host() != Some(arch) {
+        let linker = arch.cross_linker();
+        process::tool(&linker)?;
+        build.env(arch.linker_variable(), linker);
+    }
+    let built = finish(build)?;
+    if built.ok() {
+        return Ok(());
+    }
+    // The linker's own complaint says more than that there was one.
+    let complaint = |line: &&str| line.contains("error: ") || line.contains("undefined reference");
+    let errors = || built.output.lines().filter(complaint);
+    let first = errors()
+        .find(|line| !line.contains("error: linking with"))
+        .or_else(|| errors().next());
+    let first = first.unwrap_or_default().trim();
+    let why = format!("{what} does not build for {arch}: {first}");
+    Err(Failure::error(why, built.output))
 }
 
 /// Whether the current toolchain has that library for `target`.
 fn has_library(target: &str, start: &str) -> bool {
     let mut ask = command("rustc");
     ask.args(["--print", "target-libdir", "--target", target]);
-    let Ok(answer) = process::run(&mut ask, Duration::from_secs(60)) else {
+    let Ok(answer) = process::run(&mut ask, 60) else {
         return false;
     };
-    let files = std::fs::read_dir(answer.output.trim())
-        .into_iter()
-        .flatten()
-        .filter_map(Result::ok);
-    answer.ok()
-        && files
-            .into_iter()
-            .any(|file| file.file_name().to_string_lossy().starts_with(start))
+    let files = std::fs::read_dir(answer.output.trim());
+    let mut files = files.into_iter().flatten().filter_map(Result::ok);
+    answer.ok() && files.any(|file| file.file_name().to_string_lossy().starts_with(start))
 }
 
-/// Whether the current toolchain can build `std` programs for `target`; with `install`, asks rustup for it.
-pub fn has_std(target: &str, install: bool, progress: &Progress) -> bool {
-    let has = || has_library(target, "libstd-");
-    has() || (install && which::which("rustup").is_ok() && try_add(target, progress) && has())
+/// Whether the current toolchain has that library for `target`, or rustup can add it.
+fn gets_library(cx: &Context, target: &str, start: &str) -> bool {
+    let has = || has_library(target, start);
+    let added = || cx.install && which::which("rustup").is_ok() && add_target(cx, target);
+    let got = cx.once(format!("{start}{target}"), || {
+        Ok(has() || (added() && has()))
+    });
+    got.unwrap_or(false)
 }
 
-/// Finds the compiler for `arch`; with `install`, asks rustup for the target.
-pub fn find(arch: Arch, install: bool, progress: &Progress) -> Result<Compiler> {
-    if has_target(arch) || (install && add_target(arch, progress)) {
+/// Whether the current toolchain can build `std` programs for `target`.
+pub fn has_std(cx: &Context, target: &str) -> bool {
+    gets_library(cx, target, "libstd-")
+}
+
+/// Finds the compiler for `arch`.
+pub fn find(cx: &Context, arch: Arch) -> Result<Compiler> {
+    if gets_library(cx, arch.target(), "libcore-") {
         return Ok(Compiler::Current);
     }
-    match from_source() {
-        Some(compiler) => Ok(compiler),
-        None => bail!(
+    from_source().ok_or_else(|| {
+        Missing::required(format!(
             "no compiler for {}: rustup has no such target here, and no rustc on PATH brings its own library source",
             arch.target()
-        ),
-    }
-}
-
-/// `rustup target add`, which fails fast where rustup can reach nothing; it is
-/// asked once.
-fn add_target(arch: Arch, progress: &Progress) -> bool {
-    static ADDED: [OnceLock<bool>; 3] = [const { OnceLock::new() }; 3];
-    *ADDED[arch as usize].get_or_init(|| {
-        which::which("rustup").is_ok() && try_add(arch.target(), progress) && has_target(arch)
+        ))
     })
 }
 
-fn try_add(target: &str, progress: &Progress) -> bool {
-    let _step = progress.step(format!("rustup target add {target}"));
+/// `rustup target add`, which fails fast where rustup can reach nothing.
+fn add_target(cx: &Context, target: &str) -> bool {
+    let _step = cx.progress.step(format!("rustup target add {target}"));
     let mut add = command("rustup");
     add.args(["target", "add", target]);
     // A network may fail once; one that is not there fails at once each time.
-    (0..3).any(|_| {
-        let added = process::run(&mut add, Duration::from_secs(300));
-        added.is_ok_and(|added| added.ok())
-    })
+    (0..3).any(|_| process::run(&mut add, 300).is_ok_and(|added| added.ok()))
 }
 
 /// A rustc on PATH that is not rustup's and brings the source of `core`.
@@ -136,9 +186,7 @@ fn from_source() -> Option<Compiler> {
         let mut ask = command(&rustc);
         ask.args(["--print", "sysroot"])
             .env_remove("RUSTUP_TOOLCHAIN");
-        let sysroot = process::run(&mut ask, Duration::from_secs(60))
-            .ok()
-            .filter(process::Finished::ok)?;
+        let sysroot = process::run(&mut ask, 60).ok().filter(Finished::ok)?;
         let core =
             Path::new(sysroot.output.trim()).join("lib/rustlib/src/rust/library/core/Cargo.toml");
         let cargo = rustc.with_file_name("cargo");
@@ -148,31 +196,59 @@ fn from_source() -> Option<Compiler> {
     })
 }
 
-/// What to install so that `find` and the link succeed. rustup's targets come first, so
-/// the distribution's compiler is needed only where those cannot be had.
-pub fn needs(arch: Arch, install: bool, progress: &Progress) -> Vec<Need> {
-    let mut needs = Vec::new();
-    let why = format!("linking {arch} guests");
-    if Arch::host() == Some(arch) {
-        needs.push(Need::new("cc", &["gcc"], why));
-    } else {
-        needs.push(Need::new(
+/// What to install so that [`find`] and the link succeed. rustup's targets come first, so the distribution's compiler is
+/// needed only where those cannot be had.
+pub fn needs(cx: &Context, arch: Arch) -> Vec<Need> {
+    let why = format!("linking {arch} programs");
+    let mut needs = match Arch::host() == Some(arch) {
+        true => vec![Need::new("cc", &["gcc"], why)],
+        false => vec![Need::new(
             arch.cross_linker(),
             &[arch.cross_linker_package()],
             why,
-        ));
-    }
-    if find(arch, install, progress).is_err() {
+        )],
+    };
+    if find(cx, arch).is_err() {
         let why = format!("building core for {arch}");
         // Not on PATH by definition: the probe is the library's source.
-        let probe = |file: &str| format!("/usr/lib/rustlib/src/rust/library/{file}");
+        let core = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
         needs.push(Need::new("/usr/bin/rustc", &["rustc-web", "rustc"], &why));
         needs.push(Need::new("/usr/bin/cargo", &["cargo-web", "cargo"], &why));
-        needs.push(Need::new(
-            probe("core/Cargo.toml"),
-            &["rust-web-src", "rust-src"],
-            why,
-        ));
+        needs.push(Need::new(core, &["rust-web-src", "rust-src"], why));
     }
     needs
+}
+
+/// The same with the libc of another CPU and what runs its programs.
+pub fn needs_with_libc(cx: &Context, arch: Arch) -> Vec<Need> {
+    let mut needs = needs(cx, arch);
+    if Arch::host() != Some(arch) {
+        let why = format!("C programs for {arch}");
+        let package = format!("libc6-dev-{}-cross", arch.debian());
+        needs.push(Need::new(arch.user_emulator(), &["qemu-user"], &why));
+        needs.push(Need::new(arch.cross_libc(), &[package], why));
+    }
+    needs
+}
+
+/// A C program of another CPU, to be run under qemu-user with that CPU's libc; of this one, as it is.
+pub fn start_c(arch: Arch, program: &Path) -> Result<Command> {
+    if Arch::host() == Some(arch) {
+        return Ok(command(program));
+    }
+    // `max` has all that this CPU may have, BTI among it.
+    let mut emulator = process::tool(&arch.user_emulator())?;
+    emulator.args(["-cpu", if arch == Arch::Aarch64 { "max" } else { "rv64" }]);
+    emulator.args(["-L", &format!("/usr/{arch}-linux-gnu")]);
+    emulator.arg(program);
+    Ok(emulator)
+}
+
+/// The libc of another CPU is there.
+pub fn has_libc(arch: Arch) -> Result<()> {
+    let libc = arch.cross_libc();
+    match Arch::host() == Some(arch) || Path::new(&libc).exists() {
+        true => Ok(()),
+        false => Err(Missing::required(format!("{libc} is not installed"))),
+    }
 }

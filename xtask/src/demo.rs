@@ -2,65 +2,90 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use comfy_table::{Table, presets};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::arch::Arch;
-use crate::cli::DemoArgs;
+use crate::case::At;
 use crate::compiler;
-use crate::guests::Guest;
+use crate::console::{self, Demo};
+use crate::context::Context;
+use crate::guests;
 use crate::install;
-use crate::lab::Lab;
-use crate::place::{self, Place};
-use crate::process::tail;
-use crate::table::{self, DemoTable};
+use crate::machine::boot;
+use crate::machine::place::{self, Place};
+use crate::outcome::tail;
+
+/// `cargo xtask demo`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The CPU (default: this machine's).
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Boot it as PID 1 on this kernel: the path of an image, newest, a version such as 7.2 or 6.12, or another name in
+    /// xtask/src/machine/systems.rs.
+    #[arg(long, conflicts_with = "user")]
+    kernel: Option<String>,
+    /// Run it under qemu-user, which has no rseq(2).
+    #[arg(long)]
+    user: bool,
+    /// How many joinable and how many self-unmapping threads.
+    #[arg(long)]
+    threads: Option<u32>,
+    /// Print one JSON document and nothing else on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    no_install: bool,
+    /// Seconds without a word until a guest is taken for hung.
+    #[arg(long, default_value_t = 400)]
+    timeout: u64,
+}
 
 /// Runs the command.
-pub fn run(args: &DemoArgs) -> Result<ExitCode> {
-    let lab = Lab::new(!args.no_install, args.timeout)?;
-    let place = place(&lab, args)?;
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let cx = Context::new(!args.no_install, args.timeout)?;
+    let place = place(&cx, args)?;
     let mut needs = place.needs();
-    needs.extend(compiler::needs(place.arch, lab.install, &lab.progress));
-    install::install(&needs, lab.install, &lab.progress);
+    needs.extend(compiler::needs(&cx, place.arch));
+    install::install(&cx, &needs);
 
     let mut arguments = place.demo_arguments();
     if let Some(count) = args.threads {
         arguments.extend(["--threads".to_owned(), count.to_string()]);
     }
-    let (kernel, console, table) = match lab.run(&place, Guest::Init, &arguments) {
+    let run = guests::guest(&cx, place.arch, "init")
+        .and_then(|init| boot::run(&cx, &place, &init, &[], &arguments));
+    let (kernel, console, demo) = match run {
         Ok(run) => {
-            let guests_code = !place.boots();
-            let table = table::parse(&run.finished.output, run.finished.end, guests_code);
-            (run.kernel, run.finished.output, table)
+            let finished = run.finished;
+            let demo = console::demo(&finished.output, finished.end, !place.boots());
+            (run.kernel, finished.output, demo)
         }
         Err(why) => {
-            let failure = Some(format!("could not run: {why}"));
-            (
-                String::new(),
-                String::new(),
-                DemoTable {
-                    failure,
-                    ..DemoTable::default()
-                },
-            )
+            let demo = Demo {
+                failure: Some(format!("could not run: {why:#}")),
+                ..Demo::default()
+            };
+            (String::new(), String::new(), demo)
         }
     };
-    let cell = place.cell(lab.known_version(&place).as_deref()).label;
+    let cell = At::Place(place.clone()).cell(&cx).label;
     if args.json {
-        print_json(&cell, &place, &kernel, &console, &table)?;
+        print_json(&cell, &place, &kernel, &console, &demo)?;
     } else {
-        print_table(&cell, &kernel, &console, &table);
+        print_table(&cell, &kernel, &console, &demo);
     }
-    Ok(if table.failure.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match demo.failure {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
     })
 }
 
 /// Where the arguments say the demo should run.
-fn place(lab: &Lab, args: &DemoArgs) -> Result<Place> {
+fn place(cx: &Context, args: &Args) -> Result<Place> {
     let host = Arch::host();
     let arch = args
         .arch
@@ -70,13 +95,13 @@ fn place(lab: &Lab, args: &DemoArgs) -> Result<Place> {
         Some(word) => word,
         None if args.user => "user",
         None if host == Some(arch) => "native",
-        None => anyhow::bail!("this machine is not {arch}: say --user, or --kernel newest"),
+        None => bail!("this machine is not {arch}: say --user, or --kernel newest"),
     };
-    let meant = place::meant(lab, word, &[arch])?.into_iter().next();
+    let meant = place::meant(cx, word, &[arch])?.into_iter().next();
     meant.with_context(|| format!("this machine is not {arch}"))
 }
 
-fn print_table(cell: &str, kernel: &str, console: &str, demo: &DemoTable) {
+fn print_table(cell: &str, kernel: &str, console: &str, demo: &Demo) {
     let kernel = if kernel.is_empty() {
         String::new()
     } else {
@@ -108,14 +133,8 @@ fn print_table(cell: &str, kernel: &str, console: &str, demo: &DemoTable) {
     }
 }
 
-fn print_json(
-    cell: &str,
-    place: &Place,
-    kernel: &str,
-    console: &str,
-    demo: &DemoTable,
-) -> Result<()> {
-    let threads: Vec<serde_json::Map<String, serde_json::Value>> = demo
+fn print_json(cell: &str, place: &Place, kernel: &str, console: &str, demo: &Demo) -> Result<()> {
+    let threads: Vec<Map<String, Value>> = demo
         .rows
         .iter()
         .map(|row| {
@@ -126,7 +145,7 @@ fn print_json(
                 .collect()
         })
         .collect();
-    let totals: serde_json::Map<String, serde_json::Value> = demo
+    let totals: Map<String, Value> = demo
         .totals
         .iter()
         .map(|(key, value)| (key.clone(), field_value(value)))
@@ -147,10 +166,10 @@ fn print_json(
 }
 
 /// Numbers as numbers, `-` as nothing, the rest as text.
-fn field_value(field: &str) -> serde_json::Value {
+fn field_value(field: &str) -> Value {
     match field.parse::<i64>() {
         Ok(number) => number.into(),
-        Err(_) if field == "-" => serde_json::Value::Null,
+        Err(_) if field == "-" => Value::Null,
         Err(_) => field.into(),
     }
 }

@@ -1,39 +1,21 @@
-//! Builds the freestanding programs: the guests, and examples made like them.
+//! Builds the freestanding programs: the guests, and the example of green threads, which is made like them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+
+use anyhow::{Result, bail};
 
 use crate::arch::Arch;
-use crate::compiler::Compiler;
-use crate::outcome::Trouble;
-use crate::process;
-use crate::progress::Progress;
+use crate::case::At;
+use crate::compiler::{self, ALLOC, CORE, Compiler};
+use crate::console;
+use crate::context::Context;
+use crate::install::Need;
+use crate::machine::boot::{self, Run};
+use crate::machine::place::Place;
 
-/// A program of the guests' package.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guest {
-    /// The demo: the minimal init.
-    Init,
-    /// The tests.
-    Suite,
-    /// The hooks as symbols of their own.
-    Sizes,
-    /// The per-CPU operations as symbols of their own.
-    Golden,
-}
-
-impl Guest {
-    /// The name of its file.
-    pub fn file(self) -> &'static str {
-        match self {
-            Guest::Init => "init",
-            Guest::Suite => "suite",
-            Guest::Sizes => "sizes",
-            Guest::Golden => "golden",
-        }
-    }
-}
+/// The package of the green threads, from the workspace's root.
+pub const GREEN: &str = "examples/green/Cargo.toml";
 
 /// What makes a program freestanding, static and at a fixed address.
 const FLAGS: [&str; 6] = [
@@ -45,116 +27,123 @@ const FLAGS: [&str; 6] = [
     "-Cpanic=abort",
 ];
 
-/// The linker script of the minimal init, from the workspace's root.
-const SCRIPT: &str = "linker/init.ld";
-
-/// The compiler's flags for the guests of the workspace at `root`.
-pub fn flags(root: &Path) -> String {
-    let mut flags: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
-    let script = root.join(SCRIPT);
-    if script.exists() {
-        flags.push(format!("-Clink-arg=-Wl,-T,{}", script.display()));
-    }
-    // Cargo's encoded form, so that a space in the path is no separator.
-    flags.join("\u{1f}")
+/// The guest of that name, built once: `init`, `suite`, `sizes` or `golden`.
+pub fn guest(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
+    programs(cx, arch, CORE, &["--package", "guests"], "the guests").map(|folder| folder.join(name))
 }
 
-/// Builds the guests for `arch` and returns the folder they are in.
-pub fn build(
-    root: &Path,
-    arch: Arch,
-    compiler: &Compiler,
-    progress: &Progress,
-) -> Result<PathBuf, Trouble> {
-    let package = ["--package", "guests"];
-    build_package(root, arch, compiler.build(), &package, progress)
+/// The example's program for `arch`, built once.
+pub fn green(cx: &Context, arch: Arch) -> Result<PathBuf> {
+    let package = ["--manifest-path", GREEN];
+    programs(cx, arch, ALLOC, &package, "the green threads").map(|folder| folder.join("green"))
 }
 
-/// The program `name` as one relocatable object that refers to nothing outside: position-independent, for links of
-/// every kind.
-pub fn object(
-    root: &Path,
+/// The programs of one package. One at a time: in one build with another, each would have the features that the other
+/// asks for.
+fn programs(
+    cx: &Context,
     arch: Arch,
-    compiler: &Compiler,
-    name: &str,
-    progress: &Progress,
-) -> Result<PathBuf, Trouble> {
-    let target_dir = root.join("target/guests").join(format!("{arch}-pic"));
-    let object = target_dir.join(format!("{name}.o"));
-    let mut flags: Vec<&str> = FLAGS.to_vec();
-    flags.push("-Crelocation-model=pic");
-    if arch == Arch::Aarch64 {
-        // Else atomics are calls into a library of the compiler's.
-        flags.push("-Ctarget-feature=-outline-atomics");
-    }
-    let mut build = compiler.rustc();
-    build
-        .args(["--release", "--package", "guests", "--bin", name])
-        .args(["--target", arch.target(), "--target-dir"])
-        .arg(&target_dir)
-        .arg("--")
-        .arg(format!("--emit=obj={}", object.display()))
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-    compile(root, arch, build, progress)?;
-    Ok(object)
-}
-
-/// Builds the programs of one package for `arch` by the `build` that is begun, and returns the folder they are in.
-///
-/// One package at a time: in one build with another, each would have the features that the other asks for.
-pub fn build_package(
-    root: &Path,
-    arch: Arch,
-    mut build: Command,
+    libraries: &str,
     package: &[&str],
-    progress: &Progress,
-) -> Result<PathBuf, Trouble> {
-    let target_dir = root.join("target/guests").join(arch.name());
-    build
-        .args(["--release", "--bins"])
-        .args(package)
-        .args(["--target", arch.target(), "--target-dir"])
-        .arg(&target_dir)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(root));
-    compile(root, arch, build, progress)?;
-    Ok(target_dir.join(arch.target()).join("release"))
+    what: &str,
+) -> Result<PathBuf> {
+    cx.once(format!("{what}/{arch}"), || {
+        let compiler = compiler::find(cx, arch)?;
+        let how = match compiler {
+            Compiler::Current => "",
+            Compiler::FromSource { .. } => ", core from source",
+        };
+        let _step = cx.progress.step(format!("building {what} for {arch}{how}"));
+        let folder = cx.root.join("target/guests").join(arch.name());
+        let script = cx.root.join("linker/init.ld");
+        let script = format!("-Clink-arg=-Wl,-T,{}", script.display());
+        let mut build = compiler.cargo("build", libraries, arch.target());
+        build.arg("--bins").args(package);
+        let flags: Vec<&str> = FLAGS.into_iter().chain([&*script]).collect();
+        into(&mut build, &folder, &flags);
+        compiler::build(cx, arch, build, what)?;
+        Ok(folder.join(arch.target()).join("release"))
+    })
 }
 
-/// Runs a `build` for `arch` to which all is added but the linker.
-fn compile(
-    root: &Path,
-    arch: Arch,
-    mut build: Command,
-    progress: &Progress,
-) -> Result<(), Trouble> {
-    build.current_dir(root).env("CARGO_TERM_COLOR", "never");
-    if Arch::host() != Some(arch) {
-        let linker = arch.cross_linker();
-        if which::which(&linker).is_err() {
-            return Err(Trouble::Missing(format!(
-                "no linker for {arch}: {linker} is not installed"
-            )));
+/// The guest `name` as one relocatable object that refers to nothing outside: position-independent, for links of every
+/// kind.
+pub fn object(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
+    cx.once(format!("object/{name}/{arch}"), || {
+        let _step = cx
+            .progress
+            .step(format!("building an object for {arch}: {name}"));
+        let folder = cx.root.join("target/guests").join(format!("{arch}-pic"));
+        let object = folder.join(format!("{name}.o"));
+        let mut flags = FLAGS.to_vec();
+        flags.push("-Crelocation-model=pic");
+        if arch == Arch::Aarch64 {
+            // Else atomics are calls into a library of the compiler's.
+            flags.push("-Ctarget-feature=-outline-atomics");
         }
-        build.env(arch.linker_variable(), linker);
+        let mut build = compiler::find(cx, arch)?.cargo("rustc", CORE, arch.target());
+        build.args(["--package", "guests", "--bin", name]);
+        into(&mut build, &folder, &flags);
+        build
+            .arg("--")
+            .arg(format!("--emit=obj={}", object.display()));
+        compiler::build(cx, arch, build, name)?;
+        Ok(object)
+    })
+}
+
+/// Cargo's encoded form of the flags, so that a space in a path is no separator.
+fn into(build: &mut Command, folder: &Path, flags: &[&str]) {
+    build
+        .arg("--target-dir")
+        .arg(folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+}
+
+/// The names that a program with tests of its own lists, asked once. The lists are the same for every CPU.
+pub fn names(
+    cx: &Context,
+    arch: Arch,
+    build: fn(&Context, Arch) -> Result<PathBuf>,
+    arguments: &[&str],
+) -> Result<Vec<String>> {
+    let program = build(cx, arch)?;
+    cx.once(format!("names/{}", program.display()), || {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let run = boot::run(cx, &Place::of_programs(arch), &program, &[], &arguments)?;
+        let names = console::names(&run.finished.output);
+        if names.is_empty() {
+            let end = run.finished.end;
+            bail!(
+                "{} {} names no test: {end}",
+                program.display(),
+                arguments.join(" ")
+            );
+        }
+        Ok(names)
+    })
+}
+
+/// What a freestanding program takes: a compiler for the CPU, and what runs it.
+pub fn guest_needs(cx: &Context, at: &At) -> Vec<Need> {
+    match at {
+        At::Host => vec![],
+        At::Link(arch) | At::Libcs(arch) => compiler::needs(cx, *arch),
+        At::Place(place) => {
+            let mut needs = place.needs();
+            needs.extend(compiler::needs(cx, place.arch));
+            needs
+        }
     }
-    let built = process::run(&mut build, Duration::from_secs(1800))
-        .map_err(|error| Trouble::Missing(format!("cargo did not start: {error}")))?;
-    if !built.ok() {
-        progress.say(format!(
-            "the {arch} guests do not build\n{}",
-            built.tail(60)
-        ));
-        // The linker's own complaint says more than that there was one.
-        let complaint =
-            |line: &&str| line.contains("error: ") || line.contains("undefined reference");
-        let errors = || built.output.lines().filter(complaint);
-        let first = errors()
-            .find(|line| !line.contains("error: linking with"))
-            .or_else(|| errors().next());
-        let first = first.unwrap_or_default().trim();
-        return Err(Trouble::Broken(format!(
-            "the {arch} guests do not build: {first}"
-        )));
-    }
-    Ok(())
+}
+
+/// Runs the green threads at `place`, with `more` files beside them where they boot.
+pub fn start_green(
+    cx: &Context,
+    place: &Place,
+    more: &[(&str, PathBuf)],
+    arguments: &[&str],
+) -> Result<Run> {
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    boot::run(cx, place, &green(cx, place.arch)?, more, &arguments)
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::context::Context;
 use crate::process::{self, command};
-use crate::progress::Progress;
 
 /// Something this machine should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Need {
 ///
 /// Where it may not or cannot, it says so and goes on: what needs the missing
 /// program will report that itself.
-pub fn install(needs: &[Need], allowed: bool, progress: &Progress) {
+pub fn install(cx: &Context, needs: &[Need]) {
     let mut missing: Vec<&Need> = Vec::new();
     for need in needs.iter().filter(|need| !need.met()) {
         if !missing.iter().any(|other| other.packages == need.packages) {
@@ -55,57 +55,60 @@ pub fn install(needs: &[Need], allowed: bool, progress: &Progress) {
     }
     for need in &missing {
         let packages = need.packages.join(" or ");
-        progress.say(format!(
+        cx.progress.say(format!(
             "missing: {} (package {packages}), for {}",
             need.probe, need.why
         ));
     }
-    if !allowed {
-        return progress.say("installing nothing, as --no-install says");
+    if !cx.install {
+        return cx.progress.say("installing nothing, as --no-install says");
     }
-    if let Err(error) = try_install(&missing, progress) {
-        progress.say(format!("could not install: {error:#}"));
+    if let Err(error) = try_install(cx, &missing) {
+        cx.progress.say(format!("could not install: {error:#}"));
     }
 }
 
-fn try_install(missing: &[&Need], progress: &Progress) -> Result<()> {
+fn try_install(cx: &Context, missing: &[&Need]) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("not root; run as root, or install these yourself");
     }
     if which::which("apt-get").is_err() {
         bail!("this machine has no apt-get");
     }
-    apt_get(&["update"], progress)?;
+    apt_get(cx, &["update"])?;
     let mut packages = Vec::new();
     for need in missing {
         match need.packages.iter().find(|package| available(package)) {
             Some(package) => packages.push(package.as_str()),
-            None => progress.say(format!("no package here brings {}", need.probe)),
+            None => cx
+                .progress
+                .say(format!("no package here brings {}", need.probe)),
         }
     }
     if packages.is_empty() {
         return Ok(());
     }
-    progress.say(format!("apt-get install {}", packages.join(" ")));
+    cx.progress
+        .say(format!("apt-get install {}", packages.join(" ")));
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(&packages);
-    apt_get(&arguments, progress)
+    apt_get(cx, &arguments)
 }
 
 /// Whether apt could install `package`.
 fn available(package: &str) -> bool {
     let mut show = command("apt-cache");
     show.args(["--no-all-versions", "show", package]);
-    process::run(&mut show, Duration::from_secs(60)).is_ok_and(|shown| shown.ok())
+    process::run(&mut show, 60).is_ok_and(|shown| shown.ok())
 }
 
 /// Runs apt-get, up to three times: a mirror in the middle of a sync, or
 /// another program that holds the lock, is usually done a little later.
-fn apt_get(arguments: &[&str], progress: &Progress) -> Result<()> {
+fn apt_get(cx: &Context, arguments: &[&str]) -> Result<()> {
     let mut last = String::new();
     for attempt in 0..3 {
         if attempt > 0 {
-            progress.say(format!(
+            cx.progress.say(format!(
                 "apt-get {} failed, again in {} s",
                 arguments[0],
                 10 * attempt
@@ -116,7 +119,7 @@ fn apt_get(arguments: &[&str], progress: &Progress) -> Result<()> {
         apt.args(["-oDPkg::Lock::Timeout=120", "-qq"])
             .args(arguments)
             .env("DEBIAN_FRONTEND", "noninteractive");
-        let finished = process::run(&mut apt, Duration::from_secs(1200))?;
+        let finished = process::run(&mut apt, 1200)?;
         if finished.ok() {
             return Ok(());
         }
@@ -124,7 +127,8 @@ fn apt_get(arguments: &[&str], progress: &Progress) -> Result<()> {
     }
     // Some of its lists may be fine, and the install may want only those.
     if arguments == ["update"] {
-        progress.say(format!("apt-get update is incomplete: {last}"));
+        cx.progress
+            .say(format!("apt-get update is incomplete: {last}"));
         return Ok(());
     }
     bail!("apt-get {}: {last}", arguments.join(" "))

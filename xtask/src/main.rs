@@ -1,52 +1,73 @@
-//! The host side of the tests: builds the freestanding guests, runs them
-//! natively, under qemu-user and as PID 1 on real kernels, and judges them.
+//! The host side of the tests: builds the guests, runs them natively, under qemu-user and as PID 1 on real kernels, and
+//! judges them; and the commands that make what users link with.
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
-mod apt;
 mod arch;
-mod archive;
 mod bench;
-mod built;
-mod cargo;
-mod cli;
+mod case;
 mod compiler;
+mod console;
+mod context;
 mod demo;
+mod elf;
 mod families;
 mod guests;
-mod hardening;
-mod initramfs;
 mod install;
-mod kernel;
-mod lab;
-mod listing;
+mod machine;
 mod matrix;
 mod musl;
 mod outcome;
-mod place;
 mod process;
 mod progress;
-mod protocol;
 mod schedule;
 mod staticlib;
-mod systems;
-mod table;
 mod test;
-mod testlog;
+
+/// Builds, boots and judges the guests of rseq-rt.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+enum Command {
+    /// Run the minimal init: threads are born, move over all CPUs, die and are reclaimed with proof.
+    Demo(demo::Args),
+    /// Run every test and print the matrix arch x kernel x test.
+    Test(test::Args),
+    /// Measure, in one run on this machine: a table, JSON, and a plot.
+    Bench(bench::Args),
+    /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config files.
+    Staticlib(staticlib::Args),
+    /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
+    Musl(musl::Args),
+}
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let done = match &cli.command {
-        cli::Command::Demo(args) => demo::run(args),
-        cli::Command::Test(args) => test::run(args),
-        cli::Command::Bench(args) => bench::run(args),
-        cli::Command::Staticlib(args) => staticlib::run(args),
-        cli::Command::Musl(args) => musl::run(args),
+    let done = match &Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Staticlib(args) => staticlib::run(args),
+        Command::Musl(args) => musl::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::from(2)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    }
 }

@@ -1,4 +1,4 @@
-//! The outcomes as a person reads them: test x cell, then a line per cell,
+//! The records as a person reads them: test x cell, then a line per cell,
 //! then every failure with its console, then why what was skipped was.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::outcome::{Cell, Outcome, Verdict};
+use crate::case::{Cell, Record};
+use crate::outcome::Outcome;
 
 /// How many passed, failed and were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -20,14 +21,14 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts `outcomes`.
-    pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Counts {
+    /// Counts `records`.
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Counts {
         let mut counts = Counts::default();
-        for outcome in outcomes {
-            match outcome.verdict {
-                Verdict::Passed(_) => counts.passed += 1,
-                Verdict::Failed(_) | Verdict::Missing(_) => counts.failed += 1,
-                Verdict::Skipped(_) => counts.skipped += 1,
+        for record in records {
+            match record.outcome {
+                Outcome::Passed(_) => counts.passed += 1,
+                Outcome::Failed(_) | Outcome::Missing(_) => counts.failed += 1,
+                Outcome::Skipped(_) => counts.skipped += 1,
             }
         }
         counts
@@ -43,46 +44,46 @@ impl Counts {
 }
 
 /// Under `--allow-missing`, what is missing is skipped.
-pub fn allow_missing(outcomes: &mut [Outcome]) {
-    for outcome in outcomes {
-        if let Verdict::Missing(why) = &outcome.verdict {
-            outcome.verdict = Verdict::Skipped(why.clone());
+pub fn allow_missing(records: &mut [Record]) {
+    for record in records {
+        if let Outcome::Missing(why) = &record.outcome {
+            record.outcome = Outcome::Skipped(why.clone());
         }
     }
 }
 
 /// Everything but the last line.
-pub fn render(outcomes: &[Outcome]) -> String {
+pub fn render(records: &[Record]) -> String {
     let mut text = String::new();
     // What runs in one cell only would be rows with one mark each: the host's
     // checks are in the lines per cell. The link proofs have cells of their own.
     for link in [true, false] {
         let wanted =
-            |outcome: &&Outcome| outcome.family != "host" && (outcome.family == "link") == link;
-        let part: Vec<&Outcome> = outcomes.iter().filter(wanted).collect();
+            |record: &&Record| record.family != "host" && (record.family == "link") == link;
+        let part: Vec<&Record> = records.iter().filter(wanted).collect();
         if !part.is_empty() {
             let _ = writeln!(text, "{}\n", by_test(&part));
         }
     }
-    let _ = writeln!(text, "{}\n", by_cell(outcomes));
-    details(outcomes, &mut text);
-    failures(outcomes, &mut text);
-    skips(outcomes, &mut text);
+    let _ = writeln!(text, "{}\n", by_cell(records));
+    details(records, &mut text);
+    failures(records, &mut text);
+    skips(records, &mut text);
     text
 }
 
-fn cells(outcomes: &[Outcome]) -> BTreeSet<&Cell> {
-    outcomes.iter().map(|outcome| &outcome.cell).collect()
+fn cells(records: &[Record]) -> BTreeSet<&Cell> {
+    records.iter().map(|record| &record.cell).collect()
 }
 
 /// Rows are tests, columns are cells.
-fn by_test(wide: &[&Outcome]) -> Table {
-    let columns: BTreeSet<&Cell> = wide.iter().map(|outcome| &outcome.cell).collect();
+fn by_test(wide: &[&Record]) -> Table {
+    let columns: BTreeSet<&Cell> = wide.iter().map(|record| &record.cell).collect();
     let mut rows: Vec<String> = Vec::new();
     let mut marks: BTreeMap<(String, &Cell), &str> = BTreeMap::new();
-    for outcome in wide {
-        let name = outcome.name();
-        marks.insert((name.clone(), &outcome.cell), mark(&outcome.verdict));
+    for record in wide {
+        let name = record.name();
+        marks.insert((name.clone(), &record.cell), mark(&record.outcome));
         if !rows.contains(&name) {
             rows.push(name);
         }
@@ -101,21 +102,21 @@ fn by_test(wide: &[&Outcome]) -> Table {
     table
 }
 
-fn mark(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Passed(_) => "passed",
-        Verdict::Failed(_) => "FAILED",
-        Verdict::Skipped(_) => "skipped",
-        Verdict::Missing(_) => "MISSING",
+fn mark(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed(_) => "passed",
+        Outcome::Failed(_) => "FAILED",
+        Outcome::Skipped(_) => "skipped",
+        Outcome::Missing(_) => "MISSING",
     }
 }
 
-fn by_cell(outcomes: &[Outcome]) -> Table {
+fn by_cell(records: &[Record]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["cell", "passed", "failed", "skipped"]);
-    for cell in cells(outcomes) {
-        let counts = Counts::of(outcomes.iter().filter(|outcome| outcome.cell == *cell));
+    for cell in cells(records) {
+        let counts = Counts::of(records.iter().filter(|record| record.cell == *cell));
         let numbers =
             [counts.passed, counts.failed, counts.skipped].map(|number| number.to_string());
         table.add_row([cell.label.clone()].into_iter().chain(numbers));
@@ -127,44 +128,44 @@ fn by_cell(outcomes: &[Outcome]) -> Table {
 }
 
 /// What passed and has something to say.
-fn details(outcomes: &[Outcome], text: &mut String) {
-    for outcome in outcomes {
-        if let Verdict::Passed(detail) = &outcome.verdict
+fn details(records: &[Record], text: &mut String) {
+    for record in records {
+        if let Outcome::Passed(detail) = &record.outcome
             && !detail.is_empty()
         {
-            let _ = writeln!(text, "{} {}: {detail}", outcome.cell.label, outcome.name());
+            let _ = writeln!(text, "{} {}: {detail}", record.cell.label, record.name());
         }
     }
     text.push('\n');
 }
 
-fn failures(outcomes: &[Outcome], text: &mut String) {
-    for outcome in outcomes {
-        let (word, why) = match &outcome.verdict {
-            Verdict::Failed(why) => ("FAILED", why),
-            Verdict::Missing(why) => ("MISSING", why),
-            Verdict::Passed(_) | Verdict::Skipped(_) => continue,
+fn failures(records: &[Record], text: &mut String) {
+    for record in records {
+        let (word, why) = match &record.outcome {
+            Outcome::Failed(why) => ("FAILED", why),
+            Outcome::Missing(why) => ("MISSING", why),
+            Outcome::Passed(_) | Outcome::Skipped(_) => continue,
         };
         let _ = writeln!(
             text,
             "{word} {} {}: {why}",
-            outcome.cell.label,
-            outcome.name()
+            record.cell.label,
+            record.name()
         );
-        for line in outcome.console.lines() {
+        for line in record.console.lines() {
             let _ = writeln!(text, "    | {line}");
         }
     }
 }
 
-fn skips(outcomes: &[Outcome], text: &mut String) {
+fn skips(records: &[Record], text: &mut String) {
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for outcome in outcomes {
-        if let Verdict::Skipped(why) = &outcome.verdict {
+    for record in records {
+        if let Outcome::Skipped(why) = &record.outcome {
             reasons.entry(why).or_default().push(format!(
                 "{} {}",
-                outcome.cell.label,
-                outcome.name()
+                record.cell.label,
+                record.name()
             ));
         }
     }
@@ -180,68 +181,46 @@ fn skips(outcomes: &[Outcome], text: &mut String) {
 mod tests {
     use super::*;
 
-    fn outcome(order: usize, label: &str, test: &str, verdict: Verdict) -> Outcome {
-        Outcome::new(
-            &Cell {
-                order,
-                label: label.into(),
-            },
-            "suite",
-            test,
-            verdict,
-        )
+    fn record(order: usize, label: &str, test: &str, outcome: Outcome) -> Record {
+        let label = label.to_owned();
+        Record {
+            cell: Cell { order, label },
+            family: "suite",
+            test: test.to_owned(),
+            outcome,
+            console: String::new(),
+            seconds: 0.0,
+        }
     }
 
     #[test]
     fn a_missing_required_cell_fails_unless_allowed() {
-        let mut outcomes = vec![
-            outcome(1, "x86_64/native", "a", Verdict::Passed(String::new())),
-            outcome(
-                2,
-                "riscv64/7.2",
-                "start",
-                Verdict::Missing("no kernel".into()),
-            ),
-            outcome(
-                2,
-                "riscv64/7.2",
-                "b",
-                Verdict::Skipped("no such call".into()),
-            ),
+        let missing = Outcome::Missing("no kernel".into());
+        let skipped = Outcome::Skipped("no such call".into());
+        let mut records = vec![
+            record(1, "x86_64/native", "a", Outcome::passed()),
+            record(2, "riscv64/7.2", "start", missing),
+            record(2, "riscv64/7.2", "b", skipped),
         ];
-        assert_eq!(
-            Counts::of(&outcomes).line(),
-            "1 passed, 1 failed, 1 skipped"
-        );
-        allow_missing(&mut outcomes);
-        assert_eq!(
-            Counts::of(&outcomes).line(),
-            "1 passed, 0 failed, 2 skipped"
-        );
+        let line = |records: &[Record]| Counts::of(records).line();
+        assert_eq!(line(&records), "1 passed, 1 failed, 1 skipped");
+        allow_missing(&mut records);
+        assert_eq!(line(&records), "1 passed, 0 failed, 2 skipped");
     }
 
     #[test]
     fn everything_is_on_the_page_once() {
-        let outcomes = [
-            outcome(
-                2,
-                "riscv64/7.2",
-                "a",
-                Verdict::Skipped("no such call".into()),
-            ),
-            outcome(1, "x86_64/native", "a", Verdict::Failed("1 != 2".into()))
-                .with_console("one\ntwo\n"),
-        ];
-        let page = render(&outcomes);
+        let mut failed = record(1, "x86_64/native", "a", Outcome::Failed("1 != 2".into()));
+        failed.console = "one\ntwo".to_owned();
+        let skipped = Outcome::Skipped("no such call".into());
+        let page = render(&[record(2, "riscv64/7.2", "a", skipped), failed]);
         assert_eq!(page.matches("suite::a").count(), 3, "{page}");
-        assert!(
-            page.contains("FAILED x86_64/native suite::a: 1 != 2\n    | one\n    | two\n"),
-            "{page}"
-        );
-        assert!(
-            page.contains("skipped because no such call:\n    riscv64/7.2 suite::a\n"),
-            "{page}"
-        );
+        for part in [
+            "FAILED x86_64/native suite::a: 1 != 2\n    | one\n    | two\n",
+            "skipped because no such call:\n    riscv64/7.2 suite::a\n",
+        ] {
+            assert!(page.contains(part), "{page}");
+        }
         let head: Vec<&str> = page.lines().take(3).collect();
         assert!(head[1].find("x86_64") < head[1].find("riscv64"), "{page}");
     }

@@ -1,115 +1,171 @@
-//! One test in one cell of the matrix, and what became of it.
+//! What became of a case, and the two errors that say more than a text.
 
-use std::time::Duration;
+use std::fmt;
 
 use serde::Serialize;
 
-/// What became of a test.
+/// What became of a case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", content = "detail", rename_all = "lowercase")]
-pub enum Verdict {
-    /// It passed, with a detail worth telling or an empty text.
+pub enum Outcome {
+    /// It passed, with a note or an empty text.
     Passed(String),
     /// It failed, and why.
     Failed(String),
-    /// It was not run, because...
+    /// It was not run, and why.
     Skipped(String),
-    /// It is required, and this machine lacks what it needs: because...
-    /// Counted as failed, or as skipped under `--allow-missing`.
+    /// It is required, and this machine lacks what it needs. Counted as failed, or as skipped under `--allow-missing`.
     Missing(String),
-}
-
-/// Why something could not be made or started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// This machine lacks something: because...
-    Missing(String),
-    /// What is ours is broken, which nothing excuses.
-    Broken(String),
-}
-
-impl Trouble {
-    /// The verdict on a test that met it.
-    pub fn verdict(self, required: bool) -> Verdict {
-        match self {
-            Trouble::Broken(why) => Verdict::Failed(why),
-            Trouble::Missing(why) if required => Verdict::Missing(why),
-            Trouble::Missing(why) => Verdict::Skipped(why),
-        }
-    }
-}
-
-impl std::fmt::Display for Trouble {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Trouble::Missing(why) | Trouble::Broken(why) => f.write_str(why),
-        }
-    }
-}
-
-/// A column of the matrix, such as `aarch64/7.2`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Cell {
-    /// Where the column stands.
-    #[serde(skip)]
-    pub order: usize,
-    /// What stands above it.
-    pub label: String,
-}
-
-/// One test in one cell.
-#[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
-    /// The column.
-    pub cell: Cell,
-    /// The family, such as `suite`.
-    pub family: &'static str,
-    /// The test's own name.
-    pub test: String,
-    /// What became of it.
-    #[serde(flatten)]
-    pub verdict: Verdict,
-    /// The end of what was said, for a failure.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub console: String,
-    /// How long it took, where it was timed on its own.
-    pub seconds: f64,
 }
 
 impl Outcome {
-    /// An outcome without console and time.
-    pub fn new(
-        cell: &Cell,
-        family: &'static str,
-        test: impl Into<String>,
-        verdict: Verdict,
-    ) -> Self {
-        Outcome {
-            cell: cell.clone(),
-            family,
-            test: test.into(),
-            verdict,
-            console: String::new(),
-            seconds: 0.0,
+    /// Passed, without a note.
+    pub fn passed() -> Self {
+        Outcome::Passed(String::new())
+    }
+
+    /// The outcome of a case that ended in `error`, and the console that shows it.
+    pub fn of(error: &anyhow::Error, required: bool) -> (Self, String) {
+        if let Some(missing) = error.downcast_ref::<Missing>() {
+            let why = missing.why.clone();
+            let outcome = match required && missing.required {
+                true => Outcome::Missing(why),
+                false => Outcome::Skipped(why),
+            };
+            return (outcome, String::new());
+        }
+        match error.downcast_ref::<Failure>() {
+            Some(failure) => (
+                Outcome::Failed(failure.why.clone()),
+                failure.console.clone(),
+            ),
+            None => (Outcome::Failed(format!("{error:#}")), String::new()),
         }
     }
+}
 
-    /// The same with the end of a console, kept only where something failed.
-    pub fn with_console(mut self, console: &str) -> Self {
-        if matches!(self.verdict, Verdict::Failed(_) | Verdict::Missing(_)) {
-            self.console = crate::process::tail(console, 40);
+/// The error of a machine that lacks something. A case that meets it is never passed.
+#[derive(Clone, Debug)]
+pub struct Missing {
+    why: String,
+    required: bool,
+}
+
+impl Missing {
+    /// What is missing has to be there for a complete run.
+    pub fn required(why: impl fmt::Display) -> anyhow::Error {
+        let why = why.to_string();
+        let required = true;
+        Missing { why, required }.into()
+    }
+
+    /// A run without it is complete.
+    pub fn optional(why: impl fmt::Display) -> anyhow::Error {
+        let why = why.to_string();
+        let required = false;
+        Missing { why, required }.into()
+    }
+
+    /// Any error as that of a machine that lacks something: for downloads and toolchains.
+    pub fn from(error: anyhow::Error) -> anyhow::Error {
+        Missing::required(format!("{error:#}"))
+    }
+
+    /// The same error, of something that need not be there.
+    pub fn excused(error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<Missing>() {
+            Ok(missing) => Missing::optional(missing.why),
+            Err(error) => error,
         }
-        self
     }
+}
 
-    /// The same with the time it took.
-    pub fn took(mut self, time: Duration) -> Self {
-        self.seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
-        self
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
     }
+}
 
-    /// `family::test`, what `--only` looks at.
-    pub fn name(&self) -> String {
-        format!("{}::{}", self.family, self.test)
+impl std::error::Error for Missing {}
+
+/// A failure with the console that shows it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// In one line.
+    pub why: String,
+    /// The whole console.
+    pub console: String,
+}
+
+impl Failure {
+    /// As an error.
+    pub fn error(why: impl Into<String>, console: impl Into<String>) -> anyhow::Error {
+        let (why, console) = (why.into(), console.into());
+        Failure { why, console }.into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.why, tail(&self.console, 8))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Another error that says the same: `anyhow::Error` has no `Clone`.
+pub fn copy(error: &anyhow::Error) -> anyhow::Error {
+    if let Some(missing) = error.downcast_ref::<Missing>() {
+        missing.clone().into()
+    } else if let Some(failure) = error.downcast_ref::<Failure>() {
+        failure.clone().into()
+    } else {
+        anyhow::anyhow!("{error:#}")
+    }
+}
+
+/// The last `lines` non-empty lines of `text`.
+pub fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn what_is_missing_is_never_passed_nor_failed_for_good() {
+        let lost = Missing::required("no qemu");
+        assert_eq!(
+            Outcome::of(&lost, true).0,
+            Outcome::Missing("no qemu".into())
+        );
+        assert_eq!(
+            Outcome::of(&lost, false).0,
+            Outcome::Skipped("no qemu".into())
+        );
+        let excused = Missing::excused(copy(&lost));
+        assert_eq!(
+            Outcome::of(&excused, true).0,
+            Outcome::Skipped("no qemu".into())
+        );
+        let deep = Err::<(), _>(lost).context("while booting").unwrap_err();
+        assert!(matches!(Outcome::of(&deep, true).0, Outcome::Missing(_)));
+        let broken = Failure::error("exit code 1", "a\nb\n");
+        let (outcome, console) = Outcome::of(&copy(&broken), true);
+        assert_eq!(
+            (outcome, &*console),
+            (Outcome::Failed("exit code 1".into()), "a\nb\n")
+        );
+        assert_eq!(
+            Outcome::of(&Missing::excused(broken), true).0,
+            Outcome::Failed("exit code 1".into())
+        );
     }
 }

@@ -1,5 +1,4 @@
-//! Runs a program, keeps everything it says in the order it says it, and
-//! does not wait for ever.
+//! Runs a program, keeps its output in the order written, and does not wait for ever.
 
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -8,9 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, anyhow};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt;
+
+use crate::outcome::{Failure, Missing, tail};
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +51,8 @@ pub struct Finished {
     pub output: String,
     /// How it ended.
     pub end: End,
-    /// How long it took.
-    pub elapsed: Duration,
+    /// What [`Limits::inspect`] found before it was killed.
+    pub inspected: bool,
 }
 
 impl Finished {
@@ -63,61 +65,68 @@ impl Finished {
     pub fn tail(&self, lines: usize) -> String {
         tail(&self.output, lines)
     }
+
+    /// Its output, if it exited with 0; else a failure of `what`.
+    pub fn check(self, what: &str) -> Result<String> {
+        match self.ok() {
+            true => Ok(self.output),
+            false => Err(Failure::error(format!("{what}: {}", self.end), self.output)),
+        }
+    }
 }
 
-/// The last `lines` non-empty lines of `text`.
-pub fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
-        .collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
-}
-
-/// Runs `command` to its end, or kills it and its process group at `timeout`.
-pub fn run(command: &mut Command, timeout: Duration) -> io::Result<Finished> {
-    run_and_look(command, timeout, |_| ()).map(|(finished, _)| finished)
-}
-
-/// The same, as long as it speaks: it may be slow, but not silent for so long.
-pub fn run_while_it_speaks(command: &mut Command, patience: Patience) -> io::Result<Finished> {
-    run_with(command, patience, |_| ()).map(|(finished, _)| finished)
-}
+/// A time, and what tells a word from noise.
+pub type FirstWord = (Duration, fn(&str) -> bool);
 
 /// How long a program is waited for.
 #[derive(Clone, Copy)]
-pub struct Patience {
+pub struct Limits {
     /// From its start to its end.
-    pub all: Duration,
-    /// From one word to the next.
+    pub total: Duration,
+    /// From one output to the next.
     pub silence: Duration,
-    /// From its start to its first word.
+    /// By when there must have been output, and whether there is any in what was written.
     pub first_word: Option<FirstWord>,
+    /// Looked at before it is killed, by its process id.
+    pub inspect: fn(u32) -> bool,
 }
 
-/// When there must have been a word, and whether there is one in what was said.
-pub type FirstWord = (Duration, fn(&str) -> bool);
-
-/// As [`run`], with a look at the process before it is killed.
-pub fn run_and_look<T>(
-    command: &mut Command,
-    timeout: Duration,
-    look: impl FnOnce(u32) -> T,
-) -> io::Result<(Finished, Option<T>)> {
-    let patience = Patience {
-        all: timeout,
-        silence: timeout,
-        first_word: None,
-    };
-    run_with(command, patience, look)
+impl Limits {
+    /// So many seconds from start to end.
+    pub fn seconds(total: u64) -> Self {
+        let total = Duration::from_secs(total);
+        Limits {
+            total,
+            silence: total,
+            first_word: None,
+            inspect: |_| false,
+        }
+    }
 }
 
-fn run_with<T>(
-    command: &mut Command,
-    patience: Patience,
-    look: impl FnOnce(u32) -> T,
-) -> io::Result<(Finished, Option<T>)> {
+/// Runs `command` to its end, or kills it and its process group after so many seconds.
+pub fn run(command: &mut Command, seconds: u64) -> Result<Finished> {
+    run_within(command, Limits::seconds(seconds))
+}
+
+/// What it wrote, if it exited with 0; else a failure with its console.
+pub fn output(command: &mut Command, what: &str, seconds: u64) -> Result<String> {
+    run(command, seconds)?.check(what)
+}
+
+/// The same within `limits`. A tool that is not there is missing; a program of ours that does not start has failed.
+pub fn run_within(command: &mut Command, limits: Limits) -> Result<Finished> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    run_group(command, limits).map_err(|why| {
+        let said = format!("{name} does not start: {why}");
+        match why.kind() == io::ErrorKind::NotFound && !name.starts_with('/') {
+            true => Missing::required(said),
+            false => anyhow!(said),
+        }
+    })
+}
+
+fn run_group(command: &mut Command, limits: Limits) -> io::Result<Finished> {
     let started = Instant::now();
     let (mut reader, writer) = io::pipe()?;
     command
@@ -141,21 +150,20 @@ fn run_with<T>(
             }
         }
     });
-    let mut seen = None;
-    let end = match wait(&mut child, started, patience, &said)? {
+    let mut inspected = false;
+    let end = match wait(&mut child, started, limits, &said)? {
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => End::Exit(code),
             (None, signal) => End::Signal(signal.unwrap_or_default()),
         },
         Err(end) => {
-            seen = Some(look(child.id()));
+            inspected = (limits.inspect)(child.id());
             // Before the wait: until then the group's number cannot be reused.
             let _ = killpg(group, Signal::SIGKILL);
             child.wait()?;
             end
         }
     };
-    let elapsed = started.elapsed();
     // A grandchild that outlived the program may still hold the pipe; one in a group of its own for as long as it likes.
     let finishes_within = |patience: Duration| {
         let begun = Instant::now();
@@ -174,27 +182,26 @@ fn run_with<T>(
     let output = String::from_utf8_lossy(&bytes).replace('\r', "");
     // Firmware clears the screen, which glues its codes to our first line.
     let output = console::strip_ansi_codes(&output).into_owned();
-    let finished = Finished {
+    Ok(Finished {
         output,
         end,
-        elapsed,
-    };
-    Ok((finished, seen))
+        inspected,
+    })
 }
 
 /// Until it ends; else why it is waited for no longer.
 fn wait(
     child: &mut Child,
     started: Instant,
-    patience: Patience,
+    limits: Limits,
     said: &Mutex<Vec<u8>>,
 ) -> io::Result<Result<ExitStatus, End>> {
-    let mut first_word = patience.first_word;
+    let mut first_word = limits.first_word;
     let (mut length, mut last_word) = (0, started);
     loop {
         let left = [
-            patience.all.saturating_sub(started.elapsed()),
-            patience.silence.saturating_sub(last_word.elapsed()),
+            limits.total.saturating_sub(started.elapsed()),
+            limits.silence.saturating_sub(last_word.elapsed()),
             first_word.map_or(Duration::MAX, |(by, _)| {
                 by.saturating_sub(started.elapsed())
             }),
@@ -208,11 +215,11 @@ fn wait(
         if said.len() != length {
             (length, last_word) = (said.len(), Instant::now());
         }
-        if started.elapsed() >= patience.all {
-            return Ok(Err(End::TimedOut(patience.all)));
+        if started.elapsed() >= limits.total {
+            return Ok(Err(End::TimedOut(limits.total)));
         }
-        if last_word.elapsed() >= patience.silence {
-            return Ok(Err(End::Hung(patience.silence)));
+        if last_word.elapsed() >= limits.silence {
+            return Ok(Err(End::Hung(limits.silence)));
         }
         if let Some((by, has_spoken)) = first_word.filter(|(by, _)| started.elapsed() >= *by) {
             if !has_spoken(&String::from_utf8_lossy(&said)) {
@@ -223,7 +230,8 @@ fn wait(
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The content of a mutex, also after a panic of who held it.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -250,6 +258,28 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// A program of this machine, which has to be there.
+pub fn tool(name: &str) -> Result<Command> {
+    let found = which::which(name);
+    let path = found.map_err(|_| Missing::required(format!("{name} is not installed")))?;
+    Ok(command(path))
+}
+
+/// A program of this machine, without which its cases are skipped.
+pub fn optional_tool(name: &str) -> Result<Command> {
+    let found = which::which(name);
+    let path = found.map_err(|_| Missing::optional(format!("no {name} here")))?;
+    Ok(command(path))
+}
+
+/// Whether glibc is to register rseq in that program.
+pub fn set_glibc_rseq(command: &mut Command, on: bool) -> &mut Command {
+    command.env(
+        "GLIBC_TUNABLES",
+        format!("glibc.pthread.rseq={}", u8::from(on)),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,49 +291,42 @@ mod tests {
     }
 
     #[test]
-    fn both_streams_arrive_in_order() {
-        let finished = run(
-            &mut shell("echo a; echo b >&2; echo c; exit 3"),
-            Duration::from_secs(20),
-        )
-        .unwrap();
+    fn both_streams_arrive_in_order_and_the_end_is_named() {
+        let script = "echo a; echo b >&2; echo c; exit 3";
+        let finished = run(&mut shell(script), 20).unwrap();
         assert_eq!(
             (finished.output.as_str(), finished.end),
             ("a\nb\nc\n", End::Exit(3))
         );
+        let killed = run(&mut shell("kill -SEGV $$"), 20).unwrap();
+        assert_eq!(killed.end.to_string(), "killed by SIGSEGV");
+        assert!(killed.check("it").is_err());
+        assert!(run(&mut command("no-such-program"), 20).is_err());
     }
 
     #[test]
     fn a_hung_program_is_killed_with_its_children() {
-        let finished = run(
-            &mut shell("echo begun; sleep 60 & wait"),
-            Duration::from_millis(300),
-        )
-        .unwrap();
+        let begun = Instant::now();
+        let finished = run(&mut shell("echo begun; sleep 60 & wait"), 1).unwrap();
         assert!(matches!(finished.end, End::TimedOut(_)));
         assert_eq!(finished.output, "begun\n");
-        assert!(finished.elapsed < Duration::from_secs(20));
+        assert!(begun.elapsed() < Duration::from_secs(20));
     }
 
     #[test]
     fn who_says_nothing_is_not_waited_for() {
-        let spoken: fn(&str) -> bool = |said| said.contains("word");
         let within = |first_word: Duration, script: &str| {
-            let patience = Patience {
-                all: Duration::from_secs(100),
+            let limits = Limits {
                 silence: Duration::from_secs(5),
-                first_word: Some((first_word, spoken)),
+                first_word: Some((first_word, |said| said.contains("word"))),
+                ..Limits::seconds(100)
             };
-            run_while_it_speaks(&mut shell(script), patience)
-                .unwrap()
-                .end
+            run_within(&mut shell(script), limits).unwrap().end
         };
-        let at_once = Duration::from_millis(300);
-        let silent = within(at_once, "echo noise; sleep 60");
+        let silent = within(Duration::from_millis(300), "echo noise; sleep 60");
         assert!(matches!(silent, End::Silent(_)));
         let run = |script| within(Duration::from_secs(50), script);
         assert_eq!(run("echo a word; sleep 1"), End::Exit(0));
-        assert_eq!(run("exit 3"), End::Exit(3));
         assert!(matches!(run("echo a word; sleep 60"), End::Hung(_)));
         let slow = "echo a word; for n in 1 2 3; do sleep 2; echo more; done";
         assert_eq!(run(slow), End::Exit(0));
@@ -311,15 +334,9 @@ mod tests {
 
     #[test]
     fn who_is_in_a_group_of_its_own_holds_nobody_up() {
-        let mut script = shell("setsid sleep 60 & echo begun");
-        let finished = run(&mut script, Duration::from_secs(50)).unwrap();
+        let begun = Instant::now();
+        let finished = run(&mut shell("setsid sleep 60 & echo begun"), 50).unwrap();
         assert_eq!((finished.end, &*finished.output), (End::Exit(0), "begun\n"));
-        assert!(finished.elapsed < Duration::from_secs(50));
-    }
-
-    #[test]
-    fn a_signal_is_named() {
-        let finished = run(&mut shell("kill -SEGV $$"), Duration::from_secs(20)).unwrap();
-        assert_eq!(finished.end.to_string(), "killed by SIGSEGV");
+        assert!(begun.elapsed() < Duration::from_secs(50));
     }
 }

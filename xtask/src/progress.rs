@@ -1,12 +1,11 @@
-//! What goes on, told on standard error: a spinner on a terminal, plain
-//! lines with the time since the start anywhere else.
+//! Progress on standard error: a spinner on a terminal, plain lines with the time since the start anywhere else.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// The teller.
+/// The clock, and the spinners of a terminal.
 pub struct Progress {
     started: Instant,
     bars: Option<MultiProgress>,

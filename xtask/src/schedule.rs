@@ -1,61 +1,51 @@
-//! Runs the jobs: those that want the machine for themselves one by one, the
-//! emulated machines two at a time.
+//! Runs the jobs: those that want the machine for themselves one by one, then the emulated machines two at a time.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use crate::families::{Job, Lane};
-use crate::lab::Lab;
+use crate::case::{Job, Record};
+use crate::context::Context;
+use crate::machine::boot;
 use crate::matrix::Counts;
-use crate::outcome::Outcome;
-use crate::place::Place;
+use crate::process::lock;
 
 /// Emulated machines at a time.
 const BOOTS: usize = 2;
 
 /// Runs all of `jobs` and returns what they yielded.
-pub fn run(lab: &Lab, jobs: Vec<Job<'_>>) -> Vec<Outcome> {
-    let (alone, boots): (Vec<_>, Vec<_>) =
-        jobs.into_iter().partition(|job| job.lane == Lane::Alone);
+pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
+    let (boots, alone): (Vec<Job>, Vec<Job>) =
+        jobs.into_iter().partition(|job| job.boots().is_some());
     let total = alone.len() + boots.len();
-    let outcomes = Mutex::new(Vec::new());
-    let number = Mutex::new(0);
-    let one = |job: Job<'_>| {
+    // The number of jobs that have ended, and their records.
+    let ended = Mutex::new((0, Vec::new()));
+    let one = |job: Job| {
         let started = Instant::now();
-        let step = lab.progress.step(format!("{} ...", job.title));
-        let yielded = (job.work)();
+        let title = job.title.clone();
+        let step = cx.progress.step(format!("{title} ..."));
+        let records = job.run(cx);
         drop(step);
-        let counts = Counts::of(&yielded).line();
-        let mut number = number
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *number += 1;
-        lab.progress.say(format!(
-            "{number}/{total} {}: {counts} ({:.1} s)",
-            job.title,
-            started.elapsed().as_secs_f64()
+        let counts = Counts::of(&records).line();
+        let mut ended = lock(&ended);
+        ended.0 += 1;
+        let (number, seconds) = (ended.0, started.elapsed().as_secs_f64());
+        cx.progress.say(format!(
+            "{number}/{total} {title}: {counts} ({seconds:.1} s)"
         ));
-        outcomes
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .extend(yielded);
+        ended.1.extend(records);
     };
-    let places: Vec<Place> = boots.iter().filter_map(|job| job.boots.clone()).collect();
+    let places: Vec<_> = boots
+        .iter()
+        .filter_map(|job| job.boots().cloned())
+        .collect();
     let queue = Mutex::new(VecDeque::from(boots));
-    let next = || {
-        queue
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .pop_front()
-    };
+    let next = || lock(&queue).pop_front();
     thread::scope(|scope| {
         // The network beside the compilers. Whoever needs one earlier waits for it.
-        scope.spawn(|| places.iter().for_each(|place| lab.prefetch(place)));
-        for job in alone {
-            one(job);
-        }
+        scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, place)));
+        alone.into_iter().for_each(one);
         for _ in 0..BOOTS {
             scope.spawn(|| {
                 while let Some(job) = next() {
@@ -64,9 +54,7 @@ pub fn run(lab: &Lab, jobs: Vec<Job<'_>>) -> Vec<Outcome> {
             });
         }
     });
-    let mut outcomes = outcomes
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    outcomes.sort_by(|a: &Outcome, b| a.cell.cmp(&b.cell));
-    outcomes
+    let mut records = std::mem::take(&mut lock(&ended).1);
+    records.sort_by(|a: &Record, b| a.cell.cmp(&b.cell));
+    records
 }

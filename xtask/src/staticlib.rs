@@ -4,19 +4,15 @@
 //! collide. Here the members become one object, in which nothing but the interface is global.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
-use crate::archive;
-use crate::cli::StaticlibArgs;
-use crate::compiler::{self, Compiler};
-use crate::hardening;
-use crate::outcome::Trouble;
-use crate::process::{self, command};
-use crate::progress::Progress;
+use crate::compiler::{self, CORE};
+use crate::context::Context;
+use crate::elf::{archive, hardening};
+use crate::process::{output, tool};
 
 /// The interface's, which pkg-config compares.
 const VERSION: &str = "0.1.0";
@@ -37,80 +33,95 @@ impl Plan {
         if self.trio { "rseq_rt_trio" } else { "rseq_rt" }
     }
 
+    fn folder(self) -> String {
+        format!("{}-{}", self.arch, if self.trio { "trio" } else { "plain" })
+    }
+
     /// Where [`build`] puts the archive.
     pub fn archive(self, out: &Path) -> PathBuf {
         out.join(format!("lib/lib{}.a", self.library()))
     }
 }
 
+/// `cargo xtask staticlib`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The CPU (default: this machine's).
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Where lib/ and include/ are made.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Make librseq_rt_trio.a, which defines `__rseq_offset`, `__rseq_size` and `__rseq_flags`: the caller is the libc.
+    #[arg(long)]
+    trio: bool,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    no_install: bool,
+}
+
 /// Runs the command.
-pub fn run(args: &StaticlibArgs) -> Result<ExitCode> {
-    let lab = crate::lab::Lab::new(!args.no_install, 600)?;
-    let Some(arch) = args.arch.or_else(Arch::host) else {
-        bail!("this machine is none of the three CPUs: name one with --arch");
-    };
-    let plan = Plan {
-        arch,
-        trio: args.trio,
-    };
-    match build(&lab.root, plan, &args.out, lab.install, &lab.progress) {
-        Ok(archive) => {
-            println!("{}", archive.display());
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(trouble) => bail!("{trouble}"),
-    }
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let cx = Context::new(!args.no_install, 600)?;
+    let arch = args
+        .arch
+        .or_else(Arch::host)
+        .context("this machine is none of the three CPUs: name one with --arch")?;
+    let trio = args.trio;
+    let archive = build(&cx, Plan { arch, trio }, &args.out)?;
+    println!("{}", archive.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder with the archive for the tests, built once.
+pub fn built(cx: &Context, arch: Arch, trio: bool) -> Result<PathBuf> {
+    let plan = Plan { arch, trio };
+    cx.once(format!("staticlib/{}", plan.folder()), || {
+        let out = cx.root.join(format!("target/capi/{}/out", plan.folder()));
+        build(cx, plan, &out)?;
+        Ok(out)
+    })
 }
 
 /// Fills `out` with the archive, the header and the pkg-config file. Returns the archive.
-pub fn build(
-    root: &Path,
-    plan: Plan,
-    out: &Path,
-    install: bool,
-    progress: &Progress,
-) -> Result<PathBuf, Trouble> {
-    let compiler = compiler::find(plan.arch, install, progress)
-        .map_err(|why| Trouble::Missing(format!("{why:#}")))?;
-    let raw = compile(root, plan, &compiler)?;
+pub fn build(cx: &Context, plan: Plan, out: &Path) -> Result<PathBuf> {
+    let raw = compile(cx, plan)?;
     let lib = out.join("lib");
     let share = out.join("share/rseq_rt");
-    let folders = [lib.join("pkgconfig"), out.join("include"), share];
-    for folder in &folders {
-        std::fs::create_dir_all(folder).map_err(|why| broken(folder, why))?;
+    for folder in [lib.join("pkgconfig"), out.join("include"), share] {
+        std::fs::create_dir_all(folder)?;
     }
     let archive = plan.archive(out);
     localize(plan.arch, &raw, &archive)?;
-    archive::check(&archive, plan.trio).map_err(Trouble::Broken)?;
-    let mut files = vec![("include/rseq_rt.h", out.join("include/rseq_rt.h"))];
+    archive::check(&archive, plan.trio)?;
+    let mut files = vec![("include/rseq_rt.h", "include/rseq_rt.h")];
     let mut descriptions = vec![(format!("{}.pc", plan.library()), pkg_config(plan))];
     // What a shared library compiles in. A libc has hooks instead.
     if !plan.trio {
-        let header = "include/rseq_rt_library.h";
-        files.push((header, out.join(header)));
-        for from in [
-            "capi/library/rseq_rt_library.c",
-            "capi/library/rseq_rt_library.map",
-        ] {
-            files.push((
-                from,
-                out.join(from.replace("capi/library", "share/rseq_rt")),
-            ));
-        }
+        files.extend([
+            ("include/rseq_rt_library.h", "include/rseq_rt_library.h"),
+            (
+                "capi/library/rseq_rt_library.c",
+                "share/rseq_rt/rseq_rt_library.c",
+            ),
+            (
+                "capi/library/rseq_rt_library.map",
+                "share/rseq_rt/rseq_rt_library.map",
+            ),
+        ]);
         descriptions.push(("rseq_rt_library.pc".to_owned(), library_pkg_config()));
     }
     for (from, to) in files {
-        std::fs::copy(root.join(from), &to).map_err(|why| broken(&to, why))?;
+        std::fs::copy(cx.root.join(from), out.join(to)).with_context(|| to.to_owned())?;
     }
     for (name, text) in descriptions {
-        let pc = lib.join("pkgconfig").join(name);
-        std::fs::write(&pc, text).map_err(|why| broken(&pc, why))?;
+        std::fs::write(lib.join("pkgconfig").join(name), text)?;
     }
     Ok(archive)
 }
 
 /// Cargo's own archive.
-fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trouble> {
+fn compile(cx: &Context, plan: Plan) -> Result<PathBuf> {
     // Unwind tables: an at-exit callback may end the thread, and the caller's cleanup handlers are to run.
     let mut flags = vec!["-Crelocation-model=pic", "-Cforce-unwind-tables=yes"];
     // aarch64's out-of-line atomics ask getauxval(3) in a constructor: neither is there while a libc starts.
@@ -118,22 +129,18 @@ fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trou
         flags.push("-Ctarget-feature=-outline-atomics");
     }
     flags.extend(hardening::flag(plan.arch));
-    let kind = if plan.trio { "trio" } else { "plain" };
-    let folder = root.join(format!("target/capi/{}-{kind}", plan.arch));
-    let mut cargo = compiler.build();
+    let folder = cx.root.join("target/capi").join(plan.folder());
+    let mut cargo = compiler::find(cx, plan.arch)?.cargo("build", CORE, plan.arch.target());
     cargo
-        .current_dir(root)
-        .args(["--quiet", "--release", "--package", "rseq-rt-capi"])
-        .args(["--target", plan.arch.target(), "--target-dir"])
+        .args(["--quiet", "--package", "rseq-rt-capi", "--target-dir"])
         .arg(&folder)
-        .env("CARGO_TERM_COLOR", "never")
         // For the flag of `hardening`.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     if plan.trio {
         cargo.args(["--features", "trio"]);
     }
-    finish(&mut cargo, "the C interface does not build")?;
+    compiler::build(cx, plan.arch, cargo, "the C interface")?;
     let built = folder.join(plan.arch.target()).join("release");
     Ok(built.join("librseq_rt_capi.a"))
 }
@@ -143,13 +150,13 @@ fn compile(root: &Path, plan: Plan, compiler: &Compiler) -> Result<PathBuf, Trou
 ///
 /// Without `--gc-sections`: link-time optimisation has left nothing to collect, and riscv64's linker (2.40) spoils the
 /// unwind tables when it collects.
-fn localize(arch: Arch, raw: &Path, archive: &Path) -> Result<(), Trouble> {
-    let roots = archive::interface(raw).map_err(Trouble::Broken)?;
-    let work = tempfile::tempdir().map_err(|why| broken(raw, why))?;
+fn localize(arch: Arch, raw: &Path, archive: &Path) -> Result<()> {
+    let roots = archive::interface(raw)?;
+    let work = tempfile::tempdir()?;
     let write = |name: &str, content: &[u8]| {
         let path = work.path().join(name);
-        std::fs::write(&path, content).map_err(|why| broken(&path, why))?;
-        Ok(path)
+        std::fs::write(&path, content)?;
+        anyhow::Ok(path)
     };
     let keep = write("keep", (roots.join("\n") + "\n").as_bytes())?;
 
@@ -161,73 +168,41 @@ fn localize(arch: Arch, raw: &Path, archive: &Path) -> Result<(), Trouble> {
     hidden += ".section .note.GNU-stack,\"\",%progbits\n";
     let hidden = write("hidden.s", hidden.as_bytes())?;
     let references = work.path().join("hidden.o");
-    let mut assemble = tool(arch, "as")?;
-    finish(assemble.arg(&hidden).arg("-o").arg(&references), "as")?;
+    let mut assemble = tool(&arch.tool("as"))?;
+    output(assemble.arg(&hidden).arg("-o").arg(&references), "as", 900)?;
 
     let object = work.path().join("rseq_rt.o");
-    let mut link = tool(arch, "ld")?;
+    let mut link = tool(&arch.tool("ld"))?;
     link.args(["-r", "-o"]).arg(&object);
     link.args(roots.iter().map(|root| format!("--undefined={root}")));
-    finish(link.arg(references).arg(raw), "ld -r")?;
+    output(link.arg(references).arg(raw), "ld -r", 900)?;
 
     // Without debug information, which holds the paths of this machine.
-    let mut hide = tool(arch, "objcopy")?;
+    let mut hide = tool(&arch.tool("objcopy"))?;
     hide.arg("--strip-debug")
         .arg(format!("--keep-global-symbols={}", keep.display()));
-    finish(hide.arg(&object), "objcopy")?;
+    output(hide.arg(&object), "objcopy", 900)?;
 
     if let Some(note) = hardening::mark(arch) {
-        hardening::check_pads(arch, &object).map_err(Trouble::Broken)?;
+        hardening::check_pads(arch, &object)?;
         let note = write("note", &note)?;
         let section = hardening::SECTION;
         // Some compilers have left a mark of their own.
-        let mut forget = tool(arch, "objcopy")?;
+        let mut forget = tool(&arch.tool("objcopy"))?;
         forget.arg(format!("--remove-section={section}"));
-        finish(forget.arg(&object), "objcopy")?;
-        let mut mark = tool(arch, "objcopy")?;
+        output(forget.arg(&object), "objcopy", 900)?;
+        let mut mark = tool(&arch.tool("objcopy"))?;
         mark.arg(format!("--add-section={section}={}", note.display()))
             .arg(format!("--set-section-flags={section}=alloc,readonly"))
             .arg(format!("--set-section-alignment={section}=8"));
-        finish(mark.arg(&object), "objcopy")?;
+        output(mark.arg(&object), "objcopy", 900)?;
     }
 
     // `ar r` adds to what is there.
     let _ = std::fs::remove_file(archive);
-    let mut ar = tool(arch, "ar")?;
+    let mut ar = tool(&arch.tool("ar"))?;
     ar.args(["-rcsD"]).arg(archive).arg(&object);
-    finish(&mut ar, "ar")
-}
-
-/// What a program of the binutils for `arch` is called.
-pub fn tool_name(arch: Arch, name: &str) -> String {
-    if Arch::host() == Some(arch) {
-        name.to_owned()
-    } else {
-        format!("{}-linux-gnu-{name}", arch.name())
-    }
-}
-
-/// That program.
-pub fn tool(arch: Arch, name: &str) -> Result<Command, Trouble> {
-    let name = tool_name(arch, name);
-    match which::which(&name) {
-        Ok(path) => Ok(command(path)),
-        Err(_) => Err(Trouble::Missing(format!("{name} is not installed"))),
-    }
-}
-
-fn finish(command: &mut Command, what: &str) -> Result<(), Trouble> {
-    let finished = process::run(command, Duration::from_secs(900))
-        .map_err(|why| Trouble::Missing(format!("{what}: {why}")))?;
-    if finished.ok() {
-        Ok(())
-    } else {
-        Err(Trouble::Broken(format!("{what}: {}", finished.tail(8))))
-    }
-}
-
-fn broken(path: &Path, why: std::io::Error) -> Trouble {
-    Trouble::Broken(format!("{}: {why}", path.display()))
+    output(&mut ar, "ar", 900).map(drop)
 }
 
 /// The trio's declarations are for who defines it.

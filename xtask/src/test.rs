@@ -1,80 +1,108 @@
 //! `cargo xtask test`: all families, one matrix, one last line.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use crate::cli::TestArgs;
-use crate::families::{self, Selection};
+use crate::arch::Arch;
+use crate::case::{self, Record, Selection};
+use crate::context::Context;
+use crate::families::FAMILIES;
 use crate::install;
-use crate::lab::Lab;
+use crate::machine::place;
 use crate::matrix::{self, Counts};
-use crate::outcome::Outcome;
-use crate::place;
 use crate::schedule;
 
+/// `cargo xtask test`
+#[derive(clap::Args)]
+pub struct Args {
+    /// List the tests instead of running them.
+    #[arg(long)]
+    list: bool,
+    /// Only tests whose `family::name` contains this; may be repeated.
+    #[arg(long, value_name = "SUBSTRING")]
+    only: Vec<String>,
+    /// Only this CPU; may be repeated.
+    #[arg(long, value_enum)]
+    arch: Vec<Arch>,
+    /// Only this kernel: native, user, the name of one in xtask/src/machine/systems.rs (newest, 6.12, slice ...), a
+    /// version such as 7.2, or with one --arch the path of a kernel image; may be repeated.
+    #[arg(long)]
+    kernel: Vec<String>,
+    /// The weekly kernels too: realtime, release candidates, other numbers of CPUs, other options.
+    #[arg(long, conflicts_with = "kernel")]
+    all_kernels: bool,
+    /// A required test that this machine cannot run is skipped, not failed.
+    #[arg(long)]
+    allow_missing: bool,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    no_install: bool,
+    /// Also write the report to FILE; without FILE print it on standard output in place of the tables.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    json: Option<PathBuf>,
+    /// Write the golden files anew from what is generated, instead of comparing.
+    #[arg(long)]
+    bless: bool,
+    /// Seconds without a word until a guest is taken for hung.
+    #[arg(long, default_value_t = 400)]
+    timeout: u64,
+}
+
 /// Runs the command.
-pub fn run(args: &TestArgs) -> Result<ExitCode> {
-    let lab = Lab::new(!args.no_install, args.timeout)?;
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut cx = Context::new(!args.no_install, args.timeout)?;
+    cx.only.clone_from(&args.only);
+    cx.bless = args.bless;
     let selection = Selection {
         only: args.only.clone(),
         arches: args.arch.clone(),
-        places: place::select(&lab, &args.kernel, &args.arch, args.all_kernels)?,
+        places: place::select(&cx, &args.kernel, &args.arch, args.all_kernels)?,
         any_kernel: args.kernel.is_empty(),
-        bless: args.bless,
     };
-    let families = families::all();
+    let rows = case::select(&cx, &selection, &FAMILIES);
     if args.list {
-        for family in &families {
-            for (cell, test) in family.list(&lab, &selection) {
-                println!("{} {}::{test}", cell.label, family.name());
-            }
+        for line in rows.iter().flat_map(|rows| rows.list(&cx)) {
+            println!("{line}");
         }
         return Ok(ExitCode::SUCCESS);
     }
-
-    let needs: Vec<_> = families
-        .iter()
-        .flat_map(|family| family.needs(&lab, &selection))
-        .collect();
-    install::install(&needs, lab.install, &lab.progress);
-    let jobs: Vec<_> = families
-        .iter()
-        .flat_map(|family| family.jobs(&lab, &selection))
-        .collect();
-    if jobs.is_empty() {
+    if rows.is_empty() {
         bail!("no test has such a name");
     }
-    let mut outcomes = schedule::run(&lab, jobs);
+    let needs: Vec<_> = rows.iter().flat_map(|rows| rows.needs(&cx)).collect();
+    install::install(&cx, &needs);
+    let jobs = rows.into_iter().flat_map(|rows| rows.jobs(&cx)).collect();
+    let mut records = schedule::run(&cx, jobs);
     if args.allow_missing {
-        matrix::allow_missing(&mut outcomes);
+        matrix::allow_missing(&mut records);
     }
-    let counts = Counts::of(&outcomes);
-    report(&lab, args, &outcomes, counts)?;
-    Ok(if counts.failed == 0 && counts.passed > 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    let counts = Counts::of(&records);
+    report(&cx, args, &records, counts)?;
+    Ok(match counts.failed == 0 && counts.passed > 0 {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     })
 }
 
 /// The tables for people, the document for scripts.
-fn report(lab: &Lab, args: &TestArgs, outcomes: &[Outcome], counts: Counts) -> Result<()> {
+fn report(cx: &Context, args: &Args, records: &[Record], counts: Counts) -> Result<()> {
     let document = json!({
         "counts": counts,
-        "seconds": lab.progress.elapsed().as_secs(),
-        "outcomes": outcomes,
+        "seconds": cx.progress.elapsed().as_secs(),
+        "outcomes": records,
     });
     let document = serde_json::to_string_pretty(&document)? + "\n";
-    std::fs::write(lab.store().join("report.json"), &document)?;
+    std::fs::write(cx.store().join("report.json"), &document)?;
     match &args.json {
         Some(file) if file.as_os_str() == "-" => print!("{document}"),
         file => {
             if let Some(file) = file {
                 std::fs::write(file, &document)?;
             }
-            print!("{}", matrix::render(outcomes));
+            print!("{}", matrix::render(records));
             println!("\n{}", counts.line());
         }
     }

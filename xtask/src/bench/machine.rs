@@ -1,7 +1,5 @@
 //! What the numbers are of.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -55,7 +53,7 @@ impl Machine {
             let mut facts = rust.clone();
             facts.arguments = vec!["facts".to_owned()];
             facts.libc_owns = false;
-            let said = process::run(&mut facts.command(1), Duration::from_secs(20));
+            let said = process::run(&mut facts.command(1), 20);
             let said = said.map(|said| said.output).unwrap_or_default();
             self.rseq = serde_json::from_str(said.trim()).unwrap_or(Value::Null);
             self.mode = mode(self.rseq["length"].as_u64());

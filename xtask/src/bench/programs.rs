@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::Plan;
+use super::plan::Plan;
+use super::rounds::Samples;
 use crate::arch::Arch;
-use crate::cargo::{cargo, finish};
-use crate::lab::Lab;
-use crate::musl::Variant;
-use crate::outcome::Trouble;
-use crate::process::command;
-use crate::staticlib;
+use crate::compiler::{cargo, finish};
+use crate::context::Context;
+use crate::elf::{self, operations, proofs};
+use crate::guests::{green, guest};
+use crate::musl::{self, Release, Variant};
+use crate::process::{command, output, set_glibc_rseq, tool};
+use crate::staticlib::{self, Plan as Library};
 
 /// One run of one program, once in each round.
 #[derive(Clone, Debug)]
@@ -35,11 +37,10 @@ pub struct Program {
 impl Program {
     /// To be started, for values of so many milliseconds.
     pub fn command(&self, milliseconds: u32) -> Command {
-        let tunable = format!("glibc.pthread.rseq={}", u8::from(self.libc_owns));
         let mut run = command(&self.file);
         run.args(&self.arguments)
-            .env("BENCH_MS", (milliseconds * self.weight).to_string())
-            .env("GLIBC_TUNABLES", tunable);
+            .env("BENCH_MS", (milliseconds * self.weight).to_string());
+        set_glibc_rseq(&mut run, self.libc_owns);
         run
     }
 }
@@ -69,45 +70,109 @@ const RUST: [(&str, u32, bool); 6] = [
 const FOREIGN: [&str; 5] = ["cpu", "threads", "ops", "structures", "contended"];
 
 /// All that `plan` wants.
-pub fn build(lab: &Lab, plan: &Plan) -> Result<(Vec<Program>, Vec<Skipped>)> {
+pub fn build(cx: &Context, plan: &Plan) -> Result<(Vec<Program>, Vec<Skipped>)> {
     let mut programs = Vec::new();
     let mut skipped = Vec::new();
-    let measuring = RUST.iter().any(|(group, ..)| plan.wants(group));
-    if measuring {
-        let file = rust(lab)?;
-        for (group, weight, libc_owns) in RUST {
-            programs.push(Program {
-                group,
-                variant: "rseq-rt".to_owned(),
-                weight,
-                file: file.clone(),
-                arguments: vec![group.to_owned()],
-                libc_owns,
+    if RUST.iter().any(|(group, ..)| plan.wants(group)) {
+        let file = rust(cx)?;
+        let own = |(group, weight, libc_owns)| one(group, weight, OURS, &file, libc_owns);
+        programs.extend(RUST.map(own));
+    }
+    let mut add = |group: &str, variant: &str, made: Result<Vec<Program>>| match made {
+        Ok(made) => programs.extend(made),
+        Err(why) => skipped.push(Skipped {
+            group: group.to_owned(),
+            variant: variant.to_owned(),
+            why: format!("{why:#}"),
+        }),
+    };
+    if plan.wants("cpu") || plan.wants("threads") {
+        let arch = Arch::host().context("this machine is none of the three CPUs")?;
+        let interface =
+            interface(cx, arch).map(|file| vec![one("cpu", 1, C_INTERFACE, &file, false)]);
+        add("cpu", C_INTERFACE, interface);
+        for (variant, libc_owns, file) in libcs(cx, plan, arch) {
+            let both = file.map(|file| {
+                ["cpu", "threads"]
+                    .map(|group| {
+                        one(
+                            group,
+                            if group == "cpu" { 1 } else { 5 },
+                            variant,
+                            &file,
+                            libc_owns,
+                        )
+                    })
+                    .into()
             });
+            add("cpu, threads", variant, both);
         }
     }
-    for (variant, libc_owns, made) in c_programs(lab, plan) {
-        match made {
-            Ok(file) if variant == C_INTERFACE => {
-                programs.push(one("cpu", 1, variant, &file, libc_owns))
-            }
-            Ok(file) => {
-                programs.push(one("cpu", 1, variant, &file, libc_owns));
-                programs.push(one("threads", 5, variant, &file, libc_owns));
-            }
-            Err(why) => skipped.push(Skipped {
-                group: "cpu, threads".to_owned(),
-                variant: variant.to_owned(),
-                why: why.to_string(),
-            }),
-        }
+    if plan.wants("green") {
+        add(
+            "green",
+            OURS,
+            green_threads(cx, plan).map(|program| vec![program]),
+        );
     }
-    super::green::add(lab, plan, &mut programs, &mut skipped);
     for (variant, file) in &plan.with {
-        programs.extend(FOREIGN.map(|group| one(group, 1, variant, file, true)));
+        let all = FOREIGN.map(|group| one(group, 1, variant, file, true));
+        programs.extend(all);
     }
     programs.retain(|program| plan.wants(program.group));
     Ok((programs, skipped))
+}
+
+/// The green threads' own measuring program, whose lines are named `green/QUEUE/CARRIERS`.
+fn green_threads(cx: &Context, plan: &Plan) -> Result<Program> {
+    let arch = Arch::host().context("this machine is none of the three CPUs")?;
+    let mut program = one("green", 1, OURS, &green(cx, arch)?, false);
+    // One turn takes some tens of nanoseconds, and the program is told the turns.
+    let switches = (u64::from(plan.milliseconds) * 200).to_string();
+    let words = ["bench", "--repeats", "1", "--switches", &switches];
+    program.arguments = words.map(str::to_owned).to_vec();
+    Ok(program)
+}
+
+/// Bytes of text, on each CPU that can be compiled for: the hooks, and a function of each operation by `cpu_id` with a
+/// relaxed commit, with its abort handler.
+pub fn sizes(cx: &Context, skipped: &mut Vec<Skipped>) -> Vec<Samples> {
+    let mut rows = Vec::new();
+    for arch in Arch::ALL {
+        match sizes_of(cx, arch) {
+            Ok(sizes) => rows.extend(sizes),
+            Err(why) => skipped.push(Skipped {
+                group: "size".to_owned(),
+                variant: arch.name().to_owned(),
+                why: format!("{why:#}"),
+            }),
+        }
+    }
+    rows.sort_by_key(|row: &Samples| (row.what.clone(), row.name.clone()));
+    rows
+}
+
+fn sizes_of(cx: &Context, arch: Arch) -> Result<Vec<Samples>> {
+    let bytes = std::fs::read(guest(cx, arch, "sizes")?)?;
+    let hooks = proofs::hook_sizes(&elf::parse(&bytes)?)?;
+    let operations = operations::read(arch, &guest(cx, arch, "golden")?)?;
+    let operations = operations.into_iter().filter_map(|operation| {
+        let name = operation.name.strip_suffix("_relaxed")?;
+        Some((name.to_owned(), operation.bytes))
+    });
+    let row = |what: &'static str| {
+        move |(name, bytes): (String, u64)| Samples {
+            group: "size",
+            name,
+            variant: arch.name().to_owned(),
+            what: what.to_owned(),
+            unit: "bytes".to_owned(),
+            values: vec![Some(bytes as f64)],
+        }
+    };
+    let hooks = hooks.into_iter().map(row("text of a hook"));
+    let operations = operations.map(row("text of an operation and its abort handler"));
+    Ok(hooks.chain(operations).collect())
 }
 
 fn one(group: &'static str, weight: u32, variant: &str, file: &Path, libc_owns: bool) -> Program {
@@ -122,85 +187,69 @@ fn one(group: &'static str, weight: u32, variant: &str, file: &Path, libc_owns: 
 }
 
 /// The Rust program, with the shared glibc.
-fn rust(lab: &Lab) -> Result<PathBuf> {
-    let _step = lab.progress.step("building the programs to measure");
-    let target = lab.root.join("target/bench-build");
-    let mut build = cargo(lab, None, &["build", "--release", "--package", "bench"]);
+fn rust(cx: &Context) -> Result<PathBuf> {
+    let _step = cx.progress.step("building the programs to measure");
+    let target = cx.root.join("target/bench-build");
+    let mut build = cargo(cx, None, &["build", "--release", "--package", "bench"]);
     build.arg("--target-dir").arg(&target);
-    let built = finish(build).map_err(anyhow::Error::msg)?;
-    ensure!(built.ok(), "the program does not build: {}", built.tail(30));
+    finish(build)?.check("the program does not build")?;
     Ok(target.join("release/bench"))
 }
 
+/// The variant of our own program, whose lines say more.
+const OURS: &str = "rseq-rt";
+
 const C_INTERFACE: &str = "C interface";
 
-/// A C program: the variant, whether its glibc may register, and the file.
-type Made = (&'static str, bool, Result<PathBuf, Trouble>);
+/// A program under a libc: the variant, whether its glibc may register, and the file.
+type Made = (&'static str, bool, Result<PathBuf>);
 
-fn c_programs(lab: &Lab, plan: &Plan) -> Vec<Made> {
-    if !plan.wants("cpu") && !plan.wants("threads") {
-        return vec![];
-    }
-    let Some(arch) = Arch::host() else {
-        let none = "this machine is none of the three CPUs".to_owned();
-        return vec![("C", false, Err(Trouble::Missing(none)))];
-    };
-    let glibc = compile(lab, Path::new("gcc"), "libc.c", "glibc", &["-static"]);
+fn libcs(cx: &Context, plan: &Plan, arch: Arch) -> Vec<Made> {
+    let gcc = Path::new("gcc");
+    let glibc = || compile(cx, gcc, "libc.c", "glibc", &["-static"]);
     let mut made = vec![
-        ("glibc, static", true, glibc.clone()),
-        ("glibc, static, rseq off", false, glibc),
-        (C_INTERFACE, false, interface(lab, arch)),
+        ("glibc, static", true, glibc()),
+        ("glibc, static, rseq off", false, glibc()),
     ];
     let musls = [
         ("musl, stock", Variant::Stock),
         ("musl, hooks", Variant::Hooked),
     ];
     for (variant, musl) in musls.into_iter().filter(|_| plan.musl) {
-        let built = lab.musl(arch, musl).and_then(|root| {
+        let built = musl::built(cx, Release::default(), arch, musl).and_then(|root| {
             let gcc = root.join("bin/musl-gcc");
-            compile(lab, &gcc, "libc.c", musl.name(), &["-static"])
+            compile(cx, &gcc, "libc.c", musl.name(), &["-static"])
         });
         made.push((variant, false, built));
     }
     made
 }
 
-fn interface(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
-    let out = lab.root.join("target/bench-build/capi");
-    let plan = staticlib::Plan { arch, trio: false };
-    let archive = staticlib::build(&lab.root, plan, &out, lab.install, &lab.progress)?;
+fn interface(cx: &Context, arch: Arch) -> Result<PathBuf> {
+    let out = staticlib::built(cx, arch, false)?;
+    let archive = Library { arch, trio: false }.archive(&out);
     let include = format!("-I{}", out.join("include").display());
-    let archive = archive.display().to_string();
-    compile(
-        lab,
-        Path::new("gcc"),
-        "capi.c",
-        "capi",
-        &[&include, &archive],
-    )
+    let more = [&*include, &archive.display().to_string()];
+    compile(cx, Path::new("gcc"), "capi.c", "capi", &more)
 }
 
 /// Compiles a file of `tests-qemu/bench/c` with what a user would say.
 pub fn compile(
-    lab: &Lab,
+    cx: &Context,
     gcc: &Path,
     source: &str,
     name: &str,
     more: &[&str],
-) -> Result<PathBuf, Trouble> {
-    let found = which::which(gcc).map_err(|_| Trouble::Missing(format!("no {}", gcc.display())))?;
-    let folder = lab.root.join("target/bench-build");
-    std::fs::create_dir_all(&folder).map_err(|why| Trouble::Missing(why.to_string()))?;
+) -> Result<PathBuf> {
+    let folder = cx.root.join("target/bench-build");
+    std::fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{}-{name}", source.trim_end_matches(".c")));
-    let mut compile = command(found);
+    let mut compile = tool(&gcc.display().to_string())?;
     compile
         .args(["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .arg(&file)
-        .arg(lab.root.join("tests-qemu/bench/c").join(source))
+        .arg(cx.root.join("tests-qemu/bench/c").join(source))
         .args(more);
-    match finish(compile) {
-        Ok(done) if done.ok() => Ok(file),
-        Ok(done) => Err(Trouble::Broken(format!("{source}: {}", done.tail(6)))),
-        Err(why) => Err(Trouble::Missing(why)),
-    }
+    output(&mut compile, source, 300)?;
+    Ok(file)
 }

@@ -1,205 +1,180 @@
-//! The ratios that matter, each taken within the rounds.
+//! The ratios that matter: how many times as long another way takes as ours, within each round.
 
 use serde::Serialize;
 
+use super::plan::{OPERATIONS, THREADS};
 use super::rounds::Samples;
 use super::stats::Summary;
-use super::{OPERATIONS, THREADS};
 
-/// How many times one variant of a row takes the time of another one. `{cpus}` in a name is the greatest measured number
-/// of threads that has a CPU for each.
-struct Wanted {
-    group: &'static str,
-    name: &'static str,
-    of: &'static str,
-    over: &'static str,
-    /// What the project wants to see; it is told, not asserted.
-    aim: &'static str,
-}
-
-const fn wanted(
-    group: &'static str,
-    name: &'static str,
-    of: &'static str,
-    over: &'static str,
-    aim: &'static str,
-) -> Wanted {
-    Wanted {
-        group,
-        name,
-        of,
-        over,
-        aim,
-    }
-}
+/// Two variants of one row, and what the project wants to see at least; it is reported, not asserted.
+type Wanted = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    Option<f64>,
+);
 
 const CPU: &str = "CPU number";
-const ALL: &str = "add, threads: {cpus}";
+/// `{cpus}` is the greatest measured number of threads that has a CPU for each.
+const ADD: &str = "add, threads: {cpus}";
 const POOL: &str = "pool pop+push, threads: {cpus}";
-const GREEN: &str = "switch, carriers: {cpus}";
+const SWITCH: &str = "switch, carriers: {cpus}";
+const GETCPU: &str = "per-CPU atomic, getcpu";
 
-/// In every operation's own rows, and in those of it with `{cpus}` threads.
-const OF_OPERATIONS: [(bool, &str, &str); 8] = [
-    (false, "per-CPU", "plain"),
-    (false, "per-CPU, release", "per-CPU"),
-    (false, "per-CPU, mm_cid", "per-CPU"),
-    (false, "atomic", "per-CPU"),
-    (false, "per-CPU atomic, getcpu", "per-CPU"),
-    (true, "per-CPU, fetched", "plain"),
-    (true, "shared atomic", "per-CPU, fetched"),
-    (true, "per-CPU atomic, getcpu", "per-CPU, fetched"),
-];
-
-const RATIOS: [Wanted; 27] = [
-    wanted("cpu", CPU, "vDSO", "load", "at least 10"),
-    wanted("cpu", CPU, "vDSO", "current_cpu", ""),
-    wanted("cpu", CPU, "glibc, rseq off", "current_cpu", ""),
-    wanted("cpu", CPU, "system call", "current_cpu", ""),
-    wanted("cpu", CPU, "glibc, static", "musl, hooks", ""),
-    wanted("cpu", CPU, "musl, stock", "musl, hooks", ""),
-    wanted("cpu", CPU, "vDSO", "musl, hooks", ""),
-    wanted("cpu", CPU, "vDSO", "C interface", ""),
-    wanted("ops", "add", "per-CPU", "plain", "at most 1.5"),
-    wanted("ops", "add", "per-CPU", "plain, by pointer", ""),
-    wanted("ops", "add", "atomic", "per-CPU", "at least 2"),
-    wanted("ops", "add", "per-CPU atomic, getcpu", "per-CPU", ""),
-    wanted(
-        "structures",
-        "Counter::add",
-        "per-CPU",
-        "plain",
-        "at most 1.5",
-    ),
-    wanted(
-        "structures",
-        "Counter::add",
-        "atomic",
-        "per-CPU",
-        "at least 2",
-    ),
-    wanted("contended", ALL, "shared atomic", "Counter", "at least 10"),
-    wanted("contended", ALL, "per-CPU atomic, getcpu", "Counter", ""),
-    wanted("contended", POOL, "mutex", "per-CPU", ""),
-    wanted("contended", POOL, "atomic", "per-CPU", ""),
-    wanted("hooks", "clone+exit", "keep", "bare", ""),
-    wanted("hooks", "clone+exit", "release", "bare", ""),
-    wanted("threads", "create+join", "musl, hooks", "musl, stock", ""),
-    wanted("threads", "create+detach", "musl, hooks", "musl, stock", ""),
-    wanted("threads", "create+join", "musl, hooks", "glibc, static", ""),
-    wanted(
-        "threads",
-        "create+detach",
-        "musl, hooks",
-        "glibc, static",
-        "",
-    ),
-    wanted(
+/// Group, row, the other's variant, ours.
+const WANTED: [Wanted; 24] = [
+    ("cpu", CPU, "vDSO", "load", Some(10.0)),
+    ("cpu", CPU, "vDSO", "current_cpu", None),
+    ("cpu", CPU, "glibc, rseq off", "current_cpu", None),
+    ("cpu", CPU, "system call", "current_cpu", None),
+    ("cpu", CPU, "vDSO", "C interface", None),
+    ("cpu", CPU, "vDSO", "musl, hooks", None),
+    ("cpu", CPU, "glibc, static", "musl, hooks", None),
+    ("cpu", CPU, "musl, stock", "musl, hooks", None),
+    ("hooks", "clone+exit", "bare", "keep", None),
+    ("hooks", "clone+exit", "bare", "release", None),
+    ("threads", "create+join", "musl, stock", "musl, hooks", None),
+    (
         "threads",
         "create+join",
         "glibc, static",
-        "glibc, static, rseq off",
-        "",
+        "musl, hooks",
+        None,
     ),
-    wanted("green", GREEN, "mutex", "percpu", "at least 2"),
-    wanted("green", GREEN, "mpmc", "percpu", "at least 1"),
+    (
+        "threads",
+        "create+join",
+        "glibc, static, rseq off",
+        "glibc, static",
+        None,
+    ),
+    (
+        "threads",
+        "create+detach",
+        "musl, stock",
+        "musl, hooks",
+        None,
+    ),
+    (
+        "threads",
+        "create+detach",
+        "glibc, static",
+        "musl, hooks",
+        None,
+    ),
+    ("ops", "add", "plain, by pointer", "per-CPU", None),
+    ("structures", "Counter::add", "plain", "per-CPU", Some(0.67)),
+    ("structures", "Counter::add", "atomic", "per-CPU", Some(2.0)),
+    ("contended", ADD, "shared atomic", "Counter", Some(10.0)),
+    ("contended", ADD, GETCPU, "Counter", None),
+    ("contended", POOL, "mutex", "per-CPU", None),
+    ("contended", POOL, "atomic", "per-CPU", None),
+    ("green", SWITCH, "mutex", "percpu", Some(2.0)),
+    ("green", SWITCH, "mpmc", "percpu", Some(1.0)),
+];
+
+/// The same of every operation: whether in the rows of `{cpus}` threads, the other's variant, ours.
+const OF_OPERATIONS: [(bool, &str, &str); 8] = [
+    (false, "plain", "per-CPU"),
+    (false, "atomic", "per-CPU"),
+    (false, GETCPU, "per-CPU"),
+    (false, "per-CPU", "per-CPU, release"),
+    (false, "per-CPU", "per-CPU, mm_cid"),
+    (true, "plain", "per-CPU, fetched"),
+    (true, "shared atomic", "per-CPU, fetched"),
+    (true, GETCPU, "per-CPU, fetched"),
 ];
 
 /// A ratio that could be taken.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ratio {
-    /// The row whose time is divided.
-    pub of: String,
-    /// The row that it is divided by.
-    pub over: String,
-    /// What the project wants.
-    pub aim: &'static str,
-    /// Over the rounds.
-    #[serde(flatten)]
-    pub summary: Summary,
-}
-
-/// One of those that are taken of every operation.
-#[derive(Clone, Debug, Serialize)]
-pub struct OfOperation {
-    /// The operation.
-    pub operation: &'static str,
-    /// How many threads were at it, if it is a row of several.
-    pub threads: Option<usize>,
+    /// The group of both rows.
+    pub group: &'static str,
+    /// The name of both rows.
+    pub name: String,
     /// The variant whose time is divided.
-    pub of: &'static str,
-    /// The variant that it is divided by.
-    pub over: &'static str,
+    pub other: &'static str,
+    /// Ours, that it is divided by.
+    pub ours: &'static str,
+    /// What the project wants.
+    pub at_least: Option<f64>,
     /// Over the rounds.
     #[serde(flatten)]
     pub summary: Summary,
 }
 
-impl OfOperation {
-    /// In how many threads.
-    pub fn how(&self) -> String {
-        self.threads
-            .map_or_else(|| "alone".to_owned(), |n| format!("threads: {n}"))
+/// Where ours stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Faster in three quarters of the rounds.
+    Ahead,
+    /// Neither.
+    Level,
+    /// Slower in three quarters of the rounds.
+    Behind,
+}
+
+impl Ratio {
+    /// Where ours stands, with a twentieth for level.
+    pub fn standing(&self) -> Standing {
+        match self.summary {
+            Summary { p25, .. } if p25 > 1.05 => Standing::Ahead,
+            Summary { p75, .. } if p75 < 0.95 => Standing::Behind,
+            _ => Standing::Level,
+        }
+    }
+
+    /// Whether it is less than what the project wants.
+    pub fn misses(&self) -> bool {
+        self.at_least
+            .is_some_and(|least| self.summary.median < least)
     }
 }
 
-/// Those that the rows allow.
+/// Those that the rows allow, in the order of the rows.
 pub fn all(rows: &[Samples], cpus: usize) -> Vec<Ratio> {
-    let threads = a_cpu_for_each(cpus);
-    let one = |wanted: &Wanted| {
-        let find = |variant| find(rows, (wanted.group, wanted.name, variant), threads);
-        let (of, over) = (find(wanted.of)?, find(wanted.over)?);
-        Some(Ratio {
-            of: format!("{}: {}", of.name, of.variant),
-            over: format!("{}: {}", over.name, over.variant),
-            aim: wanted.aim,
-            summary: within(of, over)?,
-        })
-    };
-    RATIOS.iter().filter_map(one).collect()
-}
-
-/// Those of the operations.
-pub fn of_operations(rows: &[Samples], cpus: usize) -> Vec<OfOperation> {
-    let most = a_cpu_for_each(cpus);
-    let one = |operation: &'static str,
-               (together, of, over): (bool, &'static str, &'static str)| {
-        let (group, name, threads) = if together {
-            (
-                "contended",
-                format!("{operation}{THREADS}{{cpus}}"),
-                Some(most),
-            )
-        } else {
-            ("ops", operation.to_owned(), None)
+    let threads = [8, 4, 2, 1].into_iter().find(|&n| n <= cpus).unwrap_or(1);
+    let threads = threads.to_string();
+    let one = |group, name: &str, other, ours, at_least| {
+        let name = name.replace("{cpus}", &threads);
+        let find = |variant: &str| {
+            let is_it =
+                |row: &&Samples| row.group == group && row.name == name && row.variant == variant;
+            rows.iter().find(is_it)
         };
-        let find = |variant| find(rows, (group, &name, variant), most);
-        Some(OfOperation {
-            operation,
-            threads,
-            of,
-            over,
-            summary: within(find(of)?, find(over)?)?,
+        let summary = within(find(other)?, find(ours)?)?;
+        Some(Ratio {
+            group,
+            name,
+            other,
+            ours,
+            at_least,
+            summary,
         })
     };
-    let both = OPERATIONS
+    let mut ratios: Vec<Ratio> = WANTED
         .iter()
-        .flat_map(|name| OF_OPERATIONS.map(|kind| (*name, kind)));
-    both.filter_map(|(name, kind)| one(name, kind)).collect()
-}
-
-/// The greatest measured number of threads that has a CPU for each.
-fn a_cpu_for_each(cpus: usize) -> usize {
-    [8, 4, 2, 1].into_iter().find(|&n| n <= cpus).unwrap_or(1)
-}
-
-fn find<'a>(
-    rows: &'a [Samples],
-    (group, name, variant): (&str, &str, &str),
-    threads: usize,
-) -> Option<&'a Samples> {
-    let name = name.replace("{cpus}", &threads.to_string());
-    rows.iter()
-        .find(|row| row.group == group && row.name == name && row.variant == variant)
+        .filter_map(|&(group, name, other, ours, wanted)| one(group, name, other, ours, wanted))
+        .collect();
+    for operation in OPERATIONS {
+        let of_it = OF_OPERATIONS
+            .iter()
+            .filter_map(|&(together, other, ours)| match together {
+                false => one("ops", operation, other, ours, None),
+                true => {
+                    let name = format!("{operation}{THREADS}{{cpus}}");
+                    one("contended", &name, other, ours, None)
+                }
+            });
+        ratios.extend(of_it);
+    }
+    let place = |ratio: &Ratio| {
+        let is_it = |row: &Samples| row.group == ratio.group && row.name == ratio.name;
+        rows.iter().position(is_it)
+    };
+    ratios.sort_by_key(place);
+    ratios
 }
 
 /// The ratio of two rows, round by round.

@@ -1,17 +1,18 @@
-//! What was measured, as a document.
+//! What was measured, as one document and as one table.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::machine::Machine;
+use super::plan::Plan;
 use super::programs::Skipped;
-use super::ratios::{self, OfOperation, Ratio};
+use super::ratios::{self, Ratio};
 use super::rounds::Samples;
-use super::size::Sizes;
-use super::stats::Summary;
-use super::{Plan, THREADS};
+use super::stats::{Summary, digits};
 
 /// What a group's rows are compared with, where there is no plain one.
 const BASES: [(&str, &str); 3] = [
@@ -35,10 +36,6 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The ratios that matter.
     pub ratios: Vec<Ratio>,
-    /// The same ones of every operation.
-    pub operation_ratios: Vec<OfOperation>,
-    /// Bytes of text.
-    pub sizes: Vec<Sizes>,
     /// What was not measured.
     pub skipped: Vec<Skipped>,
 }
@@ -56,20 +53,12 @@ pub struct Row {
     pub what: String,
     /// What the values count.
     pub unit: String,
-    /// The middle and the spread of the values.
+    /// The median and the spread of the values.
     pub value: Summary,
     /// How many times it takes what the base of its name takes, round by round.
     pub against: Option<Against>,
     /// The values, one a round.
     pub samples: Vec<Option<f64>>,
-}
-
-impl Row {
-    /// The name without the number of threads, and that number.
-    pub fn threads(&self) -> Option<(&str, u32)> {
-        let (name, threads) = self.name.rsplit_once(THREADS)?;
-        Some((name, threads.parse().ok()?))
-    }
 }
 
 /// A comparison with a base.
@@ -88,17 +77,16 @@ impl Report {
         plan: &Plan,
         machine: Machine,
         samples: Vec<Samples>,
-        sizes: Vec<Sizes>,
         skipped: Vec<Skipped>,
     ) -> Report {
         let ratios = ratios::all(&samples, machine.cpus);
-        let operation_ratios = ratios::of_operations(&samples, machine.cpus);
+        let against = |one: &Samples| {
+            let base = base(&samples, one)?;
+            let ratio = ratios::within(one, base)?;
+            let base = base.variant.clone();
+            Some(Against { base, ratio })
+        };
         let row = |one: &Samples| {
-            let against = base(&samples, one).and_then(|base| {
-                let ratio = ratios::within(one, base)?;
-                let base = base.variant.clone();
-                Some(Against { base, ratio })
-            });
             Some(Row {
                 group: one.group,
                 name: one.name.clone(),
@@ -106,7 +94,7 @@ impl Report {
                 what: one.what.clone(),
                 unit: one.unit.clone(),
                 value: Summary::of(one.values.iter().copied().flatten())?,
-                against,
+                against: against(one),
                 samples: one.values.clone(),
             })
         };
@@ -117,8 +105,6 @@ impl Report {
             milliseconds: plan.milliseconds,
             rows: samples.iter().filter_map(row).collect(),
             ratios,
-            operation_ratios,
-            sizes,
             skipped,
         }
     }
@@ -131,22 +117,80 @@ impl Report {
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
     }
+
+    /// A line for each row: its median and quartiles, and how many times the base of its name it takes.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY);
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header([
+            "group", "row", "variant", "median", "p25..p75", "unit", "x base", "p25..p75", "what",
+        ]);
+        for column in [3, 4, 6, 7] {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        for row in &self.rows {
+            let (value, spread) = row.value.show();
+            let (times, times_spread) = match &row.against {
+                Some(against) if against.base == row.variant => ("1".to_owned(), String::new()),
+                Some(against) => against.ratio.show(),
+                None => Default::default(),
+            };
+            table.add_row([
+                row.group,
+                &row.name,
+                &row.variant,
+                &value,
+                &spread,
+                &row.unit,
+                &times,
+                &times_spread,
+                &row.what,
+            ]);
+        }
+        let Report {
+            rounds, warm_up, ..
+        } = self;
+        let mut text = format!(
+            "{}\n{rounds} rounds after {warm_up} of warm-up; nothing is subtracted\n{table}\n",
+            self.machine.line()
+        );
+        for ratio in self.ratios.iter().filter(|ratio| ratio.misses()) {
+            let (wanted, median) = (ratio.at_least.unwrap_or_default(), ratio.summary.median);
+            let _ = writeln!(
+                text,
+                "{}, {}: {} / {} is {}, wanted is at least {}",
+                ratio.group,
+                ratio.name,
+                ratio.other,
+                ratio.ours,
+                digits(median),
+                digits(wanted)
+            );
+        }
+        for skipped in &self.skipped {
+            let _ = writeln!(
+                text,
+                "not measured: {}, {}, because {}",
+                skipped.group, skipped.variant, skipped.why
+            );
+        }
+        text
+    }
 }
 
 /// The row that `one` is compared with: the plain one of its name, or its group's.
 fn base<'s>(samples: &'s [Samples], one: &Samples) -> Option<&'s Samples> {
     let of_group = BASES.iter().find(|(group, _)| *group == one.group);
-    let mut bases = vec!["plain", "percpu", "mutex"];
-    if let Some((_, base)) = of_group {
-        bases.insert(0, base);
-    }
-    let same = |variant: &&str| {
-        samples.iter().find(|row| {
-            row.group == one.group
-                && row.name == one.name
-                && row.variant == *variant
-                && row.unit == one.unit
-        })
-    };
-    bases.iter().find_map(same)
+    let of_group = of_group.map(|(_, base)| *base);
+    let mut bases = of_group.into_iter().chain(["plain", "percpu", "mutex"]);
+    bases.find_map(|variant| {
+        let same = |row: &&Samples| {
+            let same_row = row.group == one.group && row.name == one.name;
+            same_row && row.variant == variant && row.unit == one.unit
+        };
+        samples.iter().find(same)
+    })
 }

@@ -1,12 +1,11 @@
 //! The rounds, and the lines that the programs print.
 
 use serde::Deserialize;
-use std::time::Duration;
 
+use super::plan::{GROUPS, Plan};
 use super::programs::{Program, Skipped};
-use super::{Plan, green};
-use crate::lab::Lab;
-use crate::process::{self, Finished};
+use crate::context::Context;
+use crate::process::output;
 
 /// A line: `{"name": NAME, "ns": TIME}`, or a value and its unit; the rest is optional.
 #[derive(Debug, Deserialize)]
@@ -38,7 +37,7 @@ pub struct Samples {
 
 /// Runs everything, round for round.
 pub fn run(
-    lab: &Lab,
+    cx: &Context,
     plan: &Plan,
     programs: &[Program],
     skipped: &mut Vec<Skipped>,
@@ -54,15 +53,15 @@ pub fn run(
             Some(round) => format!("round {} of {}", round + 1, plan.rounds),
             None => "warm-up".to_owned(),
         };
-        let _step = lab.progress.step(title);
+        let _step = cx.progress.step(title);
         for (program, failed) in programs.iter().zip(&mut failed) {
             if *failed {
                 continue;
             }
-            match start(program, plan) {
-                Ok(finished) => {
+            match output(&mut program.command(plan.milliseconds), "the program", 300) {
+                Ok(said) => {
                     if let Some(round) = counted {
-                        take(&mut rows, program, &finished.output, round, plan.rounds);
+                        take(&mut rows, program, &said, round, plan.rounds);
                     }
                 }
                 Err(why) => {
@@ -70,13 +69,13 @@ pub fn run(
                     skipped.push(Skipped {
                         group: program.group.to_owned(),
                         variant: program.variant.clone(),
-                        why,
+                        why: format!("{why:#}"),
                     });
                 }
             }
         }
     }
-    let place = |row: &Samples| super::GROUPS.iter().position(|&group| group == row.group);
+    let place = |row: &Samples| GROUPS.iter().position(|&group| group == row.group);
     let names: Vec<(&str, String)> = rows
         .iter()
         .map(|row| (row.group, row.name.clone()))
@@ -90,17 +89,6 @@ pub fn run(
     rows
 }
 
-fn start(program: &Program, plan: &Plan) -> Result<Finished, String> {
-    let mut run = program.command(plan.milliseconds);
-    let finished = process::run(&mut run, Duration::from_secs(300));
-    let finished = finished.map_err(|why| format!("did not start: {why}"))?;
-    if finished.ok() {
-        Ok(finished)
-    } else {
-        Err(format!("{}: {}", finished.end, finished.tail(3)))
-    }
-}
-
 /// Puts the lines of one run into the rows.
 fn take(rows: &mut Vec<Samples>, program: &Program, output: &str, round: usize, rounds: usize) {
     let lines = output.lines().filter(|line| line.starts_with('{'));
@@ -108,7 +96,7 @@ fn take(rows: &mut Vec<Samples>, program: &Program, output: &str, round: usize, 
         let Some(value) = line.ns.or(line.value) else {
             continue;
         };
-        let (name, variant) = green::split(&line.name).unwrap_or_else(|| {
+        let (name, variant) = green(&line.name).unwrap_or_else(|| {
             let variant = line.variant.unwrap_or_else(|| program.variant.clone());
             (line.name, variant)
         });
@@ -137,6 +125,12 @@ fn take(rows: &mut Vec<Samples>, program: &Program, output: &str, round: usize, 
         };
         row.values[round] = Some(value);
     }
+}
+
+/// `green/QUEUE/CARRIERS` as a row's name and a variant.
+fn green(name: &str) -> Option<(String, String)> {
+    let (queue, carriers) = name.strip_prefix("green/")?.split_once('/')?;
+    Some((format!("switch, carriers: {carriers}"), queue.to_owned()))
 }
 
 #[cfg(test)]
@@ -169,11 +163,8 @@ mod tests {
 
     #[test]
     fn green_names_are_split() {
-        let row = green::split("green/percpu/2");
-        assert_eq!(
-            row,
-            Some(("switch, carriers: 2".to_owned(), "percpu".to_owned()))
-        );
-        assert_eq!(green::split("add"), None);
+        let row = ("switch, carriers: 2".to_owned(), "percpu".to_owned());
+        assert_eq!(green("green/percpu/2"), Some(row));
+        assert_eq!(green("add"), None);
     }
 }

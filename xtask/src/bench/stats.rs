@@ -1,4 +1,4 @@
-//! The middle of several values, and how far they lie apart.
+//! The median of several values, and how far they lie apart.
 
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ impl Summary {
         })
     }
 
-    /// The middle and the two quarters, in three significant digits.
+    /// The median and the quartiles, in three significant digits.
     pub fn show(&self) -> (String, String) {
         let spread = format!("{}..{}", digits(self.p25), digits(self.p75));
         (digits(self.median), spread)

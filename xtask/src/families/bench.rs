@@ -1,21 +1,22 @@
 //! `cargo xtask bench` in its smallest form: that it runs and its document is whole. No time is judged.
 
-use std::path::Path;
-
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Family, Job, Selection};
-use crate::arch::Arch;
 use crate::bench::{self, OPERATIONS, Plan, THREADS};
+use crate::case::{At, Case, Family};
+use crate::context::Context;
 use crate::install::Need;
-use crate::lab::Lab;
-use crate::outcome::{Cell, Outcome, Verdict};
+use crate::outcome::Outcome;
 
-/// The family.
-pub struct Bench;
-
-const NAME: &str = "bench";
-const TEST: &str = "quick";
+pub const FAMILY: Family = Family {
+    name: "bench",
+    cases: |_, at| match at {
+        At::Libcs(_) => Ok(vec![Case::new("quick", quick)]),
+        _ => Ok(vec![]),
+    },
+    needs: |_, _| vec![Need::new("gcc", &["gcc"], "the programs of the bench")],
+};
 
 /// What must have rows where threads may run sections: the group, a row, a variant. [`OF_OPERATIONS`] are others.
 const ROWS: [(&str, &str, &str); 12] = [
@@ -58,87 +59,40 @@ const OF_OPERATIONS: [(&str, &[&str], &[u32]); 2] = [
     ),
 ];
 
-impl Family for Bench {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
-        match self.list(lab, selection).is_empty() {
-            true => vec![],
-            false => vec![Need::new("gcc", &["gcc"], "the programs of the bench")],
-        }
-    }
-
-    fn list(&self, _: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
-        let cell = cell().filter(|(arch, _)| {
-            selection.wants_arch(*arch)
-                && selection.wants_kernel_free()
-                && selection.wants(NAME, TEST)
-        });
-        cell.into_iter()
-            .map(|(_, cell)| (cell, TEST.to_owned()))
-            .collect()
-    }
-
-    fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-        let listed = self.list(lab, selection).into_iter();
-        listed
-            .map(|(cell, _)| {
-                Job::alone("the bench in its smallest form".to_owned(), move || {
-                    let verdict = quick(lab).unwrap_or_else(Verdict::Failed);
-                    vec![Outcome::new(&cell, NAME, TEST, verdict)]
-                })
-            })
-            .collect()
-    }
-}
-
-/// The column of this machine's own programs.
-fn cell() -> Option<(Arch, Cell)> {
-    let arch = Arch::host()?;
-    let cell = Cell {
-        order: 9,
-        label: format!("{arch}/libcs"),
-    };
-    Some((arch, cell))
-}
-
-fn quick(lab: &Lab) -> Result<Verdict, String> {
-    let external = bench::external(lab).map_err(|why| why.to_string())?;
+fn quick(cx: &Context) -> Result<Outcome> {
+    let groups = ["cpu", "hooks", "threads", "ops", "structures", "contended"];
     let plan = Plan {
         rounds: 2,
         milliseconds: 1,
         // Another family's work, and long.
         musl: false,
-        only: ["cpu", "hooks", "threads", "ops", "structures", "contended"]
-            .map(str::to_owned)
-            .to_vec(),
-        with: vec![("external".to_owned(), external)],
+        only: groups.map(str::to_owned).to_vec(),
+        with: vec![("external".to_owned(), bench::external(cx)?)],
         ..Plan::quick()
     };
-    let report = bench::measure(lab, &plan).map_err(|why| format!("{why:#}"))?;
-    let folder = tempfile::tempdir().map_err(|why| why.to_string())?;
+    let report = bench::measure(cx, &plan)?;
+    let folder = tempfile::tempdir()?;
     let file = folder.path().join("bench.json");
-    report.write(&file).map_err(|why| why.to_string())?;
-    let plots = bench::draw(&report, folder.path()).map_err(|why| why.to_string())?;
-    let text = std::fs::read_to_string(&file).map_err(|why| why.to_string())?;
-    let document: Value = serde_json::from_str(&text).map_err(|why| why.to_string())?;
-    if document["machine"]["rseq"]["runs_sections"] != Value::Bool(true) {
-        let said = &document["machine"]["rseq"];
-        return Ok(Verdict::Skipped(format!(
-            "no thread may run a section here: {said}"
-        )));
+    report.write(&file)?;
+    ensure!(report.table().contains("CPU number"), "no table");
+    let svg = std::fs::read_to_string(bench::draw(&report, folder.path())?)?;
+    let document: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
+    let rseq = &document["machine"]["rseq"];
+    if rseq["runs_sections"] != Value::Bool(true) {
+        let why = format!("no thread may run a section here: {rseq}");
+        return Ok(Outcome::Skipped(why));
     }
     whole(&document, plan.rounds)?;
-    for plot in &plots {
-        is_svg(plot)?;
-    }
-    let count = |key: &str| document[key].as_array().map_or(0, Vec::len);
-    let (rows, ratios) = (count("rows"), count("ratios"));
-    Ok(Verdict::Passed(format!(
-        "{rows} rows, {ratios} ratios, {} plots",
-        plots.len()
+    let ratios = report.ratios.len();
+    let complete = svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>");
+    let dots = svg.matches("<circle").count();
+    ensure!(
+        complete && dots == ratios,
+        "{dots} dots for {ratios} ratios"
+    );
+    Ok(Outcome::Passed(format!(
+        "{} rows, {ratios} ratios",
+        report.rows.len()
     )))
 }
 
@@ -172,21 +126,17 @@ fn expected(document: &Value) -> Vec<(&'static str, String, &'static str)> {
 }
 
 /// Each expected row is there, and each row has a positive or zero number for each round.
-fn whole(document: &Value, rounds: usize) -> Result<(), String> {
-    if let Some(skipped) = document["skipped"]
+fn whole(document: &Value, rounds: usize) -> Result<()> {
+    let skipped = document["skipped"]
         .as_array()
-        .filter(|skipped| !skipped.is_empty())
-    {
-        return Err(format!("not measured: {skipped:?}"));
-    }
-    let rows = document["rows"].as_array().ok_or("no rows")?;
+        .map_or(&[][..], Vec::as_slice);
+    ensure!(skipped.is_empty(), "not measured: {skipped:?}");
+    let rows = document["rows"].as_array().context("no rows")?;
     for (group, name, variant) in expected(document) {
         let found = rows
             .iter()
             .any(|row| row["group"] == group && row["name"] == *name && row["variant"] == variant);
-        if !found {
-            return Err(format!("no row {group}, {name}, {variant}"));
-        }
+        ensure!(found, "no row {group}, {name}, {variant}");
     }
     for row in rows {
         let samples = row["samples"].as_array().map_or(&[][..], Vec::as_slice);
@@ -197,30 +147,22 @@ fn whole(document: &Value, rounds: usize) -> Result<(), String> {
                 let value = sample.as_f64();
                 value.is_some_and(|value| value > 0.0 || (value == 0.0 && row["unit"] != "ns"))
             });
-        if good.count() != rounds || row["what"].as_str().is_none_or(str::is_empty) {
-            return Err(format!("an incomplete row: {row}"));
-        }
+        let described = row["what"].as_str().is_some_and(|what| !what.is_empty());
+        ensure!(
+            good.count() == rounds && described,
+            "an incomplete row: {row}"
+        );
     }
-    let keys = ["cpu", "kernel", "mode", "arch"];
-    match keys
-        .iter()
-        .find(|key| document["machine"][key].as_str().is_none_or(str::is_empty))
-    {
-        Some(key) => Err(format!("the machine has no {key}")),
-        None if document["ratios"].as_array().is_none_or(Vec::is_empty) => {
-            Err("no ratios".to_owned())
-        }
-        None => Ok(()),
+    for key in ["cpu", "kernel", "mode", "arch"] {
+        let text = document["machine"][key].as_str();
+        ensure!(
+            text.is_some_and(|text| !text.is_empty()),
+            "the machine has no {key}"
+        );
     }
-}
-
-fn is_svg(file: &Path) -> Result<(), String> {
-    let text = std::fs::read_to_string(file).map_err(|why| why.to_string())?;
-    if text.starts_with("<svg") && text.trim_end().ends_with("</svg>") {
-        Ok(())
-    } else {
-        Err(format!("{} is no SVG", file.display()))
-    }
+    let ratios = document["ratios"].as_array().map_or(0, Vec::len);
+    ensure!(ratios > 0, "no ratios");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -235,7 +177,7 @@ mod tests {
         let rows: Vec<Value> = all.iter().map(row).collect();
         let good =
             serde_json::json!({"machine": machine, "rows": rows, "ratios": [1], "skipped": []});
-        assert_eq!(whole(&good, 2), Ok(()));
+        whole(&good, 2).unwrap();
         assert!(whole(&good, 3).is_err());
         let mut few = good.clone();
         few["rows"].as_array_mut().unwrap().pop();

@@ -1,113 +1,75 @@
 //! The main job itself, everywhere the suite runs.
 
-use super::{Family, Job, Selection, place_needs};
+use anyhow::Result;
+
 use crate::arch::Arch;
-use crate::guests::Guest;
-use crate::install::Need;
-use crate::lab::{Board, Lab};
-use crate::outcome::{Cell, Outcome, Verdict};
-use crate::place::Place;
-use crate::table;
+use crate::case::{At, Case, Family};
+use crate::console;
+use crate::context::Context;
+use crate::guests::{guest, guest_needs};
+use crate::machine::boot::{Setup, USUAL, run_on};
+use crate::machine::place::Place;
+use crate::outcome::{Failure, Outcome};
 
-/// The family.
-pub struct Demo;
+pub const FAMILY: Family = Family {
+    name: "demo",
+    cases,
+    needs: guest_needs,
+};
 
-const NAME: &str = "demo";
-const TEST: &str = "init";
 /// More CPUs than the set of every libc has room for.
 const MANY: &str = "init-with-numbers-for-2048-cpus";
 
 /// The kernel keeps something for each possible CPU, some 1.3 GiB together.
-const MANY_CPUS: Board = Board {
+const MANY_CPUS: Setup = Setup {
     memory: "3072",
     options: " possible_cpus=2048",
 };
 
-/// Where the second test runs: x86_64 alone takes so many, and what is tested is ours, so one kernel will do.
-fn has_many(place: &Place) -> bool {
+fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+    let At::Place(place) = at else {
+        return Ok(vec![]);
+    };
+    let here = place.clone();
+    let mut cases = vec![Case::new("init", move |cx| {
+        run(cx, &here, "init", &USUAL, place_arguments(&here, &[]))
+    })];
+    // x86_64 alone takes so many, and what is tested is ours, so one kernel will do.
     let system = place.system();
-    place.arch == Arch::X86_64 && system.is_some_and(|system| system.name == "6.1")
+    if place.arch == Arch::X86_64 && system.is_some_and(|system| system.name == "6.1") {
+        let here = place.clone();
+        cases.push(Case::new(MANY, move |cx| {
+            if let Some(why) = too_little_memory() {
+                return Ok(Outcome::Skipped(why));
+            }
+            let more = ["--threads", "4", "--cpu-numbers", "2048"];
+            run(cx, &here, MANY, &MANY_CPUS, place_arguments(&here, &more))
+        }));
+    }
+    Ok(cases)
 }
 
-/// The tests at a place.
-fn tests(selection: &Selection, place: &Place) -> Vec<&'static str> {
-    let all = [(TEST, true), (MANY, has_many(place))];
-    let wanted = |&(test, here): &(&str, bool)| {
-        here && selection.wants(NAME, test) && place.runs(NAME, test)
-    };
-    all.into_iter()
-        .filter(wanted)
-        .map(|(test, _)| test)
-        .collect()
-}
-
-fn wanted(selection: &Selection) -> Vec<(Place, &'static str)> {
-    let places = selection.places().into_iter();
-    places
-        .flat_map(|place| {
-            let tests = tests(selection, &place);
-            tests.into_iter().map(move |test| (place.clone(), test))
-        })
-        .collect()
-}
-
-impl Family for Demo {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
-        let places: Vec<Place> = wanted(selection)
-            .into_iter()
-            .map(|(place, _)| place)
-            .collect();
-        place_needs(lab, &places)
-    }
-
-    fn list(&self, lab: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
-        let listed = |(place, test): (Place, &str)| {
-            let cell = place.cell(lab.known_version(&place).as_deref());
-            (cell, test.to_owned())
-        };
-        wanted(selection).into_iter().map(listed).collect()
-    }
-
-    fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-        let job = |(place, test): (Place, &'static str)| {
-            let label = place.cell(lab.known_version(&place).as_deref()).label;
-            Job::at(place, format!("demo {test} on {label}"), move |place| {
-                vec![run(lab, place, test)]
-            })
-        };
-        wanted(selection).into_iter().map(job).collect()
-    }
-}
-
-fn run(lab: &Lab, place: &Place, test: &str) -> Outcome {
-    let cell = place.cell(lab.known_version(place).as_deref());
+fn place_arguments(place: &Place, more: &[&str]) -> Vec<String> {
     let mut arguments = place.demo_arguments();
-    let board = if test == MANY {
-        if let Some(why) = too_little_memory() {
-            return Outcome::new(&cell, NAME, test, Verdict::Skipped(why));
-        }
-        arguments.extend(["--threads", "4", "--cpu-numbers", "2048"].map(str::to_owned));
-        MANY_CPUS
-    } else {
-        Board::default()
-    };
-    match lab.run_on(place, &board, Guest::Init, &arguments) {
-        Err(why) => Outcome::new(&cell, NAME, test, why.verdict(place.required())),
-        Ok(run) => {
-            lab.keep_console(&format!("{NAME}-{test}"), &cell, &run.finished.output);
-            let table = table::parse(&run.finished.output, run.finished.end, !place.boots());
-            let verdict = match &table.failure {
-                None => Verdict::Passed(table.summary()),
-                Some(why) => Verdict::Failed(why.clone()),
-            };
-            Outcome::new(&cell, NAME, test, verdict)
-                .with_console(&run.finished.output)
-                .took(run.finished.elapsed)
-        }
+    arguments.extend(more.iter().map(ToString::to_string));
+    arguments
+}
+
+fn run(
+    cx: &Context,
+    place: &Place,
+    test: &str,
+    setup: &Setup,
+    arguments: Vec<String>,
+) -> Result<Outcome> {
+    let init = guest(cx, place.arch, "init")?;
+    let run = run_on(cx, place, setup, &init, &[], &arguments)?.finished;
+    let label = At::Place(place.clone()).cell(cx).label;
+    cx.keep_console(&format!("demo-{test}"), &label, &run.output);
+    let demo = console::demo(&run.output, run.end, !place.boots());
+    match demo.failure {
+        None => Ok(Outcome::Passed(demo.summary())),
+        Some(why) => Err(Failure::error(why, run.output)),
     }
 }
 

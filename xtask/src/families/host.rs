@@ -1,183 +1,82 @@
-//! What is tested without a guest: form, lints, unit tests, Miri, the oldest
-//! compiler, and the contents of the package.
+//! What is tested without a guest: form, lints, unit tests, Miri, the oldest compiler, and the contents of the package.
 
 use std::process::Command;
-use std::time::Duration;
 
-use super::{Family, Job, Selection};
-use crate::cargo::{cargo, finish};
-use crate::install::Need;
-use crate::lab::Lab;
-use crate::outcome::{Cell, Outcome, Verdict};
+use anyhow::{Context as _, Result, ensure};
+
+use crate::case::{At, Case, Family, Judged};
+use crate::compiler::{cargo, finish, has_tool};
+use crate::context::Context;
+use crate::outcome::{Failure, Missing, Outcome};
 use crate::process::{self, command};
-use crate::testlog;
 
-/// The family.
-pub struct Host;
+pub const FAMILY: Family = Family {
+    name: "host",
+    cases,
+    needs: |_, _| vec![],
+};
 
-const NAME: &str = "host";
-
-/// A check: its name, and what it does.
-type Check = (&'static str, fn(&Lab) -> Vec<Outcome>);
-
-/// The checks. Another one is another line.
-const CHECKS: [Check; 6] = [
-    ("fmt", fmt),
-    ("clippy", clippy),
-    ("test", test),
-    ("miri", miri),
-    ("msrv", msrv),
-    ("package", package),
-];
-
-impl Family for Host {
-    fn name(&self) -> &'static str {
-        NAME
+fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+    if *at != At::Host {
+        return Ok(vec![]);
     }
-
-    fn needs(&self, _: &Lab, _: &Selection) -> Vec<Need> {
-        vec![]
-    }
-
-    fn list(&self, _: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
-        // They belong to no CPU and no kernel: a choice of those leaves them out.
-        let everywhere = selection.arches.is_empty() && selection.wants_kernel_free();
-        let wanted = CHECKS
-            .into_iter()
-            .filter(|(check, _)| everywhere && selection.wants(NAME, check));
-        wanted
-            .map(|(check, _)| (cell(), check.to_owned()))
-            .collect()
-    }
-
-    fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-        let listed = self.list(lab, selection);
-        let wanted = CHECKS
-            .into_iter()
-            .filter(|(check, _)| listed.iter().any(|(_, test)| test == check));
-        wanted
-            .map(|(check, run)| Job::alone(format!("host {check}"), move || run(lab)))
-            .collect()
-    }
-}
-
-fn cell() -> Cell {
-    Cell {
-        order: 0,
-        label: "host".to_owned(),
-    }
+    let mut cases = vec![
+        Case::new("fmt", |cx| {
+            checked(cx, &["fmt", "--all", "--check", "--", "--color=never"])
+        }),
+        Case::new("clippy", |cx| {
+            let scope = ["--quiet", "--workspace", "--all-targets"];
+            let rest = ["--features=rseq-rt-capi/trio", "--", "-Dwarnings"];
+            checked(cx, &[&["clippy"][..], &scope, &rest].concat())
+        }),
+    ];
+    cases.extend(Case::together(["test".to_owned()], |cx, _| {
+        let arguments = ["test", "--package", "rseq-rt", "--no-fail-fast"];
+        counted("test", cargo(cx, None, &arguments))
+    }));
+    cases.extend(Case::together(["miri".to_owned()], |cx, _| miri(cx)));
+    cases.push(Case::new("msrv", msrv));
+    cases.push(Case::new("package", package));
+    let titled = |case: Case| {
+        let title = format!("host {}", case.name);
+        case.in_job(title)
+    };
+    Ok(cases.into_iter().map(titled).collect())
 }
 
 /// A check that is one command: its exit code is the verdict.
-fn one(name: &str, probe: Command, command: Command) -> Vec<Outcome> {
-    match finish(probe) {
-        Ok(probe) if probe.ok() => {}
-        Ok(probe) => {
-            return vec![Outcome::new(
-                &cell(),
-                NAME,
-                name,
-                Verdict::Missing(probe.tail(1)),
-            )];
-        }
-        Err(why) => return vec![Outcome::new(&cell(), NAME, name, Verdict::Missing(why))],
-    }
-    let outcome = match finish(command) {
-        Err(why) => Outcome::new(&cell(), NAME, name, Verdict::Missing(why)),
-        Ok(finished) => {
-            let verdict = if finished.ok() {
-                Verdict::Passed(String::new())
-            } else {
-                Verdict::Failed(finished.end.to_string())
-            };
-            Outcome::new(&cell(), NAME, name, verdict)
-                .with_console(&finished.output)
-                .took(finished.elapsed)
-        }
-    };
-    vec![outcome]
+fn checked(cx: &Context, arguments: &[&str]) -> Result<Outcome> {
+    has_tool(cx, None, arguments[0])?;
+    finish(cargo(cx, None, arguments))?.check(arguments[0])?;
+    Ok(Outcome::passed())
 }
 
-fn fmt(lab: &Lab) -> Vec<Outcome> {
-    one(
-        "fmt",
-        cargo(lab, None, &["fmt", "--version"]),
-        cargo(
-            lab,
-            None,
-            &["fmt", "--all", "--check", "--", "--color=never"],
-        ),
-    )
-}
-
-fn clippy(lab: &Lab) -> Vec<Outcome> {
-    let check = [
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--features=rseq-rt-capi/trio",
-        "--",
-        "-Dwarnings",
-    ];
-    one(
-        "clippy",
-        cargo(lab, None, &["clippy", "--version"]),
-        cargo(lab, None, &check),
-    )
-}
-
-/// Unit, integration and documentation tests, each counted.
-fn test(lab: &Lab) -> Vec<Outcome> {
-    counted(
-        "test",
-        cargo(
-            lab,
-            None,
-            &["test", "--package", "rseq-rt", "--no-fail-fast"],
-        ),
-    )
-}
-
-/// The same under Miri: with a toolchain that has it, or to which rustup can add it.
-fn miri(lab: &Lab) -> Vec<Outcome> {
-    let has = |toolchain: Option<&str>| {
-        finish(cargo(lab, toolchain, &["miri", "--version"])).is_ok_and(|asked| asked.ok())
-    };
-    let toolchain = [None, Some("nightly")]
-        .into_iter()
-        .find(|&toolchain| has(toolchain))
-        .or_else(|| (add_miri(lab) && has(Some("nightly"))).then_some(Some("nightly")));
-    let Some(toolchain) = toolchain else {
-        let why = "no toolchain of this machine has Miri".to_owned();
-        return vec![Outcome::new(&cell(), NAME, "miri", Verdict::Skipped(why))];
-    };
+/// The tests of the library under Miri: with a toolchain that has it, or to which rustup can add it.
+fn miri(cx: &Context) -> Result<Vec<Judged>> {
+    let has = |toolchain: Option<&str>| has_tool(cx, toolchain, "miri").is_ok();
+    let nightly = Some("nightly");
+    let added = || (add_miri(cx) && has(nightly)).then_some(nightly);
+    let toolchain = [None, nightly].into_iter().find(|&one| has(one));
+    let toolchain = toolchain
+        .or_else(added)
+        .ok_or_else(|| Missing::optional("no toolchain of this machine has Miri"))?;
     // Miri runs no inline assembly: what needs a real kernel is marked so in the tests.
     // An example of the documentation can carry no such mark, and makes real syscalls.
-    let arguments = [
-        "miri",
-        "test",
-        "--package",
-        "rseq-rt",
-        "--lib",
-        "--tests",
-        "--target-dir",
-        "target/miri",
-    ];
-    let mut command = cargo(lab, toolchain, &arguments);
+    let scope = ["miri", "test", "--package", "rseq-rt", "--lib", "--tests"];
+    let mut command = cargo(cx, toolchain, &scope);
+    command.args(["--target-dir", "target/miri"]);
     // Links of lists are addresses, as critical sections know them.
     command.env("MIRIFLAGS", "-Zmiri-permissive-provenance");
     counted("miri", command)
 }
 
 /// `rustup component add miri`, for a nightly that is here already. It fails fast where rustup can reach nothing.
-fn add_miri(lab: &Lab) -> bool {
-    if !lab.install {
+fn add_miri(cx: &Context) -> bool {
+    if !cx.install {
         return false;
     }
-    let _step = lab
-        .progress
-        .step("rustup component add miri rust-src, for the tests under Miri".to_owned());
+    let what = "rustup component add miri rust-src, for the tests under Miri";
+    let _step = cx.progress.step(what);
     let mut add = command("rustup");
     add.args(["component", "add", "--toolchain", "nightly"]);
     add.args(["miri", "rust-src"]);
@@ -185,103 +84,89 @@ fn add_miri(lab: &Lab) -> bool {
 }
 
 /// Runs a `cargo test` and gives each test an outcome of its own.
-fn counted(name: &str, command: Command) -> Vec<Outcome> {
-    let finished = match finish(command) {
-        Ok(finished) => finished,
-        Err(why) => return vec![Outcome::new(&cell(), NAME, name, Verdict::Missing(why))],
-    };
-    let mut outcomes: Vec<Outcome> = testlog::parse(&finished.output)
-        .into_iter()
-        .map(|(test, verdict)| {
-            Outcome::new(&cell(), NAME, format!("{name}::{test}"), verdict)
-                .with_console(&finished.output)
-        })
-        .collect();
-    let failed = outcomes
-        .iter()
-        .any(|outcome| matches!(outcome.verdict, Verdict::Failed(_)));
-    if !finished.ok() && !failed {
-        let verdict = Verdict::Failed(finished.end.to_string());
-        outcomes.push(Outcome::new(&cell(), NAME, name, verdict).with_console(&finished.output));
-    } else if outcomes.is_empty() {
-        outcomes.push(Outcome::new(
-            &cell(),
-            NAME,
-            name,
-            Verdict::Skipped("there is no test yet".to_owned()),
-        ));
+fn counted(name: &str, command: Command) -> Result<Vec<Judged>> {
+    let finished = finish(command)?;
+    let tests = tests_of(&finished.output);
+    let failed = |(_, outcome): &(String, Outcome)| matches!(outcome, Outcome::Failed(_));
+    if !finished.ok() && !tests.iter().any(failed) {
+        return Err(Failure::error(finished.end.to_string(), finished.output));
     }
-    outcomes
+    ensure!(!tests.is_empty(), "it ran no test");
+    let judged = |(test, outcome)| Judged {
+        test: format!("{name}::{test}"),
+        outcome,
+        console: finished.output.clone(),
+    };
+    Ok(tests.into_iter().map(judged).collect())
 }
 
-/// The library with the oldest compiler it promises.
-fn msrv(lab: &Lab) -> Vec<Outcome> {
-    let outcome = |verdict| vec![Outcome::new(&cell(), NAME, "msrv", verdict)];
-    let manifest = std::fs::read_to_string(lab.root.join("Cargo.toml")).unwrap_or_default();
+/// The tests of a log of `cargo test`: `program::test` and what became of each.
+fn tests_of(log: &str) -> Vec<(String, Outcome)> {
+    let mut program = String::new();
+    let mut tests = Vec::new();
+    for line in log.lines().map(str::trim) {
+        if let Some(running) = line.strip_prefix("Running ") {
+            // `unittests src/lib.rs (target/...)` is `lib`, `tests/model.rs (...)` is `model`.
+            let path = running.trim_start_matches("unittests ").split(" (").next();
+            let file = path.and_then(|path| path.rsplit('/').next());
+            program = file.unwrap_or(running).trim_end_matches(".rs").to_owned();
+        } else if line.starts_with("Doc-tests ") {
+            program = "doc".to_owned();
+        } else if let Some(test) = line.strip_prefix("test ")
+            && let Some((name, result)) = test.rsplit_once(" ... ")
+        {
+            // `test src/lib.rs - name (line 7) - compile fail ... ok`
+            let outcome = match result.split([',', ' ']).next().unwrap_or_default() {
+                "ok" => Outcome::passed(),
+                "ignored" => {
+                    let why = result.trim_start_matches("ignored");
+                    Outcome::Skipped(format!("it is marked as ignored{why}"))
+                }
+                _ => Outcome::Failed(result.to_owned()),
+            };
+            let name = name.trim_end_matches(" - should panic");
+            tests.push((format!("{program}::{name}"), outcome));
+        }
+    }
+    tests
+}
+
+/// The library with the oldest compiler it promises: the promised release itself, under its own name or another's.
+fn msrv(cx: &Context) -> Result<Outcome> {
+    let manifest = std::fs::read_to_string(cx.root.join("Cargo.toml"))?;
     let promised = manifest
         .lines()
         .find_map(|line| line.strip_prefix("rust-version = "))
-        .map(|text| text.trim_matches('"'));
-    let Some(promised) = promised else {
-        return outcome(Verdict::Failed(
-            "Cargo.toml states no rust-version".to_owned(),
-        ));
-    };
-    // The promised release itself, under its own name or another's.
-    let mut current = command("rustc");
-    current.arg("--version");
+        .map(|text| text.trim_matches('"'))
+        .context("Cargo.toml states no rust-version")?;
     let is_promised = |text: &str| {
-        text.strip_prefix(promised)
-            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+        let rest = text.strip_prefix(promised);
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    let current = process::run(&mut current, Duration::from_secs(60))
-        .map(|asked| asked.output)
-        .unwrap_or_default();
-    let mut list = command("rustup");
-    list.args(["toolchain", "list"]);
-    let toolchains = process::run(&mut list, Duration::from_secs(60))
-        .map(|asked| asked.output)
-        .unwrap_or_default();
+    let asked = |program: &str, arguments: &[&str]| {
+        let asked = process::run(command(program).args(arguments), 60);
+        asked.map(|asked| asked.output).unwrap_or_default()
+    };
+    let current = asked("rustc", &["--version"]);
+    let toolchains = asked("rustup", &["toolchain", "list"]);
     let toolchain = toolchains
         .lines()
         .filter_map(|line| line.split_whitespace().next())
         .find(|name| is_promised(name));
     if toolchain.is_none() && !is_promised(current.trim_start_matches("rustc ")) {
-        return outcome(Verdict::Skipped(format!(
-            "no toolchain of this machine is Rust {promised}"
-        )));
+        let why = format!("no toolchain of this machine is Rust {promised}");
+        return Err(Missing::optional(why));
     }
-    let build = cargo(
-        lab,
-        toolchain,
-        &[
-            "build",
-            "--package",
-            "rseq-rt",
-            "--target-dir",
-            "target/msrv",
-        ],
-    );
-    one("msrv", cargo(lab, toolchain, &["--version"]), build)
+    let mut build = cargo(cx, toolchain, &["build", "--package", "rseq-rt"]);
+    build.args(["--target-dir", "target/msrv"]);
+    finish(build)?.check("build")?;
+    Ok(Outcome::passed())
 }
 
 /// `arch/` and `linker/` are in the package: Cargo drops what is not listed.
-fn package(lab: &Lab) -> Vec<Outcome> {
-    let listed = match finish(cargo(
-        lab,
-        None,
-        &["package", "--package", "rseq-rt", "--list", "--allow-dirty"],
-    )) {
-        Ok(listed) => listed,
-        Err(why) => {
-            return vec![Outcome::new(
-                &cell(),
-                NAME,
-                "package",
-                Verdict::Missing(why),
-            )];
-        }
-    };
+fn package(cx: &Context) -> Result<Outcome> {
+    let arguments = ["package", "--package", "rseq-rt", "--list", "--allow-dirty"];
+    let listed = finish(cargo(cx, None, &arguments))?.check("package")?;
     let wanted = [
         "src/",
         "arch/",
@@ -290,14 +175,33 @@ fn package(lab: &Lab) -> Vec<Outcome> {
         "COPYRIGHT",
         "LICENSE-",
     ];
-    let missing: Vec<&str> = wanted
-        .into_iter()
-        .filter(|start| !listed.output.lines().any(|file| file.starts_with(start)))
-        .collect();
-    let verdict = match (listed.ok(), missing.is_empty()) {
-        (true, true) => Verdict::Passed(format!("{} files", listed.output.lines().count())),
-        (true, false) => Verdict::Failed(format!("not in the package: {}", missing.join(", "))),
-        (false, _) => Verdict::Failed(listed.end.to_string()),
-    };
-    vec![Outcome::new(&cell(), NAME, "package", verdict).with_console(&listed.output)]
+    for start in wanted {
+        let there = listed.lines().any(|file| file.starts_with(start));
+        ensure!(there, "not in the package: {start}");
+    }
+    Ok(Outcome::Passed(format!("{} files", listed.lines().count())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_test_of_a_log() {
+        let log = "   Compiling x v0.1.0\n     Running unittests src/lib.rs (target/debug/deps/x-1)\n\nrunning 2 tests\n\
+            test abi::layout ... ok\ntest slow ... ignored, takes an hour\n\
+            test result: ok. 1 passed; 0 failed\n\
+            \x20    Running tests/model.rs (target/debug/deps/model-1)\ntest all - should panic ... FAILED\n\
+            \x20  Doc-tests x\ntest src/lib.rs - (line 7) ... ok\n";
+        let ignored = "it is marked as ignored, takes an hour";
+        assert_eq!(
+            tests_of(log),
+            [
+                ("lib::abi::layout".into(), Outcome::passed()),
+                ("lib::slow".into(), Outcome::Skipped(ignored.into())),
+                ("model::all".into(), Outcome::Failed("FAILED".into())),
+                ("doc::src/lib.rs - (line 7)".into(), Outcome::passed())
+            ]
+        );
+    }
 }

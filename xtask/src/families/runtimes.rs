@@ -1,22 +1,30 @@
 //! The hooks in the threads of others: std, rayon and tokio, on a libc that owns rseq and on two that do not.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Result;
 use nix::sys::signal::SIGSEGV;
 
-use super::{Family, Job, Selection};
 use crate::arch::Arch;
-use crate::compiler::{self, Compiler};
+use crate::case::{At, Case, Family};
+use crate::compiler::{self, CORE, Compiler};
+use crate::context::Context;
 use crate::install::Need;
-use crate::lab::Lab;
-use crate::outcome::{Cell, Outcome, Trouble, Verdict};
-use crate::process::{self, End, Finished, command};
+use crate::outcome::{Failure, Missing, Outcome};
+use crate::process::{End, Finished, Limits, command, run_within, set_glibc_rseq};
 
-/// The family.
-pub struct Runtimes;
-
-const NAME: &str = "runtimes";
+pub const FAMILY: Family = Family {
+    name: "runtimes",
+    cases,
+    needs: |_, _| {
+        vec![Need::new(
+            "cc",
+            &["gcc", "libc6-dev"],
+            "linking std programs",
+        )]
+    },
+};
 
 /// Whose threads, as the program takes it.
 const RUNTIMES: [&str; 3] = ["std", "rayon", "tokio"];
@@ -57,10 +65,10 @@ const MUSL: Under = Under {
     owner: "runtime",
 };
 
-/// The program takes a second or two.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// After this long a broken one is looked at, whether it does nothing any more.
-const HANG: Duration = Duration::from_secs(10);
+/// Seconds: the program takes one or two.
+const PATIENCE: u64 = 120;
+/// After so many seconds a broken one is looked at, whether it does nothing any more.
+const HANG: u64 = 10;
 /// Between one look and the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -70,175 +78,95 @@ const SETXID: u32 = 33;
 /// Runs of a broken one, until one of them shows it.
 const ATTEMPTS: usize = 8;
 
-/// Nobody joins the thread, musl unmaps its memory, and the program is to die.
-const BROKEN: &str = "std/musl/without-release";
-/// A thread waits for the libc's lock with signals blocked, its holder for the thread to take one, and the program hangs.
-const HUNG: &str = "std/glibc/left-blocked";
-
-impl Family for Runtimes {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
-        if self.list(lab, selection).is_empty() {
-            return Vec::new();
-        }
-        vec![Need::new(
-            "cc",
-            &["gcc", "libc6-dev"],
-            "linking std programs",
-        )]
-    }
-
-    fn list(&self, _: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
-        let Some((_, cell)) = host(selection) else {
-            return Vec::new();
-        };
-        let mut names: Vec<String> = Vec::new();
-        for under in UNDER {
-            names.extend(RUNTIMES.map(|runtime| test_name(runtime, under)));
-        }
-        names.extend([BROKEN, HUNG].map(str::to_owned));
-        let wanted = names.into_iter().filter(|test| selection.wants(NAME, test));
-        wanted.map(|test| (cell.clone(), test)).collect()
-    }
-
-    fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-        let Some((arch, cell)) = host(selection) else {
-            return Vec::new();
-        };
-        let listed: Vec<String> = self
-            .list(lab, selection)
-            .into_iter()
-            .map(|(_, test)| test)
-            .collect();
-        let of = |libc: &str| -> Vec<String> {
-            let wanted = listed.iter().filter(|test| test.contains(libc));
-            wanted.cloned().collect()
-        };
-        let jobs = ["glibc", "musl"].into_iter().filter_map(|libc| {
-            let (tests, cell) = (of(libc), cell.clone());
-            (!tests.is_empty()).then(|| {
-                Job::alone(format!("std, rayon and tokio on {libc}"), move || {
-                    run(lab, arch, &cell, libc == "musl", &tests)
-                })
-            })
-        });
-        jobs.collect()
-    }
-}
-
-/// The host's own libcs, in the column of the ownership tests.
-fn host(selection: &Selection) -> Option<(Arch, Cell)> {
-    let arch = Arch::host()?;
-    let wanted = selection.wants_arch(arch) && selection.wants_kernel_free();
-    wanted.then(|| {
-        let label = format!("{arch}/libcs");
-        (arch, Cell { order: 9, label })
-    })
-}
-
-fn test_name(runtime: &str, under: Under) -> String {
-    format!("{runtime}/{}", under.name)
-}
-
-fn run(lab: &Lab, arch: Arch, cell: &Cell, musl: bool, tests: &[String]) -> Vec<Outcome> {
-    let outcome = |test: &str, judged: Result<(Verdict, Finished), Trouble>| match judged {
-        Err(why) => Outcome::new(cell, NAME, test, why.verdict(!musl)),
-        Ok((verdict, finished)) => Outcome::new(cell, NAME, test, verdict)
-            .with_console(&finished.output)
-            .took(finished.elapsed),
+fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+    let At::Libcs(arch) = *at else {
+        return Ok(vec![]);
     };
-    let mut outcomes = Vec::new();
-    let program = build(lab, arch, musl, None);
-    for under in UNDER.into_iter().filter(|under| under.musl == musl) {
+    let mut cases = Vec::new();
+    for under in UNDER {
         for runtime in RUNTIMES {
-            let test = test_name(runtime, under);
-            if tests.contains(&test) {
-                let judged = program.clone().and_then(|program| {
-                    start(&program, runtime, under, PATIENCE)
-                        .map(|(finished, _)| (content(&finished), finished))
-                });
-                outcomes.push(outcome(&test, judged));
-            }
+            let name = format!("{runtime}/{}", under.name);
+            cases.push(Case::new(name, move |cx| whole(cx, arch, runtime, under)));
         }
     }
-    let broken = [
-        (
-            BROKEN,
-            "without-release",
-            MUSL,
-            dead as fn(&Finished, bool) -> Verdict,
-        ),
-        (HUNG, "left-blocked", GLIBC, hung),
-    ];
-    let wanted = broken
-        .into_iter()
-        .filter(|(test, ..)| tests.iter().any(|one| one == test));
-    for (test, feature, under, judge) in wanted {
-        let judged = build(lab, arch, musl, Some(feature)).and_then(|program| {
-            // A broken program gets through now and then: seen in one of eight runs, of that which hangs.
-            let mut last = None;
-            for _ in 0..ATTEMPTS {
-                let (finished, stuck) = start(&program, "std", under, HANG)?;
-                let verdict = judge(&finished, stuck);
-                let shown = matches!(verdict, Verdict::Passed(_));
-                last = Some((verdict, finished));
-                if shown {
-                    break;
-                }
-            }
-            last.ok_or_else(|| Trouble::Broken("it was not tried".to_owned()))
-        });
-        outcomes.push(outcome(test, judged));
-    }
-    outcomes
+    // Nobody joins the thread, musl unmaps its memory, and the program is to die.
+    cases.push(Case::new("std/musl/without-release", move |cx| {
+        broken(cx, arch, "without-release", MUSL, dies)
+    }));
+    // A thread waits for the libc's lock with signals blocked, its holder for the thread to take one, and the program
+    // hangs.
+    cases.push(Case::new("std/glibc/left-blocked", move |cx| {
+        broken(cx, arch, "left-blocked", GLIBC, hangs)
+    }));
+    Ok(cases)
 }
 
-/// Its end, and whether it was stuck when its time was up.
-fn start(
-    program: &Path,
-    runtime: &str,
+fn whole(cx: &Context, arch: Arch, runtime: &str, under: Under) -> Result<Outcome> {
+    let finished = start(cx, arch, None, runtime, under, PATIENCE)?;
+    let said = finished.check("the program")?;
+    let counts = said.lines().find(|line| line.contains("threads "));
+    Ok(Outcome::Passed(counts.unwrap_or_default().to_owned()))
+}
+
+/// A broken program gets through now and then: seen in one of eight runs, of that which hangs.
+fn broken(
+    cx: &Context,
+    arch: Arch,
+    feature: &str,
     under: Under,
-    patience: Duration,
-) -> Result<(Finished, bool), Trouble> {
-    let tunable = format!("glibc.pthread.rseq={}", u8::from(under.libc_on));
-    let mut started = command(program);
-    started
-        .args([runtime, under.owner])
-        .env("GLIBC_TUNABLES", tunable);
-    process::run_and_look(&mut started, patience, is_stuck)
-        .map(|(finished, stuck)| (finished, stuck.unwrap_or(false)))
-        .map_err(|error| Trouble::Broken(format!("did not start: {error}")))
-}
-
-fn content(finished: &Finished) -> Verdict {
-    let counts = finished
-        .output
-        .lines()
-        .find(|line| line.contains("threads "));
-    if finished.ok() {
-        Verdict::Passed(counts.unwrap_or_default().to_owned())
-    } else {
-        Verdict::Failed(finished.end.to_string())
+    judge: fn(Finished) -> Result<Outcome>,
+) -> Result<Outcome> {
+    let once = || judge(start(cx, arch, Some(feature), "std", under, HANG)?);
+    let mut last = once();
+    for _ in 1..ATTEMPTS {
+        if last.is_ok() {
+            break;
+        }
+        last = once();
     }
+    last
 }
 
-fn dead(finished: &Finished, _: bool) -> Verdict {
+fn dies(finished: Finished) -> Result<Outcome> {
     match finished.end {
         End::Signal(signal) if signal == SIGSEGV as i32 => {
-            Verdict::Passed(format!("dies: {}", finished.end))
+            Ok(Outcome::Passed(format!("dies: {}", finished.end)))
         }
-        end => Verdict::Failed(format!("it is to die of SIGSEGV: {end}")),
+        end => {
+            let why = format!("it is to die of SIGSEGV: {end}");
+            Err(Failure::error(why, finished.output))
+        }
     }
 }
 
-fn hung(finished: &Finished, stuck: bool) -> Verdict {
+fn hangs(finished: Finished) -> Result<Outcome> {
     match finished.end {
-        End::TimedOut(_) if stuck => Verdict::Passed(format!("hangs: {}", finished.end)),
-        end => Verdict::Failed(format!("it is to hang with the signal pending: {end}")),
+        End::TimedOut(_) if finished.inspected => {
+            Ok(Outcome::Passed(format!("hangs: {}", finished.end)))
+        }
+        end => {
+            let why = format!("it is to hang with the signal pending: {end}");
+            Err(Failure::error(why, finished.output))
+        }
     }
+}
+
+/// Runs the program, and looks whether it is stuck when its time is up.
+fn start(
+    cx: &Context,
+    arch: Arch,
+    feature: Option<&str>,
+    runtime: &str,
+    under: Under,
+    seconds: u64,
+) -> Result<Finished> {
+    let mut started = command(build(cx, arch, under.musl, feature)?);
+    set_glibc_rseq(started.args([runtime, under.owner]), under.libc_on);
+    let limits = Limits {
+        inspect: is_stuck,
+        ..Limits::seconds(seconds)
+    };
+    run_within(&mut started, limits)
 }
 
 /// A thread blocks the signal that it is to take, and no thread has run for a while: a slow one is not stuck.
@@ -268,39 +196,37 @@ fn waits_for_ever(status: &str) -> bool {
     has("SigPnd:") && has("SigBlk:")
 }
 
-fn build(lab: &Lab, arch: Arch, musl: bool, broken: Option<&str>) -> Result<PathBuf, Trouble> {
-    let target = if musl {
-        arch.target().replace("-gnu", "-musl")
-    } else {
-        arch.target().to_owned()
+fn build(cx: &Context, arch: Arch, musl: bool, broken: Option<&str>) -> Result<PathBuf> {
+    let target = match musl {
+        true => arch.target().replace("-gnu", "-musl"),
+        false => arch.target().to_owned(),
     };
-    if !compiler::has_std(&target, lab.install, &lab.progress) {
-        return Err(Trouble::Missing(format!(
-            "no toolchain of this machine has std for {target}"
-        )));
+    if !compiler::has_std(cx, &target) {
+        let why = format!("no toolchain of this machine has std for {target}");
+        return Err(match musl {
+            true => Missing::optional(why),
+            false => Missing::required(why),
+        });
     }
-    let folder = lab.root.join("target/embed/runtimes");
-    let mut cargo = Compiler::Current.build();
-    cargo
-        .current_dir(&lab.root)
-        .args(["--quiet", "--release", "--package", "foreign-runtimes"])
-        .args(["--target", &target, "--target-dir"])
-        .arg(&folder)
-        // It is not the speed that is tested.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
-        .env("CARGO_TERM_COLOR", "never");
-    if let Some(feature) = broken {
-        cargo.args(["--features", feature]);
-    }
-    let built = process::run(&mut cargo, Duration::from_secs(600))
-        .map_err(|error| Trouble::Missing(format!("cargo did not start: {error}")))?;
-    if !built.ok() {
-        return Err(Trouble::Broken(format!(
-            "does not build: {}",
-            built.tail(8)
-        )));
-    }
-    Ok(folder.join(target).join("release/foreign-runtimes"))
+    let folder = cx.root.join("target/embed/runtimes");
+    // The next build with another feature takes the place of this one.
+    let kept = folder.join(format!("{target}-{}", broken.unwrap_or("whole")));
+    cx.once(kept.display().to_string(), || {
+        let mut cargo = Compiler::Current.cargo("build", CORE, &target);
+        cargo
+            .args(["--quiet", "--package", "foreign-runtimes"])
+            .arg("--target-dir")
+            .arg(&folder)
+            // It is not the speed that is tested.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+        if let Some(feature) = broken {
+            cargo.args(["--features", feature]);
+        }
+        compiler::build(cx, arch, cargo, "the program")?;
+        let made = folder.join(&target).join("release/foreign-runtimes");
+        std::fs::copy(made, &kept)?;
+        Ok(kept.clone())
+    })
 }

@@ -3,27 +3,25 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Result;
 
-use super::link::cell;
-use super::{Family, Job, Selection};
 use crate::arch::Arch;
-use crate::compiler;
-use crate::guests;
+use crate::case::{At, Case, Family};
+use crate::context::Context;
+use crate::elf::sections::{init, sections};
+use crate::guests::{self, guest_needs};
 use crate::install::Need;
-use crate::lab::Lab;
-use crate::outcome::{Cell, Outcome, Trouble, Verdict};
-use crate::place::{Machine, Place, user_emulator};
-use crate::process::{self, command};
+use crate::machine::boot;
+use crate::machine::place::Place;
+use crate::outcome::Outcome;
+use crate::process::{command, optional_tool, output, tool};
 
-mod inspect;
-
-/// The family.
-pub struct Sections;
-
-const NAME: &str = "sections";
+pub const FAMILY: Family = Family {
+    name: "sections",
+    cases,
+    needs,
+};
 
 /// Who links.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +32,7 @@ enum Linker {
     Gold,
     /// Called directly: a cross compiler's driver does not find it.
     Lld,
-    /// Likewise.
+    /// Called directly as well.
     Mold,
 }
 
@@ -94,7 +92,7 @@ const SCRIPT: Link = Link {
 };
 
 /// The links. Another one is another entry.
-const LINKS: [Link; 14] = [
+static LINKS: [Link; 14] = [
     PLAIN,
     COLLECTED,
     Link {
@@ -166,123 +164,40 @@ filler: .skip 144 << 20
     .section .note.GNU-stack,"",%progbits
 "#;
 
-impl Family for Sections {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn needs(&self, lab: &Lab, selection: &Selection) -> Vec<Need> {
-        let listed = self.list(lab, selection);
-        let mut needs = Vec::new();
-        for arch in Arch::ALL {
-            if listed.iter().any(|(at, _)| *at == cell(arch)) {
-                needs.extend(compiler::needs(arch, lab.install, &lab.progress));
-                needs.extend(place(arch).needs());
-            }
-        }
-        if !listed.is_empty() {
-            needs.push(Need::new("ld.lld", &["lld"], "links by lld"));
-            needs.push(Need::new("mold", &["mold"], "links by mold"));
-        }
-        needs
-    }
-
-    fn list(&self, _: &Lab, selection: &Selection) -> Vec<(Cell, String)> {
-        let arches = Arch::ALL
-            .into_iter()
-            .filter(|&arch| selection.wants_arch(arch) && selection.wants_kernel_free());
-        arches
-            .flat_map(|arch| {
-                // gold was never written for riscv64.
-                let exists =
-                    move |link: &&Link| link.linker != Linker::Gold || arch != Arch::Riscv64;
-                let links = LINKS.iter().filter(exists);
-                links.map(move |link| (cell(arch), link.test.to_owned()))
-            })
-            .filter(|(_, test)| selection.wants(NAME, test))
-            .collect()
-    }
-
-    fn jobs<'lab>(&self, lab: &'lab Lab, selection: &Selection) -> Vec<Job<'lab>> {
-        let listed = self.list(lab, selection);
-        let mut jobs = Vec::new();
-        for arch in Arch::ALL {
-            let links: Vec<&Link> = LINKS
-                .iter()
-                .filter(|link| listed.contains(&(cell(arch), link.test.to_owned())))
-                .collect();
-            if !links.is_empty() {
-                jobs.push(Job::alone(format!("links for {arch}"), move || {
-                    run(lab, arch, &links)
-                }));
-            }
-        }
-        jobs
-    }
+fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+    let At::Link(arch) = *at else {
+        return Ok(vec![]);
+    };
+    // gold was never written for riscv64.
+    let exists = |link: &&Link| link.linker != Linker::Gold || arch != Arch::Riscv64;
+    let case = |link: &'static Link| Case::new(link.test, move |cx| judge(cx, arch, link));
+    Ok(LINKS.iter().filter(exists).map(case).collect())
 }
 
-fn place(arch: Arch) -> Place {
-    let machine = if Arch::host() == Some(arch) {
-        Machine::Native
-    } else {
-        Machine::User
+fn needs(cx: &Context, at: &At) -> Vec<Need> {
+    let At::Link(arch) = *at else {
+        return vec![];
     };
-    Place { arch, machine }
+    let mut needs = guest_needs(cx, &At::Place(Place::of_programs(arch)));
+    needs.push(Need::new("ld.lld", &["lld"], "links by lld"));
+    needs.push(Need::new("mold", &["mold"], "links by mold"));
+    needs
 }
 
-fn run(lab: &Lab, arch: Arch, links: &[&Link]) -> Vec<Outcome> {
-    let guest = || {
-        let _step = lab.progress.step(format!("an object of {arch} for links"));
-        let compiler = compiler::find(arch, lab.install, &lab.progress)
-            .map_err(|error| Trouble::Missing(format!("{error:#}")))?;
-        guests::object(&lab.root, arch, &compiler, "aborts", &lab.progress)
+/// Links it, looks at the file, and runs it where it can be run.
+fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<Outcome> {
+    match link.linker {
+        Linker::Gnu => tool(&arch.tool("gcc"))?,
+        Linker::Lld => tool("ld.lld")?,
+        Linker::Gold => optional_tool(&arch.tool("ld.gold"))?,
+        Linker::Mold => optional_tool("mold")?,
     };
-    let guest = links
-        .iter()
-        .any(|link| link.program != Program::Tls)
-        .then(guest);
-    let judge = |link: &&Link| {
-        let verdict = match (&guest, link.program) {
-            (_, Program::Tls) => judge(lab, arch, link, None),
-            (Some(Ok(object)), _) => judge(lab, arch, link, Some(object)),
-            (Some(Err(why)), _) => why.clone().verdict(true),
-            (None, _) => Verdict::Skipped("there is no object".to_owned()),
-        };
-        Outcome::new(&cell(arch), NAME, link.test, verdict)
-    };
-    links.iter().map(judge).collect()
-}
-
-fn judge(lab: &Lab, arch: Arch, link: &Link, object: Option<&Path>) -> Verdict {
-    let (tool, required) = match link.linker {
-        Linker::Gnu => (driver(arch), true),
-        Linker::Lld => ("ld.lld".to_owned(), true),
-        Linker::Gold if Arch::host() == Some(arch) => ("ld.gold".to_owned(), false),
-        Linker::Gold => (format!("{arch}-linux-gnu-ld.gold"), false),
-        Linker::Mold => ("mold".to_owned(), false),
-    };
-    if which::which(&tool).is_err() {
-        return Trouble::Missing(format!("no {tool} here")).verdict(required);
-    }
-    if link.kind == Kind::Static && place(arch).machine == Machine::User {
-        let emulator = user_emulator(arch);
-        if which::which(&emulator).is_err() {
-            return Verdict::Missing(format!("{emulator} is not installed"));
-        }
-    }
-    made_and_looked_at(lab, arch, link, object)
-        .unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")))
-}
-
-fn made_and_looked_at(
-    lab: &Lab,
-    arch: Arch,
-    link: &Link,
-    object: Option<&Path>,
-) -> anyhow::Result<Verdict> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("program");
-    let mut objects: Vec<PathBuf> = object.into_iter().map(Path::to_owned).collect();
+    let mut objects = Vec::new();
+    if link.program != Program::Tls {
+        objects.push(guests::object(cx, arch, "aborts")?);
+    }
     match link.program {
         Program::Aborts => {}
         Program::FarAborts => {
@@ -291,17 +206,16 @@ fn made_and_looked_at(
             objects.push(compiled(arch, &source, folder.path())?);
         }
         Program::Tls => {
-            let source = lab.root.join("tests-qemu/link/tls.c");
+            let source = cx.root.join("tests-qemu/link/tls.c");
             objects.push(compiled(arch, &source, folder.path())?);
         }
     }
     let mut linker = linker(arch, link);
     if link.script {
-        let script = lab.root.join("linker/init.ld");
-        let option = if link.linker == Linker::Gnu {
-            "-Wl,-T,"
-        } else {
-            "-T"
+        let script = cx.root.join("linker/init.ld");
+        let option = match link.linker {
+            Linker::Gnu => "-Wl,-T,",
+            _ => "-T",
         };
         linker.arg(format!("{option}{}", script.display()));
     }
@@ -309,42 +223,25 @@ fn made_and_looked_at(
         // A section that the script does not name is an error, wherever the linker would put it.
         linker.arg("-Wl,--orphan-handling=error");
     }
-    finish(linker.args(&objects).arg("-o").arg(&file), "does not link")?;
+    linker.args(&objects).arg("-o").arg(&file);
+    output(&mut linker, "does not link", 120)?;
     let bytes = std::fs::read(&file)?;
-    let told = match link.program {
-        Program::Tls => inspect::init(&bytes)?,
-        _ => inspect::sections(&bytes)?,
+    let found = match link.program {
+        Program::Tls => init(&bytes)?,
+        _ => sections(&bytes)?,
     };
-    drop(bytes);
     if link.kind != Kind::Static {
-        return Ok(Verdict::Passed(told));
+        return Ok(Outcome::Passed(found));
     }
-    let run = lab.run_program(&place(arch), &file, &[], &[]);
-    let finished = match run {
-        Ok(run) => run.finished,
-        Err(why) => return Ok(why.verdict(true)),
-    };
-    ensure!(
-        finished.ok(),
-        "the program: {} {}",
-        finished.end,
-        finished.tail(2)
-    );
-    Ok(Verdict::Passed(format!("{told}; it ran")))
-}
-
-fn driver(arch: Arch) -> String {
-    if Arch::host() == Some(arch) {
-        "cc".to_owned()
-    } else {
-        arch.cross_linker()
-    }
+    let run = boot::run(cx, &Place::of_programs(arch), &file, &[], &[])?;
+    run.finished.check("the program")?;
+    Ok(Outcome::Passed(format!("{found}; it ran")))
 }
 
 /// A source of C or of assembly as an object.
-fn compiled(arch: Arch, source: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+fn compiled(arch: Arch, source: &Path, folder: &Path) -> Result<PathBuf> {
     let object = folder.join("source.o");
-    let mut compile = command(driver(arch));
+    let mut compile = command(arch.tool("gcc"));
     compile
         .args(["-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding"])
         .args(["-fno-pie", "-fno-stack-protector", "-ffunction-sections"])
@@ -352,14 +249,14 @@ fn compiled(arch: Arch, source: &Path, folder: &Path) -> anyhow::Result<PathBuf>
         .arg(source)
         .arg("-o")
         .arg(&object);
-    finish(&mut compile, "does not compile")?;
+    output(&mut compile, "does not compile", 120)?;
     Ok(object)
 }
 
 /// The linker's command line, up to the files.
 fn linker(arch: Arch, link: &Link) -> Command {
     let (mut linker, by_driver) = match link.linker {
-        Linker::Gnu | Linker::Gold => (command(driver(arch)), true),
+        Linker::Gnu | Linker::Gold => (command(arch.tool("gcc")), true),
         Linker::Lld => (command("ld.lld"), false),
         Linker::Mold => (command("mold"), false),
     };
@@ -385,11 +282,4 @@ fn linker(arch: Arch, link: &Link) -> Command {
         });
     }
     linker
-}
-
-fn finish(command: &mut Command, what: &str) -> anyhow::Result<()> {
-    let finished = process::run(command, Duration::from_secs(120))
-        .with_context(|| format!("{what}: did not start"))?;
-    ensure!(finished.ok(), "{what}: {}", finished.tail(4));
-    Ok(())
 }

@@ -1,101 +1,105 @@
 //! `cargo xtask musl`: musl from the distribution's source package, every thread registered.
 
+mod insertion;
 mod insertions;
-mod source;
 mod specs;
 mod tree;
+mod variant;
 mod vfork;
 
-pub use source::Release;
+pub use variant::{Release, Variant};
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
-use crate::cli::MuslArgs;
-use crate::lab::Lab;
-use crate::outcome::Trouble;
-use crate::process::{self, command};
+use crate::context::Context;
+use crate::install::{self, Need};
+use crate::machine::source_package;
+use crate::outcome::Missing;
+use crate::process::{self, command, output};
 use crate::staticlib;
 
-/// Which musl.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Variant {
-    /// With the hooks.
-    Hooked,
-    /// With the hooks, which register only where the environment has `MUSL_RSEQ=1`.
-    Off,
-    /// As the distribution has it, built with the same flags: for comparison.
-    Stock,
-    /// Broken on purpose: the hook of detached threads comes after the unmap, so never.
-    DetachedAfterUnmap,
-    /// Broken on purpose: detached threads have no exit hook.
-    DetachedAbsent,
-}
-
-impl Variant {
-    /// The name of its folder.
-    pub fn name(self) -> &'static str {
-        match self {
-            Variant::Hooked => "hooked",
-            Variant::Off => "off",
-            Variant::Stock => "stock",
-            Variant::DetachedAfterUnmap => "detached-after-unmap",
-            Variant::DetachedAbsent => "detached-absent",
-        }
-    }
+/// `cargo xtask musl`
+#[derive(clap::Args)]
+pub struct Args {
+    /// The CPU (default: this machine's).
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Where bin/musl-gcc, include/ and lib/ are made.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Whose source package: bookworm has musl 1.2.3, trixie 1.2.5.
+    #[arg(long, value_enum, default_value = "bookworm")]
+    release: Release,
+    /// Programs register their threads only with MUSL_RSEQ=1 in their environment. Without this option they do unless it
+    /// holds MUSL_RSEQ=0, for sandboxes that kill for rseq(2).
+    #[arg(long, conflicts_with = "variant")]
+    off: bool,
+    /// For the tests: musl as it comes, or with a hook at the wrong place.
+    #[arg(long, value_enum, default_value = "hooked", hide = true)]
+    variant: Variant,
+    /// Install and fetch nothing on this machine.
+    #[arg(long)]
+    no_install: bool,
 }
 
 /// Runs the command.
-pub fn run(args: &MuslArgs) -> Result<ExitCode> {
-    let lab = Lab::new(!args.no_install, 600)?;
-    let Some(arch) = args.arch.or_else(Arch::host) else {
-        bail!("this machine is none of the three CPUs: name one with --arch");
-    };
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let cx = Context::new(!args.no_install, 600)?;
+    let arch = args
+        .arch
+        .or_else(Arch::host)
+        .context("this machine is none of the three CPUs: name one with --arch")?;
     let variant = if args.off { Variant::Off } else { args.variant };
-    match build(&lab, arch, variant, args.release, Some(&args.out)) {
-        Ok(root) => {
-            println!("{}", root.join("bin/musl-gcc").display());
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(trouble) => bail!("{trouble}"),
-    }
+    let root = build(&cx, arch, variant, args.release, Some(&args.out))?;
+    println!("{}", root.join("bin/musl-gcc").display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of a musl with `bin/musl-gcc`, built once.
+pub fn built(cx: &Context, release: Release, arch: Arch, variant: Variant) -> Result<PathBuf> {
+    let key = format!("musl/{arch}/{}/{release:?}", variant.name());
+    cx.once(key, || build(cx, arch, variant, release, None))
 }
 
 /// Builds that musl below target/musl if it is not there as it would be built now, and fills `out` or a folder there
 /// with include/, lib/ and bin/musl-gcc. Returns the filled folder.
-pub fn build(
-    lab: &Lab,
+fn build(
+    cx: &Context,
     arch: Arch,
     variant: Variant,
     release: Release,
     out: Option<&Path>,
-) -> Result<PathBuf, Trouble> {
-    source::install_needs(lab, arch);
-    if arch != Arch::host().unwrap_or(arch) {
-        let gcc = arch.cross_linker();
-        if which::which(&gcc).is_err() {
-            return Err(Trouble::Missing(format!("{gcc} is not installed")));
-        }
-    }
-    let source = source::find(lab, release).map_err(|why| Trouble::Missing(format!("{why:#}")))?;
-    let library = library(lab, arch)?;
-    let store = release.within(&lab.root.join("target/musl").join(arch.name()));
-    let broken = |why: anyhow::Error| Trouble::Broken(format!("musl for {arch}: {why:#}"));
+) -> Result<PathBuf> {
+    install::install(cx, &needs(arch));
+    process::tool(&arch.tool("gcc"))?;
+    let source = source_package(
+        cx,
+        "musl",
+        "src/env/__init_tls.c",
+        release.suites(),
+        release.folder(),
+    )
+    .map_err(Missing::from)?;
+    let store = release.within(&cx.root.join("target/musl").join(arch.name()));
+    let trio = staticlib::Plan { arch, trio: true };
+    let library = staticlib::build(cx, trio, &store.join("librseq_rt"))?;
     let base = store.join(Variant::Hooked.name());
-    let hooked = Variant::Hooked;
-    let mut stamp =
-        tree::make(lab, arch, hooked, &source, &library, &base, None).map_err(broken)?;
-    let made = store.join(variant.name());
-    if variant != hooked {
-        stamp = tree::make(lab, arch, variant, &source, &library, &made, Some(&base))
-            .map_err(broken)?;
+    let make = |variant: Variant, base: Option<&Path>| {
+        let folder = store.join(variant.name());
+        tree::make(cx, arch, variant, &source, &library, &folder, base)
+            .with_context(|| format!("musl for {arch}"))
+    };
+    let mut stamp = make(Variant::Hooked, None)?;
+    if variant != Variant::Hooked {
+        stamp = make(variant, Some(&base))?;
     }
+    let made = store.join(variant.name());
     if let Some(out) = out {
-        install(arch, &made.join("build"), out).map_err(broken)?;
+        install_into(arch, &made.join("build"), out)?;
         return Ok(out.to_owned());
     }
     // Programs that were linked with it may be running: not written again for nothing.
@@ -104,29 +108,28 @@ pub fn build(
     if std::fs::read_to_string(&installed).is_ok_and(|old| old == stamp) {
         return Ok(root);
     }
-    install(arch, &made.join("build"), &root).map_err(broken)?;
-    std::fs::write(installed, stamp).map_err(|why| broken(why.into()))?;
+    install_into(arch, &made.join("build"), &root)?;
+    std::fs::write(installed, stamp)?;
     Ok(root)
 }
 
-/// `librseq_rt_trio.a`.
-fn library(lab: &Lab, arch: Arch) -> Result<PathBuf, Trouble> {
-    let plan = staticlib::Plan { arch, trio: true };
-    let out = lab.root.join(format!("target/musl/{arch}/librseq_rt"));
-    staticlib::build(&lab.root, plan, &out, lab.install, &lab.progress)
-}
-
-/// The C compiler that musl's wraps.
-fn compiler(arch: Arch) -> String {
-    if Arch::host() == Some(arch) {
-        "gcc".to_owned()
-    } else {
-        arch.cross_linker()
+/// What fetching and building take.
+pub fn needs(arch: Arch) -> Vec<Need> {
+    let why = "building musl";
+    let mut needs = vec![
+        Need::new("dpkg-source", &["dpkg-dev"], why),
+        Need::new("make", &["make"], why),
+        Need::new("gcc", &["gcc"], why),
+    ];
+    if Arch::host() != Some(arch) {
+        let package = arch.cross_linker_package();
+        needs.push(Need::new(arch.cross_linker(), &[package], why));
     }
+    needs
 }
 
 /// Copies what programs need from a build.
-fn install(arch: Arch, build: &Path, root: &Path) -> Result<()> {
+fn install_into(arch: Arch, build: &Path, root: &Path) -> Result<()> {
     std::fs::create_dir_all(root.join("bin"))?;
     let root = std::fs::canonicalize(root)?;
     let mut make = command("make");
@@ -134,17 +137,10 @@ fn install(arch: Arch, build: &Path, root: &Path) -> Result<()> {
         .args(["-s", "IMPH=", "prefix=", "syslibdir=/lib"])
         .arg(format!("DESTDIR={}", root.display()))
         .args(["install-libs", "install-headers"]);
-    finish(&mut make, "make install")?;
+    output(&mut make, "make install", 1200)?;
     // musl's own is absolute.
     let loader = root.join(format!("lib/ld-musl-{arch}.so.1"));
     let _ = std::fs::remove_file(&loader);
     std::os::unix::fs::symlink("libc.so", &loader)?;
     specs::write(arch, &root)
-}
-
-/// Runs it; the tail of what it said where it failed.
-fn finish(command: &mut std::process::Command, what: &str) -> Result<()> {
-    let finished = process::run(command, Duration::from_secs(1200)).context(what.to_owned())?;
-    ensure!(finished.ok(), "{what}: {}", finished.tail(12));
-    Ok(())
 }

@@ -71,7 +71,7 @@ pub fn write(arch: Arch, root: &Path) -> Result<()> {
     std::fs::write(root.join("lib/musl-gcc.specs"), specs)?;
     let wrapper = WRAPPER
         .replace("@ARCH@", arch.name())
-        .replace("@CC@", &super::compiler(arch));
+        .replace("@CC@", &arch.tool("gcc"));
     let file = root.join("bin/musl-gcc");
     std::fs::write(&file, wrapper)?;
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?;

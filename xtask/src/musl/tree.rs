@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::insertions::{Insertion, Side, insertions, version};
-use super::{Variant, compiler, finish};
+use super::insertion::{Insertion, Side};
+use super::insertions::{insertions, version};
+use super::variant::Variant;
 use crate::arch::Arch;
-use crate::lab::Lab;
-use crate::process::command;
-use crate::staticlib;
+use crate::context::Context;
+use crate::process::{command, output, tool};
 
 /// The files that are ours, and where they go.
 const OURS: [(&str, &str); 3] = [
@@ -64,7 +64,7 @@ fn insert(text: &str, one: &Insertion) -> Result<String> {
 /// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is
 /// made again. Returns what tells this build from others.
 pub fn make(
-    lab: &Lab,
+    cx: &Context,
     arch: Arch,
     variant: Variant,
     source: &Path,
@@ -73,12 +73,12 @@ pub fn make(
     base: Option<&Path>,
 ) -> Result<String> {
     let files = changed(source, arch, variant)?;
-    let stamp = stamp(lab, variant, source, library, &files)?;
+    let stamp = stamp(cx, variant, source, library, &files)?;
     let stamped = folder.join("stamp");
     if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
         return Ok(stamp);
     }
-    let _step = lab
+    let _step = cx
         .progress
         .step(format!("building musl for {arch} ({})", variant.name()));
     let _ = std::fs::remove_dir_all(folder);
@@ -118,7 +118,7 @@ pub fn make(
         for (file, text) in OURS {
             std::fs::write(build.join(file), text)?;
         }
-        let header = lab.root.join("include/rseq_rt.h");
+        let header = cx.root.join("include/rseq_rt.h");
         std::fs::copy(header, build.join("src/internal/rseq_rt.h"))?;
     }
     if variant == Variant::Off {
@@ -132,12 +132,12 @@ pub fn make(
             .current_dir(&build)
             .args(["--prefix=", "--syslibdir=/lib", "--disable-wrapper"])
             .arg(format!("--target={arch}"))
-            .arg(format!("CC={}", compiler(arch)))
-            .arg(format!("AR={}", staticlib::tool_name(arch, "ar")))
-            .arg(format!("RANLIB={}", staticlib::tool_name(arch, "ranlib")))
+            .arg(format!("CC={}", arch.tool("gcc")))
+            .arg(format!("AR={}", arch.tool("ar")))
+            .arg(format!("RANLIB={}", arch.tool("ranlib")))
             // Which object reads which file, for the variants.
             .arg("CFLAGS=-MMD");
-        finish(&mut configure, "configure")?;
+        output(&mut configure, "configure", 1200)?;
     } else {
         forget(&build, &stale)?;
     }
@@ -159,20 +159,20 @@ fn run_make(build: &Path, goals: &[&str]) -> Result<()> {
     make.current_dir(build)
         .args(["-s", "IMPH=", &format!("-j{jobs}")])
         .args(goals);
-    finish(&mut make, "make")
+    output(&mut make, "make", 1200).map(drop)
 }
 
 /// Links the library into the object of the hooks; of the names of both only what was hidden or the trio stays global.
 fn take_in(arch: Arch, library: &Path, object: &Path) -> Result<()> {
     let whole = object.with_extension("whole");
-    let mut link = staticlib::tool(arch, "ld").map_err(|why| anyhow::anyhow!("{why}"))?;
+    let mut link = tool(&arch.tool("ld"))?;
     link.args(["-r", "-o"]).arg(&whole).arg(object).arg(library);
-    finish(&mut link, "ld -r")?;
-    let mut hide = staticlib::tool(arch, "objcopy").map_err(|why| anyhow::anyhow!("{why}"))?;
+    output(&mut link, "ld -r", 1200)?;
+    let mut hide = tool(&arch.tool("objcopy"))?;
     hide.args(["--wildcard", "--localize-symbol=rseq_rt_*"])
         .arg(&whole)
         .arg(object);
-    finish(&mut hide, "objcopy")?;
+    output(&mut hide, "objcopy", 1200)?;
     std::fs::remove_file(whole)?;
     Ok(())
 }
@@ -210,7 +210,7 @@ fn forget(build: &Path, stale: &[String]) -> Result<()> {
 
 /// Everything that goes in.
 fn stamp(
-    lab: &Lab,
+    cx: &Context,
     variant: Variant,
     source: &Path,
     library: &Path,
@@ -220,7 +220,7 @@ fn stamp(
     variant.hash(&mut hasher);
     source.hash(&mut hasher);
     std::fs::read(library)?.hash(&mut hasher);
-    std::fs::read(lab.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
+    std::fs::read(cx.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
     super::specs::TEXTS.hash(&mut hasher);
     OURS.hash(&mut hasher);
     let mut sorted: Vec<_> = files.iter().collect();
@@ -232,7 +232,7 @@ fn stamp(
 /// Copies a folder with its times, which make goes by.
 fn copy(from: &Path, to: &PathBuf) -> Result<()> {
     let mut cp = command("cp");
-    finish(cp.arg("-a").arg(from).arg(to), "cp")
+    output(cp.arg("-a").arg(from).arg(to), "cp", 1200).map(drop)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The insertions into vfork, which is assembly: it returns twice on one stack.
 
-use super::insertions::{Insertion, Side::After, Version, at, on, since};
+use super::insertion::{Insertion, Side::After, Version, at, on, since};
 use crate::arch::Arch;
 
 /// The first version with a vfork of their own for aarch64 and riscv64: before it theirs is a fork, which needs nothing.
@@ -123,10 +123,8 @@ pub const VFORK: &[Insertion] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::process::{self, command};
+    use crate::process::{command, output};
 
     /// Around their anchors alone, so without musl's source; on a machine with the assembler of that CPU.
     #[test]
@@ -150,8 +148,8 @@ mod tests {
                 .arg(&file)
                 .arg("-o")
                 .arg(folder.path().join("vfork.o"));
-            let assembled = process::run(&mut assemble, Duration::from_secs(60)).unwrap();
-            assert!(assembled.ok(), "{}", assembled.tail(8));
+            let assembled = output(&mut assemble, "as", 60);
+            assert!(assembled.is_ok(), "{assembled:?}");
         }
     }
 }

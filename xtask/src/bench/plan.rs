@@ -1,0 +1,120 @@
+//! What `cargo xtask bench` measures, and how long.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// `cargo xtask bench`
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only the groups whose names contain this (cpu, hooks, threads, ops, structures, contended, green, size); may be repeated.
+    #[arg(long, value_name = "SUBSTRING")]
+    pub only: Vec<String>,
+    /// Few rounds and short ones: to see that it works, not what it costs.
+    #[arg(long)]
+    pub quick: bool,
+    /// How many rounds count (default: 15, quick 3).
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// A program to measure beside ours, which prints lines as tests-qemu/bench/c/external.c says; may be repeated.
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    pub with: Vec<String>,
+    /// Where the values go (default: bench.json beside the plot).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where the plot goes.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub plots: PathBuf,
+    /// Install nothing on this machine.
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// The groups of rows, in the order of the table.
+pub const GROUPS: [&str; 8] = [
+    "cpu",
+    "hooks",
+    "threads",
+    "ops",
+    "structures",
+    "contended",
+    "green",
+    "size",
+];
+
+/// The operations, as the programs name their rows.
+pub const OPERATIONS: [&str; 8] = [
+    "add",
+    "add_through",
+    "compare_and_store",
+    "compare_two_and_store",
+    "compare_store_and_store",
+    "compare_link_and_store",
+    "pop",
+    "compare_copy_and_store, 64 bytes",
+];
+
+/// Between the name of a row and the number of threads that were at it.
+pub const THREADS: &str = ", threads: ";
+
+/// What to measure, and how long.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Parts of the groups' names; none means all.
+    pub only: Vec<String>,
+    /// Rounds that count.
+    pub rounds: usize,
+    /// Rounds before them that do not.
+    pub warm_up: usize,
+    /// Milliseconds of one value, of the shortest kind.
+    pub milliseconds: u32,
+    /// Whether both musls are built and measured.
+    pub musl: bool,
+    /// Programs of the user's: the variant's name, and the file.
+    pub with: Vec<(String, PathBuf)>,
+}
+
+impl Plan {
+    /// Few and short: to see that it works, not what it costs.
+    pub fn quick() -> Plan {
+        Plan {
+            only: vec![],
+            rounds: 3,
+            warm_up: 0,
+            milliseconds: 2,
+            musl: true,
+            with: vec![],
+        }
+    }
+
+    /// As the command line says.
+    pub fn from(args: &Args) -> Result<Plan> {
+        let full = Plan {
+            rounds: 15,
+            warm_up: 1,
+            milliseconds: 10,
+            ..Plan::quick()
+        };
+        let mut plan = if args.quick { Plan::quick() } else { full };
+        plan.only.clone_from(&args.only);
+        plan.rounds = args.rounds.unwrap_or(plan.rounds);
+        ensure!(plan.rounds > 0, "--rounds 0 measures nothing");
+        for part in &plan.only {
+            if !GROUPS.iter().any(|group| group.contains(part.as_str())) {
+                bail!("no group is like {part}: {}", GROUPS.join(", "));
+            }
+        }
+        for with in &args.with {
+            let (name, program) = with.split_once('=').context("--with NAME=PROGRAM")?;
+            let program = std::fs::canonicalize(program)
+                .with_context(|| format!("--with {name}: {program}"))?;
+            plan.with.push((name.to_owned(), program));
+        }
+        Ok(plan)
+    }
+
+    /// Whether the rows of `group` are wanted.
+    pub fn wants(&self, group: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| group.contains(part.as_str()))
+    }
+}

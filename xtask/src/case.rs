@@ -1,0 +1,493 @@
+//! The matrix of tests: a case is a row, a family is a table of rows for each cell, and a job is what runs in one go.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::arch::Arch;
+use crate::context::Context;
+use crate::install::Need;
+use crate::machine::known_version;
+use crate::machine::place::{Machine, Place};
+use crate::outcome::{Failure, Outcome, copy, tail};
+
+/// A cell of the matrix: what a case is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// The sources alone: no CPU and no kernel.
+    Host,
+    /// What is read from files linked for that CPU, or run under qemu-user.
+    Link(Arch),
+    /// Programs under the libcs of this machine, whose CPU it is.
+    Libcs(Arch),
+    /// A guest on a kernel.
+    Place(Place),
+}
+
+impl At {
+    /// All cells but those of kernels, in the order of the columns.
+    fn without_kernels() -> Vec<At> {
+        let mut all = vec![At::Host];
+        all.extend(Arch::ALL.map(At::Link));
+        all.extend(Arch::host().map(At::Libcs));
+        all
+    }
+
+    /// The column.
+    pub fn cell(&self, cx: &Context) -> Cell {
+        let (order, label) = match self {
+            At::Host => (0, "host".to_owned()),
+            At::Link(arch) => (5 + *arch as usize, format!("{arch}/link")),
+            At::Libcs(arch) => (9, format!("{arch}/libcs")),
+            At::Place(place) => {
+                let version = place.system().and_then(|system| known_version(cx, system));
+                place.column(version.as_deref())
+            }
+        };
+        Cell { order, label }
+    }
+
+    /// The place, if guests run here.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            At::Place(place) => Some(place),
+            _ => None,
+        }
+    }
+
+    /// Whether it is this machine with its own kernel.
+    pub fn is_native(&self) -> bool {
+        self.place()
+            .is_some_and(|place| place.machine == Machine::Native)
+    }
+
+    fn required(&self) -> bool {
+        self.place().is_none_or(Place::required)
+    }
+
+    fn arch(&self) -> Option<Arch> {
+        match self {
+            At::Host => None,
+            At::Link(arch) | At::Libcs(arch) => Some(*arch),
+            At::Place(place) => Some(place.arch),
+        }
+    }
+}
+
+/// A column of the matrix, such as `aarch64/7.2`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Cell {
+    /// Where the column stands.
+    #[serde(skip)]
+    pub order: usize,
+    /// What stands above it.
+    pub label: String,
+}
+
+/// A row.
+pub struct Case {
+    /// The second half of its name.
+    pub name: String,
+    /// The job it is part of, if it is not the one of its family and cell.
+    job: Option<String>,
+    run: Run,
+}
+
+/// How a case runs. What fails is an error; what is missing is [`crate::outcome::Missing`].
+enum Run {
+    /// By itself.
+    Alone(Alone),
+    /// Together with others: one run of one program has them all.
+    Together(Together),
+}
+
+type Alone = Box<dyn Fn(&Context) -> Result<Outcome> + Send + Sync>;
+
+/// Runs those of its tests that are named, or all of them.
+type Together = Arc<dyn Fn(&Context, &[String]) -> Result<Vec<Judged>> + Send + Sync>;
+
+/// A test that a program of many has run.
+pub struct Judged {
+    /// Its name.
+    pub test: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The console that shows it, for a failure.
+    pub console: String,
+}
+
+impl Judged {
+    /// All of them as one: how many passed, or the first that did not, with its console.
+    pub fn sum(all: Vec<Judged>) -> Result<Outcome> {
+        let (mut passed, mut skipped) = (0, 0);
+        for one in all {
+            match one.outcome {
+                Outcome::Passed(_) => passed += 1,
+                Outcome::Skipped(_) => skipped += 1,
+                Outcome::Failed(why) | Outcome::Missing(why) => {
+                    return Err(Failure::error(format!("{}: {why}", one.test), one.console));
+                }
+            }
+        }
+        let counts = format!("{passed} tests passed, {skipped} skipped");
+        ensure!(passed > 0, "{counts}");
+        Ok(Outcome::Passed(counts))
+    }
+}
+
+impl Case {
+    /// One that runs by itself.
+    pub fn new(
+        name: impl Into<String>,
+        run: impl Fn(&Context) -> Result<Outcome> + Send + Sync + 'static,
+    ) -> Case {
+        Case {
+            name: name.into(),
+            job: None,
+            run: Run::Alone(Box::new(run)),
+        }
+    }
+
+    /// Those of one program.
+    pub fn together(
+        names: impl IntoIterator<Item = String>,
+        run: impl Fn(&Context, &[String]) -> Result<Vec<Judged>> + Send + Sync + 'static,
+    ) -> Vec<Case> {
+        let run: Together = Arc::new(run);
+        let case = |name| Case {
+            name,
+            job: None,
+            run: Run::Together(Arc::clone(&run)),
+        };
+        names.into_iter().map(case).collect()
+    }
+
+    /// The same in a job of its own name.
+    pub fn in_job(mut self, title: impl Into<String>) -> Case {
+        self.job = Some(title.into());
+        self
+    }
+}
+
+/// A table of rows.
+pub struct Family {
+    /// The first half of its cases' names.
+    pub name: &'static str,
+    /// The cases of a cell, in the order they run.
+    pub cases: fn(&Context, &At) -> Result<Vec<Case>>,
+    /// What they need to be installed.
+    pub needs: fn(&Context, &At) -> Vec<Need>,
+}
+
+/// What the command line left of the matrix.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// `--only`: parts of `family::test` names; empty means everything.
+    pub only: Vec<String>,
+    /// `--arch`
+    pub arches: Vec<Arch>,
+    /// The places that `--arch`, `--kernel` and `--all-kernels` left.
+    pub places: Vec<Place>,
+    /// Whether no `--kernel` was given.
+    pub any_kernel: bool,
+}
+
+impl Selection {
+    /// The cells that are wanted.
+    fn cells(&self) -> Vec<At> {
+        let mut cells = At::without_kernels();
+        cells.retain(|at| {
+            // The sources belong to no CPU and no kernel: a choice of those leaves them out.
+            let wanted = at.arch().is_none_or(|arch| self.arches.contains(&arch));
+            let any_arch = self.arches.is_empty();
+            self.any_kernel && (any_arch || wanted && *at != At::Host)
+        });
+        cells.extend(self.places.iter().cloned().map(At::Place));
+        cells
+    }
+
+    /// Whether the test `family::test` is wanted.
+    fn wants(&self, family: &str, test: &str) -> bool {
+        let name = format!("{family}::{test}");
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
+
+    /// Whether any of a family's tests may be wanted, which takes no list of them to see.
+    fn may_want(&self, family: &str) -> bool {
+        let elsewhere = |part: &String| {
+            let named = part.split_once("::");
+            named.is_some_and(|(other, _)| !family.ends_with(other))
+        };
+        self.only.is_empty() || !self.only.iter().all(elsewhere)
+    }
+}
+
+/// The wanted cases of one family in one cell.
+pub struct Rows {
+    family: &'static Family,
+    at: At,
+    cases: Vec<Case>,
+}
+
+/// The rows that are wanted, family for family.
+pub fn select(cx: &Context, selection: &Selection, families: &'static [Family]) -> Vec<Rows> {
+    let mut all = Vec::new();
+    for family in families.iter().filter(|one| selection.may_want(one.name)) {
+        for at in selection.cells() {
+            let cases = match (family.cases)(cx, &at) {
+                Ok(mut cases) => {
+                    let runs =
+                        |name: &str| at.place().is_none_or(|place| place.runs(family.name, name));
+                    cases.retain(|case| {
+                        selection.wants(family.name, &case.name) && runs(&case.name)
+                    });
+                    cases
+                }
+                // A program that cannot be asked for its tests is a failure, and not an empty table.
+                Err(why) => vec![Case::new("start", move |_| Err(copy(&why)))],
+            };
+            if !cases.is_empty() {
+                all.push(Rows { family, at, cases });
+            }
+        }
+    }
+    all
+}
+
+impl Rows {
+    /// `CELL family::test`, each.
+    pub fn list(&self, cx: &Context) -> Vec<String> {
+        let label = self.at.cell(cx).label;
+        let name = |case: &Case| format!("{label} {}::{}", self.family.name, case.name);
+        self.cases.iter().map(name).collect()
+    }
+
+    /// What they need to be installed.
+    pub fn needs(&self, cx: &Context) -> Vec<Need> {
+        (self.family.needs)(cx, &self.at)
+    }
+
+    /// The same as work.
+    pub fn jobs(self, cx: &Context) -> Vec<Job> {
+        let usual = format!("{} on {}", self.family.name, self.at.cell(cx).label);
+        let mut jobs: Vec<Job> = Vec::new();
+        for case in self.cases {
+            let title = case.job.clone().unwrap_or_else(|| usual.clone());
+            match jobs.iter_mut().find(|job| job.title == title) {
+                Some(job) => job.cases.push(case),
+                None => jobs.push(Job {
+                    title,
+                    family: self.family.name,
+                    at: self.at.clone(),
+                    cases: vec![case],
+                }),
+            }
+        }
+        jobs
+    }
+}
+
+/// What runs in one go: beside one other if it boots, else alone, as builds do and tests that count time or threads.
+pub struct Job {
+    /// What to say while it runs.
+    pub title: String,
+    family: &'static str,
+    at: At,
+    cases: Vec<Case>,
+}
+
+impl Job {
+    /// The place it boots at, whose kernel is fetched beforehand.
+    pub fn boots(&self) -> Option<&Place> {
+        self.at.place().filter(|place| place.boots())
+    }
+
+    /// Runs the cases.
+    pub fn run(self, cx: &Context) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut done: Vec<*const ()> = Vec::new();
+        for case in &self.cases {
+            let started = Instant::now();
+            match &case.run {
+                Run::Alone(run) => {
+                    let (outcome, console) = self.outcome(run(cx));
+                    let judged = Judged {
+                        test: case.name.clone(),
+                        outcome,
+                        console,
+                    };
+                    records.push(self.record(cx, judged, started.elapsed()));
+                }
+                Run::Together(run) => {
+                    let program = Arc::as_ptr(run).cast();
+                    if done.contains(&program) {
+                        continue;
+                    }
+                    done.push(program);
+                    let judged = self.together(cx, run);
+                    let records_of = judged.into_iter();
+                    records.extend(records_of.map(|one| self.record(cx, one, Duration::ZERO)));
+                }
+            }
+        }
+        records
+    }
+
+    fn together(&self, cx: &Context, run: &Together) -> Vec<Judged> {
+        let same = |case: &&Case| matches!(&case.run, Run::Together(one) if Arc::ptr_eq(one, run));
+        let cases = self.cases.iter().filter(same);
+        let names: Vec<String> = cases.map(|case| case.name.clone()).collect();
+        run(cx, &names).unwrap_or_else(|why| {
+            let (outcome, console) = Outcome::of(&why, self.at.required());
+            let test = match &*names {
+                [name] => name.clone(),
+                _ => "start".to_owned(),
+            };
+            vec![Judged {
+                test,
+                outcome,
+                console,
+            }]
+        })
+    }
+
+    fn outcome(&self, judged: Result<Outcome>) -> (Outcome, String) {
+        match judged {
+            Ok(outcome) => (outcome, String::new()),
+            Err(why) => Outcome::of(&why, self.at.required()),
+        }
+    }
+
+    fn record(&self, cx: &Context, judged: Judged, time: Duration) -> Record {
+        let failed = matches!(judged.outcome, Outcome::Failed(_) | Outcome::Missing(_));
+        let lines = if failed { 40 } else { 0 };
+        Record {
+            cell: self.at.cell(cx),
+            family: self.family,
+            test: judged.test,
+            outcome: judged.outcome,
+            console: tail(&judged.console, lines),
+            seconds: (time.as_secs_f64() * 1000.0).round() / 1000.0,
+        }
+    }
+}
+
+/// One test in one cell, and what became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// The column.
+    pub cell: Cell,
+    /// The family, such as `suite`.
+    pub family: &'static str,
+    /// The test's own name.
+    pub test: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The end of the console, for a failure.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub console: String,
+    /// How long it took, where it ran by itself.
+    pub seconds: f64,
+}
+
+impl Record {
+    /// `family::test`, what `--only` looks at.
+    pub fn name(&self) -> String {
+        format!("{}::{}", self.family, self.test)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Missing;
+
+    #[test]
+    fn a_selection_narrows() {
+        let all = Selection {
+            any_kernel: true,
+            ..Selection::default()
+        };
+        assert!(all.wants("suite", "x") && all.cells().contains(&At::Host));
+        let some = Selection {
+            only: vec!["suite::ke".into()],
+            arches: vec![Arch::Riscv64],
+            ..Selection::default()
+        };
+        assert!(some.wants("suite", "keep") && !some.wants("demo", "keep"));
+        assert!(some.may_want("suite") && !some.may_want("demo"));
+        assert!(some.cells().is_empty());
+        let one = Selection {
+            any_kernel: true,
+            ..some
+        };
+        assert!(
+            one.cells()
+                .iter()
+                .all(|at| at.arch() == Some(Arch::Riscv64))
+        );
+    }
+
+    fn family(_: &Context, at: &At) -> Result<Vec<Case>> {
+        match at {
+            At::Host => Ok(vec![
+                Case::new("good", |_| Ok(Outcome::passed())),
+                Case::new("lacks", |_| Err(Missing::required("no tool"))),
+                Case::new("broken", |_| anyhow::bail!("1 != 2")),
+            ]),
+            At::Link(Arch::X86_64) => anyhow::bail!("no list"),
+            _ => Ok(vec![]),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_cannot_be_listed_is_never_passed() {
+        static FAMILIES: [Family; 1] = [Family {
+            name: "x",
+            cases: family,
+            needs: |_, _| vec![],
+        }];
+        let cx = Context::new(false, 1).unwrap();
+        let selection = Selection {
+            any_kernel: true,
+            ..Selection::default()
+        };
+        let rows = select(&cx, &selection, &FAMILIES);
+        let jobs = rows.into_iter().flat_map(|rows| rows.jobs(&cx));
+        let records: Vec<Record> = jobs.flat_map(|job| job.run(&cx)).collect();
+        let outcomes: Vec<(String, Outcome)> = records
+            .into_iter()
+            .map(|record| (record.name(), record.outcome))
+            .collect();
+        assert_eq!(
+            outcomes,
+            [
+                ("x::good".into(), Outcome::passed()),
+                ("x::lacks".into(), Outcome::Missing("no tool".into())),
+                ("x::broken".into(), Outcome::Failed("1 != 2".into())),
+                ("x::start".into(), Outcome::Failed("no list".into())),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_failure_is_the_verdict() {
+        let one = |outcome| Judged {
+            test: "a".to_owned(),
+            outcome,
+            console: String::new(),
+        };
+        let passed = || one(Outcome::passed());
+        let counts = "2 tests passed, 0 skipped".to_owned();
+        assert!(
+            Judged::sum(vec![]).is_err()
+                && Judged::sum(vec![one(Outcome::Skipped("x".into()))]).is_err()
+        );
+        let all = Judged::sum(vec![passed(), passed()]).unwrap();
+        assert_eq!(all, Outcome::Passed(counts));
+        assert!(Judged::sum(vec![passed(), one(Outcome::Failed("why".into()))]).is_err());
+    }
+}

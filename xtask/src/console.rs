@@ -1,0 +1,374 @@
+//! The console of a guest: one reader for the lines `@MARK ...` that the suites, the programs under musl, and the demo
+//! write between whatever firmware and kernel say.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::outcome::Outcome;
+use crate::process::End;
+
+/// The marks a line of ours begins with.
+const MARKS: [&str; 7] = [
+    "@fact ", "@test ", "@done ", "@name ", "@total ", "@demo ", "@count ",
+];
+
+/// The mark and the text of a console line: firmware may leave bytes before the first line, and a kernel message may be
+/// cut off by one of ours.
+pub fn marked(line: &str) -> Option<(&str, &str)> {
+    let places = MARKS.iter().filter_map(|mark| line.find(mark));
+    let (mark, text) = line[places.min()?..].split_once(' ')?;
+    Some((mark, text.trim_end()))
+}
+
+/// The texts behind one mark.
+pub fn all<'a>(console: &'a str, wanted: &'a str) -> impl Iterator<Item = &'a str> {
+    let lines = console.lines().filter_map(marked);
+    lines.filter_map(move |(mark, text)| (mark == wanted).then_some(text.trim()))
+}
+
+/// The names of a `suite --list`.
+pub fn names(console: &str) -> Vec<String> {
+    all(console, "@name").map(str::to_owned).collect()
+}
+
+fn numbers(text: &str) -> Vec<usize> {
+    let words = text.split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// How a run ended, of which a panic of the kernel says more than the emulator.
+fn ending(console: &str, end: End) -> String {
+    match console.contains("Kernel panic") {
+        true => "the kernel panicked".to_owned(),
+        false => end.to_string(),
+    }
+}
+
+/// Everything one run of a suite wrote.
+#[derive(Debug, Default)]
+pub struct Suite {
+    /// `@fact KEY VALUE`
+    pub facts: BTreeMap<String, String>,
+    /// Each test and what became of it, in the order they were reached.
+    pub tests: Vec<(String, Outcome)>,
+}
+
+/// Judges one run: `expected` are the tests it should have reached, `end` is
+/// how the guest ended, and `exit_code_counts` is false where the code is the
+/// emulator's and not the guest's.
+pub fn judge(console: &str, expected: &[String], end: End, exit_code_counts: bool) -> Suite {
+    let mut run = Suite::default();
+    let mut open: Vec<String> = Vec::new();
+    let mut done = None;
+    for (mark, text) in console.lines().filter_map(marked) {
+        let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match mark {
+            "@fact" => {
+                run.facts.insert(first.to_owned(), rest.trim().to_owned());
+            }
+            "@test" if rest.trim() == "start" => open.push(first.to_owned()),
+            "@test" => {
+                if let Some(outcome) = outcome(rest) {
+                    open.retain(|other| other != first);
+                    run.tests.push((first.to_owned(), outcome));
+                }
+            }
+            "@done" => done = Some(numbers(text)),
+            _ => {}
+        }
+    }
+
+    let why = ending(console, end);
+    for name in open {
+        run.tests.push((
+            name,
+            Outcome::Failed(format!("began and has no verdict: {why}")),
+        ));
+    }
+    for name in expected {
+        if !run.tests.iter().any(|(reached, _)| reached == name) {
+            run.tests
+                .push((name.clone(), Outcome::Failed(format!("not reached: {why}"))));
+        }
+    }
+    let failed = run
+        .tests
+        .iter()
+        .any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
+    if !failed
+        && let Some(complaint) = complaint(&run, done.as_deref(), end, exit_code_counts, &why)
+    {
+        run.tests
+            .push(("ending".to_owned(), Outcome::Failed(complaint)));
+    }
+    run
+}
+
+/// The outcome after a test's name.
+fn outcome(text: &str) -> Option<Outcome> {
+    let text = text.trim();
+    if let Some(detail) = text.strip_prefix("passed") {
+        return Some(Outcome::Passed(detail.trim().to_owned()));
+    }
+    if let Some(why) = text.strip_prefix("failed") {
+        return Some(Outcome::Failed(
+            why.trim_start_matches(':').trim().to_owned(),
+        ));
+    }
+    let why = text.strip_prefix("skipped")?.trim_start_matches(':').trim();
+    Some(Outcome::Skipped(
+        why.strip_prefix("because").unwrap_or(why).trim().to_owned(),
+    ))
+}
+
+/// What is wrong with a run none of whose tests failed.
+fn complaint(
+    run: &Suite,
+    done: Option<&[usize]>,
+    end: End,
+    exit_code_counts: bool,
+    why: &str,
+) -> Option<String> {
+    let count = |wanted: fn(&Outcome) -> bool| {
+        run.tests
+            .iter()
+            .filter(|(_, outcome)| wanted(outcome))
+            .count()
+    };
+    let passed = count(|outcome| matches!(outcome, Outcome::Passed(_)));
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+    match done {
+        None => Some(format!("ended without @done: {why}")),
+        Some(counts) if counts != [passed, 0, skipped] => Some(format!(
+            "@done says {counts:?}, the lines say [{passed}, 0, {skipped}]"
+        )),
+        Some(_) if run.tests.is_empty() => Some("ran no test at all".to_owned()),
+        Some(_) if exit_code_counts && end != End::Exit(0) => {
+            Some(format!("nothing failed, and yet: {end}"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// A parsed run of the demo.
+#[derive(Debug, Default, Serialize)]
+pub struct Demo {
+    /// The names of the columns.
+    pub columns: Vec<String>,
+    /// A row per thread.
+    pub rows: Vec<Vec<String>>,
+    /// `@total KEY VALUE`, in the order printed.
+    pub totals: Vec<(String, String)>,
+    /// `@fact KEY VALUE`, if it states any.
+    pub facts: BTreeMap<String, String>,
+    /// Its banner.
+    pub banner: Vec<String>,
+    /// Why it did not pass; `None` means that it did.
+    pub failure: Option<String>,
+}
+
+/// Reads the console of the demo; `exit_code_counts` as for [`judge`].
+pub fn demo(console: &str, end: End, exit_code_counts: bool) -> Demo {
+    let mut demo = Demo::default();
+    let mut verdict = None;
+    for line in console.lines().map(str::trim_end) {
+        if let Some((mark, text)) = marked(line) {
+            let (key, value) = text.split_once(' ').unwrap_or((text, ""));
+            let pair = (key.to_owned(), value.trim().to_owned());
+            match mark {
+                "@total" => demo.totals.push(pair),
+                "@fact" => demo.facts.extend([pair]),
+                "@demo" => verdict = Some(text.trim()),
+                _ => {}
+            }
+        } else if let Some(text) = line.strip_prefix('#') {
+            demo.banner.push(text.trim().to_owned());
+        } else {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            if words.first().is_some_and(|word| word == "thread") && words.len() > 3 {
+                demo.columns = words;
+            } else if !demo.columns.is_empty() && words.len() == demo.columns.len() {
+                // Anything of another width is the kernel's, not ours.
+                demo.rows.push(words);
+            }
+        }
+    }
+    demo.failure = match verdict {
+        Some("passed") if demo.rows.is_empty() => Some("passed, and yet has no row".to_owned()),
+        Some("passed") if exit_code_counts && end != End::Exit(0) => {
+            Some(format!("passed, and yet: {end}"))
+        }
+        Some("passed") => None,
+        Some(text) => {
+            let why = text.strip_prefix("failed").unwrap_or(text);
+            Some(why.trim_start_matches(':').trim().to_owned())
+        }
+        None if console.contains("Kernel panic") => Some("the kernel panicked".to_owned()),
+        None => Some(format!("ended without a verdict: {end}")),
+    };
+    demo
+}
+
+impl Demo {
+    /// The totals in one line.
+    pub fn summary(&self) -> String {
+        let totals: Vec<String> = self
+            .totals
+            .iter()
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
+        totals.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn strings(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_run() {
+        let console = "\u{1b}[2Jnoise@fact release 7.2.12\n@test a start\nnoise\n@test a passed 3 rounds\n\
+                       @test b start\n@test b skipped: because no such call\n@done 1 0 1\n";
+        let run = judge(console, &strings(&["a", "b"]), End::Exit(0), true);
+        assert_eq!(run.facts["release"], "7.2.12");
+        assert_eq!(
+            run.tests,
+            [
+                ("a".into(), Outcome::Passed("3 rounds".into())),
+                ("b".into(), Outcome::Skipped("no such call".into()))
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failed_test_keeps_its_text() {
+        let run = judge(
+            "@test a start\n@test a failed: 1 != 2\n@done 0 1 0\n",
+            &strings(&["a"]),
+            End::Exit(1),
+            true,
+        );
+        assert_eq!(run.tests, [("a".into(), Outcome::Failed("1 != 2".into()))]);
+    }
+
+    #[test]
+    fn a_death_fails_the_open_test_and_all_after_it() {
+        let console = "@test a start\n@test a passed\n@test b start\n";
+        let run = judge(console, &strings(&["a", "b", "c"]), End::Signal(11), true);
+        assert_eq!(
+            run.tests,
+            [
+                ("a".into(), Outcome::Passed(String::new())),
+                (
+                    "b".into(),
+                    Outcome::Failed("began and has no verdict: killed by SIGSEGV".into())
+                ),
+                (
+                    "c".into(),
+                    Outcome::Failed("not reached: killed by SIGSEGV".into())
+                )
+            ]
+        );
+        let hung = judge(
+            "@test b start\n",
+            &[],
+            End::TimedOut(Duration::from_secs(9)),
+            false,
+        );
+        assert_eq!(
+            hung.tests[0].1,
+            Outcome::Failed("began and has no verdict: no end after 9 s".into())
+        );
+        let panicked = judge(
+            "@test b start\n[ 1.0] Kernel panic - not syncing: x\n",
+            &[],
+            End::Exit(0),
+            false,
+        );
+        assert_eq!(
+            panicked.tests[0].1,
+            Outcome::Failed("began and has no verdict: the kernel panicked".into())
+        );
+    }
+
+    #[test]
+    fn no_quiet_pass() {
+        for (console, end) in [
+            ("", End::Exit(0)),
+            ("@done 0 0 0\n", End::Exit(0)),
+            ("@test a start\n@test a passed\n", End::Exit(0)),
+            ("@test a start\n@test a passed\n@done 2 0 0\n", End::Exit(0)),
+            ("@test a start\n@test a passed\n@done 1 0 0\n", End::Exit(4)),
+        ] {
+            let run = judge(console, &[], end, true);
+            let last = &run.tests.last().unwrap();
+            assert!(
+                matches!(last, (name, Outcome::Failed(_)) if name == "ending"),
+                "{console:?} {run:?}"
+            );
+        }
+        let booted = judge(
+            "@test a start\n@test a passed\n@done 1 0 0\n",
+            &[],
+            End::Exit(4),
+            false,
+        );
+        assert_eq!(booted.tests.len(), 1);
+    }
+
+    #[test]
+    fn a_list_is_a_list() {
+        assert_eq!(names("@name one\n# x\n@name two\n"), ["one", "two"]);
+    }
+
+    const GOOD: &str = "# rseq-rt demo\nSeaBIOS (version 1)\n\
+        thread kind cpu_before cpu_after node mm_cid owner state exit reclaimed agreed\n\
+        0 main 0 3 0 0 this registered - - yes\n\
+        1 joinable 1 3 0 1 this registered keep clear-tid yes\n\
+        [ 1.2] a kernel message\n\
+        @total threads 2\n@total registered 2\n@demo passed\n";
+
+    #[test]
+    fn rows_totals_and_verdict() {
+        let table = demo(GOOD, End::Exit(0), true);
+        assert_eq!(table.failure, None);
+        assert_eq!((table.columns.len(), table.rows.len()), (11, 2));
+        assert_eq!(table.rows[1][9], "clear-tid");
+        assert_eq!(table.summary(), "threads 2, registered 2");
+        assert_eq!(table.banner, ["rseq-rt demo"]);
+    }
+
+    #[test]
+    fn no_quiet_pass_of_the_demo() {
+        assert_eq!(
+            demo(GOOD, End::Exit(1), true).failure.unwrap(),
+            "passed, and yet: exit code 1"
+        );
+        assert_eq!(
+            demo("@demo passed\n", End::Exit(0), true).failure.unwrap(),
+            "passed, and yet has no row"
+        );
+        assert_eq!(
+            demo("@demo failed: 3 != 4\n", End::Exit(1), true)
+                .failure
+                .unwrap(),
+            "3 != 4"
+        );
+        assert_eq!(
+            demo("", End::Signal(11), true).failure.unwrap(),
+            "ended without a verdict: killed by SIGSEGV"
+        );
+        assert_eq!(
+            demo("Kernel panic - x", End::Exit(0), false)
+                .failure
+                .unwrap(),
+            "the kernel panicked"
+        );
+    }
+}

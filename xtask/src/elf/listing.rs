@@ -1,0 +1,230 @@
+//! A disassembly, read from objdump, and made independent of where things lie and which registers were free.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::arch::Arch;
+use crate::process::{output, tool};
+
+/// Instructions by address.
+pub struct Listing {
+    arch: Arch,
+    lines: BTreeMap<u64, String>,
+}
+
+impl Listing {
+    /// Disassembles `file`.
+    pub fn of(arch: Arch, file: &Path) -> Result<Self> {
+        let mut dump = tool(&arch.tool("objdump"))?;
+        dump.args(["--disassemble", "--no-show-raw-insn"]);
+        if arch == Arch::X86_64 {
+            dump.args(["-M", "intel"]);
+        }
+        let text = output(dump.arg(file), "objdump", 120)?;
+        Ok(Self::parse(arch, &text))
+    }
+
+    fn parse(arch: Arch, text: &str) -> Self {
+        let lines = text.lines().filter_map(|line| {
+            let (address, rest) = line.trim_start().split_once(':')?;
+            let address = u64::from_str_radix(address, 16).ok()?;
+            // `# ` and `//` begin remarks; `#8` is an operand.
+            let code = rest.split(" # ").next()?.split("//").next()?.trim();
+            (!code.is_empty()).then(|| (address, code.to_owned()))
+        });
+        Self {
+            arch,
+            lines: lines.collect(),
+        }
+    }
+
+    /// How many instructions from `start` to the first return, on the way where no condition holds.
+    pub fn straight(&self, start: u64) -> Option<usize> {
+        let mut at = start;
+        for count in 1..1000 {
+            let line = self.lines.get(&at)?;
+            let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+            match name {
+                "ret" | "retq" => return Some(count),
+                "jmp" | "b" | "j" => {
+                    let target = rest.trim().split(' ').next()?;
+                    at = u64::from_str_radix(target, 16).ok()?;
+                }
+                _ => at = self.lines.range(at + 1..).next().map(|(&next, _)| next)?,
+            }
+        }
+        None
+    }
+
+    /// The address behind the first unconditional jump from `start` on.
+    pub fn behind_jump(&self, start: u64) -> u64 {
+        let mut lines = self.lines.range(start..);
+        let is_jump = |line: &str| {
+            ["jmp", "b", "j"].contains(&line.split(char::is_whitespace).next().unwrap_or(line))
+        };
+        let jump = lines.find(|(_, line)| is_jump(line));
+        let next = lines.next().map(|(&next, _)| next);
+        next.or(jump.map(|(&at, _)| at)).unwrap_or(start)
+    }
+
+    /// The section from `start` to `end`, with the lines before it that store the descriptor's address.
+    pub fn section(&self, start: u64, end: u64) -> Vec<String> {
+        let before = match self.arch {
+            Arch::X86_64 => 2,
+            Arch::Aarch64 | Arch::Riscv64 => 3,
+        };
+        let mut registers = Vec::new();
+        let mut text = Vec::new();
+        let leading: Vec<_> = self.lines.range(..start).rev().take(before).collect();
+        for (nth, (_, line)) in leading.iter().rev().enumerate() {
+            // What forms an address is named only: the address is the linker's.
+            let full = self.plain(line, &mut registers, &[]);
+            let name = full.split(' ').next().unwrap_or_default();
+            text.push(if nth + 1 == before {
+                full.clone()
+            } else {
+                format!("{name} ...")
+            });
+        }
+        let inside: Vec<u64> = self.lines.range(start..end).map(|(&at, _)| at).collect();
+        for line in self.lines.range(start..end).map(|(_, line)| line) {
+            text.push(self.plain(line, &mut registers, &inside));
+        }
+        text
+    }
+
+    /// A function without a branch, up to its return.
+    pub fn function(&self, start: u64) -> Vec<String> {
+        let mut registers = Vec::new();
+        let lines = self.lines.range(start..).map(|(_, line)| line);
+        lines
+            .take_while(|line| !line.starts_with("ret"))
+            .map(|line| self.plain(line, &mut registers, &[]))
+            .collect()
+    }
+
+    /// One line: registers numbered as they come, targets by their place in the section.
+    fn plain(&self, line: &str, registers: &mut Vec<String>, inside: &[u64]) -> String {
+        let (name, operands) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let mut plain = name.to_owned();
+        let mut operands = operands.trim().to_owned();
+        if let Some(symbol) = operands.find(" <") {
+            let begin = operands[..symbol].rfind([',', ' ']).map_or(0, |at| at + 1);
+            let target = u64::from_str_radix(operands[begin..symbol].trim(), 16).ok();
+            let place = target.and_then(|target| inside.iter().position(|&at| at == target));
+            let place = place.map_or("out".to_owned(), |place| format!("@{place}"));
+            operands.replace_range(begin.., &place);
+        }
+        if !operands.is_empty() {
+            plain.push(' ');
+        }
+        let mut word = String::new();
+        for letter in operands.chars().chain([' ']) {
+            if letter.is_ascii_alphanumeric() || letter == '@' {
+                word.push(letter);
+                continue;
+            }
+            match register(self.arch, &word) {
+                Some((register, width)) => {
+                    let known = registers.iter().position(|known| *known == register);
+                    let number = known.unwrap_or_else(|| {
+                        registers.push(register);
+                        registers.len() - 1
+                    });
+                    plain.push_str(&format!("r{number}{width}"));
+                }
+                None => plain.push_str(&word),
+            }
+            word.clear();
+            plain.push(letter);
+        }
+        plain.trim_end().to_owned()
+    }
+}
+
+/// The register that `word` names, and the width if it is not the full one.
+fn register(arch: Arch, word: &str) -> Option<(String, &'static str)> {
+    let digits = |from: &str| !from.is_empty() && from.bytes().all(|byte| byte.is_ascii_digit());
+    match arch {
+        Arch::X86_64 => {
+            const OLD: [&str; 8] = ["ax", "bx", "cx", "dx", "si", "di", "bp", "sp"];
+            if let Some(number) = word.strip_prefix('r').filter(|rest| digits(rest)) {
+                return Some((number.to_owned(), ""));
+            }
+            for (suffix, width) in [("d", "d"), ("b", "b")] {
+                let number = word
+                    .strip_prefix('r')
+                    .and_then(|rest| rest.strip_suffix(suffix));
+                if let Some(number) = number.filter(|rest| digits(rest)) {
+                    return Some((number.to_owned(), width));
+                }
+            }
+            OLD.into_iter().find_map(|old| match word {
+                _ if word == format!("r{old}") => Some((old.to_owned(), "")),
+                _ if word == format!("e{old}") => Some((old.to_owned(), "d")),
+                _ if word == format!("{}l", &old[..1]) || word == format!("{old}l") => {
+                    Some((old.to_owned(), "b"))
+                }
+                _ => None,
+            })
+        }
+        Arch::Aarch64 => {
+            let (kind, number) = word.split_at_checked(1)?;
+            let width = match kind {
+                "x" => "",
+                "w" => "w",
+                _ => return None,
+            };
+            digits(number).then(|| (number.to_owned(), width))
+        }
+        Arch::Riscv64 => {
+            let (kind, number) = word.split_at_checked(1)?;
+            let named = ["a", "s", "t"].contains(&kind) && digits(number);
+            named.then(|| (word.to_owned(), ""))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+  400165:	lea    r9,[rip+0x1eb4]        # 402020 <x+0x20>
+  40016c:	mov    QWORD PTR [rdi+0x8],r9
+  400170:	mov    r9d,DWORD PTR [rdi+0x4]
+  400177:	jae    400184 <add+0x24>
+  400179:	test   cl,0x7
+  40017d:	jne    400179 <add+0x1d>
+  400183:	ret
+";
+
+    #[test]
+    fn a_section_is_independent_of_its_place() {
+        let listing = Listing::parse(Arch::X86_64, TEXT);
+        let expected = [
+            "lea ...",
+            "mov QWORD PTR [r1+0x8],r0",
+            "mov r0d,DWORD PTR [r1+0x4]",
+            "jae out",
+            "test r2b,0x7",
+            "jne @2",
+        ];
+        assert_eq!(listing.section(0x40_0170, 0x40_0183), expected);
+        assert_eq!(listing.straight(0x40_0165), Some(7));
+    }
+
+    #[test]
+    fn a_handler_ends_at_its_jump() {
+        let text = "
+  4001a0:	sub    rsi,0x1
+  4001a4:	jae    400165 <add+0x5>
+  4001a6:	jmp    400190 <add+0x30>
+  4001a8:	mov    eax,0x1
+";
+        let listing = Listing::parse(Arch::X86_64, text);
+        assert_eq!(listing.behind_jump(0x40_01a0), 0x40_01a8);
+    }
+}

@@ -1,0 +1,11 @@
+//! What is read from linked files.
+
+pub mod archive;
+mod file;
+pub mod hardening;
+mod listing;
+pub mod operations;
+pub mod proofs;
+pub mod sections;
+
+pub use file::{Elf, parse};

@@ -1,0 +1,90 @@
+//! The code of each per-CPU operation, read from a program that has each as a function.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+use super::file::parse;
+use super::listing::Listing;
+use crate::arch::Arch;
+
+/// The functions that are the load of a number and nothing else.
+pub const NUMBERS: [&str; 2] = ["number_cpu_id", "number_mm_cid"];
+
+/// One operation in the file.
+pub struct Operation {
+    /// Its name.
+    pub name: String,
+    /// The instructions of its section, independent of places and registers.
+    pub section: Vec<String>,
+    /// How many instructions from its call to its return, where nothing disturbs.
+    pub straight: usize,
+    /// Bytes of the function and of the abort handler.
+    pub bytes: u64,
+}
+
+/// Every symbol with a critical section, by the descriptors: their form is checked on the way.
+pub fn read(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
+    let listing = Listing::of(arch, file)?;
+    let bytes = std::fs::read(file)?;
+    let elf = parse(&bytes)?;
+    let data = |name: &str| {
+        let section = elf.section_by_name(name)?;
+        Some((section.address(), section.data().ok()?.to_vec()))
+    };
+    let (_, descriptors) = data("__rseq_cs").context("no __rseq_cs")?;
+    let (text, code) = data(".text").context("no .text")?;
+    let word = |descriptor: &[u8], at: usize| {
+        let bytes = descriptor
+            .get(at..at + 8)
+            .and_then(|word| word.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    };
+    let mut operations = Vec::new();
+    for symbol in elf.symbols() {
+        let name = symbol.name().unwrap_or_default();
+        if NUMBERS.contains(&name) {
+            operations.push(Operation {
+                name: name.to_owned(),
+                section: listing.function(symbol.address()),
+                straight: listing.straight(symbol.address()).unwrap_or(usize::MAX),
+                bytes: symbol.size(),
+            });
+        }
+    }
+    for descriptor in descriptors.chunks(32) {
+        let word = |at: usize| word(descriptor, at);
+        let (start, length, abort) = (word(8), word(16), word(24));
+        let before = abort.wrapping_sub(text).wrapping_sub(4) as usize;
+        let signature = code
+            .get(before..before + 4)
+            .and_then(|word| word.try_into().ok());
+        ensure!(
+            word(0) == 0 && signature.map(u32::from_le_bytes) == Some(SIGNATURES[arch as usize]),
+            "the descriptor of {start:#x} has no signature before {abort:#x}"
+        );
+        ensure!(
+            !(start..start + length).contains(&abort),
+            "the abort handler of {start:#x} is inside"
+        );
+        // Identical code may have several names.
+        for symbol in elf
+            .symbols()
+            .filter(|symbol| symbol.address() < start && start < symbol.address() + symbol.size())
+        {
+            let straight = listing.straight(symbol.address()).unwrap_or(usize::MAX);
+            operations.push(Operation {
+                name: symbol.name().unwrap_or_default().to_owned(),
+                section: listing.section(start, start + length),
+                straight,
+                // The handler lies behind the function, and is no part of its symbol.
+                bytes: symbol.size() + listing.behind_jump(abort) - (abort - 4),
+            });
+        }
+    }
+    operations.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(operations)
+}
+
+const SIGNATURES: [u32; 3] = [0x5305_3053, 0xd428_bc00, 0xf140_1073];

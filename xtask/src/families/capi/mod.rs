@@ -1,0 +1,70 @@
+//! The C interface: the archive on each CPU, and C programs that use it under the host's glibc.
+
+mod archives;
+mod programs;
+
+use anyhow::{Result, ensure};
+
+use crate::arch::Arch;
+use crate::case::{At, Case, Family};
+use crate::compiler::{needs, needs_with_libc};
+use crate::context::Context;
+use crate::elf::archive::{self, PREFIX, Symbols};
+use crate::outcome::Outcome;
+use crate::process::{optional_tool, output};
+use crate::staticlib::{self, Plan};
+
+pub const FAMILY: Family = Family {
+    name: "capi",
+    cases,
+    needs: |cx, at| match *at {
+        At::Link(arch) => needs_with_libc(cx, arch),
+        At::Libcs(arch) => needs(cx, arch),
+        _ => vec![],
+    },
+};
+
+fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+    let arch = match *at {
+        At::Link(arch) => return Ok(archives::cases(arch)),
+        At::Libcs(arch) => arch,
+        _ => return Ok(vec![]),
+    };
+    let case = |program: &'static programs::Program| {
+        Case::new(program.test, move |cx| programs::run(cx, arch, program))
+    };
+    let mut cases: Vec<Case> = programs::PROGRAMS.iter().map(case).collect();
+    cases.push(Case::new("header/names", move |cx| header_names(cx, arch)));
+    cases.push(Case::new("shared-object", move |cx| {
+        shared_object(cx, arch)
+    }));
+    Ok(cases)
+}
+
+/// The header declares what the archive exports, and nothing else.
+fn header_names(cx: &Context, arch: Arch) -> Result<Outcome> {
+    let out = staticlib::built(cx, arch, true)?;
+    let plan = Plan { arch, trio: true };
+    let exported = Symbols::read(&plan.archive(&out))?.exported;
+    let header = std::fs::read_to_string(out.join("include/rseq_rt.h"))?;
+    let declared = archive::declared(&header);
+    let odd: Vec<_> = declared.symmetric_difference(&exported).collect();
+    ensure!(odd.is_empty(), "in one and not in the other: {odd:?}");
+    Ok(Outcome::Passed(format!("{} names", declared.len())))
+}
+
+/// A shared object that takes the archive in keeps it to itself, without an option of the linker.
+fn shared_object(cx: &Context, arch: Arch) -> Result<Outcome> {
+    let out = staticlib::built(cx, arch, false)?;
+    let file = out.join("shared.so");
+    let mut link = optional_tool("gcc")?;
+    link.args(["-shared", "-fPIC", "-o"]).arg(&file);
+    link.arg(cx.root.join("tests-qemu/capi/header.c"));
+    link.arg("-I").arg(out.join("include"));
+    link.arg("-L").arg(out.join("lib")).arg("-lrseq_rt");
+    output(&mut link, "the shared object", 120)?;
+    let mut leaked = archive::dynamic(&file)?;
+    leaked.retain(|name| name.starts_with(PREFIX));
+    ensure!(leaked.is_empty(), "exports {leaked:?}");
+    Ok(Outcome::passed())
+}

@@ -1,0 +1,107 @@
+//! The green-thread runtime: its own tests wherever they can show something, and its job against the ordinary tools.
+
+mod words;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::arch::Arch;
+use crate::case::{At, Case, Family, Judged};
+use crate::compiler::check_form;
+use crate::console;
+use crate::context::Context;
+use crate::guests::{GREEN, green, guest_needs, names, start_green};
+use crate::machine::place::{Machine, Place};
+use crate::outcome::Outcome;
+
+pub const FAMILY: Family = Family {
+    name: "green",
+    cases,
+    needs: |cx, at| {
+        let mut needs = guest_needs(cx, at);
+        needs.extend(words::needs());
+        needs
+    },
+};
+
+fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
+    let At::Place(place) = at else {
+        return Ok(vec![]);
+    };
+    // Natively, under qemu-user, and on the newest kernel: the older ones have nothing that this would show.
+    let here = match place.machine {
+        Machine::Native => true,
+        Machine::User => Arch::host() != Some(place.arch),
+        Machine::Listed(_) | Machine::Given(_) => place.is_newest(),
+    };
+    if !here {
+        return Ok(vec![]);
+    }
+    let host = Arch::host().context("this machine is none of the three CPUs")?;
+    let names = names(cx, host, green, &["test", "--list"])?;
+    let at_place = place.clone();
+    let mut cases = Case::together(names, move |cx, tests| own_tests(cx, &at_place, tests));
+    for &test in words::tests(place) {
+        let place = place.clone();
+        cases.push(Case::new(test, move |cx| words::count(cx, &place, test)));
+    }
+    if !place.boots() {
+        let place = place.clone();
+        cases.push(Case::new("bench_lines", move |cx| bench_lines(cx, &place)));
+    }
+    if at.is_native() {
+        cases.push(Case::new("form", |cx| {
+            check_form(cx, GREEN, &cx.root.join("target/guests/form"))?;
+            Ok(Outcome::passed())
+        }));
+    }
+    Ok(cases)
+}
+
+/// The suite inside the program, whole: it is short.
+fn own_tests(cx: &Context, place: &Place, tests: &[String]) -> Result<Vec<Judged>> {
+    let expected = names(cx, place.arch, green, &["test", "--list"])?;
+    let run = start_green(cx, place, &[], &["test", "--scale", place.scale()])?.finished;
+    let label = At::Place(place.clone()).cell(cx).label;
+    cx.keep_console("green", &label, &run.output);
+    let judged = console::judge(&run.output, &expected, run.end, !place.boots());
+    let one = |(test, outcome)| Judged {
+        test,
+        outcome,
+        console: run.output.clone(),
+    };
+    let wanted = |(test, _): &(String, Outcome)| tests.contains(test) || test == "ending";
+    let judged = judged.tests.into_iter().filter(wanted);
+    Ok(judged.map(one).collect())
+}
+
+/// What `cargo xtask bench` reads: one object a line, with a name and a time.
+fn bench_lines(cx: &Context, place: &Place) -> Result<Outcome> {
+    let short = ["bench", "--switches", "20", "--repeats", "1"];
+    let run = start_green(cx, place, &[], &short)?.finished;
+    let said = run.check("bench")?;
+    let lines: Vec<&str> = said.lines().collect();
+    for line in &lines {
+        ensure!(is_measurement(line), "no measurement: {line}");
+    }
+    ensure!(lines.len() >= 3, "not a line for each queue");
+    Ok(Outcome::Passed(format!("{} lines", lines.len())))
+}
+
+fn is_measurement(line: &str) -> bool {
+    let object: Value = serde_json::from_str(line).unwrap_or_default();
+    object["name"].is_string() && object["ns"].as_f64().is_some_and(|ns| ns > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measurement_has_a_name_and_a_time() {
+        assert!(is_measurement(r#"{"name": "green/mutex/1", "ns": 40.1}"#));
+        assert!(!is_measurement(r#"{"name": "green/mutex/1", "ns": 0.0}"#));
+        assert!(!is_measurement(r#"{"name": "green/mutex/1"}"#));
+        assert!(!is_measurement("green bench: EAGAIN"));
+    }
+}

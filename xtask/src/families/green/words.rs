@@ -1,0 +1,225 @@
+//! The word count of the green threads against find(1) and wc(1), on the same trees.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::case::At;
+use crate::context::Context;
+use crate::guests::start_green;
+use crate::install::Need;
+use crate::machine::boot::Run;
+use crate::machine::place::Place;
+use crate::outcome::{Failure, Outcome};
+use crate::process::{command, output};
+
+const MADE: &str = "words_of_a_made_tree";
+const OF_SOURCES: &str = "words_of_the_sources";
+const AS_PID_1: &str = "words_as_pid_1";
+
+/// The names of the tests: a tree that is made for it, and the project's own sources. Where it boots, one machine
+/// counts both.
+pub fn tests(place: &Place) -> &'static [&'static str] {
+    if place.boots() {
+        &[AS_PID_1]
+    } else {
+        &[MADE, OF_SOURCES]
+    }
+}
+
+/// The folders of the project's own sources, and where they are in the initramfs.
+const SOURCES: [(&str, &str); 4] = [
+    ("tree/src", "src"),
+    ("tree/arch", "arch"),
+    ("tree/tests-qemu", "tests-qemu"),
+    ("tree/docs", "docs"),
+];
+
+const QUEUES: [&str; 3] = ["percpu", "mpmc", "mutex"];
+
+/// The ordinary tools.
+pub fn needs() -> Vec<Need> {
+    let why = "counting the words of a tree";
+    vec![
+        Need::new("find", &["findutils"], why),
+        Need::new("wc", &["coreutils"], why),
+    ]
+}
+
+/// Counts the words of the test's trees at `place`, over each queue.
+pub fn count(cx: &Context, place: &Place, test: &str) -> Result<Outcome> {
+    let made = tempfile::tempdir()?;
+    let mut trees: Vec<(&str, PathBuf)> = Vec::new();
+    if test != OF_SOURCES {
+        make_tree(made.path())?;
+        trees.push(("tree/made", made.path().to_owned()));
+    }
+    if test != MADE {
+        trees.extend(SOURCES.map(|(name, folder)| (name, cx.root.join(folder))));
+    }
+    let expected = trees.iter().map(|(_, tree)| by_tools(tree));
+    let expected = expected.collect::<Result<Vec<Counts>>>()?;
+    let sum = sum_of(&expected);
+    let mut steals = 0;
+    if place.boots() {
+        // As PID 1, which has nothing but what is packed beside it; one boot for all queues and trees.
+        let run = start_green(cx, place, &trees, &["wc", "/tree", "--queue", "all"])?;
+        let label = At::Place(place.clone()).cell(cx).label;
+        cx.keep_console("green-words", &label, &run.finished.output);
+        steals += judge(&run, true, &QUEUES, sum)?;
+    } else {
+        for ((_, tree), expected) in trees.iter().zip(expected) {
+            let path = tree.to_str().context("a path that is text")?;
+            for queue in QUEUES {
+                let run = start_green(cx, place, &[], &["wc", path, "--queue", queue])?;
+                steals += judge(&run, false, &[queue], expected)?;
+            }
+        }
+    }
+    let Counts { words, files } = sum;
+    let detail = format!("{words} words in {files} files over each queue, {steals} steals");
+    Ok(Outcome::Passed(detail))
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    words: u64,
+    files: u64,
+}
+
+fn sum_of(counts: &[Counts]) -> Counts {
+    counts.iter().fold(Counts::default(), |sum, each| Counts {
+        words: sum.words + each.words,
+        files: sum.files + each.files,
+    })
+}
+
+/// How often a run stole, if it counted `expected` over each of the queues and came to its end.
+///
+/// A machine has no exit code: that it powered itself off is that qemu has ended, without a panic of the kernel.
+fn judge(run: &Run, boots: bool, queues: &[&str], expected: Counts) -> Result<u64> {
+    let output = &run.finished.output;
+    let reports = reports(output);
+    for (queue, counted, _) in &reports {
+        ensure!(
+            *counted == expected,
+            "{queue}: {counted:?} where find and wc say {expected:?}"
+        );
+    }
+    let panicked = boots && output.contains("Kernel panic");
+    if !run.finished.ok() || panicked || !reports.iter().map(|(queue, ..)| queue).eq(queues) {
+        let why = format!("{queues:?}: {}", run.finished.end);
+        return Err(Failure::error(why, output));
+    }
+    Ok(reports.iter().map(|(_, _, steals)| steals).sum())
+}
+
+/// Queue, counts and steals of each report without errors: two lines, between whatever firmware and kernel say.
+fn reports(output: &str) -> Vec<(&str, Counts, u64)> {
+    let mut counted = None;
+    let mut reports = Vec::new();
+    for line in output.lines() {
+        let number = |key| number_after(line, key);
+        if let (Some(words), Some(files), Some(0)) =
+            (number("words"), number("files"), number("errors"))
+        {
+            counted = Some(Counts { words, files });
+        } else if let Some(queue) = word_after(line, "queue")
+            && let Some(steals) = number("steals")
+            && let Some(counted) = counted.take()
+        {
+            reports.push((queue, counted, steals));
+        }
+    }
+    reports
+}
+
+/// Words and files, as find and wc count them.
+fn by_tools(tree: &Path) -> Result<Counts> {
+    // A locale in which all printable text makes words, ASCII or not.
+    let script = r#"find "$1" -type f -print0 | LC_ALL=C.UTF-8 wc -w --files0-from=-"#;
+    let mut count = command("sh");
+    count.args(["-c", script, "sh"]).arg(tree);
+    let counted = output(&mut count, "find and wc", 120)?;
+    let lines: Vec<&str> = counted.lines().collect();
+    // One line a file, and their sum under it.
+    let total = lines.last().context("wc said nothing")?.trim();
+    let words = total
+        .strip_suffix("total")
+        .context("wc gives no total for less than two files")?;
+    Ok(Counts {
+        words: words.trim().parse()?,
+        files: lines.len() as u64 - 1,
+    })
+}
+
+fn word_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    // Not a word of its own: firmware leaves its last line open.
+    let (_, behind) = text.split_once(key)?;
+    behind.split_whitespace().next()
+}
+
+fn number_after(text: &str, key: &str) -> Option<u64> {
+    word_after(text, key)?.parse().ok()
+}
+
+/// Everything that a word count can get wrong: each kind of space, words across the reader's chunks, no line feed at
+/// the end, empty files, deep folders, names with spaces, links that lead out.
+fn make_tree(root: &Path) -> Result<()> {
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    let spaces = [" ", "\n", "\t", "\u{b}", "\u{c}", "\r\n", "  \n\t "];
+    let mut folder = root.to_owned();
+    for number in 0..150_u64 {
+        match number % 10 {
+            0 => folder = root.join(format!("folder {number}")),
+            5 => folder = folder.join("deeper"),
+            _ => {}
+        }
+        std::fs::create_dir_all(&folder)?;
+        let mut text = String::new();
+        // From nothing to three chunks of the reader.
+        let size = if number % 7 == 0 {
+            0
+        } else {
+            next(48 * 1024) as usize
+        };
+        while text.len() < size {
+            let length = 1 + next(if number % 11 == 0 { 3000 } else { 12 });
+            text.extend((0..length).map(|n| char::from(b'!' + (n * 7 % 90) as u8)));
+            text.push_str(spaces[next(spaces.len() as u64) as usize]);
+        }
+        if number % 3 == 0 {
+            text.truncate(text.trim_end().len());
+        }
+        std::fs::File::create(folder.join(format!("file {number}.txt")))?
+            .write_all(text.as_bytes())?;
+    }
+    std::os::unix::fs::symlink("/etc", root.join("out of the tree"))?;
+    std::os::unix::fs::symlink("file 1.txt", root.join("folder 0").join("to a file"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_two_lines() {
+        let text = "[    0.1] files 9\r\nBooting from ROM..words 12 bytes 70 files 3 errors 0\r\n\
+                    queue mutex carriers 2 switches 8 steals 5\r\n\
+                    words 12 bytes 70 files 3 errors 1\nqueue mpmc carriers 2 switches 8 steals 0\n";
+        let counts = Counts {
+            words: 12,
+            files: 3,
+        };
+        assert_eq!(reports(text), [("mutex", counts, 5)]);
+    }
+}

@@ -1,0 +1,167 @@
+//! Programs under our musl: natively, under qemu-user, and as PID 1 of the newest kernel, static and shared.
+
+mod faults;
+mod pigz;
+mod programs;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use self::programs::{Kind, Programs};
+use crate::arch::Arch;
+use crate::case::{At, Case, Family, Judged};
+use crate::console;
+use crate::context::Context;
+use crate::guests::guest_needs;
+use crate::install::Need;
+use crate::machine::boot;
+use crate::machine::place::{Machine, Place};
+use crate::musl::{self, Release, Variant};
+use crate::outcome::{Missing, Outcome};
+
+pub const FAMILY: Family = Family {
+    name: "musl",
+    cases,
+    needs: |cx, at| {
+        let mut needs = guest_needs(cx, at);
+        needs.push(Need::new("make", &["make"], "building musl"));
+        needs
+    },
+};
+
+/// All programs under musl 1.2.5: its vfork on aarch64 and riscv64 is one, where that of 1.2.3 is a fork.
+const NEWER: &str = "trixie/programs";
+
+fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
+    let At::Place(place) = at else {
+        return Ok(vec![]);
+    };
+    // x86_64 runs natively. Under qemu-user its programs really execute others, and the fork that qemu makes of a vfork
+    // hangs now and then in a program of many threads, in locks of qemu's own.
+    let (wanted, newer) = match place.machine {
+        Machine::Native => (true, true),
+        Machine::User => (place.arch != Arch::X86_64, false),
+        Machine::Given(_) => (false, false),
+        // Once for each CPU.
+        Machine::Listed(_) => (
+            place.is_newest(),
+            place.is_newest() && Arch::host() != Some(place.arch),
+        ),
+    };
+    let mut cases = Vec::new();
+    if at.is_native() {
+        cases.extend(faults::cases(place.arch));
+    }
+    if wanted {
+        let here = place.clone();
+        let run = move |cx: &Context, tests: &[String]| run(cx, Release::default(), &here, tests);
+        cases.extend(Case::together(names(), run));
+    }
+    if newer {
+        let title = format!("musl 1.2.5 on {}", at.cell(cx).label);
+        let here = place.clone();
+        cases.push(Case::new(NEWER, move |cx| under_newer(cx, &here)).in_job(title));
+    }
+    Ok(cases)
+}
+
+/// The tests of both programs, in the order they run.
+fn names() -> Vec<String> {
+    let of = |kind: Kind| programs::names().map(move |name| format!("{}/{name}", kind.name()));
+    Kind::ALL.into_iter().flat_map(of).collect()
+}
+
+/// What one run of a program is to reach.
+struct Part {
+    program: PathBuf,
+    more: Vec<(&'static str, PathBuf)>,
+    tests: Vec<String>,
+}
+
+/// Those tests at `place`, under the musl of that release.
+fn run(cx: &Context, release: Release, place: &Place, tests: &[String]) -> Result<Vec<Judged>> {
+    let mut all = Vec::new();
+    let mut consoles = String::new();
+    for part in parts(cx, release, place, tests)? {
+        let mut arguments = vec!["--scale".to_owned(), place.scale().to_owned()];
+        if let Some(only) = only(&part.tests) {
+            arguments.extend(["--only".to_owned(), only.to_owned()]);
+        }
+        let run = boot::run(cx, place, &part.program, &part.more, &arguments)?.finished;
+        let judged = console::judge(&run.output, &part.tests, run.end, !place.boots());
+        for (test, outcome) in judged.tests {
+            if part.tests.contains(&test) || test == "ending" {
+                let console = run.output.clone();
+                all.push(Judged {
+                    test,
+                    outcome,
+                    console,
+                });
+            }
+        }
+        consoles.push_str(&run.output);
+    }
+    let name = match release {
+        Release::Bookworm => "musl",
+        Release::Trixie => "musl-trixie",
+    };
+    let label = At::Place(place.clone()).cell(cx).label;
+    cx.keep_console(name, &label, &consoles);
+    Ok(all)
+}
+
+/// One program at a time, or both in one boot: the static one executes the other when it has done.
+fn parts(cx: &Context, release: Release, place: &Place, tests: &[String]) -> Result<Vec<Part>> {
+    let programs = Programs::build(cx, release, place.arch, place.boots())?;
+    if place.boots() {
+        return Ok(vec![Part {
+            program: programs.path(Kind::Static),
+            more: programs.beside(),
+            tests: tests.to_vec(),
+        }]);
+    }
+    let part = |kind: Kind| {
+        let prefix = format!("{}/", kind.name());
+        let mine = tests.iter().filter(|test| test.starts_with(&prefix));
+        Part {
+            program: programs.path(kind),
+            more: Vec::new(),
+            tests: mine.cloned().collect(),
+        }
+    };
+    let parts = Kind::ALL.map(part).into_iter();
+    Ok(parts.filter(|part| !part.tests.is_empty()).collect())
+}
+
+/// The one test that is wanted, where it is one.
+fn only(tests: &[String]) -> Option<&str> {
+    let mut names = tests.iter().filter_map(|test| test.split('/').next_back());
+    let first = names.next()?;
+    names.all(|name| name == first).then_some(first)
+}
+
+/// How many passed; or the first that did not, with its console.
+fn under_newer(cx: &Context, place: &Place) -> Result<Outcome> {
+    // A source that the mirror does not have is nobody's fault.
+    let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
+    built.map_err(Missing::excused)?;
+    Judged::sum(run(cx, Release::Trixie, place, &names())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_are_named_after_the_program() {
+        let all = names();
+        assert_eq!(all.len() % 2, 0);
+        for name in ["static/constructors", "shared/detached_storm"] {
+            assert!(all.contains(&name.to_owned()));
+        }
+        let tests = ["static/a", "shared/a", "static/b"].map(str::to_owned);
+        assert_eq!(only(&tests[..2]), Some("a"));
+        assert_eq!(only(&tests), None);
+    }
+}

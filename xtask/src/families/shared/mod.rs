@@ -1,0 +1,196 @@
+//! Several users of rseq in one process: libraries that bring it, readers that only look, a libc that may own it.
+
+mod build;
+mod cases;
+mod libraries;
+
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+
+use self::build::{Build, example};
+use self::cases::{CASES, Libc, WITHOUT};
+use crate::arch::Arch;
+use crate::case::{At, Case, Family};
+use crate::compiler::{has_libc, needs_with_libc};
+use crate::context::Context;
+use crate::elf::archive::{TRIO, dynamic};
+use crate::install::Need;
+use crate::outcome::{Failure, Outcome};
+use crate::process::{self, End, command, optional_tool, output};
+
+pub const FAMILY: Family = Family {
+    name: "shared",
+    cases,
+    needs,
+};
+
+fn needs(cx: &Context, at: &At) -> Vec<Need> {
+    let why = "libraries beside each other";
+    let mut needs = match *at {
+        At::Link(arch) => needs_with_libc(cx, arch),
+        At::Libcs(_) => vec![
+            Need::new("gcc", &["gcc", "libc6-dev"], why),
+            Need::new("musl-gcc", &["musl-tools"], why),
+        ],
+        _ => return vec![],
+    };
+    needs.push(Need::new("pkg-config", &["pkg-config"], why));
+    needs
+}
+
+fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+    match *at {
+        At::Libcs(arch) => Ok(here(arch)),
+        At::Link(arch) if Arch::host() != Some(arch) => Ok(elsewhere(arch)),
+        _ => Ok(vec![]),
+    }
+}
+
+/// What becomes of a build.
+type Judge = Box<dyn Fn(&Build) -> Result<Outcome> + Send + Sync>;
+
+/// The cases of this machine, under each of its libcs.
+fn here(arch: Arch) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for libc in Libc::ALL {
+        // Both kinds of glibc are one build.
+        let built = match libc {
+            Libc::GlibcOn => Libc::GlibcOff,
+            other => other,
+        };
+        let mut add = |name: &str, run: Judge| {
+            let case = Case::new(format!("{}/{name}", libc.name()), move |cx| {
+                run(&build(cx, arch, built)?)
+            });
+            cases.push(case.in_job(format!("libraries under {}", built.name())));
+        };
+        for case in CASES.iter().filter(|case| case.libcs.contains(&libc)) {
+            add(case.test, Box::new(move |build| run(build, libc, case)));
+        }
+        if !libc.owns() {
+            add(
+                "object",
+                Box::new(|build| object(&build.out.join("liba.so"), "lib_a")),
+            );
+        }
+        if libc == Libc::GlibcOff {
+            add("example", Box::new(worked_example));
+            add("broken/no-version-script", Box::new(no_version_script));
+        }
+    }
+    cases
+}
+
+/// Everything under that libc, built once.
+fn build(cx: &Context, arch: Arch, libc: Libc) -> Result<Build> {
+    cx.once(format!("shared/{arch}/{}", libc.name()), || {
+        let build = Build::open(cx, arch, libc)?;
+        build.everything()?;
+        Ok(build)
+    })
+}
+
+/// The cases of a CPU that is not this machine's: what is read from linked files, and run where it can be.
+fn elsewhere(arch: Arch) -> Vec<Case> {
+    let build = move |cx: &Context| -> Result<Build> {
+        has_libc(arch)?;
+        cx.once(format!("shared/{arch}"), || {
+            let build = Build::open(cx, arch, Libc::GlibcOff)?;
+            build.for_elsewhere()?;
+            Ok(build)
+        })
+    };
+    vec![
+        Case::new("object", move |cx| {
+            object(&build(cx)?.out.join("liba.so"), "lib_a")
+        }),
+        Case::new("user", move |cx| emulated(&build(cx)?)),
+    ]
+}
+
+fn run(build: &Build, libc: Libc, case: &cases::Case) -> Result<Outcome> {
+    let mut program = command(build.out.join(case.program));
+    let on = u8::from(libc == Libc::GlibcOn);
+    let tunables = format!("glibc.pthread.rseq={on}{}", case.tunables);
+    program
+        .args(case.arguments(libc, &build.out.display().to_string()))
+        .env("GLIBC_TUNABLES", tunables);
+    let ended = process::run(&mut program, 120)?;
+    match case.dies {
+        None => {
+            ended.check("the program")?;
+            Ok(Outcome::passed())
+        }
+        Some(signal) if ended.end == End::Signal(signal as i32) => {
+            Ok(Outcome::Passed("died, as it must".to_owned()))
+        }
+        Some(_) => Err(Failure::error(ended.end.to_string(), ended.output)),
+    }
+}
+
+/// Without rseq(2), on another CPU.
+fn emulated(build: &Build) -> Result<Outcome> {
+    let mut emulator = optional_tool(&build.arch.user_emulator())?;
+    emulator
+        .args(["-L", &format!("/usr/{}-linux-gnu", build.arch)])
+        .arg(build.out.join(WITHOUT.program))
+        .args(WITHOUT.arguments(Libc::GlibcOff, ""));
+    output(&mut emulator, "under qemu-user", 120)?;
+    Ok(Outcome::passed())
+}
+
+/// It exports its own names and the form's, with their version; it stays; its area is at a fixed offset.
+fn object(file: &Path, own: &str) -> Result<Outcome> {
+    let exported = dynamic(file)?;
+    let wanted = [own, "rseq_rt_library_v2"].into_iter().chain(TRIO);
+    let mut missing = wanted.clone();
+    let missing = missing.find(|name| !exported.iter().any(|other| other == name));
+    // The version is a symbol too, and musl's start files bring two.
+    let known: Vec<&str> = wanted.chain(["", "RSEQ_RT_1", "_init", "_fini"]).collect();
+    let stray = exported.iter().find(|name| !known.contains(&name.as_str()));
+    ensure!(
+        missing.is_none() && stray.is_none(),
+        "lacks {missing:?}, exports {stray:?}"
+    );
+    let mut read = optional_tool("readelf")?;
+    read.args(["-drW", "--dyn-syms"]).arg(file);
+    let said = output(&mut read, "readelf", 120)?;
+    // The relocation of initial-exec TLS has one of two names.
+    let has_fixed_offset = said.contains("TPOFF64") || said.contains("TPREL64");
+    let promises = [
+        ("fixed offset from the thread pointer", has_fixed_offset),
+        ("NODELETE", said.contains("NODELETE")),
+        ("version", said.contains("__rseq_size@@RSEQ_RT_1")),
+    ];
+    match promises.iter().find(|(_, kept)| !kept) {
+        Some((promise, _)) => Err(Failure::error(format!("no {promise}"), said)),
+        None => Ok(Outcome::passed()),
+    }
+}
+
+/// The header's example, built as the header says.
+fn worked_example(build: &Build) -> Result<Outcome> {
+    let header = build.capi.join("include/rseq_rt_library.h");
+    let source = build.out.join("counter.c");
+    let file = build.out.join("libcounter.so");
+    std::fs::write(&source, example(&header)?)?;
+    let form = build.asked(&["--variable=source", "rseq_rt_library"])?;
+    let flags = build.asked(&["--cflags", "--libs", "rseq_rt_library"])?;
+    let mut compile = build.compiler()?;
+    compile.args(["-shared", "-fPIC", "-o"]).arg(&file);
+    compile.arg(&source).args(form).args(flags);
+    output(&mut compile, "the example", 120)?;
+    object(&file, "counter_add")
+}
+
+/// The linker refuses symbols that would stand before glibc's.
+fn no_version_script(build: &Build) -> Result<Outcome> {
+    let Err(why) = build.library_without_script() else {
+        bail!("links");
+    };
+    match why.downcast_ref::<Failure>() {
+        Some(failure) if failure.console.contains("RSEQ_RT_1") => Ok(Outcome::passed()),
+        _ => Err(why),
+    }
+}

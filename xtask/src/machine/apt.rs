@@ -1,0 +1,401 @@
+//! A private apt folder: kernels of other suites and other CPUs, from the
+//! mirror this machine already uses, without touching its own configuration.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::arch::Arch;
+use crate::context::Context;
+use crate::process::{self, Finished, command};
+use crate::progress::Progress;
+
+/// The suites whose presence marks a line of apt's as Debian's own.
+const SUITES: [&str; 10] = [
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "sid",
+    "stable",
+    "testing",
+    "unstable",
+    "oldstable",
+    "oldoldstable",
+];
+
+/// The suites looked at for kernels, and the architectures worth asking for.
+const WANTED: [(&str, &[&str]); 9] = [
+    ("forky", &["amd64", "arm64", "riscv64"]),
+    ("trixie", &["amd64", "arm64", "riscv64"]),
+    ("trixie-security", &["amd64", "arm64", "riscv64"]),
+    ("sid", &["amd64", "arm64", "riscv64"]),
+    ("bookworm-backports", &["amd64", "arm64"]),
+    ("bookworm", &["amd64", "arm64"]),
+    ("bookworm-security", &["amd64", "arm64"]),
+    ("trixie-backports", &["amd64", "arm64"]),
+    ("experimental", &["amd64", "arm64"]),
+];
+
+/// The folder, its lists fetched.
+pub struct Apt {
+    folder: PathBuf,
+    updates_left: u32,
+}
+
+/// A package as one suite has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name, with the CPU.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// The suite.
+    pub suite: String,
+}
+
+impl Apt {
+    /// Makes the folder and fetches the lists of kernels.
+    pub fn open(folder: &Path, progress: &Progress) -> Result<Apt> {
+        Self::open_with(folder, sources, progress)
+    }
+
+    /// The same with the source packages of one suite.
+    pub fn open_sources(folder: &Path, suite: &str, progress: &Progress) -> Result<Apt> {
+        let of_suite = |targets: &str| {
+            let all = sources(targets)?;
+            let line = all
+                .lines()
+                .find(|line| line.ends_with(&format!(" {suite} main")))?;
+            Some(format!("deb-src{}\n", line.strip_prefix("deb")?))
+        };
+        Self::open_with(folder, of_suite, progress)
+    }
+
+    fn open_with(
+        folder: &Path,
+        sources: impl Fn(&str) -> Option<String>,
+        progress: &Progress,
+    ) -> Result<Apt> {
+        for program in ["apt-get", "apt-cache", "dpkg-deb"] {
+            which::which(program).with_context(|| format!("this machine has no {program}"))?;
+        }
+        for sub in ["lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(folder.join(sub))?;
+        }
+        let mut targets = command("apt-get");
+        targets.args([
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(RELEASE)",
+            "Created-By: Packages",
+        ]);
+        let targets = process::run(&mut targets, 60)?;
+        let sources =
+            sources(&targets.output).context("this machine's apt names no Debian mirror")?;
+        std::fs::write(folder.join("sources.list"), sources)?;
+
+        let mut apt = Apt {
+            folder: folder.to_owned(),
+            updates_left: 3,
+        };
+        apt.update(progress)?;
+        Ok(apt)
+    }
+
+    /// Fetches the lists; `false` once it was tried often enough. A suite whose
+    /// index fails (a mirror in the middle of a sync) is done without, so ask
+    /// again only if what was wanted is not there.
+    pub fn update(&mut self, progress: &Progress) -> Result<bool> {
+        let Some(left) = self.updates_left.checked_sub(1) else {
+            return Ok(false);
+        };
+        self.updates_left = left;
+        let _step =
+            progress.step("fetching lists of packages (apt-get update in a folder of its own)");
+        let updated = self.run("apt-get", &["-qq", "update"], 300)?;
+        for line in updated
+            .output
+            .lines()
+            .filter(|line| line.contains("Failed to fetch"))
+        {
+            progress.say(format!("a mirror in mid-sync? {line}"));
+        }
+        Ok(true)
+    }
+
+    /// Runs `program` on this folder alone.
+    fn run(&self, program: &str, arguments: &[&str], seconds: u64) -> Result<Finished> {
+        let mut command = self.command(program);
+        process::run(command.args(arguments), seconds)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let folder = self.folder.display();
+        let mut command = command(program);
+        for arch in Arch::ALL {
+            command.arg(format!("-oAPT::Architectures::={}", arch.debian()));
+        }
+        command
+            .arg(format!("-oDir::State::Lists={folder}/lists"))
+            .arg(format!("-oDir::Cache={folder}/cache"))
+            .arg(format!("-oDir::Etc::SourceList={folder}/sources.list"))
+            .arg("-oDir::Etc::SourceParts=/dev/null")
+            // A container's apt keeps no cache of its lists, and each question would read all of them.
+            .arg("-oDir::Cache::pkgcache=pkgcache.bin")
+            .arg("-oDir::Cache::srcpkgcache=srcpkgcache.bin")
+            // The unprivileged user of apt's sandbox may not reach our folder.
+            .arg("-oAPT::Sandbox::User=root")
+            .current_dir(self.folder.join("cache/archives"))
+            .env("LC_ALL", "C");
+        command
+    }
+
+    /// The versions of `packages` that the suites have, in the order of the packages.
+    pub fn candidates(&self, packages: &[&str]) -> Result<Vec<Candidate>> {
+        let arguments: Vec<&str> = ["madison"].iter().chain(packages).copied().collect();
+        let listed = self.run("apt-cache", &arguments, 300)?;
+        Ok(candidates(&listed.output))
+    }
+
+    /// The names of packages that begin with `prefix`, in whatever version and for whatever CPU.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let listed = self.run("apt-cache", &["pkgnames", prefix], 300)?;
+        Ok(listed.output.lines().map(str::to_owned).collect())
+    }
+
+    /// The packages `package` of that version depends on.
+    pub fn depends(&self, package: &str, version: &str) -> Result<Vec<String>> {
+        let wanted = format!("{package}={version}");
+        let shown = self.run("apt-cache", &["show", &wanted], 300)?;
+        Ok(depends(&shown.output))
+    }
+
+    /// Downloads the source package and unpacks it, the distribution's patches applied, below `into`.
+    pub fn source(&self, package: &str, into: &Path) -> Result<()> {
+        let mut last = String::new();
+        for attempt in 0..3 {
+            std::thread::sleep(Duration::from_secs(10 * attempt));
+            let mut get = self.command("apt-get");
+            get.args(["-qq", "source", package]).current_dir(into);
+            let fetched = process::run(&mut get, 900)?;
+            if fetched.ok() {
+                return Ok(());
+            }
+            last = fetched.tail(2);
+        }
+        bail!("the source of {package} did not download: {last}")
+    }
+
+    /// Downloads `package` (with its architecture) and unpacks it into `into`.
+    pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+        let archives = self.folder.join("cache/archives");
+        let mut last = String::new();
+        for attempt in 0..3 {
+            std::thread::sleep(Duration::from_secs(10 * attempt));
+            let downloaded = self.run("apt-get", &["-qq", "download", package], 900)?;
+            last = downloaded.tail(2);
+            // A package the lists do not know will not appear by waiting.
+            if last.contains("Unable to locate") || downloaded.ok() {
+                break;
+            }
+        }
+        let name = package.split([':', '=']).next().unwrap_or(package);
+        let file = std::fs::read_dir(&archives)?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|file| file.to_string_lossy().starts_with(&format!("{name}_")))
+            })
+            .with_context(|| format!("{package} did not download: {last}"))?;
+        let mut extract = command("dpkg-deb");
+        extract.arg("-x").arg(&file).arg(into);
+        let extracted = process::run(&mut extract, 300)?;
+        std::fs::remove_file(&file)?;
+        if !extracted.ok() {
+            bail!("{package} does not unpack: {}", extracted.tail(2));
+        }
+        Ok(())
+    }
+}
+
+/// A source package, unpacked in the store; fetched from the first of `suites` that has it if it is not there. `mark` is
+/// a file that shows where its source begins.
+pub fn source_package(
+    cx: &Context,
+    package: &str,
+    mark: &str,
+    suites: &[&str],
+    folder: &str,
+) -> Result<PathBuf> {
+    let store = cx.store().join(folder);
+    let unpacked = || {
+        let folders = std::fs::read_dir(&store).ok()?.filter_map(Result::ok);
+        folders
+            .map(|entry| entry.path())
+            .find(|path| path.join(mark).exists())
+    };
+    if let Some(found) = unpacked() {
+        return Ok(found);
+    }
+    if !cx.install {
+        bail!(
+            "the source of {package} is not in target/xtask, and --no-install forbids to fetch it"
+        );
+    }
+    let new = store.with_extension("new");
+    let fetch = |suite: &&str| -> Result<()> {
+        let apt = Apt::open_sources(&cx.store().join("apt-source"), suite, &cx.progress)?;
+        let what = format!("fetching the source of {package} ({suite})");
+        let _step = cx.progress.step(what);
+        let _ = std::fs::remove_dir_all(&new);
+        std::fs::create_dir_all(&new)?;
+        apt.source(package, &new)
+    };
+    let mut last = None;
+    for suite in suites {
+        match fetch(suite) {
+            Ok(()) => {
+                let _ = std::fs::remove_dir_all(&store);
+                std::fs::rename(&new, &store)?;
+                return unpacked().with_context(|| format!("the source package has no {mark}"));
+            }
+            Err(why) => {
+                cx.progress
+                    .say(format!("the source of {package}: {suite}: {why:#}"));
+                last = Some(why);
+            }
+        }
+    }
+    Err(last.context("no suite")?)
+}
+
+/// The lines for our sources.list, from `URI RELEASE` lines of this machine.
+fn sources(targets: &str) -> Option<String> {
+    let mut mirror = None;
+    let mut security = None;
+    for line in targets.lines() {
+        let Some((uri, release)) = line.trim().split_once(' ') else {
+            continue;
+        };
+        let (suite, rest) = release.split_once(['-', '/']).unwrap_or((release, ""));
+        if SUITES.contains(&suite) {
+            let place = if rest.starts_with("security") {
+                &mut security
+            } else {
+                &mut mirror
+            };
+            place.get_or_insert(uri);
+        }
+    }
+    let mirror = mirror?;
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let signed = if Path::new(keyring).exists() {
+        format!("signed-by={keyring} ")
+    } else {
+        String::new()
+    };
+    let mut lines = String::new();
+    for (suite, arches) in WANTED {
+        let Some(uri) = (if suite.ends_with("-security") {
+            security
+        } else {
+            Some(mirror)
+        }) else {
+            continue;
+        };
+        let _ = writeln!(
+            lines,
+            "deb [{signed}arch={}] {uri} {suite} main",
+            arches.join(",")
+        );
+    }
+    Some(lines)
+}
+
+/// Reads `apt-cache madison`: `package | version | uri suite/component arch Packages`.
+fn candidates(madison: &str) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    for line in madison.lines() {
+        let fields: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [package, version, source] = fields[..] else {
+            continue;
+        };
+        let Some(suite) = source
+            .split_whitespace()
+            .find_map(|word| word.strip_suffix("/main"))
+        else {
+            continue;
+        };
+        found.push(Candidate {
+            package: package.to_owned(),
+            version: version.to_owned(),
+            suite: suite.to_owned(),
+        });
+    }
+    found
+}
+
+/// The names in the `Depends:` lines of `apt-cache show`.
+fn depends(shown: &str) -> Vec<String> {
+    let lines = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("Depends:"));
+    lines
+        .flat_map(|line| line.split([',', '|']))
+        .filter_map(|one| one.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_debians_own_mirror_is_taken() {
+        let targets = "http://other/ cloud-sdk-bookworm\nhttp://m/debian/ trixie-updates\n\
+                       http://m/debian/ trixie\nhttp://s/sec/ trixie-security\n";
+        let sources = sources(targets).unwrap();
+        assert!(
+            sources.contains("arch=amd64,arm64,riscv64] http://m/debian/ forky main\n"),
+            "{sources}"
+        );
+        assert!(
+            sources.contains("http://s/sec/ bookworm-security main\n"),
+            "{sources}"
+        );
+        assert!(!sources.contains("other"));
+        assert_eq!(super::sources("http://u/ubuntu noble\n"), None);
+    }
+
+    #[test]
+    fn a_version_and_its_suite() {
+        let text = "linux-image-cloud-arm64:arm64 |   7.2.12-1 | http://m/debian forky/main arm64 Packages\n\
+                    linux-image-cloud-arm64:arm64 |  6.1.192-2 | http://s bookworm-security/main arm64 Packages\n";
+        let suites: Vec<_> = candidates(text)
+            .into_iter()
+            .map(|one| (one.suite, one.version))
+            .collect();
+        assert_eq!(
+            suites,
+            [
+                ("forky".into(), "7.2.12-1".into()),
+                ("bookworm-security".into(), "6.1.192-2".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_package_depends_on() {
+        let shown = "Package: x\nDepends: linux-base (>= 1) | y, linux-image-7.2.12+deb14-cloud-arm64 (= 7.2.12-1)\n";
+        assert_eq!(
+            depends(shown),
+            ["linux-base", "y", "linux-image-7.2.12+deb14-cloud-arm64"]
+        );
+    }
+}

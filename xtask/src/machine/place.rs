@@ -1,0 +1,296 @@
+//! Where a guest can run: natively, under qemu-user, and as PID 1 of each kernel in the table.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::systems::{From, SYSTEMS, System, Tier, numbers};
+use super::{packages, source};
+use crate::arch::Arch;
+use crate::context::Context;
+use crate::install::Need;
+
+/// What stands under the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Machine {
+    /// This machine's own kernel.
+    Native,
+    /// qemu-user: another CPU, and no rseq(2).
+    User,
+    /// A kernel of the table, with the guest as PID 1.
+    Listed(&'static System),
+    /// The same on an image from the command line.
+    Given(PathBuf),
+}
+
+/// A CPU and what stands under the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The CPU.
+    pub arch: Arch,
+    /// The rest.
+    pub machine: Machine,
+}
+
+impl Place {
+    /// Where a program of that CPU runs without a kernel of its own.
+    pub fn of_programs(arch: Arch) -> Place {
+        let machine = match Arch::host() == Some(arch) {
+            true => Machine::Native,
+            false => Machine::User,
+        };
+        Place { arch, machine }
+    }
+
+    /// All places of the matrix on this machine, up to a tier.
+    pub fn all(weekly: bool) -> Vec<Place> {
+        let native = Arch::host().map(Place::of_programs);
+        let user = Arch::ALL.map(|arch| Place {
+            arch,
+            machine: Machine::User,
+        });
+        let wanted = |system: &&System| weekly || system.tier == Tier::EveryRun;
+        let listed = SYSTEMS.iter().filter(wanted).map(|system| Place {
+            arch: system.arch,
+            machine: Machine::Listed(system),
+        });
+        native.into_iter().chain(user).chain(listed).collect()
+    }
+
+    /// The line of the table, if it is in there.
+    pub fn system(&self) -> Option<&'static System> {
+        match self.machine {
+            Machine::Listed(system) => Some(system),
+            _ => None,
+        }
+    }
+
+    /// Whether the tests are incomplete without it.
+    pub fn required(&self) -> bool {
+        self.system().is_none_or(|system| system.required)
+    }
+
+    /// Whether the guest boots here as PID 1.
+    pub fn boots(&self) -> bool {
+        matches!(self.machine, Machine::Listed(_) | Machine::Given(_))
+    }
+
+    /// Whether it is the newest kernel as it comes.
+    pub fn is_newest(&self) -> bool {
+        self.system().is_some_and(System::is_newest)
+    }
+
+    /// Whether the test `family::test` is among those that run here.
+    pub fn runs(&self, family: &str, test: &str) -> bool {
+        self.system().is_none_or(|system| system.runs(family, test))
+    }
+
+    /// Where the column stands, and its name, with the kernel's version once it is known.
+    pub fn column(&self, version: Option<&str>) -> (usize, String) {
+        let (rank, name) = match &self.machine {
+            Machine::Native => (1, "native".to_owned()),
+            Machine::User => (2, "user".to_owned()),
+            Machine::Given(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                (3 + SYSTEMS.len(), name.to_string_lossy().into_owned())
+            }
+            Machine::Listed(system) => {
+                let rank = SYSTEMS.iter().position(|other| other == *system);
+                let newest = version.unwrap_or("newest");
+                let name = system.name.replacen("newest", newest, 1);
+                (3 + rank.unwrap_or_default(), name)
+            }
+        };
+        let order = 10 * rank + self.arch as usize;
+        (order, format!("{}/{name}", self.arch))
+    }
+
+    /// The programs that run a guest here.
+    pub fn needs(&self) -> Vec<Need> {
+        let arch = self.arch;
+        match self.machine {
+            Machine::Native => return vec![],
+            Machine::User => {
+                let why = format!("running {arch} guests in user mode");
+                return vec![Need::new(arch.user_emulator(), &["qemu-user"], why)];
+            }
+            Machine::Listed(_) | Machine::Given(_) => {}
+        }
+        let why = format!("booting {arch} kernels");
+        let packages = arch.system_emulator_packages();
+        let mut needs = vec![Need::new(arch.system_emulator(), packages, &why)];
+        if arch == Arch::Riscv64 {
+            let firmware = "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin";
+            needs.push(Need::new(firmware, &["opensbi"], why));
+        }
+        let built = |system: &System| matches!(system.image.from, From::Source { .. });
+        if self.system().is_some_and(built) {
+            needs.extend(source::needs(arch));
+        }
+        needs
+    }
+
+    /// What the demo must be told here: qemu-user has no rseq(2), and the demo takes a thread without it for a failure
+    /// unless it was told to expect that.
+    pub fn demo_arguments(&self) -> Vec<String> {
+        match self.machine {
+            Machine::User => vec!["--expect-unavailable".to_owned()],
+            _ => vec![],
+        }
+    }
+
+    /// The scale the suites are told to run at.
+    pub fn scale(&self) -> &'static str {
+        match self.machine {
+            Machine::Native => "native",
+            Machine::User => "user",
+            Machine::Listed(_) | Machine::Given(_) => "emulated",
+        }
+    }
+}
+
+/// The places that `--kernel`, `--arch` and `--all-kernels` ask for.
+pub fn select(cx: &Context, words: &[String], arches: &[Arch], weekly: bool) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    if words.is_empty() {
+        places = Place::all(weekly);
+        places.retain(|place| arches.is_empty() || arches.contains(&place.arch));
+    }
+    for word in words {
+        for place in meant(cx, word, arches)? {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    if places.is_empty() {
+        bail!("no cell is for these --arch and --kernel");
+    }
+    Ok(places)
+}
+
+/// The places that `word` means: a file before a name, since a file may be called like a version.
+pub fn meant(cx: &Context, word: &str, arches: &[Arch]) -> Result<Vec<Place>> {
+    let path = Path::new(word);
+    if path.is_file() {
+        let [arch] = *arches else {
+            bail!("the CPU of {word} is not known: say --arch, once");
+        };
+        let machine = Machine::Given(std::path::absolute(path)?);
+        return Ok(vec![Place { arch, machine }]);
+    }
+    named(word, arches, |system| packages::version_of(cx, system))
+}
+
+/// The same of what is no file; `version_of` may have to ask the mirror.
+fn named(
+    word: &str,
+    arches: &[Arch],
+    version_of: impl Fn(&System) -> Option<String>,
+) -> Result<Vec<Place>> {
+    let mut places = Place::all(true);
+    places.retain(|place| arches.is_empty() || arches.contains(&place.arch));
+    let is_name = |place: &Place| match place.machine {
+        Machine::Native => word == "native",
+        Machine::User => word == "user",
+        _ => place.system().is_some_and(|system| system.name == word),
+    };
+    let known = Place::all(true).iter().any(is_name);
+    let wanted = version(word);
+    if known || wanted.is_none() {
+        places.retain(is_name);
+    } else if let Some(wanted) = wanted {
+        let agrees = |text: &str| {
+            let other = numbers(text);
+            let both = wanted.len().min(other.len());
+            both >= 2 && wanted[..both] == other[..both]
+        };
+        let by_name = |place: &Place| {
+            let name = place.system().map_or("", |system| system.name);
+            version(name).is_some() && agrees(name)
+        };
+        let by_version = |place: &Place| {
+            let newest = place.system().filter(|system| system.is_newest());
+            let version = newest.and_then(&version_of);
+            version.is_some_and(|text| agrees(&text))
+        };
+        if places.iter().any(by_name) {
+            places.retain(by_name);
+        } else {
+            places.retain(by_version);
+        }
+    }
+    if places.is_empty() && !known {
+        let names = names(version_of);
+        bail!("no kernel {word:?}, and no such file: there are {names}");
+    }
+    Ok(places)
+}
+
+/// The numbers of a text that is nothing but digits and dots.
+fn version(text: &str) -> Option<Vec<u32>> {
+    let parts = text.split('.').map(str::parse);
+    let numbers: Result<Vec<u32>, _> = parts.collect();
+    numbers.ok().filter(|numbers| numbers.len() >= 2)
+}
+
+/// What there is, for who asked for something else.
+fn names(version_of: impl Fn(&System) -> Option<String>) -> String {
+    let mut names: Vec<String> = vec!["native".to_owned(), "user".to_owned()];
+    for system in SYSTEMS {
+        let same = |other: &String| other.split(' ').next() == Some(system.name);
+        if names.iter().any(same) {
+            continue;
+        }
+        let newest = Some(system).filter(|one| one.is_newest());
+        names.push(match newest.and_then(&version_of) {
+            Some(version) => format!("{} ({version})", system.name),
+            None => system.name.to_owned(),
+        });
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(word: &str) -> usize {
+        named(word, &[], |_| Some("7.2.12-1".to_owned())).map_or(0, |places| places.len())
+    }
+
+    #[test]
+    fn the_matrix_has_every_kernel_and_cpu() {
+        let places = Place::all(false);
+        let complete = |place: &&Place| place.boots() && place.runs("suite", "any");
+        assert_eq!(places.iter().filter(complete).count(), 8);
+        assert!(places.iter().filter(|place| !place.required()).count() >= 1);
+        assert!(Place::all(true).len() >= 25 + 4);
+    }
+
+    #[test]
+    fn a_word_means_what_it_says() {
+        let counts = ["newest", "7.2", "7.2.12", "6.12", "6.12.95", "6.1", "user"].map(count);
+        assert_eq!(counts, [3, 3, 3, 3, 3, 2, 3]);
+        // A line of the weekly tier, asked for by name.
+        assert_eq!(["7.3", "newest-rt", "slice"].map(count), [2, 2, 2]);
+        // No other version is the newest one, and a file that is not there is no version.
+        for word in ["7.9", "6.13", "7", "7.3-mine.img", "", "vmlinuz"] {
+            let error = named(word, &[], |_| Some("7.2.12-1".to_owned())).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("newest (7.2.12-1), 6.12, 6.1"), "{error}");
+        }
+        // Debian has no 6.1 for riscv64, which is no error of the word.
+        let places = named("6.1", &[Arch::Riscv64], |_| None);
+        assert!(places.unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_column_says_what_is_known() {
+        let newest = |arch| named("newest", &[arch], |_| None).unwrap().remove(0);
+        let place = newest(Arch::Riscv64);
+        assert_eq!(place.column(None).1, "riscv64/newest");
+        assert_eq!(place.column(Some("7.2")).1, "riscv64/7.2");
+        assert!(newest(Arch::X86_64).column(None) < newest(Arch::Aarch64).column(None));
+    }
+}
