@@ -23,7 +23,6 @@ impl Arch {
     /// All of them, in the order of every table.
     pub const ALL: [Arch; 3] = [Arch::X86_64, Arch::Aarch64, Arch::Riscv64];
 
-    /// The architecture of this machine, if it is one of ours.
     pub fn host() -> Option<Arch> {
         Self::ALL
             .into_iter()
@@ -39,7 +38,6 @@ impl Arch {
         }
     }
 
-    /// The Rust target of the guests.
     pub fn target(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64-unknown-linux-gnu",
@@ -75,12 +73,10 @@ impl Arch {
         format!("/usr/{self}-linux-gnu/lib/libc.so.6")
     }
 
-    /// The package with that driver.
     pub fn cross_linker_package(self) -> String {
         format!("gcc-{}-linux-gnu", self.name().replace('_', "-"))
     }
 
-    /// Debian's name.
     pub fn debian(self) -> &'static str {
         match self {
             Arch::X86_64 => "amd64",
@@ -89,12 +85,10 @@ impl Arch {
         }
     }
 
-    /// qemu's program for one process of it.
     pub fn user_emulator(self) -> String {
         format!("qemu-{self}")
     }
 
-    /// qemu's program for a whole machine.
     pub fn system_emulator(self) -> String {
         format!("qemu-system-{self}")
     }

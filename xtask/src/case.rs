@@ -22,7 +22,6 @@ pub enum At {
     Link(Arch),
     /// Programs under the libcs of this machine, whose CPU it is.
     Libcs(Arch),
-    /// A guest on a kernel.
     Place(Place),
 }
 
@@ -35,7 +34,6 @@ impl At {
         all
     }
 
-    /// The column.
     pub fn cell(&self, cx: &Context) -> Cell {
         let (order, label) = match self {
             At::Host => (0, "host".to_owned()),
@@ -57,7 +55,6 @@ impl At {
         }
     }
 
-    /// Whether it is this machine with its own kernel.
     pub fn is_native(&self) -> bool {
         self.place()
             .is_some_and(|place| place.machine == Machine::Native)
@@ -82,13 +79,11 @@ pub struct Cell {
     /// Where the column stands.
     #[serde(skip)]
     pub order: usize,
-    /// What stands above it.
     pub label: String,
 }
 
 /// A row.
 pub struct Case {
-    /// The second half of its name.
     pub name: String,
     /// The job it is part of, if it is not the one of its family and cell.
     job: Option<String>,
@@ -97,7 +92,6 @@ pub struct Case {
 
 /// How a case runs. What fails is an error; what is missing is [`crate::outcome::Missing`].
 enum Run {
-    /// By itself.
     Alone(Alone),
     /// Together with others: one run of one program has them all.
     Together(Together),
@@ -110,9 +104,7 @@ type Together = Arc<dyn Fn(&Context, &[String]) -> Result<Vec<Judged>> + Send + 
 
 /// A test that a program of many has run.
 pub struct Judged {
-    /// Its name.
     pub test: String,
-    /// What became of it.
     pub outcome: Outcome,
     /// The console that shows it, for a failure.
     pub console: String,
@@ -138,7 +130,6 @@ impl Judged {
 }
 
 impl Case {
-    /// One that runs by itself.
     pub fn new(
         name: impl Into<String>,
         run: impl Fn(&Context) -> Result<Outcome> + Send + Sync + 'static,
@@ -150,7 +141,6 @@ impl Case {
         }
     }
 
-    /// Those of one program.
     pub fn together(
         names: impl IntoIterator<Item = String>,
         run: impl Fn(&Context, &[String]) -> Result<Vec<Judged>> + Send + Sync + 'static,
@@ -173,7 +163,6 @@ impl Case {
 
 /// A table of rows.
 pub struct Family {
-    /// The first half of its cases' names.
     pub name: &'static str,
     /// The cases of a cell, in the order they run.
     pub cases: fn(&Context, &At) -> Result<Vec<Case>>,
@@ -195,7 +184,6 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The cells that are wanted.
     fn cells(&self) -> Vec<At> {
         let mut cells = At::without_kernels();
         cells.retain(|at| {
@@ -264,7 +252,6 @@ impl Rows {
         self.cases.iter().map(name).collect()
     }
 
-    /// What they need to be installed.
     pub fn needs(&self, cx: &Context) -> Vec<Need> {
         (self.family.needs)(cx, &self.at)
     }
@@ -291,7 +278,6 @@ impl Rows {
 
 /// What runs in one go: beside one other if it boots, else alone, as builds do and tests that count time or threads.
 pub struct Job {
-    /// What to say while it runs.
     pub title: String,
     family: &'static str,
     at: At,
@@ -304,7 +290,6 @@ impl Job {
         self.at.place().filter(|place| place.boots())
     }
 
-    /// Runs the cases.
     pub fn run(self, cx: &Context) -> Vec<Record> {
         let mut records = Vec::new();
         let mut done: Vec<*const ()> = Vec::new();
@@ -377,13 +362,10 @@ impl Job {
 /// One test in one cell, and what became of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// The column.
     pub cell: Cell,
     /// The family, such as `suite`.
     pub family: &'static str,
-    /// The test's own name.
     pub test: String,
-    /// What became of it.
     #[serde(flatten)]
     pub outcome: Outcome,
     /// The end of the console, for a failure.

@@ -14,18 +14,12 @@ use crate::install::Need;
 use crate::outcome::{Failure, Missing};
 use crate::process::{self, Finished, command};
 
-/// A way to compile for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compiler {
     /// The toolchain `cargo xtask` itself runs with.
     Current,
     /// A cargo and a rustc that build `core` from source on the way.
-    FromSource {
-        /// The cargo.
-        cargo: PathBuf,
-        /// The rustc.
-        rustc: PathBuf,
-    },
+    FromSource { cargo: PathBuf, rustc: PathBuf },
 }
 
 /// The parts of the library that a program without std needs.
@@ -81,7 +75,6 @@ pub fn cargo(cx: &Context, toolchain: Option<&str>, arguments: &[&str]) -> Comma
     cargo
 }
 
-/// Runs a cargo that may be long at it.
 pub fn finish(mut cargo: Command) -> Result<Finished> {
     process::run(&mut cargo, 1800)
 }
@@ -99,7 +92,6 @@ pub fn check_form(cx: &Context, manifest: &str, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A missing part of the toolchain is missing.
 pub fn has_tool(cx: &Context, toolchain: Option<&str>, tool: &str) -> Result<()> {
     let asked = finish(cargo(cx, toolchain, &[tool, "--version"]))?;
     match asked.ok() {
@@ -244,7 +236,6 @@ pub fn start_c(arch: Arch, program: &Path) -> Result<Command> {
     Ok(emulator)
 }
 
-/// The libc of another CPU is there.
 pub fn has_libc(arch: Arch) -> Result<()> {
     let libc = arch.cross_libc();
     match Arch::host() == Some(arch) || Path::new(&libc).exists() {

@@ -8,7 +8,6 @@ use serde::Serialize;
 use crate::outcome::Outcome;
 use crate::process::End;
 
-/// The marks a line of ours begins with.
 const MARKS: [&str; 7] = [
     "@fact ", "@test ", "@done ", "@name ", "@total ", "@demo ", "@count ",
 ];
@@ -154,15 +153,12 @@ fn complaint(
 /// A parsed run of the demo.
 #[derive(Debug, Default, Serialize)]
 pub struct Demo {
-    /// The names of the columns.
     pub columns: Vec<String>,
-    /// A row per thread.
     pub rows: Vec<Vec<String>>,
     /// `@total KEY VALUE`, in the order printed.
     pub totals: Vec<(String, String)>,
     /// `@fact KEY VALUE`, if it states any.
     pub facts: BTreeMap<String, String>,
-    /// Its banner.
     pub banner: Vec<String>,
     /// Why it did not pass; `None` means that it did.
     pub failure: Option<String>,
@@ -211,7 +207,6 @@ pub fn demo(console: &str, end: End, exit_code_counts: bool) -> Demo {
 }
 
 impl Demo {
-    /// The totals in one line.
     pub fn summary(&self) -> String {
         let totals: Vec<String> = self
             .totals

@@ -17,9 +17,7 @@ type Slot = Arc<Mutex<Option<Result<Box<dyn Any + Send>>>>>;
 
 /// The shared part of a run.
 pub struct Context {
-    /// The workspace's root.
     pub root: PathBuf,
-    /// What is said meanwhile.
     pub progress: Progress,
     /// Whether this machine may be changed.
     pub install: bool,

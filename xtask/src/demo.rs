@@ -44,7 +44,6 @@ pub struct Args {
     timeout: u64,
 }
 
-/// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, args.timeout)?;
     let place = place(&cx, args)?;

@@ -14,7 +14,6 @@ use crate::install::Need;
 use crate::machine::boot::{self, Run};
 use crate::machine::place::Place;
 
-/// The package of the green threads, from the workspace's root.
 pub const GREEN: &str = "examples/green/Cargo.toml";
 
 /// What makes a program freestanding, static and at a fixed address.

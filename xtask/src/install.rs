@@ -14,7 +14,6 @@ pub struct Need {
     pub probe: String,
     /// The packages that bring it: alternatives, the preferred first.
     pub packages: Vec<String>,
-    /// What for.
     pub why: String,
 }
 
@@ -33,7 +32,6 @@ impl Need {
         }
     }
 
-    /// Whether this machine has it.
     pub fn met(&self) -> bool {
         which::which(&self.probe).is_ok() || std::path::Path::new(&self.probe).exists()
     }

@@ -9,14 +9,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::case::{Cell, Record};
 use crate::outcome::Outcome;
 
-/// How many passed, failed and were skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
-    /// Passed.
     pub passed: usize,
     /// Failed, a required one that could not run included.
     pub failed: usize,
-    /// Skipped.
     pub skipped: usize,
 }
 
@@ -34,7 +31,6 @@ impl Counts {
         counts
     }
 
-    /// The last line of all.
     pub fn line(self) -> String {
         format!(
             "{} passed, {} failed, {} skipped",

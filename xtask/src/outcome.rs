@@ -4,13 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// What became of a case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "verdict", content = "detail", rename_all = "lowercase")]
 pub enum Outcome {
-    /// It passed, with a note or an empty text.
     Passed(String),
-    /// It failed, and why.
     Failed(String),
     /// It was not run, and why.
     Skipped(String),
@@ -91,9 +88,7 @@ impl std::error::Error for Missing {}
 /// A failure with the console that shows it.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// In one line.
     pub why: String,
-    /// The whole console.
     pub console: String,
 }
 

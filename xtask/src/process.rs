@@ -14,12 +14,9 @@ use wait_timeout::ChildExt;
 
 use crate::outcome::{Failure, Missing, tail};
 
-/// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It exited with this code.
     Exit(i32),
-    /// A signal killed it.
     Signal(i32),
     /// It was still running when its time was up.
     TimedOut(Duration),
@@ -44,19 +41,16 @@ impl std::fmt::Display for End {
     }
 }
 
-/// A program that ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// Standard output and standard error, interleaved as written.
     pub output: String,
-    /// How it ended.
     pub end: End,
     /// What [`Limits::inspect`] found before it was killed.
     pub inspected: bool,
 }
 
 impl Finished {
-    /// Whether it exited with 0.
     pub fn ok(&self) -> bool {
         self.end == End::Exit(0)
     }

@@ -17,7 +17,6 @@ pub struct Step {
 }
 
 impl Progress {
-    /// Starts the clock.
     pub fn new() -> Self {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
         Progress {

@@ -17,10 +17,8 @@ use crate::process::{output, tool};
 /// The interface's, which pkg-config compares.
 const VERSION: &str = "0.1.0";
 
-/// What to build.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// For which CPU.
     pub arch: Arch,
     /// With `__rseq_*`, for a libc.
     pub trio: bool,
@@ -60,7 +58,6 @@ pub struct Args {
     no_install: bool,
 }
 
-/// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
     let arch = args

@@ -51,7 +51,6 @@ pub struct Args {
     timeout: u64,
 }
 
-/// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut cx = Context::new(!args.no_install, args.timeout)?;
     cx.only.clone_from(&args.only);

@@ -9,13 +9,10 @@ use crate::process;
 /// The machine, its kernel and the mode of rseq.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// The CPU's name.
     pub cpu: String,
-    /// The CPU's kind.
     pub arch: &'static str,
     /// CPUs that this process may use.
     pub cpus: usize,
-    /// The kernel's release.
     pub kernel: String,
     /// `legacy length 32`, or `v2` and the length.
     pub mode: String,
@@ -61,7 +58,6 @@ impl Machine {
         self
     }
 
-    /// In one line.
     pub fn line(&self) -> String {
         format!(
             "{} ({}, {} CPUs), Linux {}, rseq: {}, load {:.2} before and {:.2} after",

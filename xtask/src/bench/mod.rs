@@ -23,7 +23,6 @@ pub use plan::{Args, OPERATIONS, Plan, THREADS};
 pub use plot::draw;
 pub use report::Report;
 
-/// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
     let plan = Plan::from(args)?;
@@ -39,7 +38,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds, measures, and sums up.
 pub fn measure(cx: &Context, plan: &Plan) -> Result<Report> {
     let (programs, mut skipped) = programs::build(cx, plan)?;
     let before = machine::Machine::look();
@@ -52,7 +50,6 @@ pub fn measure(cx: &Context, plan: &Plan) -> Result<Report> {
     Ok(Report::new(plan, machine, samples, skipped))
 }
 
-/// The example of a program of the user's, compiled.
 pub fn external(cx: &Context) -> Result<PathBuf> {
     programs::compile(cx, Path::new("gcc"), "external.c", "example", &[])
 }

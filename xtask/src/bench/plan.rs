@@ -57,7 +57,6 @@ pub const OPERATIONS: [&str; 8] = [
 /// Between the name of a row and the number of threads that were at it.
 pub const THREADS: &str = ", threads: ";
 
-/// What to measure, and how long.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Parts of the groups' names; none means all.
@@ -66,9 +65,7 @@ pub struct Plan {
     pub rounds: usize,
     /// Rounds before them that do not.
     pub warm_up: usize,
-    /// Milliseconds of one value, of the shortest kind.
     pub milliseconds: u32,
-    /// Whether both musls are built and measured.
     pub musl: bool,
     /// Programs of the user's: the variant's name, and the file.
     pub with: Vec<(String, PathBuf)>,

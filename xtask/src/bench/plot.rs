@@ -25,7 +25,6 @@ const LEGEND: [(Standing, &str, &str); 3] = [
     (Standing::Behind, "#cf222e", "behind: ours takes longer"),
 ];
 
-/// A logarithmic axis.
 struct Axis {
     low: f64,
     high: f64,

@@ -26,11 +26,9 @@ pub struct Program {
     pub variant: String,
     /// How many times as long as the shortest kind its values are measured.
     pub weight: u32,
-    /// The file.
     pub file: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Whether glibc may register for itself.
     pub libc_owns: bool,
 }
 
@@ -48,9 +46,7 @@ impl Program {
 /// What was not measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Skipped {
-    /// The group.
     pub group: String,
-    /// The variant.
     pub variant: String,
     /// Because...
     pub why: String,
@@ -186,7 +182,6 @@ fn one(group: &'static str, weight: u32, variant: &str, file: &Path, libc_owns: 
     }
 }
 
-/// The Rust program, with the shared glibc.
 fn rust(cx: &Context) -> Result<PathBuf> {
     let _step = cx.progress.step("building the programs to measure");
     let target = cx.root.join("target/bench-build");

@@ -86,20 +86,13 @@ const OF_OPERATIONS: [(bool, &str, &str); 8] = [
     (true, GETCPU, "per-CPU, fetched"),
 ];
 
-/// A ratio that could be taken.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ratio {
-    /// The group of both rows.
     pub group: &'static str,
-    /// The name of both rows.
     pub name: String,
-    /// The variant whose time is divided.
     pub other: &'static str,
-    /// Ours, that it is divided by.
     pub ours: &'static str,
-    /// What the project wants.
     pub at_least: Option<f64>,
-    /// Over the rounds.
     #[serde(flatten)]
     pub summary: Summary,
 }

@@ -21,39 +21,28 @@ const BASES: [(&str, &str); 3] = [
     ("threads", "glibc, static"),
 ];
 
-/// The whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// What the numbers are of.
     pub machine: Machine,
-    /// Rounds that count.
     pub rounds: usize,
     /// Rounds before them.
     pub warm_up: usize,
-    /// Milliseconds of one value, of the shortest kind.
     pub milliseconds: u32,
-    /// The rows.
     pub rows: Vec<Row>,
-    /// The ratios that matter.
     pub ratios: Vec<Ratio>,
     /// What was not measured.
     pub skipped: Vec<Skipped>,
 }
 
-/// One row.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// The group.
     pub group: &'static str,
-    /// What was done.
     pub name: String,
-    /// How.
     pub variant: String,
     /// In words.
     pub what: String,
     /// What the values count.
     pub unit: String,
-    /// The median and the spread of the values.
     pub value: Summary,
     /// How many times it takes what the base of its name takes, round by round.
     pub against: Option<Against>,
@@ -61,18 +50,14 @@ pub struct Row {
     pub samples: Vec<Option<f64>>,
 }
 
-/// A comparison with a base.
 #[derive(Clone, Debug, Serialize)]
 pub struct Against {
-    /// The base's variant.
     pub base: String,
-    /// The ratio.
     #[serde(flatten)]
     pub ratio: Summary,
 }
 
 impl Report {
-    /// Sums up.
     pub fn new(
         plan: &Plan,
         machine: Machine,
@@ -109,7 +94,6 @@ impl Report {
         }
     }
 
-    /// Writes the document.
     pub fn write(&self, file: &Path) -> Result<()> {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder)?;

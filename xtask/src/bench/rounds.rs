@@ -18,14 +18,10 @@ struct Line {
     what: Option<String>,
 }
 
-/// All values of one row.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// The group.
     pub group: &'static str,
-    /// What was done.
     pub name: String,
-    /// How.
     pub variant: String,
     /// The same in words.
     pub what: String,
@@ -35,7 +31,6 @@ pub struct Samples {
     pub values: Vec<Option<f64>>,
 }
 
-/// Runs everything, round for round.
 pub fn run(
     cx: &Context,
     plan: &Plan,
@@ -89,7 +84,6 @@ pub fn run(
     rows
 }
 
-/// Puts the lines of one run into the rows.
 fn take(rows: &mut Vec<Samples>, program: &Program, output: &str, round: usize, rounds: usize) {
     let lines = output.lines().filter(|line| line.starts_with('{'));
     for line in lines.filter_map(|line| serde_json::from_str::<Line>(line).ok()) {

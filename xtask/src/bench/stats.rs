@@ -5,15 +5,10 @@ use serde::Serialize;
 /// Of the rounds' values, by the nearest rank.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
-    /// The one in the middle.
     pub median: f64,
-    /// A quarter is below.
     pub p25: f64,
-    /// A quarter is above.
     pub p75: f64,
-    /// The least.
     pub min: f64,
-    /// The greatest.
     pub max: f64,
 }
 

@@ -28,7 +28,6 @@ const UNWANTED: [&str; 8] = [
     "__rust_no_alloc_shim",
 ];
 
-/// The symbols of all members of an archive.
 #[derive(Debug, Default)]
 pub struct Symbols {
     /// Defined, and visible to the linker.
@@ -39,12 +38,10 @@ pub struct Symbols {
     pub undefined: BTreeSet<String>,
     /// Referenced weakly: absent is an answer.
     pub weak: BTreeSet<String>,
-    /// Everything that has a name.
     pub named: BTreeSet<String>,
 }
 
 impl Symbols {
-    /// Reads them.
     pub fn read(archive: &Path) -> Result<Self> {
         let bytes = std::fs::read(archive).with_context(|| archive.display().to_string())?;
         let file = ArchiveFile::parse(&*bytes)?;

@@ -7,7 +7,6 @@ use object::read::elf::ElfFile64;
 /// A file of one of the three CPUs.
 pub type Elf<'data> = ElfFile64<'data, LittleEndian>;
 
-/// Reads an ELF file.
 pub fn parse(bytes: &[u8]) -> Result<Elf<'_>> {
     Ok(Elf::parse(bytes)?)
 }

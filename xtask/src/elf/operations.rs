@@ -12,9 +12,7 @@ use crate::arch::Arch;
 /// The functions that are the load of a number and nothing else.
 pub const NUMBERS: [&str; 2] = ["number_cpu_id", "number_mm_cid"];
 
-/// One operation in the file.
 pub struct Operation {
-    /// Its name.
     pub name: String,
     /// The instructions of its section, independent of places and registers.
     pub section: Vec<String>,

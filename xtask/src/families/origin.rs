@@ -21,9 +21,7 @@ pub const FAMILY: Family = Family {
     needs: guest_needs,
 };
 
-/// Its package, from the workspace's root.
 const MANIFEST: &str = "examples/origin/Cargo.toml";
-/// What is built of it, from there too.
 const FOLDER: &str = "target/embed/origin";
 
 fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {

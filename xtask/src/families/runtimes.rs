@@ -40,16 +40,12 @@ struct Under {
     owner: &'static str,
 }
 
-const UNDER: [Under; 3] = [
-    Under {
-        name: "glibc/libc-owns",
-        musl: false,
-        libc_on: true,
-        owner: "libc",
-    },
-    GLIBC,
-    MUSL,
-];
+const LIBC: Under = Under {
+    name: "glibc/libc-owns",
+    musl: false,
+    libc_on: true,
+    owner: "libc",
+};
 
 const GLIBC: Under = Under {
     name: "glibc/runtime-owns",
@@ -83,7 +79,7 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
         return Ok(vec![]);
     };
     let mut cases = Vec::new();
-    for under in UNDER {
+    for under in [LIBC, GLIBC, MUSL] {
         for runtime in RUNTIMES {
             let name = format!("{runtime}/{}", under.name);
             cases.push(Case::new(name, move |cx| whole(cx, arch, runtime, under)));

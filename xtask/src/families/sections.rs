@@ -17,13 +17,16 @@ use crate::machine::place::Place;
 use crate::outcome::Outcome;
 use crate::process::{command, optional_tool, output, tool};
 
+use Kind::{Pie, Shared, Static};
+use Linker::{Gnu, Gold, Lld, Mold};
+use Program::{Aborts, FarAborts, Tls};
+
 pub const FAMILY: Family = Family {
     name: "sections",
     cases,
     needs,
 };
 
-/// Who links.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linker {
     /// The compiler driver's own, GNU ld.
@@ -36,7 +39,6 @@ enum Linker {
     Mold,
 }
 
-/// What comes out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// At a fixed address. It is run.
@@ -47,7 +49,6 @@ enum Kind {
     Shared,
 }
 
-/// One link of one program.
 struct Link {
     test: &'static str,
     linker: Linker,
@@ -59,7 +60,6 @@ struct Link {
     script: bool,
 }
 
-/// What is linked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Program {
     /// The guest that aborts each operation by a signal handler in the kernel's place.
@@ -70,90 +70,47 @@ enum Program {
     Tls,
 }
 
-const PLAIN: Link = Link {
-    test: "default",
-    linker: Linker::Gnu,
-    kind: Kind::Static,
-    collected: false,
-    program: Program::Aborts,
-    script: false,
-};
+const fn link(test: &'static str, linker: Linker, kind: Kind, program: Program) -> Link {
+    Link {
+        test,
+        linker,
+        kind,
+        collected: false,
+        program,
+        script: false,
+    }
+}
 
-const COLLECTED: Link = Link {
-    test: "collected",
-    collected: true,
-    ..PLAIN
-};
+const fn collected(link: Link) -> Link {
+    Link {
+        collected: true,
+        ..link
+    }
+}
 
-const SCRIPT: Link = Link {
-    test: "init",
-    script: true,
-    ..COLLECTED
-};
+const fn script(link: Link) -> Link {
+    Link {
+        script: true,
+        ..collected(link)
+    }
+}
 
-/// The links. Another one is another entry.
+#[rustfmt::skip] // a table
 static LINKS: [Link; 14] = [
-    PLAIN,
-    COLLECTED,
-    Link {
-        test: "collected-lld",
-        linker: Linker::Lld,
-        ..COLLECTED
-    },
-    Link {
-        test: "collected-gold",
-        linker: Linker::Gold,
-        ..COLLECTED
-    },
-    Link {
-        test: "collected-mold",
-        linker: Linker::Mold,
-        ..COLLECTED
-    },
-    Link {
-        test: "pie",
-        kind: Kind::Pie,
-        ..COLLECTED
-    },
-    Link {
-        test: "pie-lld",
-        kind: Kind::Pie,
-        linker: Linker::Lld,
-        ..COLLECTED
-    },
-    Link {
-        test: "shared",
-        kind: Kind::Shared,
-        ..COLLECTED
-    },
-    Link {
-        test: "far",
-        program: Program::FarAborts,
-        ..PLAIN
-    },
-    Link {
-        test: "far-lld",
-        program: Program::FarAborts,
-        linker: Linker::Lld,
-        ..PLAIN
-    },
-    SCRIPT,
-    Link {
-        test: "init-lld",
-        linker: Linker::Lld,
-        ..SCRIPT
-    },
-    Link {
-        test: "init/tls-and-constructors",
-        program: Program::Tls,
-        ..SCRIPT
-    },
-    Link {
-        test: "init-lld/tls-and-constructors",
-        program: Program::Tls,
-        linker: Linker::Lld,
-        ..SCRIPT
-    },
+    link("default", Gnu, Static, Aborts),
+    collected(link("collected", Gnu, Static, Aborts)),
+    collected(link("collected-lld", Lld, Static, Aborts)),
+    collected(link("collected-gold", Gold, Static, Aborts)),
+    collected(link("collected-mold", Mold, Static, Aborts)),
+    collected(link("pie", Gnu, Pie, Aborts)),
+    collected(link("pie-lld", Lld, Pie, Aborts)),
+    collected(link("shared", Gnu, Shared, Aborts)),
+    link("far", Gnu, Static, FarAborts),
+    link("far-lld", Lld, Static, FarAborts),
+    script(link("init", Gnu, Static, Aborts)),
+    script(link("init-lld", Lld, Static, Aborts)),
+    script(link("init/tls-and-constructors", Gnu, Static, Tls)),
+    script(link("init-lld/tls-and-constructors", Lld, Static, Tls)),
 ];
 
 /// More text than a branch of aarch64 reaches across: 128 MiB.
@@ -169,7 +126,7 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
         return Ok(vec![]);
     };
     // gold was never written for riscv64.
-    let exists = |link: &&Link| link.linker != Linker::Gold || arch != Arch::Riscv64;
+    let exists = |link: &&Link| link.linker != Gold || arch != Arch::Riscv64;
     let case = |link: &'static Link| Case::new(link.test, move |cx| judge(cx, arch, link));
     Ok(LINKS.iter().filter(exists).map(case).collect())
 }
@@ -187,25 +144,25 @@ fn needs(cx: &Context, at: &At) -> Vec<Need> {
 /// Links it, looks at the file, and runs it where it can be run.
 fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<Outcome> {
     match link.linker {
-        Linker::Gnu => tool(&arch.tool("gcc"))?,
-        Linker::Lld => tool("ld.lld")?,
-        Linker::Gold => optional_tool(&arch.tool("ld.gold"))?,
-        Linker::Mold => optional_tool("mold")?,
+        Gnu => tool(&arch.tool("gcc"))?,
+        Lld => tool("ld.lld")?,
+        Gold => optional_tool(&arch.tool("ld.gold"))?,
+        Mold => optional_tool("mold")?,
     };
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("program");
     let mut objects = Vec::new();
-    if link.program != Program::Tls {
+    if link.program != Tls {
         objects.push(guests::object(cx, arch, "aborts")?);
     }
     match link.program {
-        Program::Aborts => {}
-        Program::FarAborts => {
+        Aborts => {}
+        FarAborts => {
             let source = folder.path().join("filler.s");
             std::fs::write(&source, FILLER)?;
             objects.push(compiled(arch, &source, folder.path())?);
         }
-        Program::Tls => {
+        Tls => {
             let source = cx.root.join("tests-qemu/link/tls.c");
             objects.push(compiled(arch, &source, folder.path())?);
         }
@@ -214,12 +171,12 @@ fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<Outcome> {
     if link.script {
         let script = cx.root.join("linker/init.ld");
         let option = match link.linker {
-            Linker::Gnu => "-Wl,-T,",
+            Gnu => "-Wl,-T,",
             _ => "-T",
         };
         linker.arg(format!("{option}{}", script.display()));
     }
-    if link.program == Program::Tls && link.linker == Linker::Gnu {
+    if link.program == Tls && link.linker == Gnu {
         // A section that the script does not name is an error, wherever the linker would put it.
         linker.arg("-Wl,--orphan-handling=error");
     }
@@ -227,10 +184,10 @@ fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<Outcome> {
     output(&mut linker, "does not link", 120)?;
     let bytes = std::fs::read(&file)?;
     let found = match link.program {
-        Program::Tls => init(&bytes)?,
+        Tls => init(&bytes)?,
         _ => sections(&bytes)?,
     };
-    if link.kind != Kind::Static {
+    if link.kind != Static {
         return Ok(Outcome::Passed(found));
     }
     let run = boot::run(cx, &Place::of_programs(arch), &file, &[], &[])?;
@@ -256,22 +213,22 @@ fn compiled(arch: Arch, source: &Path, folder: &Path) -> Result<PathBuf> {
 /// The linker's command line, up to the files.
 fn linker(arch: Arch, link: &Link) -> Command {
     let (mut linker, by_driver) = match link.linker {
-        Linker::Gnu | Linker::Gold => (command(arch.tool("gcc")), true),
-        Linker::Lld => (command("ld.lld"), false),
-        Linker::Mold => (command("mold"), false),
+        Gnu | Gold => (command(arch.tool("gcc")), true),
+        Lld => (command("ld.lld"), false),
+        Mold => (command("mold"), false),
     };
     if by_driver {
         linker.args(["-nostdlib", "-nostartfiles"]);
     }
-    if link.linker == Linker::Gold {
+    if link.linker == Gold {
         linker.arg("-fuse-ld=gold");
     }
     let kind: &[&str] = match (link.kind, by_driver) {
-        (Kind::Static, true) => &["-static", "-no-pie"],
-        (Kind::Static, false) => &["-static"],
-        (Kind::Pie, true) => &["-static-pie"],
-        (Kind::Pie, false) => &["-pie", "--no-dynamic-linker"],
-        (Kind::Shared, _) => &["-shared"],
+        (Static, true) => &["-static", "-no-pie"],
+        (Static, false) => &["-static"],
+        (Pie, true) => &["-static-pie"],
+        (Pie, false) => &["-pie", "--no-dynamic-linker"],
+        (Shared, _) => &["-shared"],
     };
     linker.args(kind);
     if link.collected {

@@ -49,11 +49,8 @@ pub struct Apt {
 /// A package as one suite has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its name, with the CPU.
     pub package: String,
-    /// Its version.
     pub version: String,
-    /// The suite.
     pub suite: String,
 }
 

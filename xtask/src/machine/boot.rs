@@ -23,15 +23,12 @@ pub struct Setup {
     pub options: &'static str,
 }
 
-/// The usual.
 pub const USUAL: Setup = Setup {
     memory: "256",
     options: "",
 };
 
-/// A run of a guest.
 pub struct Run {
-    /// What it said and how it ended.
     pub finished: Finished,
     /// The kernel under it: the image's version, or in words.
     pub kernel: String,

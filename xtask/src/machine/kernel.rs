@@ -16,7 +16,6 @@ pub struct Kernel {
     pub image: PathBuf,
     /// Such as `7.2.12-1`, or the file name of a given image.
     pub version: String,
-    /// The package it came from.
     pub package: String,
     /// For one that was built: a hash of what went into it.
     #[serde(default)]

@@ -13,7 +13,6 @@ use crate::install::Need;
 /// What stands under the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Machine {
-    /// This machine's own kernel.
     Native,
     /// qemu-user: another CPU, and no rseq(2).
     User,
@@ -26,9 +25,7 @@ pub enum Machine {
 /// A CPU and what stands under the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// The CPU.
     pub arch: Arch,
-    /// The rest.
     pub machine: Machine,
 }
 

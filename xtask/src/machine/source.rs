@@ -14,7 +14,6 @@ use crate::install::Need;
 use crate::outcome::tail;
 use crate::process::{self, command, lock};
 
-/// What a build takes.
 pub fn needs(arch: Arch) -> Vec<Need> {
     let why = "building a kernel with the slice extension";
     let mut needs: Vec<Need> = ["make", "gcc", "bison", "flex", "bc"]

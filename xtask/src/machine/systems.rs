@@ -3,7 +3,6 @@
 
 use crate::arch::Arch::{self, Aarch64, Riscv64, X86_64};
 
-/// When a system is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
     /// By each `cargo xtask test`.
@@ -26,7 +25,6 @@ pub struct Image {
 pub enum From {
     /// What the package of a flavour stands for in the first of `suites` that has a version of the line.
     Suites {
-        /// The flavour.
         flavour: Flavour,
         /// The first numbers of its version.
         line: Line,
@@ -42,9 +40,7 @@ pub enum From {
     },
     /// Built from the distribution's source, on `tinyconfig` and the fragments in `tests-qemu/kernels`.
     Source {
-        /// The package of the source.
         package: &'static str,
-        /// The suites, the preferred first.
         suites: &'static [&'static str],
     },
 }
@@ -54,7 +50,6 @@ pub enum From {
 pub enum Line {
     /// Any from 7.0 on.
     Newest,
-    /// This major and minor version.
     Of(u32, u32),
 }
 
@@ -78,14 +73,12 @@ pub fn numbers(version: &str) -> Vec<u32> {
     parts.map_while(|part| part.parse().ok()).collect()
 }
 
-/// The distribution's flavours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flavour {
     /// The small one for virtual machines, where there is one.
     Cloud,
     /// PREEMPT_RT.
     Realtime,
-    /// Pages of 16 KiB.
     Pages16k,
 }
 
@@ -106,11 +99,8 @@ impl Flavour {
 pub struct System {
     /// What `--kernel` calls it.
     pub name: &'static str,
-    /// The CPU.
     pub arch: Arch,
-    /// The kernel.
     pub image: &'static Image,
-    /// When.
     pub tier: Tier,
     /// `-smp`
     pub cpus: &'static str,
@@ -296,7 +286,6 @@ const SLICED: &[&str] = &[
     "suite::v2/",
 ];
 
-/// All of them, in the order of the columns.
 #[rustfmt::skip] // a table
 pub const SYSTEMS: &[System] = &[
     System::new("newest", X86_64, &NEWEST).cpus("4"),

@@ -8,7 +8,6 @@ pub type Version = [u32; 3];
 /// The first that the insertions were made for.
 pub const FIRST: Version = [1, 2, 3];
 
-/// One insertion.
 #[derive(Clone, Copy, Debug)]
 pub struct Insertion {
     /// The file, from the root of musl's source.
@@ -20,9 +19,7 @@ pub struct Insertion {
     pub arch: Option<Arch>,
     /// Text that is in the file exactly once.
     pub anchor: &'static str,
-    /// On which side of the anchor.
     pub side: Side,
-    /// What goes there.
     pub text: &'static str,
     /// Why there and not one line later.
     pub why: &'static str,

@@ -165,7 +165,6 @@ pub const COMMON: &[Insertion] = &[
     ),
 ];
 
-/// The version of that source.
 pub fn version(source: &Path) -> Result<Version> {
     let text = std::fs::read_to_string(source.join("VERSION")).context("musl's VERSION")?;
     let version = parse(&text).with_context(|| format!("musl's version is {text:?}"))?;

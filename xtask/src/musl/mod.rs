@@ -46,7 +46,6 @@ pub struct Args {
     no_install: bool,
 }
 
-/// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
     let arch = args
@@ -113,7 +112,6 @@ fn build(
     Ok(root)
 }
 
-/// What fetching and building take.
 pub fn needs(arch: Arch) -> Vec<Need> {
     let why = "building musl";
     let mut needs = vec![

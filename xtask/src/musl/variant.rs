@@ -18,7 +18,6 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// The name of its folder.
     pub fn name(self) -> &'static str {
         match self {
             Variant::Hooked => "hooked",

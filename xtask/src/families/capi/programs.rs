@@ -10,172 +10,70 @@ use crate::outcome::Outcome;
 use crate::process::{command, optional_tool, output, set_glibc_rseq};
 use crate::staticlib;
 
-/// What a C program is made of, and when it is to be content.
+/// What a C program is made of, and when it is to be content. Lists are words of one text.
 pub struct Program {
-    /// The test's name.
     pub test: &'static str,
-    /// Whether it is linked with the archive that a libc takes.
-    pub trio: bool,
-    /// Who compiles it.
-    pub compiler: &'static str,
-    /// How.
-    pub flags: &'static [&'static str],
+    compiler: &'static str,
+    flags: &'static str,
     /// Files of `tests-qemu/capi`.
-    pub sources: &'static [&'static str],
-    /// The program's own.
-    pub arguments: &'static [&'static str],
-    /// Whether glibc registers for itself.
-    pub libc_on: bool,
+    sources: &'static str,
+    /// Whether it is linked with the archive that a libc takes.
+    trio: bool,
+    /// Whether it is told that glibc registers for itself, and glibc is let.
+    libc_on: bool,
 }
 
-const PLAIN: Program = Program {
-    test: "",
-    trio: false,
-    compiler: "gcc",
-    flags: &["-std=gnu99"],
-    sources: &[],
-    arguments: &[],
-    libc_on: false,
-};
+const fn c(test: &'static str, flags: &'static str, sources: &'static str) -> Program {
+    Program {
+        test,
+        compiler: "gcc",
+        flags,
+        sources,
+        trio: false,
+        libc_on: false,
+    }
+}
 
-const CXX: Program = Program {
-    compiler: "g++",
-    sources: &["header.c"],
-    ..PLAIN
-};
+const fn cxx(test: &'static str, flags: &'static str, sources: &'static str) -> Program {
+    Program {
+        compiler: "g++",
+        ..c(test, flags, sources)
+    }
+}
+
+const fn trio(program: Program) -> Program {
+    Program {
+        trio: true,
+        ..program
+    }
+}
 
 /// A program's own warnings, which the header is not to trip.
-const CASTS: &[&str] = &[
-    "-xc++",
-    "-std=c++98",
-    "-Wold-style-cast",
-    "-Wcast-align",
-    "-Wcast-qual",
-];
+const CASTS: &str = "-xc++ -std=c++98 -Wold-style-cast -Wcast-align -Wcast-qual";
 
-/// The programs. Another one is another entry.
+#[rustfmt::skip] // a table
 pub static PROGRAMS: [Program; 18] = [
-    Program {
-        test: "header/c89",
-        flags: &["-std=c89", "-pedantic", "-Wconversion", "-Wshadow"],
-        sources: &["header.c"],
-        ..PLAIN
-    },
-    Program {
-        test: "header/c99",
-        flags: &["-std=c99", "-pedantic", "-Wconversion", "-Wshadow"],
-        sources: &["header.c"],
-        ..PLAIN
-    },
-    Program {
-        test: "header/c17",
-        flags: &["-std=c17", "-pedantic", "-Wconversion", "-Wshadow"],
-        sources: &["header.c"],
-        ..PLAIN
-    },
-    Program {
-        test: "header/c++98",
-        flags: &[
-            "-xc++",
-            "-std=c++98",
-            "-pedantic",
-            "-Wconversion",
-            "-Wshadow",
-        ],
-        ..CXX
-    },
-    Program {
-        test: "header/c++17",
-        flags: &[
-            "-xc++",
-            "-std=c++17",
-            "-pedantic",
-            "-Wconversion",
-            "-Wshadow",
-        ],
-        ..CXX
-    },
-    Program {
-        test: "header/c++-casts",
-        flags: CASTS,
-        ..CXX
-    },
-    Program {
-        test: "header/clang++-casts",
-        compiler: "clang++",
-        flags: CASTS,
-        ..CXX
-    },
+    c("header/c89", "-std=c89 -pedantic -Wconversion -Wshadow", "header.c"),
+    c("header/c99", "-std=c99 -pedantic -Wconversion -Wshadow", "header.c"),
+    c("header/c17", "-std=c17 -pedantic -Wconversion -Wshadow", "header.c"),
+    cxx("header/c++98", "-xc++ -std=c++98 -pedantic -Wconversion -Wshadow", "header.c"),
+    cxx("header/c++17", "-xc++ -std=c++17 -pedantic -Wconversion -Wshadow", "header.c"),
+    cxx("header/c++-casts", CASTS, "header.c"),
+    Program { compiler: "clang++", ..c("header/clang++-casts", CASTS, "header.c") },
     // The libc declares `__rseq_*` too.
-    Program {
-        test: "header/libc-first",
-        flags: &["-xc++", "-std=c++17"],
-        sources: &["libc-first.c"],
-        ..CXX
-    },
-    Program {
-        test: "header/libc-first-trio",
-        trio: true,
-        flags: &["-xc++", "-std=c++17", "-DRSEQ_RT_FIRST"],
-        sources: &["libc-first.c"],
-        ..CXX
-    },
-    Program {
-        test: "callback-throws",
-        flags: &["-std=c++17"],
-        sources: &["throw.cc"],
-        ..CXX
-    },
-    Program {
-        test: "header/static-pie",
-        flags: &["-std=c99", "-static-pie"],
-        sources: &["header.c"],
-        ..PLAIN
-    },
-    Program {
-        test: "hooks/runtime-owns",
-        sources: &["hooks.c", "threads.c", "loans.c", "raw.c"],
-        ..PLAIN
-    },
-    Program {
-        test: "hooks/libc-owns",
-        sources: &["hooks.c", "threads.c", "loans.c", "raw.c"],
-        arguments: &["libc"],
-        libc_on: true,
-        ..PLAIN
-    },
-    Program {
-        test: "filters",
-        sources: &["filters.c", "filter.c", "raw.c"],
-        ..PLAIN
-    },
-    Program {
-        test: "kept",
-        sources: &["kept.c", "filter.c", "raw.c"],
-        ..PLAIN
-    },
-    Program {
-        test: "sealed",
-        trio: true,
-        flags: &["-std=gnu99", "-Wl,-z,relro,-z,now"],
-        sources: &["sealed.c", "raw.c"],
-        ..PLAIN
-    },
+    cxx("header/libc-first", "-xc++ -std=c++17", "libc-first.c"),
+    trio(cxx("header/libc-first-trio", "-xc++ -std=c++17 -DRSEQ_RT_FIRST", "libc-first.c")),
+    cxx("callback-throws", "-std=c++17", "throw.cc"),
+    c("header/static-pie", "-std=c99 -static-pie", "header.c"),
+    c("hooks/runtime-owns", "-std=gnu99", "hooks.c threads.c loans.c raw.c"),
+    Program { libc_on: true, ..c("hooks/libc-owns", "-std=gnu99", "hooks.c threads.c loans.c raw.c") },
+    c("filters", "-std=gnu99", "filters.c filter.c raw.c"),
+    c("kept", "-std=gnu99", "kept.c filter.c raw.c"),
+    trio(c("sealed", "-std=gnu99 -Wl,-z,relro,-z,now", "sealed.c raw.c")),
     // A libc fills the three before it seals them; this program starts when its own linker has done so.
-    Program {
-        test: "trio",
-        trio: true,
-        flags: &["-std=gnu99", "-Wl,-z,norelro"],
-        sources: &["trio.c"],
-        ..PLAIN
-    },
+    trio(c("trio", "-std=gnu99 -Wl,-z,norelro", "trio.c")),
     // Whole, as a libc takes it in. `other` is a Rust archive of its own.
-    Program {
-        test: "two-archives",
-        flags: &["-std=c99", "-Wl,--whole-archive"],
-        sources: &["two.c", "other"],
-        ..PLAIN
-    },
+    c("two-archives", "-std=c99 -Wl,--whole-archive", "two.c other"),
 ];
 
 /// Compiles, links and runs it.
@@ -186,11 +84,11 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<Outcome> {
     let mut compile = optional_tool(program.compiler)?;
     compile
         .args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"])
-        .args(program.flags)
+        .args(program.flags.split(' '))
         .arg("-I")
         .arg(out.join("include"));
-    for source in program.sources {
-        compile.arg(match *source {
+    for source in program.sources.split(' ') {
+        compile.arg(match source {
             "other" => other(&folder, out)?,
             source => folder.join(source),
         });
@@ -203,7 +101,8 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<Outcome> {
     compile.args(["-Wl,--no-whole-archive", "-o"]);
     output(compile.arg(&file), "does not compile", 120)?;
     let mut started = command(&file);
-    set_glibc_rseq(started.args(program.arguments), program.libc_on);
+    started.args(program.libc_on.then_some("libc"));
+    set_glibc_rseq(&mut started, program.libc_on);
     let said = output(&mut started, "the program", 120)?;
     let passed = said.lines().filter(|line| line.ends_with(": passed"));
     Ok(match passed.count() {
@@ -212,7 +111,6 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<Outcome> {
     })
 }
 
-/// The other Rust archive.
 fn other(folder: &Path, out: &Path) -> Result<PathBuf> {
     let file = out.join("libother.a");
     let mut rustc = command("rustc");

@@ -38,7 +38,6 @@ const SOURCES: [(&str, &str); 4] = [
 
 const QUEUES: [&str; 3] = ["percpu", "mpmc", "mutex"];
 
-/// The ordinary tools.
 pub fn needs() -> Vec<Need> {
     let why = "counting the words of a tree";
     vec![
@@ -82,7 +81,6 @@ pub fn count(cx: &Context, place: &Place, test: &str) -> Result<Outcome> {
     Ok(Outcome::Passed(detail))
 }
 
-/// What is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     words: u64,

@@ -45,7 +45,6 @@ type Cost = (&'static str, &'static str, i64);
 const BIRTH: [Cost; 2] = [("birth", "rseq=", 1), ("birth", "mask=", 2)];
 const DEATH: [Cost; 2] = [("death", "rseq=", 1), ("death", "mask=", 1)];
 
-/// All of them.
 pub fn cases(arch: Arch) -> Vec<Case> {
     let case = |(name, run): Row| {
         let case = Case::new(name, move |cx| run(cx, arch));

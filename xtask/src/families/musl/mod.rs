@@ -66,7 +66,6 @@ fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// The tests of both programs, in the order they run.
 fn names() -> Vec<String> {
     let of = |kind: Kind| programs::names().map(move |name| format!("{}/{name}", kind.name()));
     Kind::ALL.into_iter().flat_map(of).collect()

@@ -15,7 +15,6 @@ use crate::process::{command, output};
 /// Source packages, and a file that shows where each begins.
 const SOURCES: [(&str, &str); 2] = [("zlib", "inflate.h"), ("pigz", "yarn.c")];
 
-/// Suites that have them.
 const SUITES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
 
 /// zlib without its file functions, which pigz brings itself.
@@ -30,12 +29,10 @@ const FILES: [(&str, &[&str]); 2] = [
     ("pigz", &["pigz", "yarn", "try"]),
 ];
 
-/// How much is compressed, and how often.
 const LENGTH: usize = 64 << 20;
 const ROUNDS: usize = 6;
 const THREADS: &str = "8";
 
-/// The test.
 pub fn test(cx: &Context, arch: Arch, kind: Kind) -> Result<Outcome> {
     let programs = Programs::open(cx, arch, Variant::Hooked)?;
     let source = |(package, mark)| {

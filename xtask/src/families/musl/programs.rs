@@ -13,17 +13,14 @@ use crate::process::{command, output};
 /// How a program is linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// With nothing outside of it.
     Static,
     /// With the libc and a library of its own beside it.
     Shared,
 }
 
 impl Kind {
-    /// Both.
     pub const ALL: [Kind; 2] = [Kind::Static, Kind::Shared];
 
-    /// The first half of its tests' names.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Static => "static",
@@ -79,10 +76,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     lines.filter_map(|line| line.strip_prefix("\t{ \"")?.split('"').next())
 }
 
-/// The shared object of the shared program.
 const LIBRARY: &str = "liblibrary.so";
 
-/// The programs for one CPU.
 #[derive(Clone)]
 pub struct Programs {
     arch: Arch,
@@ -177,7 +172,6 @@ impl Programs {
         self.musl.join("bin/musl-gcc")
     }
 
-    /// The libc that a program of that kind is linked with.
     pub fn libc(&self, kind: Kind) -> PathBuf {
         self.musl.join(match kind {
             Kind::Static => "lib/libc.a",
@@ -185,7 +179,6 @@ impl Programs {
         })
     }
 
-    /// A folder for more.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -34,41 +34,32 @@ struct Link {
     registers: bool,
 }
 
+const fn link(
+    name: &'static str,
+    driver: &'static str,
+    flags: &'static str,
+    registers: bool,
+) -> Link {
+    Link {
+        name,
+        driver,
+        flags,
+        registers,
+    }
+}
+
 /// A static link resolves the libc and the compiler's own library against each other.
+const STATIC: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static \
+                      -Clink-args=-Wl,-Bstatic,--start-group,-lc,-lgcc,-lgcc_eh,--end-group";
+const STATIC_PIE: &str = "-Ctarget-feature=+crt-static \
+                          -Clink-args=-Wl,-Bstatic,--start-group,-lc,-lgcc,-lgcc_eh,--end-group";
+
 static LINKS: [Link; 5] = [
-    Link {
-        name: "glibc-dynamic",
-        driver: "gcc",
-        flags: "",
-        registers: true,
-    },
-    Link {
-        name: "glibc-static",
-        driver: "gcc",
-        flags: "-Ctarget-feature=+crt-static -Crelocation-model=static \
-                -Clink-args=-Wl,-Bstatic,--start-group,-lc,-lgcc,-lgcc_eh,--end-group",
-        registers: true,
-    },
-    Link {
-        name: "glibc-static-pie",
-        driver: "gcc",
-        flags: "-Ctarget-feature=+crt-static \
-                -Clink-args=-Wl,-Bstatic,--start-group,-lc,-lgcc,-lgcc_eh,--end-group",
-        registers: true,
-    },
-    Link {
-        name: "musl-dynamic",
-        driver: "musl-gcc",
-        flags: "",
-        registers: false,
-    },
-    Link {
-        name: "musl-static",
-        driver: "musl-gcc",
-        flags: "-Ctarget-feature=+crt-static -Crelocation-model=static \
-                -Clink-args=-Wl,-Bstatic,--start-group,-lc,-lgcc,-lgcc_eh,--end-group",
-        registers: false,
-    },
+    link("glibc-dynamic", "gcc", "", true),
+    link("glibc-static", "gcc", STATIC, true),
+    link("glibc-static-pie", "gcc", STATIC_PIE, true),
+    link("musl-dynamic", "musl-gcc", "", false),
+    link("musl-static", "musl-gcc", STATIC, false),
 ];
 
 /// Levels of link-time optimisation, as Cargo names them.
@@ -82,26 +73,26 @@ struct Expected {
     arguments: &'static [&'static str],
 }
 
+const ON: Expected = Expected {
+    name: "libc-owns",
+    libc_on: true,
+    arguments: &["libc"],
+};
+const OFF: Expected = Expected {
+    name: "runtime-owns",
+    libc_on: false,
+    arguments: &["runtime"],
+};
+const HIDDEN: Expected = Expected {
+    name: "hidden-owner",
+    libc_on: false,
+    arguments: &["taken", "foreign"],
+};
+
 fn cases_of(link: &Link) -> &'static [Expected] {
-    const ON: Expected = Expected {
-        name: "libc-owns",
-        libc_on: true,
-        arguments: &["libc"],
-    };
-    const OFF: Expected = Expected {
-        name: "runtime-owns",
-        libc_on: false,
-        arguments: &["runtime"],
-    };
-    const HIDDEN: Expected = Expected {
-        name: "hidden-owner",
-        libc_on: false,
-        arguments: &["taken", "foreign"],
-    };
-    if link.registers {
-        &[ON, OFF, HIDDEN]
-    } else {
-        &[OFF, HIDDEN]
+    match link.registers {
+        true => &[ON, OFF, HIDDEN],
+        false => &[OFF, HIDDEN],
     }
 }
 

@@ -16,11 +16,8 @@ use crate::staticlib;
 /// A libc, chosen by its compiler, and the archive for its CPU.
 #[derive(Clone)]
 pub struct Build {
-    /// The CPU.
     pub arch: Arch,
-    /// The libc.
     pub libc: Libc,
-    /// Its compiler.
     gcc: String,
     /// Where everything is built.
     pub out: PathBuf,
@@ -53,7 +50,6 @@ impl Build {
         })
     }
 
-    /// Everything.
     pub fn everything(&self) -> Result<()> {
         for library in &LIBRARIES {
             // Each libc has the one form that it can load late.
@@ -133,7 +129,6 @@ impl Build {
         self.link(file, &["-rdynamic"], sources, links)
     }
 
-    /// The compiler of this libc.
     pub fn compiler(&self) -> Result<Command> {
         let mut compiler = optional_tool(&self.gcc)?;
         compiler
@@ -163,7 +158,7 @@ impl Build {
             let mut compile = self.compiler()?;
             compile.args(["-fPIC", "-c", "-o"]).arg(object);
             compile.arg(format!("-DNAME={}", library.name));
-            compile.args(library.flags);
+            compile.args(library.flags.split_whitespace());
             output(compile.arg(source), file, 120)?;
         }
         Ok(objects)
@@ -197,7 +192,8 @@ impl Build {
         link.args(["-fPIC", "-shared", "-o"])
             .arg(self.out.join(file));
         link.arg(format!("-Wl,-soname,{file}"));
-        link.args(self.objects(file, library)?).args(library.links);
+        link.args(self.objects(file, library)?)
+            .args(library.links.split_whitespace());
         if library.broken {
             link.arg(self.sources.join("broken.c"));
         }
@@ -216,7 +212,7 @@ impl Build {
         for source in sources {
             if *source == "form" {
                 let form = Library {
-                    flags: &["-DRSEQ_RT_LIBRARY_NO_EXPORT"],
+                    flags: "-DRSEQ_RT_LIBRARY_NO_EXPORT",
                     ..LIBRARIES[0]
                 };
                 let objects = self.objects(file, &form)?;

@@ -5,11 +5,9 @@ use nix::sys::signal::Signal;
 /// A libc, and whether it registers rseq itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Libc {
-    /// Registers nothing.
     Musl,
     /// The musl that `cargo xtask musl` makes.
     MuslOn,
-    /// glibc with its registration off.
     GlibcOff,
     /// glibc as it comes.
     GlibcOn,
@@ -18,10 +16,8 @@ pub enum Libc {
 use Libc::{GlibcOff, GlibcOn, Musl, MuslOn};
 
 impl Libc {
-    /// All of them.
     pub const ALL: [Self; 4] = [Musl, MuslOn, GlibcOff, GlibcOn];
 
-    /// The first part of its tests' names.
     pub fn name(self) -> &'static str {
         match self {
             Musl => "musl",
@@ -31,12 +27,10 @@ impl Libc {
         }
     }
 
-    /// Whether it is a musl.
     pub fn is_musl(self) -> bool {
         matches!(self, Musl | MuslOn)
     }
 
-    /// Whether it registers rseq itself.
     pub fn owns(self) -> bool {
         matches!(self, MuslOn | GlibcOn)
     }
@@ -69,10 +63,8 @@ impl Libc {
 pub struct Case {
     /// The test's name, after the libc's.
     pub test: &'static str,
-    /// The program.
     pub program: &'static str,
     steps: &'static str,
-    /// Under which libcs.
     pub libcs: &'static [Libc],
     /// The signal by which it has to die.
     pub dies: Option<Signal>,

@@ -2,18 +2,17 @@
 
 /// A shared library of the form.
 pub struct Library {
-    /// The file.
     pub file: &'static str,
     /// What it offers to the program.
     pub name: &'static str,
     /// Its own source, beside the form.
     pub source: &'static str,
     /// How its copy of the form is compiled.
-    pub flags: &'static [&'static str],
+    pub flags: &'static str,
     /// Whose pkg-config flags it is linked with.
     pub package: &'static str,
     /// How it is linked, beside what pkg-config says.
-    pub links: &'static [&'static str],
+    pub links: &'static str,
     /// Whether it is linked with what must not be done.
     pub broken: bool,
     /// Whether dlclose(3) may unload it.
@@ -22,130 +21,76 @@ pub struct Library {
     pub needs: Option<&'static str>,
 }
 
-const LIBRARY: Library = Library {
-    file: "",
-    name: "lib_a",
-    source: "lib.c",
-    flags: &[],
-    package: "rseq_rt_library",
-    links: &[],
-    broken: false,
-    deletable: false,
-    needs: None,
-};
+const fn library(file: &'static str, name: &'static str) -> Library {
+    Library {
+        file,
+        name,
+        source: "lib.c",
+        flags: "",
+        package: "rseq_rt_library",
+        links: "",
+        broken: false,
+        deletable: false,
+        needs: None,
+    }
+}
+
+const fn flags(flags: &'static str, library: Library) -> Library {
+    Library { flags, ..library }
+}
+
+const fn broken(how: &'static str, library: Library) -> Library {
+    Library {
+        broken: true,
+        ..flags(how, library)
+    }
+}
+
+const fn source(source: &'static str, library: Library) -> Library {
+    Library { source, ..library }
+}
+
+const fn links(links: &'static str, library: Library) -> Library {
+    Library { links, ..library }
+}
 
 /// The libraries; the first two on each CPU.
+#[rustfmt::skip] // a table
 pub const LIBRARIES: [Library; 17] = [
-    Library {
-        file: "liba.so",
-        ..LIBRARY
-    },
-    Library {
-        file: "libb.so",
-        name: "lib_b",
-        ..LIBRARY
-    },
+    library("liba.so", "lib_a"),
+    library("libb.so", "lib_b"),
     // Of another version: its table has another name.
-    Library {
-        file: "libv.so",
-        name: "lib_v",
-        flags: &["-Drseq_rt_library_v2=rseq_rt_library_v3"],
-        ..LIBRARY
-    },
-    Library {
-        file: "liba-dynamic.so",
-        flags: &["-DRSEQ_RT_LIBRARY_DYNAMIC"],
-        ..LIBRARY
-    },
-    Library {
-        file: "libb-dynamic.so",
-        name: "lib_b",
-        flags: &["-DRSEQ_RT_LIBRARY_DYNAMIC"],
-        ..LIBRARY
-    },
-    Library {
-        file: "liba-deletable.so",
-        deletable: true,
-        ..LIBRARY
-    },
-    Library {
-        file: "liba-keeps.so",
-        flags: &["-Drseq_rt_on_thread_exit_masked=keep_in_place_of_release"],
-        broken: true,
-        ..LIBRARY
-    },
-    Library {
-        file: "liba-forgets.so",
-        flags: &[
-            "-Drseq_rt_on_thread_exit_masked=release_and_forget",
-            "-Dpthread_setcancelstate=never_disabled",
-        ],
-        broken: true,
-        ..LIBRARY
-    },
-    Library {
-        file: "liba-registers-late.so",
-        flags: &["-Dpthread_setcancelstate=never_disabled"],
-        broken: true,
-        ..LIBRARY
-    },
+    flags("-Drseq_rt_library_v2=rseq_rt_library_v3", library("libv.so", "lib_v")),
+    flags("-DRSEQ_RT_LIBRARY_DYNAMIC", library("liba-dynamic.so", "lib_a")),
+    flags("-DRSEQ_RT_LIBRARY_DYNAMIC", library("libb-dynamic.so", "lib_b")),
+    Library { deletable: true, ..library("liba-deletable.so", "lib_a") },
+    broken("-Drseq_rt_on_thread_exit_masked=keep_in_place_of_release", library("liba-keeps.so", "lib_a")),
+    broken(
+        "-Drseq_rt_on_thread_exit_masked=release_and_forget -Dpthread_setcancelstate=never_disabled",
+        library("liba-forgets.so", "lib_a"),
+    ),
+    broken("-Dpthread_setcancelstate=never_disabled", library("liba-registers-late.so", "lib_a")),
     // An allocator that asks; the second one where thread-specific values are allocated.
-    Library {
-        file: "liballocator.so",
-        source: "allocator.c",
-        ..LIBRARY
-    },
-    Library {
-        file: "liballocator-sets.so",
-        source: "allocator.c",
-        flags: &["-Dpthread_setspecific=allocating_setspecific"],
-        broken: true,
-        ..LIBRARY
-    },
+    source("allocator.c", library("liballocator.so", "lib_a")),
+    source("allocator.c", broken("-Dpthread_setspecific=allocating_setspecific", library("liballocator-sets.so", "lib_a"))),
     // Bound to themselves by their linker: all symbols, or functions alone, as a distribution may have it.
-    Library {
-        file: "libb-symbolic.so",
-        name: "lib_b",
-        links: &["-Wl,-Bsymbolic"],
-        ..LIBRARY
-    },
-    Library {
-        file: "libb-functions.so",
-        name: "lib_b",
-        links: &["-Wl,-Bsymbolic-functions"],
-        ..LIBRARY
-    },
+    links("-Wl,-Bsymbolic", library("libb-symbolic.so", "lib_b")),
+    links("-Wl,-Bsymbolic-functions", library("libb-functions.so", "lib_b")),
     // Its constructor is linked before the form's.
-    Library {
-        file: "liba-early.so",
-        flags: &["-DEARLY"],
-        ..LIBRARY
-    },
-    Library {
-        file: "libb-early.so",
-        name: "lib_b",
-        flags: &["-DEARLY"],
-        ..LIBRARY
-    },
-    Library {
-        file: "liba-needs-early.so",
-        needs: Some("libb-early.so"),
-        ..LIBRARY
-    },
+    flags("-DEARLY", library("liba-early.so", "lib_a")),
+    flags("-DEARLY", library("libb-early.so", "lib_b")),
+    Library { needs: Some("libb-early.so"), ..library("liba-needs-early.so", "lib_a") },
     // By another name nobody has it.
-    Library {
-        file: "liba-does-not-look.so",
-        flags: &["-Drseq_register_current_thread=nobody_has_this"],
-        ..LIBRARY
-    },
+    flags("-Drseq_register_current_thread=nobody_has_this", library("liba-does-not-look.so", "lib_a")),
 ];
 
 /// What a plug-in brings that needs no static TLS.
 pub const WITHOUT_AREA: Library = Library {
-    file: "liba-no-area.so",
-    flags: &["-DRSEQ_RT_LIBRARY_NO_AREA"],
     package: "rseq_rt",
-    ..LIBRARY
+    ..flags(
+        "-DRSEQ_RT_LIBRARY_NO_AREA",
+        library("liba-no-area.so", "lib_a"),
+    )
 };
 
 /// How many copies of a plug-in are made of each kind.

@@ -47,7 +47,6 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
     }
 }
 
-/// What becomes of a build.
 type Judge = Box<dyn Fn(&Build) -> Result<Outcome> + Send + Sync>;
 
 /// The cases of this machine, under each of its libcs.
@@ -82,7 +81,6 @@ fn here(arch: Arch) -> Vec<Case> {
     cases
 }
 
-/// Everything under that libc, built once.
 fn build(cx: &Context, arch: Arch, libc: Libc) -> Result<Build> {
     cx.once(format!("shared/{arch}/{}", libc.name()), || {
         let build = Build::open(cx, arch, libc)?;
