@@ -137,18 +137,3 @@ impl std::fmt::Display for Arch {
         f.pad(self.name())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_differ_where_the_world_differs() {
-        assert_eq!(Arch::X86_64.cross_linker_package(), "gcc-x86-64-linux-gnu");
-        assert_eq!(
-            Arch::Riscv64.linker_variable(),
-            "CARGO_TARGET_RISCV64GC_UNKNOWN_LINUX_GNU_LINKER"
-        );
-        assert_eq!(Arch::Aarch64.debian(), "arm64");
-    }
-}

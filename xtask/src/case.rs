@@ -10,11 +10,11 @@ use crate::arch::Arch;
 use crate::context::Context;
 use crate::install::Need;
 use crate::machine::known_version;
-use crate::machine::place::{Machine, Place};
+use crate::machine::place::Place;
 use crate::outcome::{Failure, Outcome, copy, tail};
 
 /// A cell of the matrix: what a case is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// The sources alone: no CPU and no kernel.
     Host,
@@ -34,10 +34,10 @@ impl At {
         all
     }
 
-    pub fn cell(&self, cx: &Context) -> Cell {
+    pub fn cell(self, cx: &Context) -> Cell {
         let (order, label) = match self {
             At::Host => (0, "host".to_owned()),
-            At::Link(arch) => (5 + *arch as usize, format!("{arch}/link")),
+            At::Link(arch) => (5 + arch as usize, format!("{arch}/link")),
             At::Libcs(arch) => (9, format!("{arch}/libcs")),
             At::Place(place) => {
                 let version = place.system().and_then(|system| known_version(cx, system));
@@ -48,29 +48,32 @@ impl At {
     }
 
     /// The place, if guests run here.
-    pub fn place(&self) -> Option<&Place> {
+    fn place(self) -> Option<Place> {
         match self {
             At::Place(place) => Some(place),
             _ => None,
         }
     }
 
-    pub fn is_native(&self) -> bool {
-        self.place()
-            .is_some_and(|place| place.machine == Machine::Native)
+    fn required(self) -> bool {
+        self.place().is_none_or(|place| place.required())
     }
 
-    fn required(&self) -> bool {
-        self.place().is_none_or(Place::required)
-    }
-
-    fn arch(&self) -> Option<Arch> {
+    fn arch(self) -> Option<Arch> {
         match self {
             At::Host => None,
-            At::Link(arch) | At::Libcs(arch) => Some(*arch),
+            At::Link(arch) | At::Libcs(arch) => Some(arch),
             At::Place(place) => Some(place.arch),
         }
     }
+}
+
+/// Keeps the whole console of a run at `place`, for those who look closer than a tail.
+pub fn keep_console(cx: &Context, what: &str, place: Place, console: &str) {
+    let label = At::Place(place).cell(cx).label.replace('/', "-");
+    let folder = cx.store().join("consoles");
+    let file = folder.join(format!("{what}-{label}.txt"));
+    let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(file, console));
 }
 
 /// A column of the matrix, such as `aarch64/7.2`.
@@ -111,6 +114,16 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// Those of one console.
+    pub fn all(tests: Vec<(String, Outcome)>, console: &str) -> Vec<Judged> {
+        let one = |(test, outcome)| Judged {
+            test,
+            outcome,
+            console: console.to_owned(),
+        };
+        tests.into_iter().map(one).collect()
+    }
+
     /// All of them as one: how many passed, or the first that did not, with its console.
     pub fn sum(all: Vec<Judged>) -> Result<Outcome> {
         let (mut passed, mut skipped) = (0, 0);
@@ -165,9 +178,9 @@ impl Case {
 pub struct Family {
     pub name: &'static str,
     /// The cases of a cell, in the order they run.
-    pub cases: fn(&Context, &At) -> Result<Vec<Case>>,
+    pub cases: fn(&Context, At) -> Result<Vec<Case>>,
     /// What they need to be installed.
-    pub needs: fn(&Context, &At) -> Vec<Need>,
+    pub needs: fn(&Context, At) -> Vec<Need>,
 }
 
 /// What the command line left of the matrix.
@@ -192,7 +205,7 @@ impl Selection {
             let any_arch = self.arches.is_empty();
             self.any_kernel && (any_arch || wanted && *at != At::Host)
         });
-        cells.extend(self.places.iter().cloned().map(At::Place));
+        cells.extend(self.places.iter().copied().map(At::Place));
         cells
     }
 
@@ -224,7 +237,7 @@ pub fn select(cx: &Context, selection: &Selection, families: &'static [Family]) 
     let mut all = Vec::new();
     for family in families.iter().filter(|one| selection.may_want(one.name)) {
         for at in selection.cells() {
-            let cases = match (family.cases)(cx, &at) {
+            let cases = match (family.cases)(cx, at) {
                 Ok(mut cases) => {
                     let runs =
                         |name: &str| at.place().is_none_or(|place| place.runs(family.name, name));
@@ -253,7 +266,7 @@ impl Rows {
     }
 
     pub fn needs(&self, cx: &Context) -> Vec<Need> {
-        (self.family.needs)(cx, &self.at)
+        (self.family.needs)(cx, self.at)
     }
 
     /// The same as work.
@@ -267,7 +280,7 @@ impl Rows {
                 None => jobs.push(Job {
                     title,
                     family: self.family.name,
-                    at: self.at.clone(),
+                    at: self.at,
                     cases: vec![case],
                 }),
             }
@@ -286,7 +299,7 @@ pub struct Job {
 
 impl Job {
     /// The place it boots at, whose kernel is fetched beforehand.
-    pub fn boots(&self) -> Option<&Place> {
+    pub fn boots(&self) -> Option<Place> {
         self.at.place().filter(|place| place.boots())
     }
 
@@ -413,7 +426,7 @@ mod tests {
         );
     }
 
-    fn family(_: &Context, at: &At) -> Result<Vec<Case>> {
+    fn family(_: &Context, at: At) -> Result<Vec<Case>> {
         match at {
             At::Host => Ok(vec![
                 Case::new("good", |_| Ok(Outcome::passed())),

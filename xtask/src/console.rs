@@ -222,104 +222,80 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn strings(names: &[&str]) -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
+    fn tests_of(console: &str, expected: &[&str], end: End, exit_code_counts: bool) -> Suite {
+        let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
+        judge(console, &expected, end, exit_code_counts)
+    }
+
+    fn failed(why: &str) -> Outcome {
+        Outcome::Failed(why.to_owned())
     }
 
     #[test]
     fn a_good_run() {
         let console = "\u{1b}[2Jnoise@fact release 7.2.12\n@test a start\nnoise\n@test a passed 3 rounds\n\
                        @test b start\n@test b skipped: because no such call\n@done 1 0 1\n";
-        let run = judge(console, &strings(&["a", "b"]), End::Exit(0), true);
+        let run = tests_of(console, &["a", "b"], End::Exit(0), true);
         assert_eq!(run.facts["release"], "7.2.12");
+        let (passed, skipped) = ("3 rounds".into(), "no such call".into());
         assert_eq!(
             run.tests,
             [
-                ("a".into(), Outcome::Passed("3 rounds".into())),
-                ("b".into(), Outcome::Skipped("no such call".into()))
+                ("a".into(), Outcome::Passed(passed)),
+                ("b".into(), Outcome::Skipped(skipped))
             ]
         );
-    }
-
-    #[test]
-    fn a_failed_test_keeps_its_text() {
-        let run = judge(
-            "@test a start\n@test a failed: 1 != 2\n@done 0 1 0\n",
-            &strings(&["a"]),
-            End::Exit(1),
-            true,
-        );
-        assert_eq!(run.tests, [("a".into(), Outcome::Failed("1 != 2".into()))]);
+        assert_eq!(names("@name one\n# x\n@name two\n"), ["one", "two"]);
     }
 
     #[test]
     fn a_death_fails_the_open_test_and_all_after_it() {
-        let console = "@test a start\n@test a passed\n@test b start\n";
-        let run = judge(console, &strings(&["a", "b", "c"]), End::Signal(11), true);
+        let console = "@test a start\n@test a failed: 1 != 2\n@test b start\n";
+        let run = tests_of(console, &["a", "b", "c"], End::Signal(11), true);
         assert_eq!(
             run.tests,
             [
-                ("a".into(), Outcome::Passed(String::new())),
+                ("a".into(), failed("1 != 2")),
                 (
                     "b".into(),
-                    Outcome::Failed("began and has no verdict: killed by SIGSEGV".into())
+                    failed("began and has no verdict: killed by SIGSEGV")
                 ),
-                (
-                    "c".into(),
-                    Outcome::Failed("not reached: killed by SIGSEGV".into())
-                )
+                ("c".into(), failed("not reached: killed by SIGSEGV"))
             ]
         );
-        let hung = judge(
-            "@test b start\n",
-            &[],
-            End::TimedOut(Duration::from_secs(9)),
-            false,
-        );
+        let ended = |more: &str, end| {
+            let console = format!("@test b start\n{more}");
+            tests_of(&console, &[], end, false).tests.remove(0).1
+        };
+        let hung = ended("", End::TimedOut(Duration::from_secs(9)));
+        assert_eq!(hung, failed("began and has no verdict: no end after 9 s"));
+        let panicked = ended("[ 1.0] Kernel panic - not syncing: x\n", End::Exit(0));
         assert_eq!(
-            hung.tests[0].1,
-            Outcome::Failed("began and has no verdict: no end after 9 s".into())
-        );
-        let panicked = judge(
-            "@test b start\n[ 1.0] Kernel panic - not syncing: x\n",
-            &[],
-            End::Exit(0),
-            false,
-        );
-        assert_eq!(
-            panicked.tests[0].1,
-            Outcome::Failed("began and has no verdict: the kernel panicked".into())
+            panicked,
+            failed("began and has no verdict: the kernel panicked")
         );
     }
 
     #[test]
     fn no_quiet_pass() {
+        let one = "@test a start\n@test a passed\n";
         for (console, end) in [
-            ("", End::Exit(0)),
-            ("@done 0 0 0\n", End::Exit(0)),
-            ("@test a start\n@test a passed\n", End::Exit(0)),
-            ("@test a start\n@test a passed\n@done 2 0 0\n", End::Exit(0)),
-            ("@test a start\n@test a passed\n@done 1 0 0\n", End::Exit(4)),
+            (String::new(), End::Exit(0)),
+            ("@done 0 0 0\n".to_owned(), End::Exit(0)),
+            (one.to_owned(), End::Exit(0)),
+            (format!("{one}@done 2 0 0\n"), End::Exit(0)),
+            (format!("{one}@done 1 0 0\n"), End::Exit(4)),
         ] {
-            let run = judge(console, &[], end, true);
-            let last = &run.tests.last().unwrap();
+            let run = tests_of(&console, &[], end, true);
+            let last = run.tests.last().unwrap();
             assert!(
                 matches!(last, (name, Outcome::Failed(_)) if name == "ending"),
                 "{console:?} {run:?}"
             );
         }
-        let booted = judge(
-            "@test a start\n@test a passed\n@done 1 0 0\n",
-            &[],
-            End::Exit(4),
-            false,
-        );
+        // The code is the emulator's.
+        let booted = tests_of(&format!("{one}@done 1 0 0\n"), &[], End::Exit(4), false);
         assert_eq!(booted.tests.len(), 1);
-    }
-
-    #[test]
-    fn a_list_is_a_list() {
-        assert_eq!(names("@name one\n# x\n@name two\n"), ["one", "two"]);
     }
 
     const GOOD: &str = "# rseq-rt demo\nSeaBIOS (version 1)\n\
@@ -330,40 +306,30 @@ mod tests {
         @total threads 2\n@total registered 2\n@demo passed\n";
 
     #[test]
-    fn rows_totals_and_verdict() {
-        let table = demo(GOOD, End::Exit(0), true);
-        assert_eq!(table.failure, None);
-        assert_eq!((table.columns.len(), table.rows.len()), (11, 2));
-        assert_eq!(table.rows[1][9], "clear-tid");
-        assert_eq!(table.summary(), "threads 2, registered 2");
-        assert_eq!(table.banner, ["rseq-rt demo"]);
+    fn rows_and_totals_of_the_demo() {
+        let demo = demo(GOOD, End::Exit(0), true);
+        assert_eq!(demo.failure, None);
+        assert_eq!((demo.columns.len(), demo.rows.len()), (11, 2));
+        assert_eq!(demo.rows[1][9], "clear-tid");
+        assert_eq!(demo.summary(), "threads 2, registered 2");
+        assert_eq!(demo.banner, ["rseq-rt demo"]);
     }
 
     #[test]
     fn no_quiet_pass_of_the_demo() {
-        assert_eq!(
-            demo(GOOD, End::Exit(1), true).failure.unwrap(),
-            "passed, and yet: exit code 1"
-        );
-        assert_eq!(
-            demo("@demo passed\n", End::Exit(0), true).failure.unwrap(),
-            "passed, and yet has no row"
-        );
-        assert_eq!(
-            demo("@demo failed: 3 != 4\n", End::Exit(1), true)
-                .failure
-                .unwrap(),
-            "3 != 4"
-        );
-        assert_eq!(
-            demo("", End::Signal(11), true).failure.unwrap(),
-            "ended without a verdict: killed by SIGSEGV"
-        );
-        assert_eq!(
-            demo("Kernel panic - x", End::Exit(0), false)
-                .failure
-                .unwrap(),
-            "the kernel panicked"
-        );
+        for (console, end, why) in [
+            (GOOD, End::Exit(1), "passed, and yet: exit code 1"),
+            ("@demo passed\n", End::Exit(0), "passed, and yet has no row"),
+            ("@demo failed: 3 != 4\n", End::Exit(1), "3 != 4"),
+            (
+                "",
+                End::Signal(11),
+                "ended without a verdict: killed by SIGSEGV",
+            ),
+            ("Kernel panic - x", End::Exit(0), "the kernel panicked"),
+        ] {
+            let failure = demo(console, end, true).failure;
+            assert_eq!(failure.as_deref(), Some(why));
+        }
     }
 }

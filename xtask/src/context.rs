@@ -70,11 +70,4 @@ impl Context {
             Err(error) => Err(copy(error)),
         }
     }
-
-    /// Keeps a whole console, for those who look closer than a tail.
-    pub fn keep_console(&self, family: &str, label: &str, console: &str) {
-        let folder = self.store().join("consoles");
-        let file = folder.join(format!("{family}-{}.txt", label.replace('/', "-")));
-        let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(file, console));
-    }
 }

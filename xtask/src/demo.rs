@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         arguments.extend(["--threads".to_owned(), count.to_string()]);
     }
     let run = guests::guest(&cx, place.arch, "init")
-        .and_then(|init| boot::run(&cx, &place, &init, &[], &arguments));
+        .and_then(|init| boot::run(&cx, place, &init, &[], &arguments));
     let (kernel, console, demo) = match run {
         Ok(run) => {
             let finished = run.finished;
@@ -71,9 +71,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             (String::new(), String::new(), demo)
         }
     };
-    let cell = At::Place(place.clone()).cell(&cx).label;
+    let cell = At::Place(place).cell(&cx).label;
     if args.json {
-        print_json(&cell, &place, &kernel, &console, &demo)?;
+        print_json(&cell, place, &kernel, &console, &demo)?;
     } else {
         print_table(&cell, &kernel, &console, &demo);
     }
@@ -132,7 +132,7 @@ fn print_table(cell: &str, kernel: &str, console: &str, demo: &Demo) {
     }
 }
 
-fn print_json(cell: &str, place: &Place, kernel: &str, console: &str, demo: &Demo) -> Result<()> {
+fn print_json(cell: &str, place: Place, kernel: &str, console: &str, demo: &Demo) -> Result<()> {
     let threads: Vec<Map<String, Value>> = demo
         .rows
         .iter()

@@ -109,7 +109,7 @@ pub fn names(
     let program = build(cx, arch)?;
     cx.once(format!("names/{}", program.display()), || {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let run = boot::run(cx, &Place::of_programs(arch), &program, &[], &arguments)?;
+        let run = boot::run(cx, Place::of_programs(arch), &program, &[], &arguments)?;
         let names = console::names(&run.finished.output);
         if names.is_empty() {
             let end = run.finished.end;
@@ -124,10 +124,10 @@ pub fn names(
 }
 
 /// What a freestanding program takes: a compiler for the CPU, and what runs it.
-pub fn guest_needs(cx: &Context, at: &At) -> Vec<Need> {
+pub fn guest_needs(cx: &Context, at: At) -> Vec<Need> {
     match at {
         At::Host => vec![],
-        At::Link(arch) | At::Libcs(arch) => compiler::needs(cx, *arch),
+        At::Link(arch) | At::Libcs(arch) => compiler::needs(cx, arch),
         At::Place(place) => {
             let mut needs = place.needs();
             needs.extend(compiler::needs(cx, place.arch));
@@ -139,7 +139,7 @@ pub fn guest_needs(cx: &Context, at: &At) -> Vec<Need> {
 /// Runs the green threads at `place`, with `more` files beside them where they boot.
 pub fn start_green(
     cx: &Context,
-    place: &Place,
+    place: Place,
     more: &[(&str, PathBuf)],
     arguments: &[&str],
 ) -> Result<Run> {

@@ -36,15 +36,12 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
         ));
         ended.1.extend(records);
     };
-    let places: Vec<_> = boots
-        .iter()
-        .filter_map(|job| job.boots().cloned())
-        .collect();
+    let places: Vec<_> = boots.iter().filter_map(|job| job.boots()).collect();
     let queue = Mutex::new(VecDeque::from(boots));
     let next = || lock(&queue).pop_front();
     thread::scope(|scope| {
         // The network beside the compilers. Whoever needs one earlier waits for it.
-        scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, place)));
+        scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, *place)));
         alone.into_iter().for_each(one);
         for _ in 0..BOOTS {
             scope.spawn(|| {

@@ -34,20 +34,15 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
 }
 
+/// What was measured of one thing, and what that comes to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    pub group: &'static str,
-    pub name: String,
-    pub variant: String,
-    /// In words.
-    pub what: String,
-    /// What the values count.
-    pub unit: String,
+    #[serde(flatten)]
+    pub samples: Samples,
+    /// The median and the spread of the values.
     pub value: Summary,
     /// How many times it takes what the base of its name takes, round by round.
     pub against: Option<Against>,
-    /// The values, one a round.
-    pub samples: Vec<Option<f64>>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -73,14 +68,9 @@ impl Report {
         };
         let row = |one: &Samples| {
             Some(Row {
-                group: one.group,
-                name: one.name.clone(),
-                variant: one.variant.clone(),
-                what: one.what.clone(),
-                unit: one.unit.clone(),
+                samples: one.clone(),
                 value: Summary::of(one.values.iter().copied().flatten())?,
                 against: against(one),
-                samples: one.values.clone(),
             })
         };
         Report {
@@ -116,22 +106,23 @@ impl Report {
             }
         }
         for row in &self.rows {
+            let samples = &row.samples;
             let (value, spread) = row.value.show();
             let (times, times_spread) = match &row.against {
-                Some(against) if against.base == row.variant => ("1".to_owned(), String::new()),
+                Some(against) if against.base == samples.variant => ("1".to_owned(), String::new()),
                 Some(against) => against.ratio.show(),
                 None => Default::default(),
             };
             table.add_row([
-                row.group,
-                &row.name,
-                &row.variant,
+                samples.group,
+                &samples.name,
+                &samples.variant,
                 &value,
                 &spread,
-                &row.unit,
+                &samples.unit,
                 &times,
                 &times_spread,
-                &row.what,
+                &samples.what,
             ]);
         }
         let Report {

@@ -1,6 +1,6 @@
 //! The rounds, and the lines that the programs print.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::{GROUPS, Plan};
 use super::programs::{Program, Skipped};
@@ -18,7 +18,7 @@ struct Line {
     what: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Samples {
     pub group: &'static str,
     pub name: String,
@@ -28,6 +28,7 @@ pub struct Samples {
     /// What the values count.
     pub unit: String,
     /// One for each round; `None` where the round had none.
+    #[serde(rename = "samples")]
     pub values: Vec<Option<f64>>,
 }
 

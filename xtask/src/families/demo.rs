@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family};
+use crate::case::{At, Case, Family, keep_console};
 use crate::console;
 use crate::context::Context;
 use crate::guests::{guest, guest_needs};
@@ -26,46 +26,33 @@ const MANY_CPUS: Setup = Setup {
     options: " possible_cpus=2048",
 };
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
-    let here = place.clone();
     let mut cases = vec![Case::new("init", move |cx| {
-        run(cx, &here, "init", &USUAL, place_arguments(&here, &[]))
+        run(cx, place, "init", &USUAL, &[])
     })];
     // x86_64 alone takes so many, and what is tested is ours, so one kernel will do.
     let system = place.system();
     if place.arch == Arch::X86_64 && system.is_some_and(|system| system.name == "6.1") {
-        let here = place.clone();
         cases.push(Case::new(MANY, move |cx| {
             if let Some(why) = too_little_memory() {
                 return Ok(Outcome::Skipped(why));
             }
             let more = ["--threads", "4", "--cpu-numbers", "2048"];
-            run(cx, &here, MANY, &MANY_CPUS, place_arguments(&here, &more))
+            run(cx, place, MANY, &MANY_CPUS, &more)
         }));
     }
     Ok(cases)
 }
 
-fn place_arguments(place: &Place, more: &[&str]) -> Vec<String> {
+fn run(cx: &Context, place: Place, test: &str, setup: &Setup, more: &[&str]) -> Result<Outcome> {
     let mut arguments = place.demo_arguments();
     arguments.extend(more.iter().map(ToString::to_string));
-    arguments
-}
-
-fn run(
-    cx: &Context,
-    place: &Place,
-    test: &str,
-    setup: &Setup,
-    arguments: Vec<String>,
-) -> Result<Outcome> {
     let init = guest(cx, place.arch, "init")?;
     let run = run_on(cx, place, setup, &init, &[], &arguments)?.finished;
-    let label = At::Place(place.clone()).cell(cx).label;
-    cx.keep_console(&format!("demo-{test}"), &label, &run.output);
+    keep_console(cx, &format!("demo-{test}"), place, &run.output);
     let demo = console::demo(&run.output, run.end, !place.boots());
     match demo.failure {
         None => Ok(Outcome::Passed(demo.summary())),

@@ -36,8 +36,8 @@ const THEIRS: [(&str, [usize; 3]); 11] = [
     ("compare_copy_and_store_relaxed", [123, 87, 118]),
 ];
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    let At::Link(arch) = *at else {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Link(arch) = at else {
         return Ok(vec![]);
     };
     let operations = move |cx: &Context| read(arch, &guest(cx, arch, "golden")?);
@@ -47,8 +47,8 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
     ])
 }
 
-fn needs(cx: &Context, at: &At) -> Vec<Need> {
-    let At::Link(arch) = *at else {
+fn needs(cx: &Context, at: At) -> Vec<Need> {
+    let At::Link(arch) = at else {
         return vec![];
     };
     let mut needs = compiler::needs(cx, arch);

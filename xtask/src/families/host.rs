@@ -16,8 +16,8 @@ pub const FAMILY: Family = Family {
     needs: |_, _| vec![],
 };
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    if *at != At::Host {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    if at != At::Host {
         return Ok(vec![]);
     }
     let mut cases = vec![
@@ -92,12 +92,9 @@ fn counted(name: &str, command: Command) -> Result<Vec<Judged>> {
         return Err(Failure::error(finished.end.to_string(), finished.output));
     }
     ensure!(!tests.is_empty(), "it ran no test");
-    let judged = |(test, outcome)| Judged {
-        test: format!("{name}::{test}"),
-        outcome,
-        console: finished.output.clone(),
-    };
-    Ok(tests.into_iter().map(judged).collect())
+    let named = |(test, outcome)| (format!("{name}::{test}"), outcome);
+    let tests = tests.into_iter().map(named).collect();
+    Ok(Judged::all(tests, &finished.output))
 }
 
 /// The tests of a log of `cargo test`: `program::test` and what became of each.

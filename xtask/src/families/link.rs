@@ -28,8 +28,8 @@ const PROOFS: [Proof; 5] = [
     ("code_size", "sizes", code_size),
 ];
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    let At::Link(arch) = *at else {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Link(arch) = at else {
         return Ok(vec![]);
     };
     let case = |(name, program, proof): Proof| {

@@ -24,7 +24,7 @@ pub const FAMILY: Family = Family {
 const MANIFEST: &str = "examples/origin/Cargo.toml";
 const FOLDER: &str = "target/embed/origin";
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
@@ -32,27 +32,25 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
         return Ok(vec![]);
     }
     let mut cases = Vec::new();
-    if at.is_native() {
+    if place.machine == Machine::Native {
         cases.push(Case::new("form", |cx| {
             check_form(cx, MANIFEST, &cx.root.join(FOLDER))?;
             Ok(Outcome::passed())
         }));
     }
-    let here = place.clone();
     cases.push(Case::new("embedded", move |cx| {
-        embedded(run(cx, &here, "embedded")?)
+        embedded(run(cx, place, "embedded")?)
     }));
-    if at.is_native() {
-        let here = place.clone();
+    if place.machine == Machine::Native {
         cases.push(Case::new("without-release", move |cx| {
-            dies(run(cx, &here, "broken")?)
+            dies(run(cx, place, "broken")?)
         }));
     }
     Ok(cases)
 }
 
 /// As many rounds as the place can take in a second or two.
-fn run(cx: &Context, place: &Place, kind: &str) -> Result<Finished> {
+fn run(cx: &Context, place: Place, kind: &str) -> Result<Finished> {
     let rounds = match place.machine {
         Machine::Native => "500",
         Machine::User => "4",

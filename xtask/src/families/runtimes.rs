@@ -74,8 +74,8 @@ const SETXID: u32 = 33;
 /// Runs of a broken one, until one of them shows it.
 const ATTEMPTS: usize = 8;
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    let At::Libcs(arch) = *at else {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Libcs(arch) = at else {
         return Ok(vec![]);
     };
     let mut cases = Vec::new();

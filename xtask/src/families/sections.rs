@@ -121,8 +121,8 @@ filler: .skip 144 << 20
     .section .note.GNU-stack,"",%progbits
 "#;
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    let At::Link(arch) = *at else {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Link(arch) = at else {
         return Ok(vec![]);
     };
     // gold was never written for riscv64.
@@ -131,11 +131,11 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
     Ok(LINKS.iter().filter(exists).map(case).collect())
 }
 
-fn needs(cx: &Context, at: &At) -> Vec<Need> {
-    let At::Link(arch) = *at else {
+fn needs(cx: &Context, at: At) -> Vec<Need> {
+    let At::Link(arch) = at else {
         return vec![];
     };
-    let mut needs = guest_needs(cx, &At::Place(Place::of_programs(arch)));
+    let mut needs = guest_needs(cx, At::Place(Place::of_programs(arch)));
     needs.push(Need::new("ld.lld", &["lld"], "links by lld"));
     needs.push(Need::new("mold", &["mold"], "links by mold"));
     needs
@@ -190,7 +190,7 @@ fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<Outcome> {
     if link.kind != Static {
         return Ok(Outcome::Passed(found));
     }
-    let run = boot::run(cx, &Place::of_programs(arch), &file, &[], &[])?;
+    let run = boot::run(cx, Place::of_programs(arch), &file, &[], &[])?;
     run.finished.check("the program")?;
     Ok(Outcome::Passed(format!("{found}; it ran")))
 }

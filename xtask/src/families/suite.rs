@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family, Judged};
+use crate::case::{At, Case, Family, Judged, keep_console};
 use crate::console;
 use crate::context::Context;
 use crate::guests::{guest, guest_needs, names};
@@ -24,7 +24,7 @@ fn program(cx: &Context, arch: Arch) -> Result<PathBuf> {
 }
 
 /// By the list of the native suite, which needs no emulator: it is the same for every CPU.
-fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
+fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
@@ -35,15 +35,14 @@ fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
     }
     let host = Arch::host().context("this machine is none of the three CPUs")?;
     let names = names(cx, host, program, &["--list"])?;
-    let place = place.clone();
     Ok(Case::together(names, move |cx, tests| {
-        run(cx, &place, tests)
+        run(cx, place, tests)
     }))
 }
 
 /// What the guest is told of it: `--only` as the user said it, and `--within` as the table does. Each is a list of
 /// parts, since a kernel's command line has room for a few arguments.
-fn arguments(place: &Place, only: &[String]) -> Vec<String> {
+fn arguments(place: Place, only: &[String]) -> Vec<String> {
     let within = place.system().map_or(&[][..], |system| system.tests);
     let lists = [("--only", only.join(",")), ("--within", within.join(","))];
     let mut arguments = ["--scale", place.scale(), "--patience"]
@@ -58,19 +57,19 @@ fn arguments(place: &Place, only: &[String]) -> Vec<String> {
     arguments
 }
 
-fn run(cx: &Context, place: &Place, tests: &[String]) -> Result<Vec<Judged>> {
+fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let suite = program(cx, place.arch)?;
     let run = boot::run(cx, place, &suite, &[], &arguments(place, &cx.only))?;
     let console = &run.finished.output;
     let judged = console::judge(console, tests, run.finished.end, !place.boots());
-    let label = At::Place(place.clone()).cell(cx).label;
-    cx.keep_console("suite", &label, console);
+    keep_console(cx, "suite", place, console);
     let facts: Vec<String> = judged
         .facts
         .iter()
         .map(|(key, value)| format!("{key} {value}"))
         .collect();
     let facts = facts.join(", ");
+    let label = At::Place(place).cell(cx).label;
     cx.progress.say(format!("{label}: {}, {facts}", run.kernel));
     let one = |(test, outcome): (String, Outcome)| {
         let outcome = not_skipped(place, &test, outcome);
@@ -84,7 +83,7 @@ fn run(cx: &Context, place: &Place, tests: &[String]) -> Result<Vec<Judged>> {
 }
 
 /// A test that the system is there for, and that was skipped, has failed.
-fn not_skipped(place: &Place, test: &str, outcome: Outcome) -> Outcome {
+fn not_skipped(place: Place, test: &str, outcome: Outcome) -> Outcome {
     let must = place
         .system()
         .is_some_and(|system| system.must_run_test(test));
@@ -124,7 +123,7 @@ mod tests {
     fn the_guest_is_told_of_the_choice_and_of_the_table() {
         let arguments = |name, only: &[&str]| {
             let only: Vec<String> = only.iter().map(ToString::to_string).collect();
-            arguments(&place(name), &only)
+            arguments(place(name), &only)
         };
         let newest = arguments("newest", &["a", "b"]);
         assert_eq!(newest[..3], ["--scale", "emulated", "--patience"]);
@@ -135,7 +134,7 @@ mod tests {
     #[test]
     fn what_a_system_is_there_for_may_not_be_skipped() {
         let skipped = Outcome::Skipped("no slices".into());
-        let judge = |name, test| not_skipped(&place(name), test, skipped.clone());
+        let judge = |name, test| not_skipped(place(name), test, skipped.clone());
         let failed = judge("slice", "slice/armed-by-the-hook");
         assert!(matches!(failed, Outcome::Failed(_)));
         assert_eq!(judge("slice", "slice/asked"), skipped);

@@ -57,7 +57,7 @@ fn kernel(cx: &Context, system: &System) -> Result<Kernel> {
 
 /// Fetches the kernel of `place` now. What goes wrong is reported to whoever needs it. One that is built waits for its
 /// turn: it would disturb those that want the machine to themselves.
-pub fn prefetch(cx: &Context, place: &Place) {
+pub fn prefetch(cx: &Context, place: Place) {
     let fetched = |system: &&System| !matches!(system.image.from, From::Source { .. });
     if let Some(system) = place.system().filter(fetched) {
         let _ = kernel(cx, system);
@@ -68,7 +68,7 @@ pub fn prefetch(cx: &Context, place: &Place) {
 /// beside it.
 pub fn run(
     cx: &Context,
-    place: &Place,
+    place: Place,
     program: &Path,
     more: &[(&str, PathBuf)],
     arguments: &[String],
@@ -79,13 +79,13 @@ pub fn run(
 /// The same on a machine of another kind, where it boots.
 pub fn run_on(
     cx: &Context,
-    place: &Place,
+    place: Place,
     setup: &Setup,
     program: &Path,
     more: &[(&str, PathBuf)],
     arguments: &[String],
 ) -> Result<Run> {
-    let kernel = match &place.machine {
+    let kernel = match place.machine {
         Machine::Native => {
             let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
             let kernel = format!("Linux {}", release.unwrap_or_default().trim());
@@ -168,7 +168,7 @@ const ALL: Duration = Duration::from_secs(1200);
 /// The emulator's command line: a serial console, no display, no reboot.
 fn command_line(
     boot: &mut Command,
-    place: &Place,
+    place: Place,
     setup: &Setup,
     image: &Path,
     archive: &Path,

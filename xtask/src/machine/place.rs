@@ -1,6 +1,6 @@
 //! Where a guest can run: natively, under qemu-user, and as PID 1 of each kernel in the table.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 
@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::install::Need;
 
 /// What stands under the guest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Machine {
     Native,
     /// qemu-user: another CPU, and no rseq(2).
@@ -19,11 +19,11 @@ pub enum Machine {
     /// A kernel of the table, with the guest as PID 1.
     Listed(&'static System),
     /// The same on an image from the command line.
-    Given(PathBuf),
+    Given(&'static Path),
 }
 
 /// A CPU and what stands under the guest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     pub arch: Arch,
     pub machine: Machine,
@@ -84,7 +84,7 @@ impl Place {
 
     /// Where the column stands, and its name, with the kernel's version once it is known.
     pub fn column(&self, version: Option<&str>) -> (usize, String) {
-        let (rank, name) = match &self.machine {
+        let (rank, name) = match self.machine {
             Machine::Native => (1, "native".to_owned()),
             Machine::User => (2, "user".to_owned()),
             Machine::Given(path) => {
@@ -92,7 +92,7 @@ impl Place {
                 (3 + SYSTEMS.len(), name.to_string_lossy().into_owned())
             }
             Machine::Listed(system) => {
-                let rank = SYSTEMS.iter().position(|other| other == *system);
+                let rank = SYSTEMS.iter().position(|other| other == system);
                 let newest = version.unwrap_or("newest");
                 let name = system.name.replacen("newest", newest, 1);
                 (3 + rank.unwrap_or_default(), name)
@@ -173,7 +173,9 @@ pub fn meant(cx: &Context, word: &str, arches: &[Arch]) -> Result<Vec<Place>> {
         let [arch] = *arches else {
             bail!("the CPU of {word} is not known: say --arch, once");
         };
-        let machine = Machine::Given(std::path::absolute(path)?);
+        // It is known until the end of the run.
+        let path: &'static Path = Box::leak(std::path::absolute(path)?.into_boxed_path());
+        let machine = Machine::Given(path);
         return Ok(vec![Place { arch, machine }]);
     }
     named(word, arches, |system| packages::version_of(cx, system))

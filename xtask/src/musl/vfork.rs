@@ -6,30 +6,47 @@ use crate::arch::Arch;
 /// The first version with a vfork of their own for aarch64 and riscv64: before it theirs is a fork, which needs nothing.
 pub const REAL_VFORK: Version = [1, 2, 4];
 
+/// Behind a line of the CPU's own vfork.
+const fn vfork(
+    arch: Arch,
+    anchor: &'static str,
+    text: &'static str,
+    why: &'static str,
+) -> Insertion {
+    let file = match arch {
+        Arch::X86_64 => "src/process/x86_64/vfork.s",
+        Arch::Aarch64 => "src/process/aarch64/vfork.s",
+        Arch::Riscv64 => "src/process/riscv64/vfork.s",
+    };
+    on(arch, at(file, After, anchor, text, why))
+}
+
+const fn newer(
+    arch: Arch,
+    anchor: &'static str,
+    text: &'static str,
+    why: &'static str,
+) -> Insertion {
+    since(REAL_VFORK, vfork(arch, anchor, text, why))
+}
+
 /// In the order of the files.
 pub const VFORK: &[Insertion] = &[
-    on(
+    vfork(
         Arch::X86_64,
-        at(
-            "src/process/x86_64/vfork.s",
-            After,
-            "vfork:\n",
-            "\t.hidden __rseq_lend\n\
+        "vfork:\n",
+        "\t.hidden __rseq_lend\n\
              \tsub $8,%rsp\n\
              \tcall __rseq_lend\n\
              \tadd $8,%rsp\n\
              \tmov %eax,%r8d\n",
-            "before the return address leaves the stack for a register, since a call may use all of those. The \
+        "before the return address leaves the stack for a register, since a call may use all of those. The \
              token goes where the kernel keeps it for parent and child: not on the stack, which the child overwrites",
-        ),
     ),
-    on(
+    vfork(
         Arch::X86_64,
-        at(
-            "src/process/x86_64/vfork.s",
-            After,
-            "\tpush %rdx\n",
-            "\t.hidden __rseq_unlend\n\
+        "\tpush %rdx\n",
+        "\t.hidden __rseq_unlend\n\
              \ttest %rax,%rax\n\
              \tjz 1f\n\
              \tpush %rax\n\
@@ -37,74 +54,47 @@ pub const VFORK: &[Insertion] = &[
              \tcall __rseq_unlend\n\
              \tpop %rax\n\
              1:\n",
-            "the parent alone, and after it has its return address back on the stack, which a call would overwrite. \
+        "the parent alone, and after it has its return address back on the stack, which a call would overwrite. \
              In the child the area stays lent until it executes another program or ends",
-        ),
     ),
-    since(
-        REAL_VFORK,
-        on(
-            Arch::Aarch64,
-            at(
-                "src/process/aarch64/vfork.s",
-                After,
-                "vfork:\n",
-                "\t.hidden __rseq_lend\n\
+    newer(
+        Arch::Aarch64,
+        "vfork:\n",
+        "\t.hidden __rseq_lend\n\
                  \tstp x29, x30, [sp, -16]!\n\
                  \tbl __rseq_lend\n\
                  \tldp x29, x30, [sp], 16\n\
                  \tmov w9, w0\n",
-                "before the registers of the call are set. The token goes where the kernel keeps it for both",
-            ),
-        ),
+        "before the registers of the call are set. The token goes where the kernel keeps it for both",
     ),
-    since(
-        REAL_VFORK,
-        on(
-            Arch::Aarch64,
-            at(
-                "src/process/aarch64/vfork.s",
-                After,
-                "\tsvc 0\n",
-                "\t.hidden __rseq_unlend\n\
+    newer(
+        Arch::Aarch64,
+        "\tsvc 0\n",
+        "\t.hidden __rseq_unlend\n\
                  \tcbz x0, 1f\n\
                  \tstp x0, x30, [sp, -16]!\n\
                  \tmov w0, w9\n\
                  \tbl __rseq_unlend\n\
                  \tldp x0, x30, [sp], 16\n\
                  1:\n",
-                "the parent alone; it pushes after the child, which used the same stack, is done with it",
-            ),
-        ),
+        "the parent alone; it pushes after the child, which used the same stack, is done with it",
     ),
-    since(
-        REAL_VFORK,
-        on(
-            Arch::Riscv64,
-            at(
-                "src/process/riscv64/vfork.s",
-                After,
-                "vfork:\n",
-                "\t.hidden __rseq_lend\n\
+    newer(
+        Arch::Riscv64,
+        "vfork:\n",
+        "\t.hidden __rseq_lend\n\
                  \taddi sp, sp, -16\n\
                  \tsd ra, 8(sp)\n\
                  \tcall __rseq_lend\n\
                  \tld ra, 8(sp)\n\
                  \taddi sp, sp, 16\n\
                  \tmv t1, a0\n",
-                "as on aarch64",
-            ),
-        ),
+        "as on aarch64",
     ),
-    since(
-        REAL_VFORK,
-        on(
-            Arch::Riscv64,
-            at(
-                "src/process/riscv64/vfork.s",
-                After,
-                "\tecall\n",
-                "\t.hidden __rseq_unlend\n\
+    newer(
+        Arch::Riscv64,
+        "\tecall\n",
+        "\t.hidden __rseq_unlend\n\
                  \tbeqz a0, 1f\n\
                  \taddi sp, sp, -16\n\
                  \tsd ra, 8(sp)\n\
@@ -115,9 +105,7 @@ pub const VFORK: &[Insertion] = &[
                  \tld ra, 8(sp)\n\
                  \taddi sp, sp, 16\n\
                  1:\n",
-                "as on aarch64",
-            ),
-        ),
+        "as on aarch64",
     ),
 ];
 

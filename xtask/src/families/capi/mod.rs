@@ -17,15 +17,15 @@ use crate::staticlib::{self, Plan};
 pub const FAMILY: Family = Family {
     name: "capi",
     cases,
-    needs: |cx, at| match *at {
+    needs: |cx, at| match at {
         At::Link(arch) => needs_with_libc(cx, arch),
         At::Libcs(arch) => needs(cx, arch),
         _ => vec![],
     },
 };
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    let arch = match *at {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let arch = match at {
         At::Link(arch) => return Ok(archives::cases(arch)),
         At::Libcs(arch) => arch,
         _ => return Ok(vec![]),

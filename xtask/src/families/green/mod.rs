@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family, Judged};
+use crate::case::{At, Case, Family, Judged, keep_console};
 use crate::compiler::check_form;
 use crate::console;
 use crate::context::Context;
@@ -24,7 +24,7 @@ pub const FAMILY: Family = Family {
     },
 };
 
-fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
+fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
@@ -39,17 +39,14 @@ fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
     }
     let host = Arch::host().context("this machine is none of the three CPUs")?;
     let names = names(cx, host, green, &["test", "--list"])?;
-    let at_place = place.clone();
-    let mut cases = Case::together(names, move |cx, tests| own_tests(cx, &at_place, tests));
+    let mut cases = Case::together(names, move |cx, tests| own_tests(cx, place, tests));
     for &test in words::tests(place) {
-        let place = place.clone();
-        cases.push(Case::new(test, move |cx| words::count(cx, &place, test)));
+        cases.push(Case::new(test, move |cx| words::count(cx, place, test)));
     }
     if !place.boots() {
-        let place = place.clone();
-        cases.push(Case::new("bench_lines", move |cx| bench_lines(cx, &place)));
+        cases.push(Case::new("bench_lines", move |cx| bench_lines(cx, place)));
     }
-    if at.is_native() {
+    if place.machine == Machine::Native {
         cases.push(Case::new("form", |cx| {
             check_form(cx, GREEN, &cx.root.join("target/guests/form"))?;
             Ok(Outcome::passed())
@@ -59,24 +56,18 @@ fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
 }
 
 /// The suite inside the program, whole: it is short.
-fn own_tests(cx: &Context, place: &Place, tests: &[String]) -> Result<Vec<Judged>> {
+fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let expected = names(cx, place.arch, green, &["test", "--list"])?;
     let run = start_green(cx, place, &[], &["test", "--scale", place.scale()])?.finished;
-    let label = At::Place(place.clone()).cell(cx).label;
-    cx.keep_console("green", &label, &run.output);
+    keep_console(cx, "green", place, &run.output);
     let judged = console::judge(&run.output, &expected, run.end, !place.boots());
-    let one = |(test, outcome)| Judged {
-        test,
-        outcome,
-        console: run.output.clone(),
-    };
-    let wanted = |(test, _): &(String, Outcome)| tests.contains(test) || test == "ending";
-    let judged = judged.tests.into_iter().filter(wanted);
-    Ok(judged.map(one).collect())
+    let mut tests_run = judged.tests;
+    tests_run.retain(|(test, _)| tests.contains(test) || test == "ending");
+    Ok(Judged::all(tests_run, &run.output))
 }
 
 /// What `cargo xtask bench` reads: one object a line, with a name and a time.
-fn bench_lines(cx: &Context, place: &Place) -> Result<Outcome> {
+fn bench_lines(cx: &Context, place: Place) -> Result<Outcome> {
     let short = ["bench", "--switches", "20", "--repeats", "1"];
     let run = start_green(cx, place, &[], &short)?.finished;
     let said = run.check("bench")?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::case::At;
+use crate::case::keep_console;
 use crate::context::Context;
 use crate::guests::start_green;
 use crate::install::Need;
@@ -20,7 +20,7 @@ const AS_PID_1: &str = "words_as_pid_1";
 
 /// The names of the tests: a tree that is made for it, and the project's own sources. Where it boots, one machine
 /// counts both.
-pub fn tests(place: &Place) -> &'static [&'static str] {
+pub fn tests(place: Place) -> &'static [&'static str] {
     if place.boots() {
         &[AS_PID_1]
     } else {
@@ -47,7 +47,7 @@ pub fn needs() -> Vec<Need> {
 }
 
 /// Counts the words of the test's trees at `place`, over each queue.
-pub fn count(cx: &Context, place: &Place, test: &str) -> Result<Outcome> {
+pub fn count(cx: &Context, place: Place, test: &str) -> Result<Outcome> {
     let made = tempfile::tempdir()?;
     let mut trees: Vec<(&str, PathBuf)> = Vec::new();
     if test != OF_SOURCES {
@@ -64,8 +64,7 @@ pub fn count(cx: &Context, place: &Place, test: &str) -> Result<Outcome> {
     if place.boots() {
         // As PID 1, which has nothing but what is packed beside it; one boot for all queues and trees.
         let run = start_green(cx, place, &trees, &["wc", "/tree", "--queue", "all"])?;
-        let label = At::Place(place.clone()).cell(cx).label;
-        cx.keep_console("green-words", &label, &run.finished.output);
+        keep_console(cx, "green-words", place, &run.finished.output);
         steals += judge(&run, true, &QUEUES, sum)?;
     } else {
         for ((_, tree), expected) in trees.iter().zip(expected) {

@@ -55,7 +55,7 @@ pub fn cases(arch: Arch) -> Vec<Case> {
 
 fn native(cx: &Context, arch: Arch, program: &Path, arguments: &[&str]) -> Result<Run> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    boot::run(cx, &Place::of_programs(arch), program, &[], &arguments)
+    boot::run(cx, Place::of_programs(arch), program, &[], &arguments)
 }
 
 /// The storm against a musl whose release hook is not where it has to be: every process is killed.
@@ -79,12 +79,7 @@ fn static_pie(cx: &Context, arch: Arch) -> Result<Outcome> {
     let names: Vec<String> = names().map(|name| format!("{PIE}/{name}")).collect();
     let run = native(cx, arch, &program, &["--scale", "emulated"])?.finished;
     let judged = console::judge(&run.output, &names, run.end, true);
-    let one = |(test, outcome)| Judged {
-        test,
-        outcome,
-        console: run.output.clone(),
-    };
-    Judged::sum(judged.tests.into_iter().map(one).collect())
+    Judged::sum(Judged::all(judged.tests, &run.output))
 }
 
 /// The musl whose programs have to ask for rseq.

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use self::programs::{Kind, Programs};
 use crate::arch::Arch;
-use crate::case::{At, Case, Family, Judged};
+use crate::case::{At, Case, Family, Judged, keep_console};
 use crate::console;
 use crate::context::Context;
 use crate::guests::guest_needs;
@@ -33,7 +33,7 @@ pub const FAMILY: Family = Family {
 /// All programs under musl 1.2.5: its vfork on aarch64 and riscv64 is one, where that of 1.2.3 is a fork.
 const NEWER: &str = "trixie/programs";
 
-fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
+fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
@@ -50,18 +50,16 @@ fn cases(cx: &Context, at: &At) -> Result<Vec<Case>> {
         ),
     };
     let mut cases = Vec::new();
-    if at.is_native() {
+    if place.machine == Machine::Native {
         cases.extend(faults::cases(place.arch));
     }
     if wanted {
-        let here = place.clone();
-        let run = move |cx: &Context, tests: &[String]| run(cx, Release::default(), &here, tests);
+        let run = move |cx: &Context, tests: &[String]| run(cx, Release::default(), place, tests);
         cases.extend(Case::together(names(), run));
     }
     if newer {
         let title = format!("musl 1.2.5 on {}", at.cell(cx).label);
-        let here = place.clone();
-        cases.push(Case::new(NEWER, move |cx| under_newer(cx, &here)).in_job(title));
+        cases.push(Case::new(NEWER, move |cx| under_newer(cx, place)).in_job(title));
     }
     Ok(cases)
 }
@@ -79,7 +77,7 @@ struct Part {
 }
 
 /// Those tests at `place`, under the musl of that release.
-fn run(cx: &Context, release: Release, place: &Place, tests: &[String]) -> Result<Vec<Judged>> {
+fn run(cx: &Context, release: Release, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let mut all = Vec::new();
     let mut consoles = String::new();
     for part in parts(cx, release, place, tests)? {
@@ -89,29 +87,21 @@ fn run(cx: &Context, release: Release, place: &Place, tests: &[String]) -> Resul
         }
         let run = boot::run(cx, place, &part.program, &part.more, &arguments)?.finished;
         let judged = console::judge(&run.output, &part.tests, run.end, !place.boots());
-        for (test, outcome) in judged.tests {
-            if part.tests.contains(&test) || test == "ending" {
-                let console = run.output.clone();
-                all.push(Judged {
-                    test,
-                    outcome,
-                    console,
-                });
-            }
-        }
+        let mut tests = judged.tests;
+        tests.retain(|(test, _)| part.tests.contains(test) || test == "ending");
+        all.extend(Judged::all(tests, &run.output));
         consoles.push_str(&run.output);
     }
     let name = match release {
         Release::Bookworm => "musl",
         Release::Trixie => "musl-trixie",
     };
-    let label = At::Place(place.clone()).cell(cx).label;
-    cx.keep_console(name, &label, &consoles);
+    keep_console(cx, name, place, &consoles);
     Ok(all)
 }
 
 /// One program at a time, or both in one boot: the static one executes the other when it has done.
-fn parts(cx: &Context, release: Release, place: &Place, tests: &[String]) -> Result<Vec<Part>> {
+fn parts(cx: &Context, release: Release, place: Place, tests: &[String]) -> Result<Vec<Part>> {
     let programs = Programs::build(cx, release, place.arch, place.boots())?;
     if place.boots() {
         return Ok(vec![Part {
@@ -141,7 +131,7 @@ fn only(tests: &[String]) -> Option<&str> {
 }
 
 /// How many passed; or the first that did not, with its console.
-fn under_newer(cx: &Context, place: &Place) -> Result<Outcome> {
+fn under_newer(cx: &Context, place: Place) -> Result<Outcome> {
     // A source that the mirror does not have is nobody's fault.
     let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
     built.map_err(Missing::excused)?;

@@ -96,8 +96,8 @@ fn cases_of(link: &Link) -> &'static [Expected] {
     }
 }
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    let At::Libcs(arch) = *at else {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Libcs(arch) = at else {
         return Ok(vec![]);
     };
     let mut cases = Vec::new();
@@ -114,7 +114,7 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn needs(_: &Context, _: &At) -> Vec<Need> {
+fn needs(_: &Context, _: At) -> Vec<Need> {
     let why = "the ownership tests";
     vec![
         Need::new("gcc", &["gcc", "libc6-dev"], why),

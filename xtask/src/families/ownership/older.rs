@@ -37,8 +37,8 @@ const KINDS: [(&str, &[&str]); 3] = [
 /// The owner that the program is to find, and whether glibc is let register.
 const OWNERS: [(&str, bool); 2] = [("libc", true), ("runtime", false)];
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    let At::Libcs(arch) = *at else {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Libcs(arch) = at else {
         return Ok(vec![]);
     };
     let mut cases = Vec::new();
@@ -56,7 +56,7 @@ fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn needs(_: &Context, _: &At) -> Vec<Need> {
+fn needs(_: &Context, _: At) -> Vec<Need> {
     let why = "a program by each linker";
     let linkers = LINKERS.map(|(_, program, packages)| Need::new(program, packages, why));
     let gcc = Need::new("gcc", &["gcc", "libc6-dev"], why);

@@ -25,9 +25,9 @@ pub const FAMILY: Family = Family {
     needs,
 };
 
-fn needs(cx: &Context, at: &At) -> Vec<Need> {
+fn needs(cx: &Context, at: At) -> Vec<Need> {
     let why = "libraries beside each other";
-    let mut needs = match *at {
+    let mut needs = match at {
         At::Link(arch) => needs_with_libc(cx, arch),
         At::Libcs(_) => vec![
             Need::new("gcc", &["gcc", "libc6-dev"], why),
@@ -39,8 +39,8 @@ fn needs(cx: &Context, at: &At) -> Vec<Need> {
     needs
 }
 
-fn cases(_: &Context, at: &At) -> Result<Vec<Case>> {
-    match *at {
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    match at {
         At::Libcs(arch) => Ok(here(arch)),
         At::Link(arch) if Arch::host() != Some(arch) => Ok(elsewhere(arch)),
         _ => Ok(vec![]),
