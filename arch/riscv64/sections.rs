@@ -52,7 +52,10 @@ macro_rules! leave {
             ".word {signature}\n",
             "4:\n",
             "addi {left}, {left}, -1\n",
-            "bgez {left}, 21b\n",
+            // A conditional branch reaches 4 KiB, and not every assembler mends one that does not.
+            "bltz {left}, 24f\n",
+            "j 21b\n",
+            "24:\n",
             $($handler, "\n",)+
             ".previous\n",
         )

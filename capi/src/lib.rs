@@ -11,6 +11,7 @@ mod exit;
 mod fork;
 mod given;
 mod layout;
+mod percpu;
 mod process;
 mod state;
 mod thread;

@@ -123,6 +123,12 @@ impl<I: Index> Current<'_, I> {
         id as usize
     }
 
+    /// The kernel's structure, for sections of one's own: they store to `rseq_cs` in it, and to nothing else.
+    #[inline]
+    pub const fn as_rseq(&self) -> *const Rseq {
+        self.rseq.as_ptr()
+    }
+
     #[inline(always)]
     pub(crate) const fn bound(&self) -> usize {
         self.restarts

@@ -1,5 +1,10 @@
 //! Sets of CPUs.
 
+use core::mem::{MaybeUninit, size_of};
+
+use crate::sys::error::Errno;
+use crate::sys::syscall::syscall3;
+
 /// As many CPUs as Linux can be built for, which x86_64 can (`MAXSMP`); aarch64 ends at 4096, riscv64 at 512.
 const MOST: usize = 8192;
 const WORDS: usize = MOST / u64::BITS as usize;
@@ -28,6 +33,26 @@ impl CpuSet {
             *word = 1 << (cpu % 64);
         }
         set
+    }
+
+    /// How many slots cover every CPU number of this machine, without a file: sched_getaffinity(2) answers with a mask of
+    /// all numbers that there may be, in multiples of 64. System calls: 1.
+    ///
+    /// # Errors
+    /// As the kernel answers; `INVAL` where it knows more CPUs than the set has room for.
+    pub fn bound() -> Result<usize, Errno> {
+        // Nobody looks at it, and so nobody clears it.
+        let mut set = MaybeUninit::<Self>::uninit();
+        // SAFETY: syscall3 (1): the kernel writes at most the bytes of the set.
+        let bytes = unsafe {
+            syscall3(
+                sc::nr::SCHED_GETAFFINITY,
+                0,
+                size_of::<Self>(),
+                set.as_mut_ptr().expose_provenance(),
+            )
+        }?;
+        Ok(bytes * 8)
     }
 
     /// Is it there?

@@ -20,6 +20,7 @@ mod machine;
 mod matrix;
 mod musl;
 mod outcome;
+mod percpu_header;
 mod process;
 mod progress;
 mod schedule;

@@ -12,6 +12,7 @@ use crate::arch::Arch;
 use crate::compiler::{self, CORE};
 use crate::context::Context;
 use crate::elf::{archive, hardening};
+use crate::percpu_header;
 use crate::process::{output, tool};
 
 /// The interface's, which pkg-config compares.
@@ -91,7 +92,11 @@ pub fn build(cx: &Context, plan: Plan, out: &Path) -> Result<PathBuf> {
     let archive = plan.archive(out);
     localize(plan.arch, &raw, &archive)?;
     archive::check(&archive, plan.trio)?;
-    let mut files = vec![("include/rseq_rt.h", "include/rseq_rt.h")];
+    let mut files = vec![
+        ("include/rseq_rt.h", "include/rseq_rt.h"),
+        ("include/rseq_rt_percpu.h", "include/rseq_rt_percpu.h"),
+        (percpu_header::PATH, percpu_header::PATH),
+    ];
     let mut descriptions = vec![(format!("{}.pc", plan.library()), pkg_config(plan))];
     // What a shared library compiles in. A libc has hooks instead.
     if !plan.trio {

@@ -133,8 +133,9 @@ pub fn is_unwanted(name: &str) -> bool {
 /// The names of the interface that a header declares: before a parenthesis, or at the end of an `extern const`.
 pub fn declared(header: &str) -> BTreeSet<String> {
     // What is inline is in the header alone.
-    let is_code =
-        |line: &&str| !line.starts_with([' ', '\t', '#', '/']) && !line.starts_with("static");
+    let is_inline =
+        |line: &str| line.starts_with("static") || line.starts_with("RSEQ_RT_PERCPU_INLINE");
+    let is_code = |line: &&str| !line.starts_with([' ', '\t', '#', '/']) && !is_inline(line);
     let mut names = BTreeSet::new();
     for line in header.lines().filter(is_code) {
         let name = line.split(['(', '[', ';']).next().unwrap_or_default();

@@ -12,6 +12,7 @@ use crate::elf::operations::{NUMBERS, Operation, read};
 use crate::guests::guest;
 use crate::install::Need;
 use crate::outcome::Outcome;
+use crate::percpu_header;
 
 pub const FAMILY: Family = Family {
     name: "golden",
@@ -37,8 +38,10 @@ const THEIRS: [(&str, [usize; 3]); 11] = [
 ];
 
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
-    let At::Link(arch) = at else {
-        return Ok(vec![]);
+    let arch = match at {
+        At::Host => return Ok(vec![Case::new("header", header)]),
+        At::Link(arch) => arch,
+        _ => return Ok(vec![]),
     };
     let operations = move |cx: &Context| read(arch, &guest(cx, arch, "golden")?);
     Ok(vec![
@@ -56,6 +59,22 @@ fn needs(cx: &Context, at: At) -> Vec<Need> {
     let why = format!("disassembling for {arch}");
     needs.push(Need::new(arch.tool("objdump"), &[package], why));
     needs
+}
+
+/// The C operations are what the generator makes of the sections.
+fn header(cx: &Context) -> Result<Outcome> {
+    let file = cx.root.join(percpu_header::PATH);
+    let text = percpu_header::text(&cx.root)?;
+    if cx.bless {
+        std::fs::write(&file, text)?;
+        return Ok(Outcome::Passed("written anew".to_owned()));
+    }
+    let expected = std::fs::read_to_string(&file)?;
+    ensure!(
+        expected == text,
+        "not what the sections make it: cargo xtask test --only golden::header --bless"
+    );
+    Ok(Outcome::passed())
 }
 
 fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<Outcome> {

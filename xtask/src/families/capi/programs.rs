@@ -52,7 +52,7 @@ const fn trio(program: Program) -> Program {
 const CASTS: &str = "-xc++ -std=c++98 -Wold-style-cast -Wcast-align -Wcast-qual";
 
 #[rustfmt::skip] // a table
-pub static PROGRAMS: [Program; 18] = [
+pub static PROGRAMS: &[Program] = &[
     c("header/c89", "-std=c89 -pedantic -Wconversion -Wshadow", "header.c"),
     c("header/c99", "-std=c99 -pedantic -Wconversion -Wshadow", "header.c"),
     c("header/c17", "-std=c17 -pedantic -Wconversion -Wshadow", "header.c"),
@@ -63,6 +63,15 @@ pub static PROGRAMS: [Program; 18] = [
     // The libc declares `__rseq_*` too.
     cxx("header/libc-first", "-xc++ -std=c++17", "libc-first.c"),
     trio(cxx("header/libc-first-trio", "-xc++ -std=c++17 -DRSEQ_RT_FIRST", "libc-first.c")),
+    c("header/percpu-c99", "-std=c99 -pedantic -Wconversion -Wshadow -O0", "percpu-header.c"),
+    c("header/percpu-c17", "-std=c17 -pedantic -Wconversion -O3 -fPIC -DRSEQ_RT_DEBUG", "percpu-header.c"),
+    cxx("header/percpu-c++98", "-xc++ -std=c++98 -Wold-style-cast -Wcast-align -Wcast-qual", "percpu-header.c"),
+    Program { compiler: "clang", ..c("header/percpu-clang", "-std=c99 -pedantic -O0", "percpu-header.c") },
+    Program { compiler: "clang++", ..c("header/percpu-clang++", "-xc++ -std=c++20 -Wold-style-cast -Wcast-qual", "percpu-header.c") },
+    c("percpu/runtime-owns", "-std=gnu99 -O2", "percpu.c"),
+    c("percpu/unoptimised", "-std=gnu99 -O0", "percpu.c"),
+    Program { libc_on: true, ..c("percpu/libc-owns", "-std=gnu99 -O3", "percpu.c") },
+    Program { compiler: "clang", ..c("percpu/clang", "-std=gnu99 -O2", "percpu.c") },
     cxx("callback-throws", "-std=c++17", "throw.cc"),
     c("header/static-pie", "-std=c99 -static-pie", "header.c"),
     c("hooks/runtime-owns", "-std=gnu99", "hooks.c threads.c loans.c raw.c"),

@@ -1,0 +1,218 @@
+/*
+ * rseq_rt_percpu.h - per-CPU operations as restartable critical sections, inline, for C and C++.
+ *
+ * An operation changes the slot of the CPU that the thread is on *at that moment*, without an atomic
+ * instruction: the kernel aborts it where the thread is preempted, migrated or interrupted in the middle, and it
+ * starts over. GCC or clang (asm goto), x86_64, aarch64, riscv64. No call, no libc, no errno, no thread-local storage.
+ *
+ *     struct slot { uintptr_t count; char room[120]; } __attribute__((__aligned__(128)));
+ *     static struct slot storage[64];
+ *     struct rseq_rt_slots slots;
+ *
+ *     rseq_rt_slots_init(&slots, storage, sizeof storage[0], 64);	// once
+ *     rseq_rt_allow_sections();						// once
+ *
+ *     if (rseq_rt_percpu_add(rseq_rt_current(area), slots, offsetof(struct slot, count), 1))
+ *         atomic_fetch_add(&overflow, 1);				// the thread has no slot
+ *
+ * What all operations have in common:
+ *
+ *   word, second, offset   in bytes from the start of a slot
+ *   the answer             RSEQ_RT_COMMITTED (0), or why nothing was committed; up to the commit nothing that others
+ *                          rely on has changed
+ *   the commit             is the last store of the section. The names that end in _release order it behind all that
+ *                          came before it, for those who read the word with acquire on any CPU; the others promise no
+ *                          order, and that is enough for data that only this CPU's operations look at
+ *   the slot               is the one numbered by cpu_id; by the concurrency id in the names with _mm_cid
+ *   restarts               up to RSEQ_RT_RESTARTS, then RSEQ_RT_ABORTED
+ *   the words              are written by nothing but operations over slots of the same numbering, and by others only
+ *                          while no such operation runs (no atomic instruction from another CPU is worth anything
+ *                          against a section that has compared and not yet stored)
+ *   where                  any thread, signal handlers too; a thread that is not registered, lent or exiting, and one
+ *                          whose CPU has no slot, is answered RSEQ_RT_OUT_OF_RANGE: it takes the way without slots
+ *   cost                   no system call
+ *
+ * With RSEQ_RT_DEBUG defined, an assert(3) names the argument that is wrong.
+ *
+ * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
+ */
+#ifndef RSEQ_RT_PERCPU_H
+#define RSEQ_RT_PERCPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "rseq_rt.h"
+
+#if !defined(__x86_64__) && !defined(__aarch64__) && !(defined(__riscv) && __riscv_xlen == 64)
+#error "rseq_rt_percpu.h needs x86_64, aarch64 or riscv64"
+#endif
+
+#ifdef RSEQ_RT_DEBUG
+#include <assert.h>
+#define RSEQ_RT_PERCPU_ASSERT(holds) assert(holds)
+#else
+#define RSEQ_RT_PERCPU_ASSERT(holds) ((void)0)
+#endif
+
+#ifdef __cplusplus
+#define RSEQ_RT_PERCPU_ADDRESS(pointer) reinterpret_cast<uintptr_t>(pointer)
+extern "C" {
+#else
+#define RSEQ_RT_PERCPU_ADDRESS(pointer) ((uintptr_t)(pointer))
+#endif
+
+/* What an operation came to. */
+enum {
+	RSEQ_RT_COMMITTED = 0,
+	RSEQ_RT_DIFFERS = 1,		/* a word was not what it was compared with; the list was empty */
+	RSEQ_RT_ABORTED = 2,		/* aborted too often: single-stepping, a storm of signals */
+	RSEQ_RT_OUT_OF_RANGE = 3	/* the thread may run no section, or its CPU has no slot */
+};
+
+/* How often an aborted operation starts again. */
+#define RSEQ_RT_RESTARTS 16
+
+/*
+ * log2 of the size of a slot. 128 bytes, so that no two CPUs share a pair of cache lines; another one, from 3 on, is
+ * defined before the header is included, and is that of the whole translation unit.
+ */
+#ifndef RSEQ_RT_SLOT_SHIFT
+#define RSEQ_RT_SLOT_SHIFT 7
+#endif
+
+/* Numbers as the assembly has them. */
+#define RSEQ_RT_PERCPU_SPELT(number) #number
+#define RSEQ_RT_PERCPU_TEXT(number) RSEQ_RT_PERCPU_SPELT(number)
+#define RSEQ_RT_PERCPU_RESTARTS RSEQ_RT_PERCPU_TEXT(RSEQ_RT_RESTARTS)
+#define RSEQ_RT_PERCPU_SHIFT RSEQ_RT_PERCPU_TEXT(RSEQ_RT_SLOT_SHIFT)
+
+#if defined(__x86_64__)
+#define RSEQ_RT_PERCPU_SIGNATURE "0x53053053"
+#elif defined(__aarch64__)
+#define RSEQ_RT_PERCPU_SIGNATURE "0xd428bc00"
+#else
+#define RSEQ_RT_PERCPU_SIGNATURE "0xf1401073"
+#endif
+
+#define RSEQ_RT_PERCPU_INLINE static __inline__ __attribute__((__always_inline__, __unused__))
+
+/* The kernel's structure: <linux/rseq.h>. */
+struct rseq;
+
+/* Storage of the caller's, checked by rseq_rt_slots_init. All zero is no slot at all. */
+struct rseq_rt_slots {
+	void *base;
+	uintptr_t count;
+};
+
+/* ---- once ---- */
+
+/* What rseq_rt_allow_sections and rseq_rt_sections answer. */
+enum {
+	RSEQ_RT_SECTIONS_NOT_ASKED = 0,
+	RSEQ_RT_SECTIONS_ALLOWED = 1,
+	RSEQ_RT_SECTIONS_KNOWN_BAD = 2,	/* aarch64, Linux 6.19 to 7.0.13: sections are not aborted by preemption */
+	RSEQ_RT_SECTIONS_UNKNOWN = 3,	/* aarch64: the kernel does not say its version */
+	RSEQ_RT_SECTIONS_NOT_ABORTED = 4	/* a probe has seen a section committed that should have been aborted */
+};
+
+/*
+ * May this kernel be trusted with sections? By its name. The answer stays; without RSEQ_RT_SECTIONS_ALLOWED every
+ * rseq_rt_current is null. When: once, before per-CPU data is used, by any thread. Costs: uname(2) on aarch64, else 0.
+ */
+int rseq_rt_allow_sections(void);
+
+/* The answer so far. Costs: 0. When: any time. */
+int rseq_rt_sections(void);
+
+/*
+ * Checks storage: count slots of stride bytes, the first at base. Nothing is changed but *slots. 0, or
+ *     -EFAULT     a null pointer
+ *     -EINVAL     base is misaligned; stride is not the size that RSEQ_RT_SLOT_SHIFT says; no slot
+ *     -EOVERFLOW  more slots than a CPU number can count, or than memory can hold
+ */
+RSEQ_RT_PERCPU_INLINE int rseq_rt_slots_init(struct rseq_rt_slots *slots, void *base, size_t stride, size_t count)
+{
+	if (!slots || !base)
+		return -14;
+	if (RSEQ_RT_PERCPU_ADDRESS(base) % sizeof(uintptr_t) || stride >> RSEQ_RT_SLOT_SHIFT != 1
+	    || stride & (stride - 1) || !count)
+		return -22;
+	/* -1 and -2 are no numbers of a CPU. */
+	if (count > 0x7fffffff || count << RSEQ_RT_SLOT_SHIFT >> RSEQ_RT_SLOT_SHIFT != count)
+		return -75;
+	slots->base = base;
+	slots->count = count;
+	return 0;
+}
+
+/*
+ * The size that covers every CPU number of this machine, without a file: what sched_getaffinity(2) answers bounds the
+ * numbers, in multiples of 64. 0 where a filter refuses the call. Costs: 1.
+ */
+size_t rseq_rt_cpu_bound(void);
+
+/* ---- the calling thread ---- */
+
+/*
+ * The structure that the kernel keeps for the calling thread, if it may run sections over slots that are numbered by
+ * CPU (by concurrency id); else null, which every operation takes. area is the thread's own. It is fetched anew
+ * after a switch of green threads, and not kept over a vfork, the end of a loan or an exit hook.
+ * Costs: 0. When: any time, a signal handler included.
+ */
+struct rseq *rseq_rt_current(const rseq_rt_area *area);
+struct rseq *rseq_rt_current_mm_cid(const rseq_rt_area *area);
+
+/* The number of the slot at this moment, to look at it before an operation compares; rseq is not null. */
+RSEQ_RT_PERCPU_INLINE unsigned rseq_rt_percpu_id(const struct rseq *rseq)
+{
+	typedef const volatile unsigned __attribute__((__may_alias__)) id;
+#ifdef __cplusplus
+	return reinterpret_cast<id *>(rseq)[1];
+#else
+	return ((id *)rseq)[1];
+#endif
+}
+
+RSEQ_RT_PERCPU_INLINE unsigned rseq_rt_percpu_id_mm_cid(const struct rseq *rseq)
+{
+	typedef const volatile unsigned __attribute__((__may_alias__)) id;
+#ifdef __cplusplus
+	return reinterpret_cast<id *>(rseq)[6];
+#else
+	return ((id *)rseq)[6];
+#endif
+}
+
+/* ---- the operations ---- */
+
+#define RSEQ_RT_PERCPU_ID "4"
+#define RSEQ_RT_PERCPU_NAME(name) rseq_rt_percpu_##name
+#include "rseq_rt_percpu_operations.h"
+#undef RSEQ_RT_PERCPU_NAME
+
+#define RSEQ_RT_PERCPU_RELEASE
+#define RSEQ_RT_PERCPU_NAME(name) rseq_rt_percpu_##name##_release
+#include "rseq_rt_percpu_operations.h"
+#undef RSEQ_RT_PERCPU_NAME
+#undef RSEQ_RT_PERCPU_RELEASE
+#undef RSEQ_RT_PERCPU_ID
+
+#define RSEQ_RT_PERCPU_ID "24"
+#define RSEQ_RT_PERCPU_NAME(name) rseq_rt_percpu_##name##_mm_cid
+#include "rseq_rt_percpu_operations.h"
+#undef RSEQ_RT_PERCPU_NAME
+
+#define RSEQ_RT_PERCPU_RELEASE
+#define RSEQ_RT_PERCPU_NAME(name) rseq_rt_percpu_##name##_mm_cid_release
+#include "rseq_rt_percpu_operations.h"
+#undef RSEQ_RT_PERCPU_NAME
+#undef RSEQ_RT_PERCPU_RELEASE
+#undef RSEQ_RT_PERCPU_ID
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,115 @@
+//! From the Intel order of operands, which Rust's assembly has, to the AT&T order, which C's has.
+
+use anyhow::{Context as _, Result, bail};
+
+/// Numbers of 64-bit registers, by size: 8, 4 and 1 bytes.
+const REGISTERS: [[&str; 3]; 7] = [
+    ["rax", "eax", "al"],
+    ["rcx", "ecx", "cl"],
+    ["rdx", "edx", "dl"],
+    ["r8", "r8d", "r8b"],
+    ["r9", "r9d", "r9b"],
+    ["r10", "r10d", "r10b"],
+    ["r11", "r11d", "r11b"],
+];
+
+/// The temporaries of a section, in the order of their registers.
+pub fn register(nth: usize) -> Result<&'static str> {
+    REGISTERS
+        .get(nth)
+        .map(|names| names[0])
+        .context("too many temporaries for x86_64")
+}
+
+/// A name in braces as the C compiler's template has it; `temporaries` are in fixed registers.
+fn name(name: &str, temporaries: &[String]) -> Result<String> {
+    let (name, size) = name.split_once(':').unwrap_or((name, ""));
+    if let Some(nth) = temporaries.iter().position(|is| is == name) {
+        let names = REGISTERS
+            .get(nth)
+            .context("too many temporaries for x86_64")?;
+        let size = match size {
+            "" => 0,
+            "e" => 1,
+            "l" => 2,
+            other => bail!("an unknown size: {other}"),
+        };
+        return Ok(format!("%%{}", names[size]));
+    }
+    let size = match size {
+        "" => "",
+        "e" => "k",
+        "l" => "b",
+        other => bail!("an unknown size: {other}"),
+    };
+    // Resolved with the names of the other CPUs.
+    Ok(match size {
+        "" => format!("{{{name}}}"),
+        size => format!("{{{name}:{size}}}"),
+    })
+}
+
+fn operand(text: &str, temporaries: &[String]) -> Result<String> {
+    let text = text.trim();
+    if let Some((_, address)) = text.split_once("[") {
+        let address = address
+            .strip_suffix(']')
+            .context("an address without an end")?;
+        let (mut registers, mut displacement) = (Vec::new(), String::new());
+        for part in address.replace(" - ", " + -").split(" + ") {
+            match part.trim() {
+                "{id}" => displacement = "{id}".to_owned(),
+                "rip" => registers.push("%%rip".to_owned()),
+                part if part.starts_with('{') => {
+                    registers.push(name(part.trim_matches(['{', '}']), temporaries)?);
+                }
+                part => displacement = part.to_owned(),
+            }
+        }
+        return Ok(format!("{displacement}({})", registers.join(", ")));
+    }
+    if text == "{shift}" || text.parse::<i64>().is_ok() {
+        return Ok(format!("${text}"));
+    }
+    if text.starts_with('{') {
+        return name(text.trim_matches(['{', '}']), temporaries);
+    }
+    Ok(text.to_owned())
+}
+
+/// The suffix of an instruction, by the size that its operands state.
+fn suffix(operands: &str) -> &'static str {
+    if operands.contains("dword ptr") || operands.contains(":e}") {
+        "l"
+    } else if operands.contains("byte ptr") || operands.contains(":l}") {
+        "b"
+    } else {
+        "q"
+    }
+}
+
+/// One line.
+pub fn at_and_t(line: &str, temporaries: &[String]) -> Result<String> {
+    let (label, instruction) = match line.split_once(": ") {
+        Some((label, instruction)) if label.parse::<u8>().is_ok() => {
+            (format!("{label}: "), instruction)
+        }
+        _ => (String::new(), line),
+    };
+    let Some((mnemonic, operands)) = instruction.split_once(' ') else {
+        return Ok(line.to_owned());
+    };
+    if mnemonic.starts_with('.') || mnemonic.starts_with('j') {
+        return Ok(line.to_owned());
+    }
+    let mut all = Vec::new();
+    for part in operands.split(", ") {
+        all.push(operand(part, temporaries)?);
+    }
+    all.reverse();
+    let mnemonic = match mnemonic {
+        "movzx" => "movzbl".to_owned(),
+        other => format!("{other}{}", suffix(operands)),
+    };
+    Ok(format!("{label}{mnemonic} {}", all.join(", ")))
+}
