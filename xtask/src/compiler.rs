@@ -165,7 +165,7 @@ pub fn find(cx: &Context, arch: Arch) -> Result<Compiler> {
 
 /// `rustup target add`, which fails fast where rustup can reach nothing.
 fn add_target(cx: &Context, target: &str) -> bool {
-    let _step = cx.progress.step(format!("rustup target add {target}"));
+    let _step = cx.step(format!("rustup target add {target}"));
     let mut add = command("rustup");
     add.args(["target", "add", target]);
     // A network may fail once; one that is not there fails at once each time.

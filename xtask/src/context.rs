@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::outcome::copy;
 use crate::process::lock;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 
 /// Something that was made, or why it could not be.
 type Slot = Arc<Mutex<Option<Result<Box<dyn Any + Send>>>>>;
@@ -46,6 +46,16 @@ impl Context {
             bless: false,
             made: Mutex::default(),
         })
+    }
+
+    /// One line of progress that stays.
+    pub fn say(&self, text: impl AsRef<str>) {
+        self.progress.say(text);
+    }
+
+    /// Something that goes on until what is returned is dropped.
+    pub fn step(&self, text: impl Into<String>) -> Step {
+        self.progress.step(text)
     }
 
     /// Where downloads and reports go.

@@ -52,7 +52,7 @@ fn programs(
             Compiler::Current => "",
             Compiler::FromSource { .. } => ", core from source",
         };
-        let _step = cx.progress.step(format!("building {what} for {arch}{how}"));
+        let _step = cx.step(format!("building {what} for {arch}{how}"));
         let folder = cx.root.join("target/guests").join(arch.name());
         let script = cx.root.join("linker/init.ld");
         let script = format!("-Clink-arg=-Wl,-T,{}", script.display());
@@ -69,9 +69,7 @@ fn programs(
 /// kind.
 pub fn object(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
     cx.once(format!("object/{name}/{arch}"), || {
-        let _step = cx
-            .progress
-            .step(format!("building an object for {arch}: {name}"));
+        let _step = cx.step(format!("building an object for {arch}: {name}"));
         let folder = cx.root.join("target/guests").join(format!("{arch}-pic"));
         let object = folder.join(format!("{name}.o"));
         let mut flags = FLAGS.to_vec();

@@ -53,16 +53,16 @@ pub fn install(cx: &Context, needs: &[Need]) {
     }
     for need in &missing {
         let packages = need.packages.join(" or ");
-        cx.progress.say(format!(
+        cx.say(format!(
             "missing: {} (package {packages}), for {}",
             need.probe, need.why
         ));
     }
     if !cx.install {
-        return cx.progress.say("installing nothing, as --no-install says");
+        return cx.say("installing nothing, as --no-install says");
     }
     if let Err(error) = try_install(cx, &missing) {
-        cx.progress.say(format!("could not install: {error:#}"));
+        cx.say(format!("could not install: {error:#}"));
     }
 }
 
@@ -78,16 +78,13 @@ fn try_install(cx: &Context, missing: &[&Need]) -> Result<()> {
     for need in missing {
         match need.packages.iter().find(|package| available(package)) {
             Some(package) => packages.push(package.as_str()),
-            None => cx
-                .progress
-                .say(format!("no package here brings {}", need.probe)),
+            None => cx.say(format!("no package here brings {}", need.probe)),
         }
     }
     if packages.is_empty() {
         return Ok(());
     }
-    cx.progress
-        .say(format!("apt-get install {}", packages.join(" ")));
+    cx.say(format!("apt-get install {}", packages.join(" ")));
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(&packages);
     apt_get(cx, &arguments)
@@ -106,7 +103,7 @@ fn apt_get(cx: &Context, arguments: &[&str]) -> Result<()> {
     let mut last = String::new();
     for attempt in 0..3 {
         if attempt > 0 {
-            cx.progress.say(format!(
+            cx.say(format!(
                 "apt-get {} failed, again in {} s",
                 arguments[0],
                 10 * attempt
@@ -125,8 +122,7 @@ fn apt_get(cx: &Context, arguments: &[&str]) -> Result<()> {
     }
     // Some of its lists may be fine, and the install may want only those.
     if arguments == ["update"] {
-        cx.progress
-            .say(format!("apt-get update is incomplete: {last}"));
+        cx.say(format!("apt-get update is incomplete: {last}"));
         return Ok(());
     }
     bail!("apt-get {}: {last}", arguments.join(" "))

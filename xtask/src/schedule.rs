@@ -24,14 +24,14 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
     let one = |job: Job| {
         let started = Instant::now();
         let title = job.title.clone();
-        let step = cx.progress.step(format!("{title} ..."));
+        let step = cx.step(format!("{title} ..."));
         let records = job.run(cx);
         drop(step);
         let counts = Counts::of(&records).line();
         let mut ended = lock(&ended);
         ended.0 += 1;
         let (number, seconds) = (ended.0, started.elapsed().as_secs_f64());
-        cx.progress.say(format!(
+        cx.say(format!(
             "{number}/{total} {title}: {counts} ({seconds:.1} s)"
         ));
         ended.1.extend(records);

@@ -183,7 +183,7 @@ fn one(group: &'static str, weight: u32, variant: &str, file: &Path, libc_owns: 
 }
 
 fn rust(cx: &Context) -> Result<PathBuf> {
-    let _step = cx.progress.step("building the programs to measure");
+    let _step = cx.step("building the programs to measure");
     let target = cx.root.join("target/bench-build");
     let mut build = cargo(cx, None, &["build", "--release", "--package", "bench"]);
     build.arg("--target-dir").arg(&target);

@@ -49,7 +49,7 @@ pub fn run(
             Some(round) => format!("round {} of {}", round + 1, plan.rounds),
             None => "warm-up".to_owned(),
         };
-        let _step = cx.progress.step(title);
+        let _step = cx.step(title);
         for (program, failed) in programs.iter().zip(&mut failed) {
             if *failed {
                 continue;

@@ -76,7 +76,7 @@ fn add_miri(cx: &Context) -> bool {
         return false;
     }
     let what = "rustup component add miri rust-src, for the tests under Miri";
-    let _step = cx.progress.step(what);
+    let _step = cx.step(what);
     let mut add = command("rustup");
     add.args(["component", "add", "--toolchain", "nightly"]);
     add.args(["miri", "rust-src"]);

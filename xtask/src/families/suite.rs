@@ -70,7 +70,7 @@ fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
         .collect();
     let facts = facts.join(", ");
     let label = At::Place(place).cell(cx).label;
-    cx.progress.say(format!("{label}: {}, {facts}", run.kernel));
+    cx.say(format!("{label}: {}, {facts}", run.kernel));
     let one = |(test, outcome): (String, Outcome)| {
         let outcome = not_skipped(place, &test, outcome);
         Judged {

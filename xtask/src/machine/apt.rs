@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::process::{self, Finished, command};
-use crate::progress::Progress;
 
 /// The suites whose presence marks a line of apt's as Debian's own.
 const SUITES: [&str; 10] = [
@@ -56,12 +55,12 @@ pub struct Candidate {
 
 impl Apt {
     /// Makes the folder and fetches the lists of kernels.
-    pub fn open(folder: &Path, progress: &Progress) -> Result<Apt> {
-        Self::open_with(folder, sources, progress)
+    pub fn open(folder: &Path, cx: &Context) -> Result<Apt> {
+        Self::open_with(folder, sources, cx)
     }
 
     /// The same with the source packages of one suite.
-    pub fn open_sources(folder: &Path, suite: &str, progress: &Progress) -> Result<Apt> {
+    pub fn open_sources(folder: &Path, suite: &str, cx: &Context) -> Result<Apt> {
         let of_suite = |targets: &str| {
             let all = sources(targets)?;
             let line = all
@@ -69,13 +68,13 @@ impl Apt {
                 .find(|line| line.ends_with(&format!(" {suite} main")))?;
             Some(format!("deb-src{}\n", line.strip_prefix("deb")?))
         };
-        Self::open_with(folder, of_suite, progress)
+        Self::open_with(folder, of_suite, cx)
     }
 
     fn open_with(
         folder: &Path,
         sources: impl Fn(&str) -> Option<String>,
-        progress: &Progress,
+        cx: &Context,
     ) -> Result<Apt> {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
             which::which(program).with_context(|| format!("this machine has no {program}"))?;
@@ -99,27 +98,26 @@ impl Apt {
             folder: folder.to_owned(),
             updates_left: 3,
         };
-        apt.update(progress)?;
+        apt.update(cx)?;
         Ok(apt)
     }
 
     /// Fetches the lists; `false` once it was tried often enough. A suite whose
     /// index fails (a mirror in the middle of a sync) is done without, so ask
     /// again only if what was wanted is not there.
-    pub fn update(&mut self, progress: &Progress) -> Result<bool> {
+    pub fn update(&mut self, cx: &Context) -> Result<bool> {
         let Some(left) = self.updates_left.checked_sub(1) else {
             return Ok(false);
         };
         self.updates_left = left;
-        let _step =
-            progress.step("fetching lists of packages (apt-get update in a folder of its own)");
+        let _step = cx.step("fetching lists of packages (apt-get update in a folder of its own)");
         let updated = self.run("apt-get", &["-qq", "update"], 300)?;
         for line in updated
             .output
             .lines()
             .filter(|line| line.contains("Failed to fetch"))
         {
-            progress.say(format!("a mirror in mid-sync? {line}"));
+            cx.say(format!("a mirror in mid-sync? {line}"));
         }
         Ok(true)
     }
@@ -246,9 +244,9 @@ pub fn source_package(
     }
     let new = store.with_extension("new");
     let fetch = |suite: &&str| -> Result<()> {
-        let apt = Apt::open_sources(&cx.store().join("apt-source"), suite, &cx.progress)?;
+        let apt = Apt::open_sources(&cx.store().join("apt-source"), suite, cx)?;
         let what = format!("fetching the source of {package} ({suite})");
-        let _step = cx.progress.step(what);
+        let _step = cx.step(what);
         let _ = std::fs::remove_dir_all(&new);
         std::fs::create_dir_all(&new)?;
         apt.source(package, &new)
@@ -262,8 +260,7 @@ pub fn source_package(
                 return unpacked().with_context(|| format!("the source package has no {mark}"));
             }
             Err(why) => {
-                cx.progress
-                    .say(format!("the source of {package}: {suite}: {why:#}"));
+                cx.say(format!("the source of {package}: {suite}: {why:#}"));
                 last = Some(why);
             }
         }

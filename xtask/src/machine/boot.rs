@@ -113,7 +113,7 @@ pub fn run_on(
         return Ok(first);
     }
     let (arch, end) = (place.arch, first.finished.end);
-    cx.progress.say(format!(
+    cx.say(format!(
         "{arch}: firmware, and then {end}: booted once more"
     ));
     boot_that_speaks(cx, &mut boot, kernel)

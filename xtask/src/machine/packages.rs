@@ -25,9 +25,9 @@ pub fn fetch(cx: &Context, image: &Image, arch: Arch) -> Result<Kernel> {
             Err(error) => error,
             fetched => return fetched,
         };
-        cx.progress.say(format!("{error:#}"));
+        cx.say(format!("{error:#}"));
         std::thread::sleep(Duration::from_secs(15));
-        if !apt.update(&cx.progress)? {
+        if !apt.update(cx)? {
             return Err(error);
         }
     }
@@ -36,7 +36,7 @@ pub fn fetch(cx: &Context, image: &Image, arch: Arch) -> Result<Kernel> {
 /// The lists of packages, fetched once.
 pub fn apt(cx: &Context) -> Result<Arc<Mutex<Apt>>> {
     cx.once("apt", || {
-        let apt = Apt::open(&cx.store().join("apt"), &cx.progress)?;
+        let apt = Apt::open(&cx.store().join("apt"), cx)?;
         Ok(Arc::new(Mutex::new(apt)))
     })
 }
@@ -146,7 +146,7 @@ fn patch_of(name: &str, line: &str, suffix: &str) -> Option<u32> {
 fn fetch_listed(cx: &Context, apt: &Apt, image: &Image, arch: Arch) -> Result<Kernel> {
     let mut last = None;
     for offer in offers(apt, image, arch)? {
-        let _step = cx.progress.step(format!(
+        let _step = cx.step(format!(
             "fetching Linux {} for {arch} from {}",
             offer.version, offer.suite
         ));

@@ -47,9 +47,7 @@ pub fn build(
     }
     let (version, archive) = source(cx, package, suites)?;
     let made_of = made_of(&cx.root, arch, &version)?;
-    let _step = cx
-        .progress
-        .step(format!("building Linux {version} for {arch}"));
+    let _step = cx.step(format!("building Linux {version} for {arch}"));
     let folder = tempfile::tempdir_in(cx.store())?;
     let (tree, out) = (folder.path().join("tree"), folder.path().join("out"));
     std::fs::create_dir_all(&tree)?;
@@ -128,7 +126,7 @@ fn source(cx: &Context, package: &str, suites: &[&str]) -> Result<(String, PathB
         .join(format!("{package}_{version}"));
     let archive = kept.join(format!("usr/src/{package}.tar.xz"));
     if !archive.is_file() {
-        let _step = cx.progress.step(format!("fetching {package} {version}"));
+        let _step = cx.step(format!("fetching {package} {version}"));
         apt.unpack(&format!("{package}:{host}={version}"), &kept)?;
     }
     Ok((version.clone(), archive))

@@ -78,9 +78,7 @@ pub fn make(
     if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
         return Ok(stamp);
     }
-    let _step = cx
-        .progress
-        .step(format!("building musl for {arch} ({})", variant.name()));
+    let _step = cx.step(format!("building musl for {arch} ({})", variant.name()));
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder)?;
     let build = folder.join("build");
