@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt;
 
-use crate::outcome::{Failure, Missing, tail};
+use crate::outcome::{Failure, Missing, Outcome, tail};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -65,6 +65,19 @@ impl Finished {
         match self.ok() {
             true => Ok(self.output),
             false => Err(Failure::error(format!("{what}: {}", self.end), self.output)),
+        }
+    }
+
+    /// That it died of `signal`, as a broken variant has to.
+    pub fn check_death(self, signal: Signal) -> Result<Outcome> {
+        match self.end {
+            End::Signal(number) if number == signal as i32 => {
+                Ok(Outcome::Passed(format!("dies: {}", self.end)))
+            }
+            end => {
+                let why = format!("it is to die of {signal}: {end}");
+                Err(Failure::error(why, self.output))
+            }
         }
     }
 }

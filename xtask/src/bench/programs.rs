@@ -62,6 +62,9 @@ const RUST: [(&str, u32, bool); 6] = [
     ("contended", 2, false),
 ];
 
+/// The groups of a program under a libc.
+const UNDER_LIBC: [(&str, u32); 2] = [("cpu", 1), ("threads", 5)];
+
 /// The groups of a program of the user's.
 const FOREIGN: [&str; 5] = ["cpu", "threads", "ops", "structures", "contended"];
 
@@ -89,27 +92,15 @@ pub fn build(cx: &Context, plan: &Plan) -> Result<(Vec<Program>, Vec<Skipped>)> 
         add("cpu", C_INTERFACE, interface);
         for (variant, libc_owns, file) in libcs(cx, plan, arch) {
             let both = file.map(|file| {
-                ["cpu", "threads"]
-                    .map(|group| {
-                        one(
-                            group,
-                            if group == "cpu" { 1 } else { 5 },
-                            variant,
-                            &file,
-                            libc_owns,
-                        )
-                    })
-                    .into()
+                let each = |(group, weight)| one(group, weight, variant, &file, libc_owns);
+                UNDER_LIBC.map(each).into()
             });
             add("cpu, threads", variant, both);
         }
     }
     if plan.wants("green") {
-        add(
-            "green",
-            OURS,
-            green_threads(cx, plan).map(|program| vec![program]),
-        );
+        let program = green_threads(cx, plan);
+        add("green", OURS, program.map(|program| vec![program]));
     }
     for (variant, file) in &plan.with {
         let all = FOREIGN.map(|group| one(group, 1, variant, file, true));

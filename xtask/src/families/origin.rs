@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-use nix::sys::signal::SIGSEGV;
+use anyhow::Result;
+use nix::sys::signal::Signal::SIGSEGV;
 
 use crate::arch::Arch;
 use crate::case::{At, Case, Family};
@@ -13,7 +13,7 @@ use crate::guests::guest_needs;
 use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
 use crate::outcome::{Failure, Outcome};
-use crate::process::{End, Finished};
+use crate::process::Finished;
 
 pub const FAMILY: Family = Family {
     name: "origin",
@@ -43,7 +43,8 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     }));
     if place.machine == Machine::Native {
         cases.push(Case::new("without-release", move |cx| {
-            dies(run(cx, place, "broken")?)
+            // It unmaps the memory of a thread that is registered.
+            run(cx, place, "broken")?.check_death(SIGSEGV)
         }));
     }
     Ok(cases)
@@ -75,16 +76,6 @@ fn embedded(finished: Finished) -> Result<Outcome> {
     let why = line(|line| line.starts_with("failed: "));
     let why = why.unwrap_or_else(|| finished.end.to_string());
     Err(Failure::error(why, finished.output))
-}
-
-/// It unmaps the memory of a thread that is registered.
-fn dies(finished: Finished) -> Result<Outcome> {
-    match finished.end {
-        End::Signal(signal) if signal == SIGSEGV as i32 => {
-            Ok(Outcome::Passed(format!("dies: {}", finished.end)))
-        }
-        end => bail!("it is to die of SIGSEGV: {end}"),
-    }
 }
 
 /// Builds it for `arch`, `embedded` or `broken`. Static and freestanding by its own build script.

@@ -186,86 +186,50 @@ impl System {
     }
 }
 
-macro_rules! image {
-    ($name:ident, $text:literal, $flavour:ident, $line:expr, $suites:expr) => {
-        static $name: Image = Image {
-            name: $text,
-            from: From::Suites {
-                flavour: Flavour::$flavour,
-                line: $line,
-                suites: &$suites,
-            },
-        };
+const fn packaged(
+    name: &'static str,
+    flavour: Flavour,
+    line: Line,
+    suites: &'static [&'static str],
+) -> Image {
+    let from = From::Suites {
+        flavour,
+        line,
+        suites,
     };
-    ($name:ident, $text:literal, $line:literal, at_most $patch:expr) => {
-        static $name: Image = Image {
-            name: $text,
-            from: From::Kept {
-                line: $line,
-                at_most: $patch,
-            },
-        };
+    Image { name, from }
+}
+
+const fn kept(line: &'static str, at_most: u32) -> Image {
+    let from = From::Kept { line, at_most };
+    Image { name: line, from }
+}
+
+#[rustfmt::skip] // a table
+mod images {
+    use super::{Flavour::{Cloud, Pages16k, Realtime}, From, Image, Line, kept, packaged};
+
+    pub static NEWEST: Image = packaged("newest", Cloud, Line::Newest, &["forky", "sid"]);
+    pub static V6_12: Image = packaged("6.12", Cloud, Line::Of(6, 12), &["bookworm-backports", "trixie-security", "trixie"]);
+    pub static V6_1: Image = packaged("6.1", Cloud, Line::Of(6, 1), &["bookworm-security", "bookworm"]);
+    pub static NEWEST_RT: Image = packaged("newest-rt", Realtime, Line::Newest, &["forky", "sid"]);
+    pub static V6_12_RT: Image = packaged("6.12-rt", Realtime, Line::Of(6, 12), &["trixie-security", "trixie", "bookworm-backports"]);
+    pub static V6_1_RT: Image = packaged("6.1-rt", Realtime, Line::Of(6, 1), &["bookworm-security", "bookworm"]);
+    pub static NEWEST_16K: Image = packaged("newest-16k", Pages16k, Line::Newest, &["forky", "sid"]);
+    pub static V7_3: Image = packaged("7.3", Cloud, Line::Of(7, 3), &["trixie-backports"]);
+    pub static V7_3_RC: Image = packaged("7.3-rc", Cloud, Line::Of(7, 3), &["experimental"]);
+    pub static V6_18: Image = kept("6.18", u32::MAX);
+    pub static V6_19: Image = kept("6.19", u32::MAX);
+    // 7.0.14 aborts sections again.
+    pub static V7_0: Image = kept("7.0", 13);
+    pub static V7_1: Image = kept("7.1", u32::MAX);
+    pub static SLICE: Image = Image {
+        name: "slice",
+        from: From::Source { package: "linux-source-7.2", suites: &["forky", "trixie-backports"] },
     };
 }
 
-image!(NEWEST, "newest", Cloud, Line::Newest, ["forky", "sid"]);
-image!(
-    V6_12,
-    "6.12",
-    Cloud,
-    Line::Of(6, 12),
-    ["bookworm-backports", "trixie-security", "trixie"]
-);
-image!(
-    V6_1,
-    "6.1",
-    Cloud,
-    Line::Of(6, 1),
-    ["bookworm-security", "bookworm"]
-);
-image!(
-    NEWEST_RT,
-    "newest-rt",
-    Realtime,
-    Line::Newest,
-    ["forky", "sid"]
-);
-image!(
-    V6_12_RT,
-    "6.12-rt",
-    Realtime,
-    Line::Of(6, 12),
-    ["trixie-security", "trixie", "bookworm-backports"]
-);
-image!(
-    V6_1_RT,
-    "6.1-rt",
-    Realtime,
-    Line::Of(6, 1),
-    ["bookworm-security", "bookworm"]
-);
-image!(
-    NEWEST_16K,
-    "newest-16k",
-    Pages16k,
-    Line::Newest,
-    ["forky", "sid"]
-);
-image!(V7_3, "7.3", Cloud, Line::Of(7, 3), ["trixie-backports"]);
-image!(V7_3_RC, "7.3-rc", Cloud, Line::Of(7, 3), ["experimental"]);
-image!(V6_18, "6.18", "6.18", at_most u32::MAX);
-image!(V6_19, "6.19", "6.19", at_most u32::MAX);
-// 7.0.14 aborts sections again.
-image!(V7_0, "7.0", "7.0", at_most 13);
-image!(V7_1, "7.1", "7.1", at_most u32::MAX);
-
-static SLICE: Image = Image {
-    name: "slice",
-    from: From::Source {
-        package: "linux-source-7.2",
-        suites: &["forky", "trixie-backports"],
-    },
-};
+use images::*;
 
 /// Of a kernel that does not abort sections: that the guard holds, and what it guards against.
 const GUARDED: &[&str] = &[

@@ -1,6 +1,5 @@
 //! The archive of each CPU: what is read from it, and C programs for that CPU, natively or under qemu-user.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -17,88 +16,68 @@ use crate::staticlib::{self, Plan};
 
 /// The cases of that CPU. riscv64 has no mark of hardening that a toolchain of today would look for.
 pub fn cases(arch: Arch) -> Vec<Case> {
-    let plain = Archive { arch, trio: false };
-    let trio = Archive { arch, trio: true };
     let mut cases = vec![
-        Case::new("archive/plain", move |cx| plain.promises(cx)),
-        Case::new("archive/trio", move |cx| trio.promises(cx)),
-        Case::new("archive/alone", move |cx| plain.alone(cx)),
+        Case::new("archive/plain", move |cx| promises(cx, arch, false)),
+        Case::new("archive/trio", move |cx| promises(cx, arch, true)),
+        Case::new("archive/alone", move |cx| {
+            link(cx, arch, "alone.c", &ALONE)?;
+            Ok(Outcome::passed())
+        }),
     ];
     if hardening::mark(arch).is_some() {
-        cases.push(Case::new("archive/hardened", move |cx| plain.hardened(cx)));
+        cases.push(Case::new("archive/hardened", move |cx| hardened(cx, arch)));
     }
-    cases.push(Case::new("archive/unwinds", move |cx| plain.unwinds(cx)));
+    cases.push(Case::new("archive/unwinds", move |cx| unwinds(cx, arch)));
     cases
+}
+
+fn promises(cx: &Context, arch: Arch, trio: bool) -> Result<Outcome> {
+    let out = staticlib::built(cx, arch, trio)?;
+    let count = archive::check(&Plan { arch, trio }.archive(&out), trio)?;
+    Ok(Outcome::Passed(format!("{count} symbols")))
 }
 
 /// A program without libc.
 const ALONE: [&str; 3] = ["-nostdlib", "-static", "-fno-stack-protector"];
 
-#[derive(Clone, Copy)]
-struct Archive {
-    arch: Arch,
-    trio: bool,
+/// Links a program of `tests-qemu/capi`; the linker is to have nothing to say. What starts it.
+fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str]) -> Result<Command> {
+    let out = staticlib::built(cx, arch, false)?;
+    let file = out.join(source.replace(".c", ""));
+    let mut link = optional_tool(&arch.tool("gcc"))?;
+    link.args(["-O1", "-Wall", "-Wextra", "-Werror"])
+        .args(flags)
+        .arg("-o")
+        .arg(&file)
+        .arg("-I")
+        .arg(out.join("include"))
+        .arg(cx.root.join("tests-qemu/capi").join(source))
+        .arg(Plan { arch, trio: false }.archive(&out));
+    let said = output(&mut link, "the link", 120)?;
+    ensure!(said.is_empty(), "{said}");
+    start_c(arch, &file)
 }
 
-impl Archive {
-    /// The folder that it is in, and itself.
-    fn built(self, cx: &Context) -> Result<(PathBuf, PathBuf)> {
-        let Archive { arch, trio } = self;
-        let out = staticlib::built(cx, arch, trio)?;
-        let archive = Plan { arch, trio }.archive(&out);
-        Ok((out, archive))
-    }
+/// The linker finds the mark that a hardened program wants of all its parts. The emulator enforces BTI; of IBT nobody is
+/// known to enforce it, and Linux does not, so the landing pads of x86_64 are read by `cargo xtask staticlib` alone.
+fn hardened(cx: &Context, arch: Arch) -> Result<Outcome> {
+    let hardening = match arch {
+        Arch::X86_64 => ["-fcf-protection=full", "-Wl,-z,cet-report=error"],
+        _ => ["-mbranch-protection=standard", "-Wl,-z,force-bti"],
+    };
+    let flags = [&ALONE[..], &hardening].concat();
+    output(
+        &mut link(cx, arch, "hardened.c", &flags)?,
+        "the program",
+        120,
+    )?;
+    Ok(Outcome::passed())
+}
 
-    /// Links a program of `tests-qemu/capi`; the linker is to have nothing to say.
-    fn link(self, cx: &Context, source: &str, flags: &[&str]) -> Result<Command> {
-        let (out, archive) = self.built(cx)?;
-        let file = out.join(source.replace(".c", ""));
-        let mut link = optional_tool(&self.arch.tool("gcc"))?;
-        link.args(["-O1", "-Wall", "-Wextra", "-Werror"])
-            .args(flags)
-            .arg("-o")
-            .arg(&file)
-            .arg("-I")
-            .arg(out.join("include"))
-            .arg(cx.root.join("tests-qemu/capi").join(source))
-            .arg(archive);
-        let said = output(&mut link, "the link", 120)?;
-        ensure!(said.is_empty(), "{said}");
-        start_c(self.arch, &file)
-    }
-
-    fn promises(self, cx: &Context) -> Result<Outcome> {
-        let (_, archive) = self.built(cx)?;
-        let count = archive::check(&archive, self.trio)?;
-        Ok(Outcome::Passed(format!("{count} symbols")))
-    }
-
-    fn alone(self, cx: &Context) -> Result<Outcome> {
-        self.link(cx, "alone.c", &ALONE)?;
-        Ok(Outcome::passed())
-    }
-
-    /// The linker finds the mark that a hardened program wants of all its parts. The emulator enforces BTI; of IBT nobody
-    /// is known to enforce it, and Linux does not, so the landing pads of x86_64 are read by `cargo xtask staticlib` alone.
-    fn hardened(self, cx: &Context) -> Result<Outcome> {
-        let hardening = match self.arch {
-            Arch::X86_64 => ["-fcf-protection=full", "-Wl,-z,cet-report=error"],
-            _ => ["-mbranch-protection=standard", "-Wl,-z,force-bti"],
-        };
-        let flags = [&ALONE[..], &hardening].concat();
-        output(
-            &mut self.link(cx, "hardened.c", &flags)?,
-            "the program",
-            120,
-        )?;
-        Ok(Outcome::passed())
-    }
-
-    /// An at-exit callback that ends the thread.
-    fn unwinds(self, cx: &Context) -> Result<Outcome> {
-        has_libc(self.arch)?;
-        let flags = ["-pthread", "-fexceptions"];
-        output(&mut self.link(cx, "unwind.c", &flags)?, "the program", 120)?;
-        Ok(Outcome::passed())
-    }
+/// An at-exit callback that ends the thread.
+fn unwinds(cx: &Context, arch: Arch) -> Result<Outcome> {
+    has_libc(arch)?;
+    let flags = ["-pthread", "-fexceptions"];
+    output(&mut link(cx, arch, "unwind.c", &flags)?, "the program", 120)?;
+    Ok(Outcome::passed())
 }
