@@ -59,7 +59,7 @@ impl Arch {
         format!("{}-linux-gnu-gcc", self.name())
     }
 
-    /// What a program of the compiler or the binutils for it is called.
+    /// The name of a program of the compiler or the binutils for it.
     pub fn tool(self, name: &str) -> String {
         if Arch::host() == Some(self) {
             name.to_owned()

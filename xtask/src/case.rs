@@ -18,7 +18,7 @@ use crate::outcome::{Failure, Outcome, copy, tail};
 pub enum At {
     /// The sources alone: no CPU and no kernel.
     Host,
-    /// What is read from files linked for that CPU, or run under qemu-user.
+    /// Files linked for that CPU, inspected or run under qemu-user.
     Link(Arch),
     /// Programs under the libcs of this machine, whose CPU it is.
     Libcs(Arch),
@@ -179,11 +179,11 @@ pub struct Family {
     pub name: &'static str,
     /// The cases of a cell, in the order they run.
     pub cases: fn(&Context, At) -> Result<Vec<Case>>,
-    /// What they need to be installed.
+    /// The programs to install first.
     pub needs: fn(&Context, At) -> Vec<Need>,
 }
 
-/// What the command line left of the matrix.
+/// The part of the matrix that the command line selects.
 #[derive(Debug, Default)]
 pub struct Selection {
     /// `--only`: parts of `family::test` names; empty means everything.
@@ -289,7 +289,8 @@ impl Rows {
     }
 }
 
-/// What runs in one go: beside one other if it boots, else alone, as builds do and tests that count time or threads.
+/// Cases that run one after another: beside one other job if they boot, else alone, as builds and tests that count time
+/// or threads must.
 pub struct Job {
     pub title: String,
     family: &'static str,

@@ -188,7 +188,7 @@ fn from_source() -> Option<Compiler> {
     })
 }
 
-/// What to install so that [`find`] and the link succeed. rustup's targets come first, so the distribution's compiler is
+/// The packages to install so that [`find`] and the link succeed. rustup's targets come first, so the distribution's compiler is
 /// needed only where those cannot be had.
 pub fn needs(cx: &Context, arch: Arch) -> Vec<Need> {
     let why = format!("linking {arch} programs");

@@ -121,7 +121,7 @@ fn outcome(text: &str) -> Option<Outcome> {
     ))
 }
 
-/// What is wrong with a run none of whose tests failed.
+/// The fault of a run none of whose tests failed, if there is one.
 fn complaint(
     run: &Suite,
     done: Option<&[usize]>,

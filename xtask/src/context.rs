@@ -1,4 +1,4 @@
-//! What everything shares: the workspace, what the command line allows, and what was made once.
+//! Shared by everything: the workspace, the permissions of the command line, and a cache of what was made.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ pub struct Context {
     pub install: bool,
     /// How long a guest may be silent until it is taken for hung.
     pub timeout: Duration,
-    /// `--only`, as a guest is told it.
+    /// `--only`, which is passed on to the guests.
     pub only: Vec<String>,
     /// `--bless`: what is generated becomes what is expected.
     pub bless: bool,

@@ -16,7 +16,7 @@ use crate::machine::place::Place;
 
 pub const GREEN: &str = "examples/green/Cargo.toml";
 
-/// What makes a program freestanding, static and at a fixed address.
+/// The flags of a freestanding, static program at a fixed address.
 const FLAGS: [&str; 6] = [
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-nostartfiles",
@@ -121,7 +121,7 @@ pub fn names(
     })
 }
 
-/// What a freestanding program takes: a compiler for the CPU, and what runs it.
+/// The needs of a freestanding program: a compiler for the CPU, and an emulator.
 pub fn guest_needs(cx: &Context, at: At) -> Vec<Need> {
     match at {
         At::Host => vec![],

@@ -31,7 +31,6 @@ mod test;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
-    /// What to do.
     #[command(subcommand)]
     command: Command,
 }

@@ -123,7 +123,7 @@ fn by_cell(records: &[Record]) -> Table {
     table
 }
 
-/// What passed and has something to say.
+/// The notes of what passed.
 fn details(records: &[Record], text: &mut String) {
     for record in records {
         if let Outcome::Passed(detail) = &record.outcome

@@ -1,4 +1,4 @@
-//! What became of a case, and the two errors that say more than a text.
+//! The outcome of a case, and the two errors that carry more than a text.
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// What is missing has to be there for a complete run.
+    /// A complete run needs it.
     pub fn required(why: impl fmt::Display) -> anyhow::Error {
         let why = why.to_string();
         let required = true;

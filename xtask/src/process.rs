@@ -20,9 +20,9 @@ pub enum End {
     Signal(i32),
     /// It was still running when its time was up.
     TimedOut(Duration),
-    /// It had said nothing of its own by then.
+    /// It had written nothing of its own by then.
     Silent(Duration),
-    /// It spoke, and then no more for so long.
+    /// It wrote, and then nothing more for so long.
     Hung(Duration),
 }
 
@@ -46,7 +46,7 @@ pub struct Finished {
     /// Standard output and standard error, interleaved as written.
     pub output: String,
     pub end: End,
-    /// What [`Limits::inspect`] found before it was killed.
+    /// The answer of [`Limits::inspect`] before it was killed.
     pub inspected: bool,
 }
 
@@ -116,7 +116,7 @@ pub fn run(command: &mut Command, seconds: u64) -> Result<Finished> {
     run_within(command, Limits::seconds(seconds))
 }
 
-/// What it wrote, if it exited with 0; else a failure with its console.
+/// Its output, if it exited with 0; else a failure with its console.
 pub fn output(command: &mut Command, what: &str, seconds: u64) -> Result<String> {
     run(command, seconds)?.check(what)
 }
@@ -196,7 +196,7 @@ fn run_group(command: &mut Command, limits: Limits) -> io::Result<Finished> {
     })
 }
 
-/// Until it ends; else why it is waited for no longer.
+/// Waits for its end, or for a limit.
 fn wait(
     child: &mut Child,
     started: Instant,
@@ -212,7 +212,7 @@ fn wait(
             first_word.map_or(Duration::MAX, |(by, _)| {
                 by.saturating_sub(started.elapsed())
             }),
-            // To see it speak.
+            // To notice new output.
             Duration::from_secs(1),
         ];
         if let Some(status) = child.wait_timeout(left.into_iter().min().unwrap_or_default())? {
@@ -237,7 +237,7 @@ fn wait(
     }
 }
 
-/// The content of a mutex, also after a panic of who held it.
+/// Locks a mutex, even after a panic of its holder.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_is_not_waited_for() {
+    fn a_silent_program_is_not_waited_for() {
         let within = |first_word: Duration, script: &str| {
             let limits = Limits {
                 silence: Duration::from_secs(5),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_a_group_of_its_own_holds_nobody_up() {
+    fn a_grandchild_in_another_group_does_not_block() {
         let begun = Instant::now();
         let finished = run(&mut shell("setsid sleep 60 & echo begun"), 50).unwrap();
         assert_eq!((finished.end, &*finished.output), (End::Exit(0), "begun\n"));

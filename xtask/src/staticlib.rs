@@ -26,7 +26,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What `-l` calls the archive. A trio by mistake would shadow the libc's own, so it has a name that nobody
+    /// The name of the archive for `-l`. A trio by mistake would shadow the libc's own, so it has a name that nobody
     /// asks for by mistake.
     pub fn library(self) -> &'static str {
         if self.trio { "rseq_rt_trio" } else { "rseq_rt" }

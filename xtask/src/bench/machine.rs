@@ -1,4 +1,4 @@
-//! What the numbers are of.
+//! The machine that the numbers are of.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub struct Machine {
     pub kernel: String,
     /// `legacy length 32`, or `v2` and the length.
     pub mode: String,
-    /// What the Rust program says of rseq: owner, length, feature size, whether sections are allowed.
+    /// The rseq facts of the Rust program: owner, length, feature size, whether sections are allowed.
     pub rseq: Value,
     /// The mean number of runnable tasks in the minute before the first round.
     pub load_before: f64,

@@ -1,4 +1,4 @@
-//! What `cargo xtask bench` measures, and how long.
+//! The plan of `cargo xtask bench`: groups, rounds, durations.
 
 use std::path::PathBuf;
 

@@ -22,7 +22,7 @@ use crate::staticlib::{self, Plan as Library};
 pub struct Program {
     /// The group of its rows.
     pub group: &'static str,
-    /// What its lines are, where they do not say it themselves.
+    /// The variant of its lines that name none.
     pub variant: String,
     /// How many times as long as the shortest kind its values are measured.
     pub weight: u32,
@@ -43,7 +43,7 @@ impl Program {
     }
 }
 
-/// What was not measured.
+/// A program that was not measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Skipped {
     pub group: String,
@@ -114,7 +114,7 @@ pub fn build(cx: &Context, plan: &Plan) -> Result<(Vec<Program>, Vec<Skipped>)> 
 fn green_threads(cx: &Context, plan: &Plan) -> Result<Program> {
     let arch = Arch::host().context("this machine is none of the three CPUs")?;
     let mut program = one("green", 1, OURS, &green(cx, arch)?, false);
-    // One turn takes some tens of nanoseconds, and the program is told the turns.
+    // One turn takes some tens of nanoseconds, and the number of turns is an argument.
     let switches = (u64::from(plan.milliseconds) * 200).to_string();
     let words = ["bench", "--repeats", "1", "--switches", &switches];
     program.arguments = words.map(str::to_owned).to_vec();

@@ -97,7 +97,7 @@ pub struct Ratio {
     pub summary: Summary,
 }
 
-/// Where ours stands.
+/// The verdict of a ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Faster in three quarters of the rounds.
@@ -109,7 +109,7 @@ pub enum Standing {
 }
 
 impl Ratio {
-    /// Where ours stands, with a twentieth for level.
+    /// The verdict, with a tolerance of 5 %.
     pub fn standing(&self) -> Standing {
         match self.summary {
             Summary { p25, .. } if p25 > 1.05 => Standing::Ahead,

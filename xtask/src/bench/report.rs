@@ -1,4 +1,4 @@
-//! What was measured, as one document and as one table.
+//! The measurements, as one document and as one table.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::ratios::{self, Ratio};
 use super::rounds::Samples;
 use super::stats::{Summary, digits};
 
-/// What a group's rows are compared with, where there is no plain one.
+/// The variant that a group's rows are compared with, where there is no plain one.
 const BASES: [(&str, &str); 3] = [
     ("cpu", "vDSO"),
     ("hooks", "bare"),
@@ -30,11 +30,11 @@ pub struct Report {
     pub milliseconds: u32,
     pub rows: Vec<Row>,
     pub ratios: Vec<Ratio>,
-    /// What was not measured.
+    /// A program that was not measured.
     pub skipped: Vec<Skipped>,
 }
 
-/// What was measured of one thing, and what that comes to.
+/// The values of one thing, and their summary.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     #[serde(flatten)]

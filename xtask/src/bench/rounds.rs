@@ -25,7 +25,7 @@ pub struct Samples {
     pub variant: String,
     /// The same in words.
     pub what: String,
-    /// What the values count.
+    /// The unit of the values.
     pub unit: String,
     /// One for each round; `None` where the round had none.
     #[serde(rename = "samples")]
@@ -76,7 +76,7 @@ pub fn run(
         .iter()
         .map(|row| (row.group, row.name.clone()))
         .collect();
-    // By group, then by name as first told, so that the variants of other programs stand beside ours.
+    // By group, then by name in order of appearance, so that the variants of other programs stand beside ours.
     let first = |row: &Samples| {
         let same = |(group, name): &(&str, String)| *group == row.group && *name == row.name;
         names.iter().position(same)

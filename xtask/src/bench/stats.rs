@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// Of the rounds' values, by the nearest rank.
+/// Quartiles of the rounds' values, by the nearest rank.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
     pub median: f64,

@@ -1,4 +1,4 @@
-//! What an archive exports, lacks and holds, read from its symbols.
+//! The symbols of an archive: exported, undefined, defined.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,10 +10,10 @@ use object::{Object as _, ObjectSymbol as _, SymbolScope};
 /// The prefix of the interface.
 pub const PREFIX: &str = "rseq_rt_";
 
-/// What a libc exports, with `--trio`.
+/// The symbols that a libc exports, with `--trio`.
 pub const TRIO: [&str; 3] = ["__rseq_flags", "__rseq_offset", "__rseq_size"];
 
-/// What linkers call the dynamic section.
+/// The linker's symbol of the dynamic section.
 const DYNAMIC: &str = "_DYNAMIC";
 
 /// Parts of the names of symbols that mean a panic, an unwinder or an allocator.

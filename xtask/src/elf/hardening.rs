@@ -20,7 +20,7 @@ use crate::arch::Arch;
 /// The section of the mark.
 pub const SECTION: &str = ".note.gnu.property";
 
-/// What rustc is to be told. Both are unstable options; the pads are checked below.
+/// The option of rustc. Both are unstable; the pads are checked below.
 pub fn flag(arch: Arch) -> Option<&'static str> {
     match arch {
         Arch::X86_64 => Some("-Zcf-protection=full"),

@@ -1,4 +1,4 @@
-//! What is read from linked files.
+//! Readers of linked files.
 
 pub mod archive;
 mod file;

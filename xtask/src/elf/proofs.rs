@@ -24,7 +24,7 @@ pub fn no_panic_unwind_alloc(elf: &Elf<'_>) -> Result<String> {
     Ok(format!("{} symbols", names.len()))
 }
 
-/// The kernel is told that the stack holds no code.
+/// The header says that the stack holds no code.
 pub fn stack_not_executable(elf: &Elf<'_>) -> Result<String> {
     let endian = elf.endian();
     let mut segments = elf.elf_program_headers().iter();

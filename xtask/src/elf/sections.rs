@@ -1,4 +1,4 @@
-//! What must be true of the linked files.
+//! Properties of a linked file that every linker must preserve.
 
 use std::collections::BTreeSet;
 

@@ -18,7 +18,7 @@ pub const FAMILY: Family = Family {
     needs: |_, _| vec![Need::new("gcc", &["gcc"], "the programs of the bench")],
 };
 
-/// What must have rows where threads may run sections: the group, a row, a variant. [`OF_OPERATIONS`] are others.
+/// Rows that must be there where threads may run sections: group, name, variant. [`OF_OPERATIONS`] are others.
 const ROWS: [(&str, &str, &str); 12] = [
     ("cpu", "CPU number", "load"),
     ("cpu", "CPU number", "current_cpu"),

@@ -60,7 +60,7 @@ fn run(cx: &Context, place: Place, test: &str, setup: &Setup, more: &[&str]) -> 
     }
 }
 
-/// Why this machine cannot hold the other one, if it cannot.
+/// The reason why this machine has too little memory for it, if it has.
 fn too_little_memory() -> Option<String> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text

@@ -1,4 +1,4 @@
-//! What is tested without a guest: form, lints, unit tests, Miri, the oldest compiler, and the contents of the package.
+//! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, and the contents of the package.
 
 use std::process::Command;
 

@@ -26,7 +26,7 @@ pub const FAMILY: Family = Family {
     },
 };
 
-/// Whose threads, as the program takes it.
+/// The runtimes, as arguments of the program.
 const RUNTIMES: [&str; 3] = ["std", "rayon", "tokio"];
 
 /// A libc under them, and who is to own rseq there.
@@ -36,7 +36,7 @@ struct Under {
     musl: bool,
     /// Whether glibc registers for itself.
     libc_on: bool,
-    /// What the program is told to expect.
+    /// The owner that the program is to find.
     owner: &'static str,
 }
 
@@ -68,7 +68,7 @@ const HANG: u64 = 10;
 /// Between one look and the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What glibc sends to each thread for setuid(3), by its number.
+/// The signal that glibc sends to each thread for setuid(3).
 const SETXID: u32 = 33;
 
 /// Runs of a broken one, until one of them shows it.

@@ -40,7 +40,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     }))
 }
 
-/// What the guest is told of it: `--only` as the user said it, and `--within` as the table does. Each is a list of
+/// The arguments of the guest: `--only` from the command line, and `--within` from the table of systems. Each is a list of
 /// parts, since a kernel's command line has room for a few arguments.
 fn arguments(place: Place, only: &[String]) -> Vec<String> {
     let within = place.system().map_or(&[][..], |system| system.tests);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_is_told_of_the_choice_and_of_the_table() {
+    fn the_guest_gets_the_selection_and_the_table() {
         let arguments = |name, only: &[&str]| {
             let only: Vec<String> = only.iter().map(ToString::to_string).collect();
             arguments(place(name), &only)

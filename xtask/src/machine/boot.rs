@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::outcome::Missing;
 use crate::process::{self, End, Finished, FirstWord, Limits, command, tool};
 
-/// What is usual of an emulated machine, and may be otherwise.
+/// The size and options of an emulated machine.
 pub struct Setup {
     /// Memory, as the emulator takes it.
     pub memory: &'static str,
@@ -108,7 +108,7 @@ pub fn run_on(
     if place.arch != Arch::Riscv64 {
         return finish(cx, &mut boot, None, kernel);
     }
-    let first = boot_that_speaks(cx, &mut boot, kernel.clone())?;
+    let first = boot_with_first_word(cx, &mut boot, kernel.clone())?;
     if !matches!(first.finished.end, End::Silent(_)) {
         return Ok(first);
     }
@@ -116,17 +116,17 @@ pub fn run_on(
     cx.say(format!(
         "{arch}: firmware, and then {end}: booted once more"
     ));
-    boot_that_speaks(cx, &mut boot, kernel)
+    boot_with_first_word(cx, &mut boot, kernel)
 }
 
 /// As [`finish`], unless nothing comes behind the firmware's words. Seen in two of some hundred boots: the software
 /// emulator of qemu 7.2 starts no kernel. Where our program had a part in it the second boot ends so too.
-fn boot_that_speaks(cx: &Context, boot: &mut Command, kernel: String) -> Result<Run> {
-    let has_spoken = |said: &str| {
+fn boot_with_first_word(cx: &Context, boot: &mut Command, kernel: String) -> Result<Run> {
+    let has_output = |said: &str| {
         let behind = said.rsplit_once("MEDELEG").map(|(_, behind)| behind);
         behind.is_some_and(|behind| behind.trim_end().lines().count() > 1)
     };
-    finish(cx, boot, Some((FIRST_WORD, has_spoken)), kernel)
+    finish(cx, boot, Some((FIRST_WORD, has_output)), kernel)
 }
 
 fn finish(
@@ -162,7 +162,7 @@ pub fn load() -> u32 {
 /// Many times what a kernel takes to its first word on a busy machine.
 const FIRST_WORD: Duration = Duration::from_secs(240);
 
-/// For one that would speak for ever, as a kernel does that tells of its own hang. Twice what a busy machine takes.
+/// A limit for one that writes for ever, as a kernel that reports its own hang does. Twice what a busy machine takes.
 const ALL: Duration = Duration::from_secs(1200);
 
 /// The emulator's command line: a serial console, no display, no reboot.

@@ -23,7 +23,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Of a file that somebody gave.
+    /// A file from the command line.
     pub fn given(image: &Path) -> Kernel {
         let name = image.file_name().unwrap_or(image.as_os_str());
         Kernel {
@@ -57,7 +57,7 @@ pub fn keep(
         image: folder.join("vmlinuz"),
         ..kernel
     };
-    // Not a rename, which another file system would refuse; the record last, so that it speaks of a whole file.
+    // Not a rename, which another file system would refuse; the record last, so that it describes a complete file.
     std::fs::copy(file, &kernel.image)?;
     let record = serde_json::to_vec_pretty(&kernel)?;
     std::fs::write(folder.join("kernel.json"), record)?;

@@ -49,7 +49,7 @@ struct Offer {
     suite: String,
 }
 
-/// What the suites offer, the preferred first.
+/// The offers of the suites, the preferred first.
 fn offers(apt: &Apt, image: &Image, arch: Arch) -> Result<Vec<Offer>> {
     match &image.from {
         From::Suites {

@@ -10,7 +10,7 @@ use crate::arch::Arch;
 use crate::context::Context;
 use crate::install::Need;
 
-/// What stands under the guest.
+/// The kernel under the guest, or the emulator in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Machine {
     Native,
@@ -22,7 +22,7 @@ pub enum Machine {
     Given(&'static Path),
 }
 
-/// A CPU and what stands under the guest.
+/// A CPU, and the kernel or emulator under the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     pub arch: Arch,
@@ -127,8 +127,7 @@ impl Place {
         needs
     }
 
-    /// What the demo must be told here: qemu-user has no rseq(2), and the demo takes a thread without it for a failure
-    /// unless it was told to expect that.
+    /// Arguments of the demo: qemu-user has no rseq(2), and without this option a thread without it is a failure.
     pub fn demo_arguments(&self) -> Vec<String> {
         match self.machine {
             Machine::User => vec!["--expect-unavailable".to_owned()],
@@ -136,7 +135,7 @@ impl Place {
         }
     }
 
-    /// The scale the suites are told to run at.
+    /// The scale at which the suites run.
     pub fn scale(&self) -> &'static str {
         match self.machine {
             Machine::Native => "native",
@@ -233,7 +232,7 @@ fn version(text: &str) -> Option<Vec<u32>> {
     numbers.ok().filter(|numbers| numbers.len() >= 2)
 }
 
-/// What there is, for who asked for something else.
+/// The names that exist, for the error message.
 fn names(version_of: impl Fn(&System) -> Option<String>) -> String {
     let mut names: Vec<String> = vec!["native".to_owned(), "user".to_owned()];
     for system in SYSTEMS {

@@ -99,7 +99,7 @@ fn kernel_arch(arch: Arch) -> &'static str {
     }
 }
 
-/// What is made, and the file that it is.
+/// The target of make, and the file that it makes.
 fn target(arch: Arch) -> (&'static str, &'static str) {
     match arch {
         Arch::X86_64 => ("bzImage", "arch/x86/boot/bzImage"),

@@ -23,7 +23,7 @@ pub struct Image {
 /// Where an image comes from.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub enum From {
-    /// What the package of a flavour stands for in the first of `suites` that has a version of the line.
+    /// The image that a flavour's package depends on, from the first of `suites` that has a version of the line.
     Suites {
         flavour: Flavour,
         /// The first numbers of its version.
@@ -97,7 +97,7 @@ impl Flavour {
 /// A kernel on a machine.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct System {
-    /// What `--kernel` calls it.
+    /// Its name for `--kernel`.
     pub name: &'static str,
     pub arch: Arch,
     pub image: &'static Image,
@@ -231,7 +231,7 @@ mod images {
 
 use images::*;
 
-/// Of a kernel that does not abort sections: that the guard holds, and what it guards against.
+/// For a kernel that does not abort sections: the guard, and the fault that it guards against.
 const GUARDED: &[&str] = &[
     "demo::",
     "suite::percpu/known-bad",
@@ -240,7 +240,7 @@ const GUARDED: &[&str] = &[
     "suite::structures/buffer",
     "suite::structures/bytes-",
 ];
-/// Of a kernel with the slice extension: that, and what it could disturb.
+/// For a kernel with the slice extension: the extension, and everything that it could disturb.
 const SLICED: &[&str] = &[
     "demo::",
     "suite::slice/",

@@ -31,7 +31,7 @@ pub struct Args {
     /// Where bin/musl-gcc, include/ and lib/ are made.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Whose source package: bookworm has musl 1.2.3, trixie 1.2.5.
+    /// The Debian release whose source package is used: bookworm has musl 1.2.3, trixie 1.2.5.
     #[arg(long, value_enum, default_value = "bookworm")]
     release: Release,
     /// Programs register their threads only with MUSL_RSEQ=1 in their environment. Without this option they do unless it

@@ -55,7 +55,7 @@ crtendS.o%s %:getenv(MUSL_ROOT /lib/crtn.o)
 
 ";
 
-/// What both are made from.
+/// The texts that both are made from.
 pub const TEXTS: [&str; 2] = [WRAPPER, SPECS];
 
 /// Writes both below `root`.

@@ -276,7 +276,7 @@ mod tests {
         let guide = include_str!("../../../docs/embedding.md");
         for one in COMMON.iter().chain(VFORK).chain([&DETACHED]) {
             assert!(guide.contains(&format!("`{}`", one.file)), "{}", one.file);
-            // The call itself; includes and labels are told in words.
+            // The call itself; includes and labels are described in words.
             for line in one.text.lines().map(str::trim) {
                 let call = line.split(';').next().unwrap_or_default();
                 if line.starts_with("__rseq") {

@@ -29,7 +29,7 @@ impl Variant {
     }
 }
 
-/// Whose source package, by the distribution's names.
+/// The Debian release whose source package is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Release {
     /// 1.2.3; where that cannot be had, a newer one.

@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use crate::process::{command, optional_tool, output, set_glibc_rseq};
 use crate::staticlib;
 
-/// What a C program is made of, and when it is to be content. Lists are words of one text.
+/// A C program: sources, options, libc. Lists are words of one text.
 pub struct Program {
     pub test: &'static str,
     compiler: &'static str,
@@ -19,7 +19,7 @@ pub struct Program {
     sources: &'static str,
     /// Whether it is linked with the archive that a libc takes.
     trio: bool,
-    /// Whether it is told that glibc registers for itself, and glibc is let.
+    /// Whether glibc registers rseq, which the program then expects.
     libc_on: bool,
 }
 

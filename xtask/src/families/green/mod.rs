@@ -66,7 +66,7 @@ fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>
     Ok(Judged::all(tests_run, &run.output))
 }
 
-/// What `cargo xtask bench` reads: one object a line, with a name and a time.
+/// The format that `cargo xtask bench` reads: one object a line, with a name and a time.
 fn bench_lines(cx: &Context, place: Place) -> Result<Outcome> {
     let short = ["bench", "--switches", "20", "--repeats", "1"];
     let run = start_green(cx, place, &[], &short)?.finished;

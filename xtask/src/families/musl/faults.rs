@@ -1,4 +1,4 @@
-//! What is done with our musl on this machine alone: the broken ones die, the costs are counted, a real program runs.
+//! Our musl on this machine alone: broken variants die, system calls are counted, a real program runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +39,7 @@ const ROWS: [Row; 8] = [
     ("pigz/shared", |cx, arch| pigz::test(cx, arch, Kind::Shared)),
 ];
 
-/// What a hook adds: phase, call, times.
+/// System calls that a hook adds: phase, call, times.
 type Cost = (&'static str, &'static str, i64);
 
 const BIRTH: [Cost; 2] = [("birth", "rseq=", 1), ("birth", "mask=", 2)];
@@ -135,7 +135,7 @@ fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<Outc
     Ok(Outcome::Passed(calls))
 }
 
-/// Of lines `@count PHASE CALL TIMES`.
+/// Reads lines `@count PHASE CALL TIMES`.
 fn counts(said: &str) -> Option<Counts> {
     let count = |line: &str| {
         let mut words = line.split(' ');

@@ -69,7 +69,7 @@ fn names() -> Vec<String> {
     Kind::ALL.into_iter().flat_map(of).collect()
 }
 
-/// What one run of a program is to reach.
+/// One run of a program, and the tests it has to reach.
 struct Part {
     program: PathBuf,
     more: Vec<(&'static str, PathBuf)>,
@@ -132,7 +132,7 @@ fn only(tests: &[String]) -> Option<&str> {
 
 /// How many passed; or the first that did not, with its console.
 fn under_newer(cx: &Context, place: Place) -> Result<Outcome> {
-    // A source that the mirror does not have is nobody's fault.
+    // The mirror may not have that source.
     let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
     built.map_err(Missing::excused)?;
     Judged::sum(run(cx, Release::Trixie, place, &names())?)

@@ -67,7 +67,7 @@ const SOURCES: [(&str, &str); 10] = [
     ),
 ];
 
-/// What the position-independent static program calls itself.
+/// The name of the position-independent static program.
 pub const PIE: &str = "static-pie";
 
 /// The names that stand in the lists of the sources.
@@ -183,7 +183,7 @@ impl Programs {
         &self.folder
     }
 
-    /// What stands beside the static program on a booted machine.
+    /// The files beside the static program on a booted machine.
     pub fn beside(&self) -> Vec<(&'static str, PathBuf)> {
         let loader = match self.arch {
             Arch::X86_64 => "lib/ld-musl-x86_64.so.1",

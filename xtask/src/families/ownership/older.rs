@@ -19,7 +19,7 @@ pub const OLDER_LIBC: Family = Family {
     needs,
 };
 
-/// What `-fuse-ld` calls it, its program, and the packages with it.
+/// Each linker's name for `-fuse-ld`, its program, and its packages.
 const LINKERS: [(&str, &str, &[&str]); 4] = [
     ("bfd", "ld.bfd", &["binutils"]),
     ("gold", "ld.gold", &["binutils-gold", "binutils"]),
@@ -27,7 +27,7 @@ const LINKERS: [(&str, &str, &[&str]); 4] = [
     ("mold", "ld.mold", &["mold"]),
 ];
 
-/// What is linked. A static program takes its libc along, so that no other one is met later.
+/// The kinds of program. A static one takes its libc along, so that no other one is met later.
 const KINDS: [(&str, &[&str]); 3] = [
     ("no-pie", &["-no-pie", "-fno-pie"]),
     ("pie", &["-pie", "-fPIE"]),

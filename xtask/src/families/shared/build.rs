@@ -21,7 +21,7 @@ pub struct Build {
     gcc: String,
     /// Where everything is built.
     pub out: PathBuf,
-    /// What `cargo xtask staticlib` made.
+    /// The output of `cargo xtask staticlib`.
     pub capi: PathBuf,
     sources: PathBuf,
 }
@@ -119,7 +119,7 @@ impl Build {
         self.link(file, &["-fPIC", "-shared", weak], sources, knows)
     }
 
-    /// What another machine's compiler and linker are asked for.
+    /// The subset that is built for another CPU.
     pub fn for_elsewhere(&self) -> Result<()> {
         for library in &LIBRARIES[..2] {
             self.library(library)?;

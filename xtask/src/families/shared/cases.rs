@@ -1,4 +1,4 @@
-//! Who is loaded in which order, and what each of them then finds.
+//! The cases: which libraries are loaded in which order, and what each of them then finds.
 
 use nix::sys::signal::Signal;
 
@@ -59,7 +59,7 @@ impl Libc {
     }
 }
 
-/// A program, what it is told, and where.
+/// A program, its steps, and the libcs it runs under.
 pub struct Case {
     /// The test's name, after the libc's.
     pub test: &'static str,
@@ -68,7 +68,7 @@ pub struct Case {
     pub libcs: &'static [Libc],
     /// The signal by which it has to die.
     pub dies: Option<Signal>,
-    /// What it is told of glibc's tunables, beside who registers.
+    /// More of glibc's tunables, beside the one of rseq.
     pub tunables: &'static str,
 }
 
@@ -180,7 +180,7 @@ pub static CASES: [Case; 60] = [
     case("limit/sysconf-counts-the-affinity", "main-a", "a={live} count:a"),
     dies(&[Musl, GlibcOff], case("limit/area-write-protected", "memory", "protected")),
     dies(&[Musl, GlibcOff], case("limit/area-moved", "memory", "moved")),
-    // Not ours to mend: musl unmaps what the kernel may not be told to leave alone.
+    // Not ours to fix: musl unmaps memory that the kernel cannot be asked to release.
     dies(&[Musl], case("limit/rseq-refused-late", "storm", "20000 refused")),
     dies(&[GlibcOff], case("broken/deletable", "main", "global:{in}/liba-deletable.so outlive:a")),
 ];

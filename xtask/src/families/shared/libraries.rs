@@ -3,13 +3,13 @@
 /// A shared library of the form.
 pub struct Library {
     pub file: &'static str,
-    /// What it offers to the program.
+    /// The name of its function for the program.
     pub name: &'static str,
     /// Its own source, beside the form.
     pub source: &'static str,
     /// How its copy of the form is compiled.
     pub flags: &'static str,
-    /// Whose pkg-config flags it is linked with.
+    /// The pkg-config package whose flags it is linked with.
     pub package: &'static str,
     /// How it is linked, beside what pkg-config says.
     pub links: &'static str,
@@ -84,7 +84,7 @@ pub const LIBRARIES: [Library; 17] = [
     flags("-Drseq_register_current_thread=nobody_has_this", library("liba-does-not-look.so", "lib_a")),
 ];
 
-/// What a plug-in brings that needs no static TLS.
+/// The library of a plug-in that needs no static TLS.
 pub const WITHOUT_AREA: Library = Library {
     package: "rseq_rt",
     ..flags(
