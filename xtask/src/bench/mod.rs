@@ -10,6 +10,7 @@ mod programs;
 mod ratios;
 mod report;
 mod rounds;
+mod sizes;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -43,7 +44,7 @@ pub fn measure(cx: &Context, plan: &Plan) -> Result<Report> {
     let before = machine::Machine::look();
     let mut samples = rounds::run(cx, plan, &programs, &mut skipped);
     if plan.wants("size") {
-        samples.extend(programs::sizes(cx, &mut skipped));
+        samples.extend(sizes::all(cx, &mut skipped));
     }
     ensure!(!samples.is_empty(), "nothing was measured: {skipped:?}");
     let machine = before.after(&programs);

@@ -7,12 +7,10 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::plan::Plan;
-use super::rounds::Samples;
 use crate::arch::Arch;
 use crate::compiler::{cargo, finish};
 use crate::context::Context;
-use crate::elf::{self, operations, proofs};
-use crate::guests::{green, guest};
+use crate::guests::green;
 use crate::musl::{self, Release, Variant};
 use crate::process::{command, output, set_glibc_rseq, tool};
 use crate::staticlib::{self, Plan as Library};
@@ -119,47 +117,6 @@ fn green_threads(cx: &Context, plan: &Plan) -> Result<Program> {
     let words = ["bench", "--repeats", "1", "--switches", &switches];
     program.arguments = words.map(str::to_owned).to_vec();
     Ok(program)
-}
-
-/// Bytes of text, on each CPU that can be compiled for: the hooks, and a function of each operation by `cpu_id` with a
-/// relaxed commit, with its abort handler.
-pub fn sizes(cx: &Context, skipped: &mut Vec<Skipped>) -> Vec<Samples> {
-    let mut rows = Vec::new();
-    for arch in Arch::ALL {
-        match sizes_of(cx, arch) {
-            Ok(sizes) => rows.extend(sizes),
-            Err(why) => skipped.push(Skipped {
-                group: "size".to_owned(),
-                variant: arch.name().to_owned(),
-                why: format!("{why:#}"),
-            }),
-        }
-    }
-    rows.sort_by_key(|row: &Samples| (row.what.clone(), row.name.clone()));
-    rows
-}
-
-fn sizes_of(cx: &Context, arch: Arch) -> Result<Vec<Samples>> {
-    let bytes = std::fs::read(guest(cx, arch, "sizes")?)?;
-    let hooks = proofs::hook_sizes(&elf::parse(&bytes)?)?;
-    let operations = operations::read(arch, &guest(cx, arch, "golden")?)?;
-    let operations = operations.into_iter().filter_map(|operation| {
-        let name = operation.name.strip_suffix("_relaxed")?;
-        Some((name.to_owned(), operation.bytes))
-    });
-    let row = |what: &'static str| {
-        move |(name, bytes): (String, u64)| Samples {
-            group: "size",
-            name,
-            variant: arch.name().to_owned(),
-            what: what.to_owned(),
-            unit: "bytes".to_owned(),
-            values: vec![Some(bytes as f64)],
-        }
-    };
-    let hooks = hooks.into_iter().map(row("text of a hook"));
-    let operations = operations.map(row("text of an operation and its abort handler"));
-    Ok(hooks.chain(operations).collect())
 }
 
 fn one(group: &'static str, weight: u32, variant: &str, file: &Path, libc_owns: bool) -> Program {
