@@ -5,10 +5,10 @@
 use green::tests::{idle, life, migrate, queues, steals};
 use green::{bench, count};
 use guests::entry::Env;
-use guests::harness::run_suite;
+use guests::harness::{self, run_suite};
 use guests::{entry, line};
 
-entry!(main);
+entry!(main, harness::panic);
 
 fn main(env: &Env) -> i32 {
     match env.args().nth(1) {

@@ -1,6 +1,8 @@
 //! The console: one write(2) a line, so that lines of several threads and
 //! processes never mix.
 
+use core::fmt::{Arguments, Write as _};
+
 use crate::show::Text;
 use crate::sys::io;
 
@@ -15,6 +17,13 @@ pub fn put_line(mut text: Text) {
             _ => return,
         }
     }
+}
+
+/// For [`println!`](crate::println!).
+pub fn print_line(line: Arguments<'_>) {
+    let mut text = Text::new();
+    let _ = text.write_fmt(line);
+    put_line(text);
 }
 
 /// As PID 1: makes sure that 0, 1 and 2 are the console. The kernel opens
@@ -40,4 +49,11 @@ macro_rules! line {
     ($($piece:expr),* $(,)?) => {
         $crate::console::put_line($crate::text!($($piece),*))
     };
+}
+
+/// std's, as one write(2).
+#[macro_export]
+macro_rules! println {
+    () => { $crate::console::print_line(format_args!("")) };
+    ($($argument:tt)+) => { $crate::console::print_line(format_args!($($argument)+)) };
 }

@@ -181,11 +181,27 @@ pub unsafe extern "C" fn start(stack: *const usize) -> ! {
     process::exit_group(code)
 }
 
-/// Names the program's main: `entry!(main)` beside `fn main(env: &Env) -> i32`.
-/// Init powers the machine off when it returns.
+/// Names the program's main: `entry!(main)` beside `fn main(env: &Env) -> i32`. Init powers the machine off when it
+/// returns. A release image that can reach a panic links only with a second argument, the function that a panic calls.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
+        $crate::entry!(@main $main);
+        /// Without optimisation, panics that are never reached are linked as well.
+        #[cfg(debug_assertions)]
+        #[unsafe(no_mangle)]
+        fn rseq_rt_guests_a_panic_is_reachable(_: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::sys::process::exit_group(101)
+        }
+    };
+    ($main:path, $panic:path) => {
+        $crate::entry!(@main $main);
+        #[unsafe(no_mangle)]
+        fn rseq_rt_guests_a_panic_is_reachable(info: &core::panic::PanicInfo<'_>) -> ! {
+            $panic(info)
+        }
+    };
+    (@main $main:path) => {
         #[unsafe(no_mangle)]
         fn rseq_rt_guests_main(env: &$crate::entry::Env) -> i32 {
             $main(env)

@@ -1,10 +1,12 @@
 //! What the kernel answers when it refuses.
 
+use core::fmt;
+
 use crate::show::{Show, Text};
 pub use linux_raw_sys::errno;
 
 /// An errno, positive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub u32);
 
 impl Errno {
@@ -65,5 +67,20 @@ impl Show for Errno {
                 self.0.show(to);
             }
         }
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => to.write_str(name),
+            None => write!(to, "errno {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, to)
     }
 }

@@ -1,5 +1,6 @@
-//! Text without `core::fmt`, whose code can panic: a bounded buffer and a
-//! trait with one method. What does not fit is cut off.
+//! Text in a bounded buffer. What does not fit is cut off.
+
+use core::fmt;
 
 /// How many bytes a [`Text`] holds.
 pub const TEXT: usize = 480;
@@ -18,6 +19,10 @@ impl Text {
             bytes: [0; TEXT],
             len: 0,
         }
+    }
+
+    pub fn clear(&mut self) {
+        self.len = 0;
     }
 
     /// Appends bytes, as many as fit.
@@ -55,6 +60,30 @@ impl Text {
     /// What is there.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl fmt::Write for Text {
+    /// One line: a comma stands for the end of one.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for &byte in text.as_bytes() {
+            self.push(&[if byte == b'\n' { b',' } else { byte }]);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Cut off in the middle of a character, it ends before that.
+        let text = self.bytes().utf8_chunks().next();
+        to.write_str(text.map_or("", |text| text.valid()))
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, to)
     }
 }
 

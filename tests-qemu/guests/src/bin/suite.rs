@@ -3,7 +3,7 @@
 #![no_main]
 
 use guests::entry::Env;
-use guests::harness::run_suite;
+use guests::harness::{self, run_suite};
 use guests::hooks::{
     areas, at_exit, at_exit_storm, basic, children, children_exec, children_vfork, counts, ends,
     ends_refused, filtered, filters, foreign, lifetime, lifetime_keep, lifetime_kept,
@@ -13,7 +13,7 @@ use guests::hooks::{
 use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
 use guests::{entry, hotplug, runtime_tests, structures};
 
-entry!(main);
+entry!(main, harness::panic);
 
 fn main(env: &Env) -> i32 {
     if env.value_of("--as-child") == Some(children_exec::PROBE) {

@@ -17,13 +17,13 @@ mod run;
 
 pub use child::{expect_killed_by, forked, vforked};
 pub use facts::{Facts, Needs};
-pub use report::{Failed, Kind, failed, passed_with, skipped};
+pub use report::{Failed, Kind, failed, note_passed, panic, passed_with, skip_now, skipped};
 pub use run::{judge, run_suite};
 
 use crate::entry::Env;
 
-/// What a test says. The words themselves are in a page that all processes of
-/// the test share, so a failure in any of its threads or children counts.
+/// The answer of tests that do not assert. The text is in a page that all processes of the test share, so a failure in
+/// any of its threads or children counts.
 pub type Verdict = Result<Outcome, Failed>;
 
 /// A test that did not fail.
@@ -33,39 +33,72 @@ pub struct Outcome(());
 /// It passed, and there is no more to say.
 pub const PASSED: Verdict = Ok(Outcome(()));
 
+/// What a test function may return: nothing, or a [`Verdict`].
+pub trait Answer {
+    fn is_failure(self) -> bool;
+}
+
+impl Answer for () {
+    fn is_failure(self) -> bool {
+        false
+    }
+}
+
+impl Answer for Verdict {
+    fn is_failure(self) -> bool {
+        self.is_err()
+    }
+}
+
 /// One test.
 pub struct Test {
-    /// As `--only` and the host runner know it.
     pub name: &'static str,
     /// Without these it is skipped.
     pub needs: Needs,
     /// The limit in seconds on a quiet machine, after which it is reported as hung.
     pub limit: u64,
-    /// The test.
-    pub run: fn(&Ctx) -> Verdict,
+    // A `fn(&Ctx) -> R`, and how to call it.
+    run: *const (),
+    call: unsafe fn(*const (), &Ctx<'_>) -> bool,
+}
+
+// SAFETY: the pointer is that of a function.
+unsafe impl Sync for Test {}
+
+/// # Safety
+/// 1. `run` is a `fn(&Ctx) -> R`.
+unsafe fn call<R: Answer>(run: *const (), ctx: &Ctx<'_>) -> bool {
+    // SAFETY: 1.
+    let run: fn(&Ctx<'_>) -> R = unsafe { core::mem::transmute(run) };
+    run(ctx).is_failure()
 }
 
 impl Test {
     /// A test with no needs, and with more time than any machine takes for it: nothing is measured.
-    pub const fn new(name: &'static str, run: fn(&Ctx) -> Verdict) -> Self {
+    pub const fn new<R: Answer>(name: &'static str, run: fn(&Ctx<'_>) -> R) -> Self {
         Self {
             name,
             needs: Needs::NOTHING,
             limit: 300,
-            run,
+            run: run as *const (),
+            call: call::<R>,
         }
     }
 
-    /// With these needs.
     pub const fn needs(mut self, needs: Needs) -> Self {
         self.needs = needs;
         self
     }
 
-    /// With this limit in seconds.
     pub const fn limit(mut self, seconds: u64) -> Self {
         self.limit = seconds;
         self
+    }
+
+    /// Runs it here; is it a failure?
+    fn run(&self, ctx: &Ctx<'_>) -> bool {
+        // SAFETY: `new` took both of one R.
+        unsafe { (self.call)(self.run, ctx) }
     }
 }
 
@@ -103,6 +136,25 @@ impl Ctx<'_> {
         }
     }
 }
+
+/// Adds a detail to the line of a test that passes: `passed!("{n} times")`.
+#[macro_export]
+macro_rules! passed_as {
+    ($($argument:tt)+) => {
+        $crate::harness::note_passed(format_args!($($argument)+))
+    };
+}
+
+/// Ends a test that cannot run here: `skip!("no CPU {n}")`.
+#[macro_export]
+macro_rules! skip_as {
+    ($($argument:tt)+) => {
+        $crate::harness::skip_now(format_args!($($argument)+))
+    };
+}
+pub use crate::{passed_as as passed, skip_as as skip};
+
+// The forms for tests that return a `Verdict`.
 
 /// Fails the function with file, line and the pieces unless the condition holds.
 #[macro_export]

@@ -2,7 +2,8 @@
 //! follows it is mostly its consequence.
 
 use core::cell::UnsafeCell;
-use core::panic::Location;
+use core::fmt::{Arguments, Write as _};
+use core::panic::{Location, PanicInfo};
 use core::ptr;
 use core::sync::atomic::{
     AtomicBool, AtomicPtr,
@@ -12,7 +13,8 @@ use core::sync::atomic::{
 use super::{Outcome, Verdict};
 use crate::errno::Errno;
 use crate::show::Text;
-use crate::sys::mm;
+use crate::sys::time::{self, Span};
+use crate::sys::{mm, process};
 
 /// A test failed, and why is in the report.
 #[must_use]
@@ -69,17 +71,21 @@ pub(super) fn share() -> Result<&'static Report, Errno> {
 }
 
 impl Slot {
-    fn say(&self, text: &Text) {
+    fn say(&self, text: Arguments<'_>) {
         if !self.claimed.swap(true, Acquire) {
             // SAFETY: this thread set `claimed`.
-            unsafe { self.text.get().write(text.copy()) };
+            let to = unsafe { &mut *self.text.get() };
+            to.clear();
+            let _ = to.write_fmt(text);
             self.complete.store(true, Release);
         }
     }
 
+    /// Of a test whose processes are all gone.
     fn said(&self) -> Option<&Text> {
-        // SAFETY: complete, so nobody writes it any more.
-        self.complete
+        // The text of a thread that was ended while it wrote is as good as it is.
+        // SAFETY: nobody writes it any more.
+        self.claimed
             .load(Acquire)
             .then(|| unsafe { &*self.text.get() })
     }
@@ -103,30 +109,62 @@ impl Report {
         }
     }
 
-    /// The greatest verdict whose text is complete.
+    /// The greatest verdict.
     pub(super) fn said(&self) -> Option<(Kind, &Text)> {
         self.slots()
             .into_iter()
             .find_map(|(kind, slot)| Some((kind, slot.said()?)))
     }
 
-    fn say(&self, kind: Kind, text: &Text) {
+    fn slot(&self, kind: Kind) -> &Slot {
         match kind {
             Kind::Passed => &self.passed,
             Kind::Skipped => &self.skipped,
             Kind::Failed => &self.failed,
         }
-        .say(text);
     }
 }
 
-fn say(kind: Kind, text: Text) {
+fn say(kind: Kind, text: Arguments<'_>) {
     let report = REPORT.load(Acquire);
     // SAFETY: null before the first test, then never unmapped.
     match unsafe { report.as_ref() } {
-        Some(report) => report.say(kind, &text),
-        None => crate::console::put_line(text),
+        Some(report) => report.slot(kind).say(text),
+        None => crate::console::print_line(text),
     }
+}
+
+/// The exit code of a process that panicked.
+pub const PANICKED: i32 = 101;
+
+/// The panic of a test, in whatever process or thread of it: a failure, and the end of the process.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
+    let message = info.message();
+    match info.location() {
+        Some(place) => {
+            let (file, line) = (place.file(), place.line());
+            say(Kind::Failed, format_args!("{message} ({file}:{line})"));
+        }
+        None => say(Kind::Failed, format_args!("{message}")),
+    }
+    // Another thread that panics may not have come to the end of its text.
+    // SAFETY: null before the first test, then never unmapped.
+    if let Some(report) = unsafe { current().as_ref() } {
+        let complete = || report.failed.complete.load(Acquire);
+        let _ = (0..100).any(|_| complete() || time::sleep(Span::millis(1)).is_err());
+    }
+    process::exit_group(PANICKED)
+}
+
+/// For [`passed!`](super::passed!).
+pub fn note_passed(text: Arguments<'_>) {
+    say(Kind::Passed, text);
+}
+
+/// For [`skip!`](super::skip!).
+pub fn skip_now(text: Arguments<'_>) -> ! {
+    say(Kind::Skipped, text);
+    process::exit_group(0)
 }
 
 /// Records a failure at the caller's place; for [`check!`](crate::check!) and
@@ -134,22 +172,20 @@ fn say(kind: Kind, text: Text) {
 #[track_caller]
 pub fn failed(text: Text) -> Failed {
     let place = Location::caller();
-    say(
-        Kind::Failed,
-        crate::text!(text, " (", place.file(), ":", place.line(), ")"),
-    );
+    let (file, line) = (place.file(), place.line());
+    say(Kind::Failed, format_args!("{text} ({file}:{line})"));
     Failed(())
 }
 
 /// For [`passed!`](crate::passed!).
 pub fn passed_with(text: Text) -> Verdict {
-    say(Kind::Passed, text);
+    say(Kind::Passed, format_args!("{text}"));
     Ok(Outcome(()))
 }
 
 /// For [`skip!`](crate::skip!).
 pub fn skipped(text: Text) -> Verdict {
-    say(Kind::Skipped, text);
+    say(Kind::Skipped, format_args!("{text}"));
     Ok(Outcome(()))
 }
 

@@ -3,7 +3,7 @@
 use linux_raw_sys::general::{SIGCHLD, SIGKILL};
 use linux_raw_sys::prctl::PR_SET_CHILD_SUBREAPER;
 
-use super::report::{self, Kind, Report};
+use super::report::{self, Kind, PANICKED, Report};
 use super::{Ctx, Facts, Scale, Test};
 use crate::entry::Env;
 use crate::errno::Errno;
@@ -124,7 +124,7 @@ fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
     let text = match (ended, said) {
         (Ok(Some(Status::Exited(0))), Some((kind, text))) => return (kind, text.copy()),
         (Ok(Some(Status::Exited(0))), None) => return (Kind::Passed, Text::new()),
-        (Ok(Some(Status::Exited(1))), Some((Kind::Failed, text))) => {
+        (Ok(Some(Status::Exited(1 | PANICKED))), Some((Kind::Failed, text))) => {
             return (Kind::Failed, text.copy());
         }
         (Ok(Some(status)), _) => crate::text!(status),
@@ -148,7 +148,7 @@ fn in_child(test: &Test, ctx: &Ctx, limit: Span) -> Result<Option<Status>, Errno
     if pid == 0 {
         let _ = process::setpgid(0, 0);
         let _ = signal::mask(Mask::Exactly(before));
-        process::exit_group((test.run)(ctx).is_err().into());
+        process::exit_group(test.run(ctx).into());
     }
     // Both sides, so that whoever comes first, the group is there. EACCES: gone already.
     let _ = process::setpgid(pid, pid);

@@ -1,6 +1,6 @@
 //! Processes.
 
-use core::ptr;
+use core::{fmt, ptr};
 use linux_raw_sys::general::{
     __NR_clone, __NR_execve, __NR_exit, __NR_exit_group, __NR_getpid, __NR_getppid, __NR_gettid,
     __NR_prctl, __NR_prlimit64, __NR_reboot, __NR_setpgid, __NR_sync, __NR_uname, __NR_wait4,
@@ -99,6 +99,26 @@ impl Status {
             0x7f => Self::Stopped(status >> 8),
             signal => Self::Killed(signal),
         }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (how, number) = match *self {
+            Self::Exited(code) => return write!(to, "exited with {code}"),
+            Self::Killed(signal) => ("killed by", signal),
+            Self::Stopped(signal) => ("stopped by", signal),
+        };
+        match super::signal::name(number) {
+            Some(name) => write!(to, "{how} {name}"),
+            None => write!(to, "{how} signal {number}"),
+        }
+    }
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, to)
     }
 }
 
