@@ -1,10 +1,10 @@
 //! Handlers, and the two storms: a timer for one thread, a helper that keeps
 //! sending to many.
 
+use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use linux_raw_sys::general::{SA_ONSTACK, SA_RESTART, SA_SIGINFO, siginfo_t};
+use linux_raw_sys::general::{SA_ONSTACK, SA_RESTART, SA_SIGINFO, kernel_sigaction, siginfo_t};
 
-use crate::arch;
 use crate::errno::Errno;
 use crate::sys::signal::{Mask, action, kill_thread, mask};
 use crate::sys::time::{self, Span};
@@ -12,6 +12,23 @@ use crate::thread::{self, Joinable};
 
 /// A handler; the last argument is the kernel's ucontext.
 pub type Handler = unsafe extern "C" fn(i32, *mut siginfo_t, *mut u8);
+
+/// `handler` is an address, 0 (default) or 1 (ignore).
+fn sigaction(handler: usize, flags: u32, blocked: u64) -> kernel_sigaction {
+    // SAFETY: all zeroes is a value of it: no handler, no restorer.
+    let mut action: kernel_sigaction = unsafe { mem::zeroed() };
+    // SAFETY: both types are one word, and None is 0.
+    action.sa_handler_kernel = unsafe { mem::transmute::<usize, Option<_>>(handler) };
+    action.sa_flags = flags.into();
+    action.sa_mask.sig = [blocked];
+    // Elsewhere the kernel returns through its vDSO.
+    #[cfg(target_arch = "x86_64")]
+    {
+        action.sa_flags |= u64::from(linux_raw_sys::general::SA_RESTORER);
+        action.sa_restorer = Some(crate::arch::restorer);
+    }
+    action
+}
 
 /// Installs a handler: calls are restarted, `blocked` is blocked while it runs,
 /// and it runs on the alternate stack where a thread has one.
@@ -22,19 +39,17 @@ pub unsafe fn handle(signal: i32, handler: Handler, blocked: u64) -> Result<(), 
     let flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
     let entry = arch::handler_entry(signal, handler as usize);
     // SAFETY: 1.
-    unsafe { action(signal, &arch::sigaction(entry, flags, blocked)) }
+    unsafe { action(signal, &sigaction(entry, flags, blocked)) }
 }
 
-/// Back to what the kernel does by itself.
 pub fn default(signal: i32) -> Result<(), Errno> {
     // SAFETY: no handler, so nothing of ours runs.
-    unsafe { action(signal, &arch::sigaction(0, 0, 0)) }
+    unsafe { action(signal, &sigaction(0, 0, 0)) }
 }
 
-/// The signal is dropped.
 pub fn ignore(signal: i32) -> Result<(), Errno> {
     // SAFETY: no handler, so nothing of ours runs.
-    unsafe { action(signal, &arch::sigaction(1, 0, 0)) }
+    unsafe { action(signal, &sigaction(1, 0, 0)) }
 }
 
 /// A signal to one thread, again and again, until dropped.
@@ -56,12 +71,11 @@ impl Drop for Timer {
     }
 }
 
-/// What a storm thread shares with those who started it.
+/// Shared by a storm thread and its starter.
 pub struct StormState<const N: usize> {
     /// The threads to hit; 0 is nobody. A stale id is harmless: tgkill(2) finds
     /// no such thread in this process, or one that is a fair target too.
     pub targets: &'static [AtomicU32; N],
-    /// How many signals were sent.
     pub sent: AtomicU64,
     signal: i32,
     pause: Span,

@@ -10,7 +10,7 @@
 //! clone takes tls before ctid here. Reference: AAPCS64, Linux arm64 `CLONE_BACKWARDS`.
 
 use core::arch::{asm, naked_asm};
-use linux_raw_sys::general::{__NR_clone, kernel_sigaction};
+use linux_raw_sys::general::__NR_clone;
 
 /// The name of this CPU as the host runner spells it.
 pub const NAME: &str = "aarch64";
@@ -89,18 +89,6 @@ pub fn handler_entry(_: i32, handler: usize) -> usize {
     handler
 }
 
-/// A `kernel_sigaction` whose handler can return.
-pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
-    // SAFETY: all zeroes is a value of it: no handler, no restorer.
-    let mut action: kernel_sigaction = unsafe { core::mem::zeroed() };
-    // SAFETY: the kernel's word for a handler: an address, 0 or 1; both types
-    // are one word, and None is 0.
-    action.sa_handler_kernel = unsafe { core::mem::transmute::<usize, Option<_>>(handler) };
-    action.sa_flags = u64::from(flags);
-    action.sa_mask.sig = [mask];
-    action
-}
-
 /// Where the kernel's order of the registers has the program counter: see ptrace(2), PTRACE_GETREGSET.
 pub const PC: usize = 32;
 
@@ -118,7 +106,6 @@ pub const HAS_EXCLUSIVES: bool = true;
 
 /// What a tracer has to know of instructions.
 pub mod decode {
-    /// The length of an instruction.
     pub const fn length(_: u32) -> u64 {
         4
     }
@@ -143,7 +130,7 @@ pub mod decode {
         }
     }
 
-    /// Not known: the CPU steps.
+    /// The CPU steps.
     pub fn next(_: u32, registers: &[u64]) -> [u64; 2] {
         [registers.get(super::PC).copied().unwrap_or(0); 2]
     }

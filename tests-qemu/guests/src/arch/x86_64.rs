@@ -11,9 +11,7 @@
 
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use linux_raw_sys::general::{
-    __NR_arch_prctl, __NR_clone, __NR_rt_sigreturn, ARCH_SET_FS, SA_RESTORER, kernel_sigaction,
-};
+use linux_raw_sys::general::{__NR_arch_prctl, __NR_clone, __NR_rt_sigreturn, ARCH_SET_FS};
 
 use crate::sys::raw;
 
@@ -118,22 +116,12 @@ pub fn handler_entry(signal: i32, handler: usize) -> usize {
     }
 }
 
-/// A `kernel_sigaction` whose handler can return.
-pub fn sigaction(handler: usize, flags: u32, mask: u64) -> kernel_sigaction {
-    // SAFETY: all zeroes is a value of it: no handler, no restorer.
-    let mut action: kernel_sigaction = unsafe { core::mem::zeroed() };
-    // SAFETY: the kernel's word for a handler: an address, 0 or 1; both types
-    // are one word, and None is 0.
-    action.sa_handler_kernel = unsafe { core::mem::transmute::<usize, Option<_>>(handler) };
-    action.sa_flags = u64::from(flags | SA_RESTORER);
-    action.sa_restorer = Some(restorer);
-    action.sa_mask.sig = [mask];
-    action
-}
-
 /// Where a handler returns to.
+///
+/// # Safety
+/// 1. Only a handler of the kernel's returns here.
 #[unsafe(naked)]
-unsafe extern "C" fn restorer() {
+pub unsafe extern "C" fn restorer() {
     naked_asm!("mov eax, {nr}", "syscall", "ud2", nr = const __NR_rt_sigreturn)
 }
 
@@ -154,27 +142,22 @@ pub const HAS_EXCLUSIVES: bool = false;
 
 /// What a tracer has to know of instructions: here nothing, as the CPU steps.
 pub mod decode {
-    /// The length of an instruction: not known.
     pub const fn length(_: u32) -> u64 {
         1
     }
 
-    /// None here.
     pub const fn is_exclusive_load(_: u32) -> bool {
         false
     }
 
-    /// None here.
     pub const fn is_exclusive_store(_: u32) -> bool {
         false
     }
 
-    /// Not known.
     pub const fn branch(_: u32) -> Option<i64> {
         None
     }
 
-    /// Not known.
     pub fn next(_: u32, registers: &[u64]) -> [u64; 2] {
         [registers.get(super::PC).copied().unwrap_or(0); 2]
     }

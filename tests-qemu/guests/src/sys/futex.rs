@@ -5,7 +5,7 @@ use core::ptr;
 use core::sync::atomic::AtomicU32;
 use linux_raw_sys::general::{__NR_futex, FUTEX_WAIT, FUTEX_WAKE};
 
-use super::raw::{call6, check, done};
+use super::raw::syscall;
 use super::time::Span;
 use crate::errno::Errno;
 
@@ -14,34 +14,12 @@ use crate::errno::Errno;
 pub fn wait(word: &AtomicU32, value: u32, limit: Option<Span>) -> Result<(), Errno> {
     let limit = limit.map(Span::timespec);
     let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-    let word = word.as_ptr().expose_provenance();
     // SAFETY: reads the word and the time.
-    done(unsafe {
-        call6(
-            __NR_futex,
-            word,
-            FUTEX_WAIT as usize,
-            value as usize,
-            limit.expose_provenance(),
-            0,
-            0,
-        )
-    })
+    unsafe { syscall!(__NR_futex, word.as_ptr(), FUTEX_WAIT, value, limit, 0, 0) }.map(drop)
 }
 
 /// Wakes up to `count` sleepers; how many there were.
 pub fn wake(word: &AtomicU32, count: u32) -> Result<usize, Errno> {
-    let word = word.as_ptr().expose_provenance();
     // SAFETY: touches no memory.
-    check(unsafe {
-        call6(
-            __NR_futex,
-            word,
-            FUTEX_WAKE as usize,
-            count as usize,
-            0,
-            0,
-            0,
-        )
-    })
+    unsafe { syscall!(__NR_futex, word.as_ptr(), FUTEX_WAKE, count, 0, 0, 0) }
 }

@@ -7,67 +7,51 @@ use linux_raw_sys::general::{
 };
 use linux_raw_sys::ioctl::TCSBRK;
 
-use super::raw::{call1, call2, call3, call4, check, done};
+use super::raw::syscall;
 use crate::errno::Errno;
 
-/// write(2).
 pub fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: reads the bytes.
-    check(unsafe {
-        call3(
-            __NR_write,
-            fd as usize,
-            bytes.as_ptr().expose_provenance(),
-            bytes.len(),
-        )
-    })
+    unsafe { syscall!(__NR_write, fd, bytes.as_ptr(), bytes.len()) }
 }
 
-/// read(2).
 pub fn read(fd: i32, bytes: &mut [u8]) -> Result<usize, Errno> {
-    let to = bytes.as_mut_ptr().expose_provenance();
     // SAFETY: writes the bytes at most.
-    check(unsafe { call3(__NR_read, fd as usize, to, bytes.len()) })
+    unsafe { syscall!(__NR_read, fd, bytes.as_mut_ptr(), bytes.len()) }
 }
 
-/// openat(2) from the current directory, for reading and writing.
+/// openat(2) from the current directory.
 pub fn open_read_write(path: &CStr) -> Result<i32, Errno> {
-    let path = path.as_ptr().expose_provenance();
     // SAFETY: reads the path.
-    check(unsafe { call4(__NR_openat, AT_FDCWD as usize, path, O_RDWR as usize, 0) })
-        .map(|fd| fd as i32)
+    unsafe { syscall!(__NR_openat, AT_FDCWD, path.as_ptr(), O_RDWR, 0) }.map(|fd| fd as i32)
 }
 
 /// dup3(2).
 pub fn dup_to(fd: i32, to: i32) -> Result<(), Errno> {
     // SAFETY: touches descriptors alone.
-    done(unsafe { call3(__NR_dup3, fd as usize, to as usize, 0) })
+    unsafe { syscall!(__NR_dup3, fd, to, 0) }.map(drop)
 }
 
-/// close(2).
 pub fn close(fd: i32) -> Result<(), Errno> {
     // SAFETY: touches descriptors alone.
-    done(unsafe { call1(__NR_close, fd as usize) })
+    unsafe { syscall!(__NR_close, fd) }.map(drop)
 }
 
-/// Is there such a descriptor?
 pub fn is_open(fd: i32) -> bool {
     // SAFETY: only looks.
-    check(unsafe { call2(__NR_fcntl, fd as usize, F_GETFD as usize) }).is_ok()
+    unsafe { syscall!(__NR_fcntl, fd, F_GETFD) }.is_ok()
 }
 
-/// pipe2(2), closed by exec: what to read from and what to write to.
+/// pipe2(2), closed by exec: the end to read from and the end to write to.
 pub fn pipe() -> Result<(i32, i32), Errno> {
     let mut fds = [0i32; 2];
-    let to = (&raw mut fds).expose_provenance();
     // SAFETY: writes the two.
-    done(unsafe { call2(__NR_pipe2, to, O_CLOEXEC as usize) })?;
-    let [from, into] = fds;
-    Ok((from, into))
+    unsafe { syscall!(__NR_pipe2, &raw mut fds, O_CLOEXEC) }?;
+    Ok((fds[0], fds[1]))
 }
 
 /// tcdrain(3): until a terminal has sent what was written to it.
 pub fn drain(fd: i32) -> Result<(), Errno> {
     // SAFETY: touches no memory.
-    done(unsafe { call3(__NR_ioctl, fd as usize, TCSBRK as usize, 1) })
+    unsafe { syscall!(__NR_ioctl, fd, TCSBRK, 1) }.map(drop)
 }

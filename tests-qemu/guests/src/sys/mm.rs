@@ -7,7 +7,7 @@ use linux_raw_sys::general::{
     PROT_NONE, PROT_READ, PROT_WRITE,
 };
 
-use super::raw::{call2, call3, call6, check, done};
+use super::raw::syscall;
 use crate::errno::Errno;
 
 static PAGE: AtomicUsize = AtomicUsize::new(4096);
@@ -18,7 +18,6 @@ pub(crate) fn set_page_size(size: Option<usize>) {
     }
 }
 
-/// The size of a page.
 pub fn page_size() -> usize {
     PAGE.load(Relaxed)
 }
@@ -28,41 +27,29 @@ pub fn whole_pages(len: usize) -> usize {
     len.next_multiple_of(page_size().max(1))
 }
 
-/// What may be done with a mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Nothing: a guard.
     None,
-    /// Only reading.
     Read,
-    /// Reading and writing.
     ReadWrite,
 }
 
 impl Access {
-    const fn bits(self) -> usize {
-        (match self {
+    const fn bits(self) -> u32 {
+        match self {
             Self::None => PROT_NONE,
             Self::Read => PROT_READ,
             Self::ReadWrite => PROT_READ | PROT_WRITE,
-        }) as usize
+        }
     }
 }
 
 fn map_with(at: usize, len: usize, access: Access, flags: u32) -> Result<*mut u8, Errno> {
+    let flags = flags | MAP_ANONYMOUS;
     // SAFETY: a new mapping where the kernel likes it, never over another one.
-    let answer = unsafe {
-        call6(
-            __NR_mmap,
-            at,
-            len,
-            access.bits(),
-            (flags | MAP_ANONYMOUS) as usize,
-            usize::MAX,
-            0,
-        )
-    };
-    check(answer).map(ptr::with_exposed_provenance_mut)
+    unsafe { syscall!(__NR_mmap, at, len, access.bits(), flags, -1, 0) }
+        .map(ptr::with_exposed_provenance_mut)
 }
 
 /// Maps zeroed memory of this process alone.
@@ -80,29 +67,23 @@ pub fn map_shared(len: usize) -> Result<*mut u8, Errno> {
     map_with(0, len, Access::ReadWrite, MAP_SHARED)
 }
 
-/// munmap(2).
-///
 /// # Safety
 /// 1. Nobody uses the memory from here on, the kernel included.
 pub unsafe fn unmap(base: *mut u8, len: usize) -> Result<(), Errno> {
     // SAFETY: 1.
-    done(unsafe { call2(__NR_munmap, base.addr(), len) })
+    unsafe { syscall!(__NR_munmap, base, len) }.map(drop)
 }
 
-/// mprotect(2).
-///
 /// # Safety
 /// 1. Whoever uses the memory bears what `access` leaves.
 pub unsafe fn protect(base: *mut u8, len: usize, access: Access) -> Result<(), Errno> {
     // SAFETY: 1.
-    done(unsafe { call3(__NR_mprotect, base.addr(), len, access.bits()) })
+    unsafe { syscall!(__NR_mprotect, base, len, access.bits()) }.map(drop)
 }
 
-/// madvise(2).
-///
 /// # Safety
 /// 1. Whoever uses the memory bears what `advice` does to it.
 pub unsafe fn advise(base: *mut u8, len: usize, advice: u32) -> Result<(), Errno> {
     // SAFETY: 1.
-    done(unsafe { call3(__NR_madvise, base.addr(), len, advice as usize) })
+    unsafe { syscall!(__NR_madvise, base, len, advice) }.map(drop)
 }

@@ -1,5 +1,6 @@
 //! Processes.
 
+use core::ffi::CStr;
 use core::{fmt, ptr};
 use linux_raw_sys::general::{
     __NR_clone, __NR_execve, __NR_exit, __NR_exit_group, __NR_getpid, __NR_getppid, __NR_gettid,
@@ -10,30 +11,26 @@ use linux_raw_sys::general::{
 use linux_raw_sys::prctl::PR_SET_DUMPABLE;
 use linux_raw_sys::system::new_utsname;
 
-use super::raw::{call0, call1, call2, call3, call4, call5, check, done};
+use super::raw::{call0, call1, syscall};
 use super::time::Span;
 use crate::errno::Errno;
 use crate::show::{Show, Text};
 
-/// getpid(2).
 pub fn getpid() -> i32 {
     // SAFETY: touches no memory.
     (unsafe { call0(__NR_getpid) }) as i32
 }
 
-/// getppid(2).
 pub fn getppid() -> i32 {
     // SAFETY: touches no memory.
     (unsafe { call0(__NR_getppid) }) as i32
 }
 
-/// gettid(2).
 pub fn gettid() -> u32 {
     // SAFETY: touches no memory.
     (unsafe { call0(__NR_gettid) }) as u32
 }
 
-/// exit_group(2).
 pub fn exit_group(code: i32) -> ! {
     loop {
         // SAFETY: ends the process.
@@ -56,39 +53,25 @@ pub fn exit_thread(code: i32) -> ! {
 /// 1. The child, which has only this thread, does not need any other one.
 pub unsafe fn fork() -> Result<i32, Errno> {
     // SAFETY: 1.; no stack and no TLS of its own: a copy of everything.
-    check(unsafe { call5(__NR_clone, SIGCHLD as usize, 0, 0, 0, 0) }).map(|pid| pid as i32)
+    unsafe { syscall!(__NR_clone, SIGCHLD, 0, 0, 0, 0) }.map(|pid| pid as i32)
 }
 
 /// execve(2): returns only an error.
 ///
 /// # Safety
 /// 1. `argv` and `envp` are strings up to a null pointer.
-pub unsafe fn execve(
-    path: &core::ffi::CStr,
-    argv: *const *const u8,
-    envp: *const *const u8,
-) -> Errno {
-    let path = path.as_ptr().expose_provenance();
+pub unsafe fn execve(path: &CStr, argv: *const *const u8, envp: *const *const u8) -> Errno {
     // SAFETY: 1.
-    let answer = unsafe {
-        call3(
-            __NR_execve,
-            path,
-            argv.expose_provenance(),
-            envp.expose_provenance(),
-        )
-    };
-    Errno(answer.wrapping_neg() as u32)
+    let answer = unsafe { syscall!(__NR_execve, path.as_ptr(), argv, envp) };
+    answer.err().unwrap_or(Errno::INVAL)
 }
 
-/// How a child came to its end, or what else wait4(2) says of it.
+/// The answer of wait4(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It said so itself.
     Exited(i32),
-    /// By a signal.
     Killed(i32),
-    /// It stands; the low byte is the signal, above it the ptrace event.
+    /// The low byte is the signal, above it the ptrace event.
     Stopped(i32),
 }
 
@@ -150,27 +133,23 @@ pub fn wait_now(pid: i32) -> Result<Option<(i32, Status)>, Errno> {
 
 fn wait_with(pid: i32, options: u32) -> Result<Option<(i32, Status)>, Errno> {
     let mut status = 0i32;
-    let to = (&raw mut status).expose_provenance();
     // SAFETY: writes the status.
-    match check(unsafe { call4(__NR_wait4, pid as usize, to, (options | __WALL) as usize, 0) })? {
+    match unsafe { syscall!(__NR_wait4, pid, &raw mut status, options | __WALL, 0) }? {
         0 => Ok(None),
         pid => Ok(Some((pid as i32, Status::new(status)))),
     }
 }
 
-/// setpgid(2).
 pub fn setpgid(pid: i32, group: i32) -> Result<(), Errno> {
     // SAFETY: touches no memory.
-    done(unsafe { call2(__NR_setpgid, pid as usize, group as usize) })
+    unsafe { syscall!(__NR_setpgid, pid, group) }.map(drop)
 }
 
-/// prctl(2).
-///
 /// # Safety
 /// 1. What the option does to memory and to the process is sound with these arguments.
 pub unsafe fn prctl(option: u32, a: usize, b: usize, c: usize, d: usize) -> Result<usize, Errno> {
     // SAFETY: 1.
-    check(unsafe { call5(__NR_prctl, option as usize, a, b, c, d) })
+    unsafe { syscall!(__NR_prctl, option, a, b, c, d) }
 }
 
 /// For a process that is meant to die: no core file, no helper started for it.
@@ -179,20 +158,19 @@ pub fn no_core_dump() {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    let from = (&raw const none).expose_provenance();
     // Either may be refused (qemu-user): then a dump costs time, not truth.
-    // SAFETY: reads the limit.
-    unsafe { call4(__NR_prlimit64, 0, RLIMIT_CORE as usize, from, 0) };
-    // SAFETY: no pointer among the arguments.
-    let _ = unsafe { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    // SAFETY: reads the limit; no pointer among the arguments of prctl(2).
+    unsafe {
+        let _ = syscall!(__NR_prlimit64, 0, RLIMIT_CORE, &raw const none, 0);
+        let _ = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
 }
 
-/// uname(2).
 pub fn uname() -> Result<new_utsname, Errno> {
     // SAFETY: all zeroes is a value of it.
     let mut name: new_utsname = unsafe { core::mem::zeroed() };
     // SAFETY: writes the name.
-    done(unsafe { call1(__NR_uname, (&raw mut name).expose_provenance()) })?;
+    unsafe { syscall!(__NR_uname, &raw mut name) }?;
     Ok(name)
 }
 
@@ -205,6 +183,7 @@ pub fn field(bytes: &[core::ffi::c_char; 65]) -> &[u8] {
 
 /// Powers the machine off, after what was written has left the console.
 pub fn power_off() -> ! {
+    const MAGIC: (u32, u32) = (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2);
     // SAFETY: touches no memory.
     unsafe { call0(__NR_sync) };
     let _ = super::io::drain(1);
@@ -212,15 +191,7 @@ pub fn power_off() -> ! {
     let _ = super::time::sleep(Span::millis(50));
     loop {
         // SAFETY: nothing else runs that would miss the machine.
-        unsafe {
-            call4(
-                __NR_reboot,
-                LINUX_REBOOT_MAGIC1 as usize,
-                LINUX_REBOOT_MAGIC2 as usize,
-                LINUX_REBOOT_CMD_POWER_OFF as usize,
-                0,
-            )
-        };
+        let _ = unsafe { syscall!(__NR_reboot, MAGIC.0, MAGIC.1, LINUX_REBOOT_CMD_POWER_OFF, 0) };
         let _ = super::time::sleep(Span::secs(1));
     }
 }

@@ -7,121 +7,72 @@ use linux_raw_sys::ptrace::{
     PTRACE_SYSCALL, PTRACE_TRACEME, ptrace_rseq_configuration, ptrace_syscall_info,
 };
 
-use super::raw::{call4, check, done};
+use super::raw::syscall;
 use crate::errno::Errno;
+
+/// Touches no memory of this process, whatever `address` and `data` are numbers of.
+fn request(request: u32, tid: i32, address: u64, data: u64) -> Result<(), Errno> {
+    // SAFETY: the requests made by this are those without a pointer into this process.
+    unsafe { syscall!(__NR_ptrace, request, tid, address, data) }.map(drop)
+}
 
 /// The parent traces this process.
 pub fn trace_me() -> Result<(), Errno> {
-    // SAFETY: touches no memory.
-    done(unsafe { call4(__NR_ptrace, PTRACE_TRACEME as usize, 0, 0, 0) })
+    request(PTRACE_TRACEME, 0, 0, 0)
 }
 
 /// PTRACE_SETOPTIONS of a stopped tracee.
 pub fn set_options(tid: i32, options: u32) -> Result<(), Errno> {
-    // SAFETY: touches no memory of this process.
-    done(unsafe {
-        call4(
-            __NR_ptrace,
-            PTRACE_SETOPTIONS as usize,
-            tid as usize,
-            0,
-            options as usize,
-        )
-    })
+    request(PTRACE_SETOPTIONS, tid, 0, options.into())
 }
 
 /// Lets a stopped tracee run up to its next call, with `signal` if not 0.
 pub fn run_to_syscall(tid: i32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: touches no memory of this process.
-    done(unsafe {
-        call4(
-            __NR_ptrace,
-            PTRACE_SYSCALL as usize,
-            tid as usize,
-            0,
-            signal as usize,
-        )
-    })
+    request(PTRACE_SYSCALL, tid, 0, signal as u64)
 }
 
 /// Lets a stopped tracee run one instruction, with `signal` if not 0. EIO where the CPU cannot.
 pub fn run_one(tid: i32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: touches no memory of this process.
-    done(unsafe {
-        call4(
-            __NR_ptrace,
-            PTRACE_SINGLESTEP as usize,
-            tid as usize,
-            0,
-            signal as usize,
-        )
-    })
+    request(PTRACE_SINGLESTEP, tid, 0, signal as u64)
 }
 
 /// Lets a stopped tracee run, with `signal` if not 0.
 pub fn run_on(tid: i32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: touches no memory of this process.
-    done(unsafe {
-        call4(
-            __NR_ptrace,
-            PTRACE_CONT as usize,
-            tid as usize,
-            0,
-            signal as usize,
-        )
-    })
+    request(PTRACE_CONT, tid, 0, signal as u64)
 }
 
-/// What the stopped tracee is about to call, or has called.
+/// The call that the stopped tracee is about to make, or has made.
 pub fn syscall_info(tid: i32) -> Result<ptrace_syscall_info, Errno> {
     // SAFETY: all zeroes is a value of it.
     let mut info: ptrace_syscall_info = unsafe { core::mem::zeroed() };
-    let to = (&raw mut info).expose_provenance();
+    let size = size_of_val(&info);
     // SAFETY: writes the info, its size at most.
-    check(unsafe {
-        call4(
+    unsafe {
+        syscall!(
             __NR_ptrace,
-            PTRACE_GET_SYSCALL_INFO as usize,
-            tid as usize,
-            size_of_val(&info),
-            to,
+            PTRACE_GET_SYSCALL_INFO,
+            tid,
+            size,
+            &raw mut info
         )
-    })?;
+    }?;
     Ok(info)
 }
 
 /// One word of the stopped tracee's memory.
 pub fn peek(tid: i32, address: u64) -> Result<u64, Errno> {
     let mut word = 0u64;
-    let to = (&raw mut word).expose_provenance();
     // SAFETY: writes the word.
-    done(unsafe {
-        call4(
-            __NR_ptrace,
-            PTRACE_PEEKDATA as usize,
-            tid as usize,
-            address as usize,
-            to,
-        )
-    })?;
+    unsafe { syscall!(__NR_ptrace, PTRACE_PEEKDATA, tid, address, &raw mut word) }?;
     Ok(word)
 }
 
 /// Changes one word of the stopped tracee's memory, its code too.
 pub fn poke(tid: i32, address: u64, word: u64) -> Result<(), Errno> {
-    // SAFETY: touches no memory of this process.
-    done(unsafe {
-        call4(
-            __NR_ptrace,
-            PTRACE_POKEDATA as usize,
-            tid as usize,
-            address as usize,
-            word as usize,
-        )
-    })
+    request(PTRACE_POKEDATA, tid, address, word)
 }
 
-/// How many words the largest set of general registers has.
+/// The words of the largest set of general registers.
 pub const REGISTERS: usize = 34;
 
 const NT_PRSTATUS: usize = 1;
@@ -134,15 +85,7 @@ pub fn registers(tid: i32) -> Result<([u64; REGISTERS], usize), Errno> {
         iov_len: size_of_val(&words) as _,
     };
     // SAFETY: writes the words, their size at most, and the length.
-    done(unsafe {
-        call4(
-            __NR_ptrace,
-            PTRACE_GETREGSET as usize,
-            tid as usize,
-            NT_PRSTATUS,
-            (&raw mut to).expose_provenance(),
-        )
-    })?;
+    unsafe { syscall!(__NR_ptrace, PTRACE_GETREGSET, tid, NT_PRSTATUS, &raw mut to) }?;
     Ok((words, to.iov_len as usize))
 }
 
@@ -153,38 +96,37 @@ pub fn set_registers(tid: i32, words: &[u64; REGISTERS], length: usize) -> Resul
         iov_len: length as _,
     };
     // SAFETY: reads the words, their size at most, and writes the length.
-    done(unsafe {
-        call4(
+    unsafe {
+        syscall!(
             __NR_ptrace,
-            PTRACE_SETREGSET as usize,
-            tid as usize,
+            PTRACE_SETREGSET,
+            tid,
             NT_PRSTATUS,
-            (&raw mut from).expose_provenance(),
+            &raw mut from
         )
-    })
+    }
+    .map(drop)
 }
 
-/// Where the stopped tracee goes on.
 pub fn program_counter(tid: i32) -> Result<u64, Errno> {
     let (words, _) = registers(tid)?;
-    Ok(words.get(crate::arch::PC).copied().unwrap_or(0))
+    Ok(words[crate::arch::PC])
 }
 
 /// The registration of the stopped tracee, as the kernel knows it.
 pub fn rseq_configuration(tid: i32) -> Result<ptrace_rseq_configuration, Errno> {
     // SAFETY: all zeroes is a value of it.
     let mut known: ptrace_rseq_configuration = unsafe { core::mem::zeroed() };
-    let to = (&raw mut known).expose_provenance();
     let size = size_of_val(&known);
     // SAFETY: writes the configuration, its size at most.
-    check(unsafe {
-        call4(
+    unsafe {
+        syscall!(
             __NR_ptrace,
-            PTRACE_GET_RSEQ_CONFIGURATION as usize,
-            tid as usize,
+            PTRACE_GET_RSEQ_CONFIGURATION,
+            tid,
             size,
-            to,
+            &raw mut known
         )
-    })?;
+    }?;
     Ok(known)
 }

@@ -15,7 +15,7 @@ pub fn check(answer: usize) -> Result<usize, Errno> {
 
 /// The kernel's answer where the value means nothing.
 pub fn done(answer: usize) -> Result<(), Errno> {
-    check(answer).map(|_| ())
+    check(answer).map(drop)
 }
 
 macro_rules! call {
@@ -42,3 +42,53 @@ call! {
     call5 syscall5 a b c d e;
     call6 syscall6 a b c d e f;
 }
+
+/// An argument of [`syscall!`].
+pub(super) trait Argument {
+    fn word(self) -> usize;
+}
+
+macro_rules! argument {
+    ($($int:ty)*) => {$(
+        impl Argument for $int {
+            fn word(self) -> usize {
+                self as usize
+            }
+        }
+    )*};
+}
+
+argument!(i32 u32 u64 usize);
+
+impl<T> Argument for *const T {
+    fn word(self) -> usize {
+        self.expose_provenance()
+    }
+}
+
+impl<T> Argument for *mut T {
+    fn word(self) -> usize {
+        self.expose_provenance()
+    }
+}
+
+/// A system call, numbers and pointers as they are: its value or its errno.
+macro_rules! syscall {
+    (@ $call:ident $nr:expr $(, $argument:expr)*) => {
+        $crate::sys::raw::check($crate::sys::raw::$call(
+            $nr $(, $crate::sys::raw::Argument::word($argument))*
+        ))
+    };
+    ($nr:expr) => { syscall!(@ call0 $nr) };
+    ($nr:expr, $a:expr) => { syscall!(@ call1 $nr, $a) };
+    ($nr:expr, $a:expr, $b:expr) => { syscall!(@ call2 $nr, $a, $b) };
+    ($nr:expr, $a:expr, $b:expr, $c:expr) => { syscall!(@ call3 $nr, $a, $b, $c) };
+    ($nr:expr, $a:expr, $b:expr, $c:expr, $d:expr) => { syscall!(@ call4 $nr, $a, $b, $c, $d) };
+    ($nr:expr, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {
+        syscall!(@ call5 $nr, $a, $b, $c, $d, $e)
+    };
+    ($nr:expr, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => {
+        syscall!(@ call6 $nr, $a, $b, $c, $d, $e, $f)
+    };
+}
+pub(super) use syscall;

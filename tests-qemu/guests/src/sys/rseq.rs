@@ -3,37 +3,18 @@
 
 use linux_raw_sys::general::{__NR_membarrier, __NR_rseq};
 
-use super::raw::{call3, call4, done};
+use super::raw::syscall;
 use crate::errno::Errno;
 
-/// rseq(2).
-///
 /// # Safety
 /// 1. The kernel may write `len` bytes at `area` until it is unregistered or the thread has ended.
 /// 2. If it replaces what somebody else relies on, that somebody bears it.
 pub unsafe fn rseq(area: *mut u8, len: u32, flags: u32, signature: u32) -> Result<(), Errno> {
-    let area = area.expose_provenance();
     // SAFETY: 1., 2.
-    done(unsafe {
-        call4(
-            __NR_rseq,
-            area,
-            len as usize,
-            flags as usize,
-            signature as usize,
-        )
-    })
+    unsafe { syscall!(__NR_rseq, area, len, flags, signature) }.map(drop)
 }
 
-/// membarrier(2).
 pub fn membarrier(command: i32, flags: u32, cpu: i32) -> Result<(), Errno> {
     // SAFETY: touches no memory.
-    done(unsafe {
-        call3(
-            __NR_membarrier,
-            command as usize,
-            flags as usize,
-            cpu as usize,
-        )
-    })
+    unsafe { syscall!(__NR_membarrier, command, flags, cpu) }.map(drop)
 }

@@ -1,45 +1,39 @@
-//! Which CPU.
+//! Affinity, and the CPU of the calling thread.
 
 use linux_raw_sys::general::{
     __NR_getcpu, __NR_sched_getaffinity, __NR_sched_setaffinity, __NR_sched_yield,
 };
 
-use super::raw::{call0, call3, check, done};
+use super::raw::{call0, syscall};
 use crate::errno::Errno;
 
 pub use rseq_rt::structures::CpuSet;
 
-/// sched_getaffinity(2) of the calling thread.
-pub fn allowed() -> Result<CpuSet, Errno> {
+/// sched_getaffinity(2) of the calling thread: the set, and how many bytes the kernel's own sets have.
+fn affinity() -> Result<(CpuSet, usize), Errno> {
     let mut set = CpuSet::empty();
-    let to = (&raw mut set).expose_provenance();
+    let size = size_of::<CpuSet>();
     // SAFETY: writes the set.
-    check(unsafe { call3(__NR_sched_getaffinity, 0, size_of::<CpuSet>(), to) })?;
-    Ok(set)
+    let bytes = unsafe { syscall!(__NR_sched_getaffinity, 0, size, &raw mut set) }?;
+    Ok((set, bytes))
+}
+
+/// The CPUs that the calling thread may use.
+pub fn allowed() -> Result<CpuSet, Errno> {
+    affinity().map(|(set, _)| set)
 }
 
 /// The numbers that a CPU of this kernel can have are below that.
 pub fn numbers() -> Result<usize, Errno> {
-    let mut set = CpuSet::empty();
-    let to = (&raw mut set).expose_provenance();
-    // SAFETY: writes the set.
-    let bytes = check(unsafe { call3(__NR_sched_getaffinity, 0, size_of::<CpuSet>(), to) })?;
-    Ok(bytes * u8::BITS as usize)
+    affinity().map(|(_, bytes)| bytes * u8::BITS as usize)
 }
 
 /// sched_setaffinity(2) of the thread `tid`, 0 for the calling one. The caller
 /// runs on an allowed CPU when this returns.
 pub fn allow(tid: u32, set: &CpuSet) -> Result<(), Errno> {
-    let from = core::ptr::from_ref(set).expose_provenance();
+    let from = core::ptr::from_ref(set);
     // SAFETY: reads the set.
-    done(unsafe {
-        call3(
-            __NR_sched_setaffinity,
-            tid as usize,
-            size_of::<CpuSet>(),
-            from,
-        )
-    })
+    unsafe { syscall!(__NR_sched_setaffinity, tid, size_of::<CpuSet>(), from) }.map(drop)
 }
 
 /// sched_yield(2).
@@ -48,14 +42,10 @@ pub fn relax() {
     unsafe { call0(__NR_sched_yield) };
 }
 
-/// getcpu(2): CPU and node.
+/// CPU and node.
 pub fn getcpu() -> Result<(u32, u32), Errno> {
     let (mut cpu, mut node) = (0u32, 0u32);
-    let (to, to_node) = (
-        (&raw mut cpu).expose_provenance(),
-        (&raw mut node).expose_provenance(),
-    );
     // SAFETY: writes the two.
-    done(unsafe { call3(__NR_getcpu, to, to_node, 0) })?;
+    unsafe { syscall!(__NR_getcpu, &raw mut cpu, &raw mut node, 0) }?;
     Ok((cpu, node))
 }

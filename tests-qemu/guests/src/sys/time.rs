@@ -6,7 +6,7 @@ use linux_raw_sys::general::{
     __kernel_timespec, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, SIGEV_THREAD_ID, sigevent,
 };
 
-use super::raw::{call1, call2, call3, call4, done};
+use super::raw::syscall;
 use crate::errno::Errno;
 
 /// A span of time in nanoseconds.
@@ -16,22 +16,18 @@ pub struct Span(pub u64);
 const SECOND: u64 = 1_000_000_000;
 
 impl Span {
-    /// Whole seconds.
     pub const fn secs(n: u64) -> Self {
         Self(n.saturating_mul(SECOND))
     }
 
-    /// Milliseconds.
     pub const fn millis(n: u64) -> Self {
         Self(n.saturating_mul(1_000_000))
     }
 
-    /// Microseconds.
     pub const fn micros(n: u64) -> Self {
         Self(n.saturating_mul(1_000))
     }
 
-    /// As the kernel takes it.
     pub const fn timespec(self) -> __kernel_timespec {
         __kernel_timespec {
             tv_sec: (self.0 / SECOND) as i64,
@@ -52,21 +48,18 @@ pub fn process_time() -> Span {
 
 fn read(clock: u32) -> Span {
     let mut now = Span(0).timespec();
-    let to = (&raw mut now).expose_provenance();
-    // SAFETY: writes `now`; these clocks are always there.
-    unsafe { call2(__NR_clock_gettime, clock as usize, to) };
-    Span(
-        (now.tv_sec as u64)
-            .wrapping_mul(SECOND)
-            .wrapping_add(now.tv_nsec as u64),
-    )
+    // These clocks are always there.
+    // SAFETY: writes `now`.
+    let _ = unsafe { syscall!(__NR_clock_gettime, clock, &raw mut now) };
+    let seconds = (now.tv_sec as u64).wrapping_mul(SECOND);
+    Span(seconds.wrapping_add(now.tv_nsec as u64))
 }
 
 /// nanosleep(2): ends early when a handler ran.
 pub fn sleep(span: Span) -> Result<(), Errno> {
     let span = span.timespec();
     // SAFETY: reads the time.
-    done(unsafe { call2(__NR_nanosleep, (&raw const span).expose_provenance(), 0) })
+    unsafe { syscall!(__NR_nanosleep, &raw const span, 0) }.map(drop)
 }
 
 /// timer_create(2) whose signal goes to the thread `tid` of this process.
@@ -76,13 +69,9 @@ pub fn timer_create(tid: u32, signal: i32) -> Result<i32, Errno> {
     event.sigev_signo = signal;
     event.sigev_notify = SIGEV_THREAD_ID as i32;
     event._sigev_un._tid = tid as i32;
-    let mut timer = 0i32;
-    let (event, to) = (
-        (&raw const event).expose_provenance(),
-        (&raw mut timer).expose_provenance(),
-    );
+    let (event, mut timer) = (&raw const event, 0i32);
     // SAFETY: reads the event, writes the timer's number.
-    done(unsafe { call3(__NR_timer_create, CLOCK_MONOTONIC as usize, event, to) })?;
+    unsafe { syscall!(__NR_timer_create, CLOCK_MONOTONIC, event, &raw mut timer) }?;
     Ok(timer)
 }
 
@@ -102,21 +91,12 @@ fn timer_settime(timer: i32, first: Span, each: Span) -> Result<(), Errno> {
         it_value: first.timespec(),
     };
     // SAFETY: reads the times.
-    done(unsafe {
-        call4(
-            __NR_timer_settime,
-            timer as usize,
-            0,
-            (&raw const times).expose_provenance(),
-            0,
-        )
-    })
+    unsafe { syscall!(__NR_timer_settime, timer, 0, &raw const times, 0) }.map(drop)
 }
 
-/// timer_delete(2).
 pub fn timer_delete(timer: i32) -> Result<(), Errno> {
     // SAFETY: touches no memory.
-    done(unsafe { call1(__NR_timer_delete, timer as usize) })
+    unsafe { syscall!(__NR_timer_delete, timer) }.map(drop)
 }
 
 /// setitimer(2) in real time: SIGALRM to the process each `span`; 0 stops it.
@@ -130,5 +110,5 @@ pub fn alarm_every(span: Span) -> Result<(), Errno> {
         it_value: half(),
     };
     // SAFETY: reads the times; 0 is ITIMER_REAL.
-    done(unsafe { call3(__NR_setitimer, 0, (&raw const times).expose_provenance(), 0) })
+    unsafe { syscall!(__NR_setitimer, 0, &raw const times, 0) }.map(drop)
 }
