@@ -1,9 +1,9 @@
 //! The console: one write(2) a line, so that lines of several threads and
 //! processes never mix.
 
-use core::fmt::{Arguments, Write as _};
+use core::fmt::Arguments;
 
-use crate::show::Text;
+use crate::show::{Text, text};
 use crate::sys::io;
 
 /// Writes the text and a line feed.
@@ -21,9 +21,7 @@ pub fn put_line(mut text: Text) {
 
 /// For [`println!`](crate::println!).
 pub fn print_line(line: Arguments<'_>) {
-    let mut text = Text::new();
-    let _ = text.write_fmt(line);
-    put_line(text);
+    put_line(text(line));
 }
 
 /// As PID 1: makes sure that 0, 1 and 2 are the console. The kernel opens

@@ -1,5 +1,6 @@
 //! The main job, in one look: threads are born, registered, moved, and torn down with proof.
 
+use core::fmt::Write as _;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 
@@ -7,18 +8,17 @@ use rseq_rt::{ClearTid, Owner, State, Thread};
 
 use crate::entry::Env;
 use crate::hooked::{self, Hooked, Joinable, RSEQ};
-use crate::line;
+use crate::println;
 use crate::show::Text;
 use crate::stack::Stack;
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::{mm, process};
-use crate::text;
 
 const STACK_SIZE: usize = 32 * 1024;
 const DEFAULT_THREADS: usize = 16;
 const MOST_THREADS: usize = 4096;
 
-/// What one thread found, written by it and read after its end. All zero is a row not yet filled.
+/// The findings of one thread, written by it and read after its end. All zero is a row not yet filled.
 #[derive(Default)]
 struct Row {
     started: AtomicBool,
@@ -35,7 +35,6 @@ struct Row {
     clear_tid: ClearTid,
 }
 
-/// What the joiner found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reclaimed {
     ByJoiner,
@@ -58,11 +57,11 @@ struct Totals {
 pub fn run(env: &Env) -> i32 {
     match demo(env) {
         Ok(()) => {
-            line!("@demo passed");
+            println!("@demo passed");
             0
         }
         Err(why) => {
-            line!("@demo failed: ", why);
+            println!("@demo failed: {why}");
             1
         }
     }
@@ -94,7 +93,7 @@ fn demo(env: &Env) -> Result<(), &'static str> {
     // One after the other: both kinds, alive at the same time.
     let joiners = start_all(joinable, detached)?;
     let mut totals = Totals::default();
-    line!("thread kind cpu_before cpu_after node mm_cid owner state exit reclaimed agreed");
+    println!("thread kind cpu_before cpu_after node mm_cid owner state exit reclaimed agreed");
     report(&mut totals, 0, "main", main_row, Reclaimed::WithProcess);
     for (index, row) in joinable.iter().enumerate() {
         // SAFETY: start_all filled as many joiners as there are rows, and each is taken once.
@@ -191,27 +190,16 @@ fn observe(thread: &Thread<'_>, row: &Row) {
 
 fn banner(threads: usize) {
     let cpus = sched::allowed().map_or(0, |set| set.count());
-    line!(
-        "# rseq-rt: a main thread, ",
-        threads,
-        " joinable and ",
-        threads,
-        " self-unmapping threads on ",
-        cpus,
-        " CPUs"
+    println!(
+        "# rseq-rt: a main thread, {threads} joinable and {threads} self-unmapping threads on {cpus} CPUs"
     );
+    let (length, fields) = (RSEQ.length(), RSEQ.feature_size());
     match (RSEQ.owner(), RSEQ.reason()) {
         (Some(Owner::Runtime), _) => {
-            line!(
-                "# rseq: registered with length ",
-                RSEQ.length(),
-                ", ",
-                RSEQ.feature_size(),
-                " bytes of fields"
-            );
+            println!("# rseq: registered with length {length}, {fields} bytes of fields");
         }
-        (_, Some(reason)) => line!("# rseq: unavailable: ", reason.as_str()),
-        _ => line!("# rseq: not decided"),
+        (_, Some(reason)) => println!("# rseq: unavailable: {}", reason.as_str()),
+        _ => println!("# rseq: not decided"),
     }
 }
 
@@ -225,20 +213,19 @@ fn report(totals: &mut Totals, number: usize, kind: &str, row: &Row, reclaimed: 
     totals.reclaimed += usize::from(reclaimed != Reclaimed::Not);
     totals.moves += row.moves.load(Relaxed);
     totals.refused += row.refused.load(Relaxed);
-    let mm_cid = match row.has_mm_cid.load(Relaxed) {
-        true => text!(row.mm_cid.load(Relaxed)),
-        false => text!("-"),
+    let (before, after) = (row.cpu_before.load(Relaxed), row.cpu_after.load(Relaxed));
+    let node = row.node.load(Relaxed);
+    let mut mm_cid = Text::new();
+    let _ = match row.has_mm_cid.load(Relaxed) {
+        true => write!(mm_cid, "{}", row.mm_cid.load(Relaxed)),
+        false => write!(mm_cid, "-"),
     };
     let owner = match RSEQ.owner() {
         Some(Owner::Runtime) => "runtime",
         Some(Owner::Libc) => "libc",
         _ => "nobody",
     };
-    let state = if registered {
-        text!("registered")
-    } else {
-        unavailable()
-    };
+    let state = state(registered);
     let exit = match kind {
         "main" => "process",
         "joinable" => "keep",
@@ -251,55 +238,33 @@ fn report(totals: &mut Totals, number: usize, kind: &str, row: &Row, reclaimed: 
         Reclaimed::Not => "no",
     };
     let agreed = if agreed { "yes" } else { "no" };
-    line!(
-        number,
-        " ",
-        kind,
-        " ",
-        row.cpu_before.load(Relaxed),
-        " ",
-        row.cpu_after.load(Relaxed),
-        " ",
-        row.node.load(Relaxed),
-        " ",
-        mm_cid,
-        " ",
-        owner,
-        " ",
-        state,
-        " ",
-        exit,
-        " ",
-        reclaimed,
-        " ",
-        agreed
+    println!(
+        "{number} {kind} {before} {after} {node} {mm_cid} {owner} {state} {exit} {reclaimed} {agreed}"
     );
 }
 
 /// One word: columns are separated by blanks.
-fn unavailable() -> Text {
-    let mut word = text!("unavailable:");
-    for &byte in RSEQ
-        .reason()
-        .map_or("unknown", |reason| reason.as_str())
-        .as_bytes()
-    {
-        word.push(if byte == b' ' {
-            b"-"
-        } else {
-            core::slice::from_ref(&byte)
-        });
+fn state(registered: bool) -> Text {
+    let mut word = Text::new();
+    if registered {
+        word.push(b"registered");
+        return word;
+    }
+    let reason = RSEQ.reason().map_or("unknown", |reason| reason.as_str());
+    word.push(b"unavailable:");
+    for byte in reason.bytes() {
+        word.push(&[if byte == b' ' { b'-' } else { byte }]);
     }
     word
 }
 
 fn verdict(env: &Env, totals: &Totals) -> Result<(), &'static str> {
-    line!("@total threads ", totals.threads);
-    line!("@total registered ", totals.registered);
-    line!("@total unavailable ", totals.threads - totals.registered);
-    line!("@total agreed ", totals.agreed);
-    line!("@total reclaimed ", totals.reclaimed);
-    line!("@total moves ", totals.moves);
+    println!("@total threads {}", totals.threads);
+    println!("@total registered {}", totals.registered);
+    println!("@total unavailable {}", totals.threads - totals.registered);
+    println!("@total agreed {}", totals.agreed);
+    println!("@total reclaimed {}", totals.reclaimed);
+    println!("@total moves {}", totals.moves);
     // Under an emulator without rseq the rest still has to work; anywhere else a missing registration is a failure.
     let wanted = if env.has("--expect-unavailable") {
         0

@@ -2,7 +2,6 @@
 
 use core::fmt;
 
-/// How many bytes a [`Text`] holds.
 pub const TEXT: usize = 480;
 
 /// A line of text on the stack.
@@ -12,7 +11,6 @@ pub struct Text {
 }
 
 impl Text {
-    /// No text yet.
     #[allow(clippy::new_without_default)] // two ways to say it help nobody
     pub const fn new() -> Self {
         Self {
@@ -57,10 +55,16 @@ impl Text {
         }
     }
 
-    /// What is there.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
+}
+
+/// The text of some arguments.
+pub fn text(arguments: fmt::Arguments<'_>) -> Text {
+    let mut text = Text::new();
+    let _ = fmt::Write::write_fmt(&mut text, arguments);
+    text
 }
 
 impl fmt::Write for Text {

@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use guests::entry::Env;
 use guests::sys::mm::{self, Access};
 use guests::sys::process::exit_group;
-use guests::{entry, hooked, line, linux, other_calls_of_linux, signals};
+use guests::{entry, hooked, linux, other_calls_of_linux, println, signals};
 use linux_raw_sys::general::{SIGSEGV, siginfo_t};
 use rseq_rt::abi::{Rseq, RseqCs};
 use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Operation, Slots};
@@ -56,7 +56,7 @@ const CONTEXT: (usize, usize, usize) = (31, 184, 440);
 #[cfg(target_arch = "riscv64")]
 const CONTEXT: (usize, usize, usize) = (31, 184, 176);
 
-/// What the registers were at the last fault.
+/// The registers at the last fault.
 static REGISTERS: [AtomicUsize; CONTEXT.0] = [const { AtomicUsize::new(0) }; CONTEXT.0];
 /// Faults of this operation.
 static FAULTS: AtomicU32 = AtomicU32::new(0);
@@ -106,14 +106,7 @@ unsafe extern "C" fn abort(_: i32, _: *mut siginfo_t, context: *mut u8) {
             continue;
         }
         if now != before.wrapping_sub(1) {
-            line!(
-                "register ",
-                nth,
-                " of the context was ",
-                before,
-                " and is ",
-                now
-            );
+            println!("register {nth} of the context was {before} and is {now}");
             exit_group(CHANGED);
         }
         changed += 1;
@@ -207,17 +200,11 @@ fn main(env: &Env) -> i32 {
             let end = unsafe { current.run(slots, operation, commit) };
             let faults = FAULTS.load(Relaxed);
             if end != Err(Miss::Aborted) || faults != RESTARTS + 1 {
-                line!(
-                    "operation ",
-                    nth,
-                    " ended otherwise after ",
-                    faults,
-                    " faults"
-                );
+                println!("operation {nth} ended otherwise after {faults} faults");
                 return WRONG_END;
             }
         }
     }
-    line!("16 operations, each aborted ", RESTARTS + 1, " times");
+    println!("16 operations, each aborted {} times", RESTARTS + 1);
     0
 }

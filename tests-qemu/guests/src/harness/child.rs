@@ -1,15 +1,12 @@
 //! Children of a test.
 
-use super::report::{Failed, failed};
+use super::report::Failed;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::sys::process::{self, Status};
-use crate::sys::signal;
-use crate::text;
 use crate::thread::spawn_vfork;
 
 /// Runs `body` in a forked child, which exits with 0 after it; how it ended.
-/// What the child checks counts for the test.
 pub fn forked(body: impl FnOnce()) -> Result<Status, Errno> {
     // SAFETY: the child needs no other thread: `body` brings what it needs.
     let pid = unsafe { process::fork()? };
@@ -35,7 +32,6 @@ pub fn vforked<F: FnOnce()>(stack: Stack, body: F) -> Result<Status, Errno> {
     wait(pid)
 }
 
-/// The end of a child.
 pub fn wait(pid: i32) -> Result<Status, Errno> {
     loop {
         match process::wait(pid) {
@@ -48,19 +44,30 @@ pub fn wait(pid: i32) -> Result<Status, Errno> {
 
 /// Runs the broken variant: passes only if the kernel kills it by `signal`.
 #[track_caller]
-pub fn expect_killed_by(signal: i32, body: impl FnOnce()) -> Result<(), Failed> {
+pub fn must_die(signal: i32, body: impl FnOnce()) {
     let status = forked(|| {
         process::no_core_dump();
         body();
     });
-    if status == Ok(Status::Killed(signal)) {
-        return Ok(());
-    }
-    let name = signal::name(signal).unwrap_or("a signal");
-    Err(failed(text!(
-        "the broken variant was to be killed by ",
-        name,
-        " and ",
-        status
-    )))
+    let expected = Ok(Status::Killed(signal));
+    assert_eq!(status, expected, "the broken variant");
 }
+
+/// As [`must_die`], for tests that return a verdict.
+#[track_caller]
+pub fn expect_killed_by(signal: i32, body: impl FnOnce()) -> Result<(), Failed> {
+    must_die(signal, body);
+    Ok(())
+}
+
+/// The child must come to the end of `body`: whoever panics exits with another code.
+#[track_caller]
+pub fn must_pass(body: impl FnOnce()) {
+    let status = forked(|| {
+        body();
+        process::exit_group(CAME_TO_ITS_END);
+    });
+    assert_eq!(status, Ok(Status::Exited(CAME_TO_ITS_END)), "the child");
+}
+
+const CAME_TO_ITS_END: i32 = 7;

@@ -1,21 +1,23 @@
-//! What the machine can do, found out before the first test.
+//! The abilities of the machine, found out before the first test.
 
 use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 use linux_raw_sys::general::{__NR_seccomp, SIGSEGV};
 use linux_raw_sys::ptrace::SECCOMP_GET_ACTION_AVAIL;
 
+use rseq_rt::arch::SIGNATURE;
+
 use super::{Scale, child};
 use crate::arch;
 use crate::entry::Env;
 use crate::errno::Errno;
+use crate::println;
 use crate::sys::process::{self, Status};
-use crate::sys::raw::{call3, done};
+use crate::sys::raw::syscall;
 use crate::sys::rseq::rseq;
 use crate::sys::sched::CpuSet;
 use crate::sys::{ptrace, sched};
-use crate::{line, text};
 
-/// What a test cannot do without.
+/// The needs of a test.
 #[derive(Clone, Copy)]
 pub struct Needs {
     rseq: bool,
@@ -28,7 +30,6 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// It runs anywhere.
     pub const NOTHING: Self = Self {
         rseq: false,
         v2: false,
@@ -38,7 +39,6 @@ impl Needs {
         native: false,
         cpus: 1,
     };
-    /// rseq(2) works.
     pub const RSEQ: Self = Self {
         rseq: true,
         ..Self::NOTHING
@@ -48,12 +48,10 @@ impl Needs {
         v2: true,
         ..Self::RSEQ
     };
-    /// ptrace(2) works.
     pub const PTRACE: Self = Self {
         ptrace: true,
         ..Self::NOTHING
     };
-    /// seccomp(2) works.
     pub const SECCOMP: Self = Self {
         seccomp: true,
         ..Self::NOTHING
@@ -63,13 +61,11 @@ impl Needs {
         real_kernel: true,
         ..Self::NOTHING
     };
-    /// The host itself.
     pub const NATIVE: Self = Self {
         native: true,
         ..Self::NOTHING
     };
 
-    /// These and those.
     pub const fn and(self, other: Self) -> Self {
         Self {
             rseq: self.rseq || other.rseq,
@@ -86,22 +82,17 @@ impl Needs {
         }
     }
 
-    /// At least so many CPUs.
     pub const fn cpus(mut self, count: u32) -> Self {
         self.cpus = count;
         self
     }
 
     pub(super) fn missing(&self, facts: &Facts, scale: Scale) -> Option<&'static str> {
+        let needs_native = self.native && scale != Scale::Native;
+        let needs_kernel = self.real_kernel && scale == Scale::User;
         [
-            (
-                self.native && scale != Scale::Native,
-                "this is not the native host",
-            ),
-            (
-                self.real_kernel && scale == Scale::User,
-                "qemu-user is not a real kernel",
-            ),
+            (needs_native, "this is not the native host"),
+            (needs_kernel, "qemu-user is not a real kernel"),
             (
                 self.rseq && facts.rseq.is_err(),
                 "rseq(2) does not work here",
@@ -125,16 +116,16 @@ impl Needs {
     }
 }
 
-/// What was found out.
+/// The abilities of the machine.
 #[derive(Clone, Copy)]
 pub struct Facts {
     /// AT_RSEQ_FEATURE_SIZE, or 20.
     pub feature_size: usize,
     /// AT_RSEQ_ALIGN, or 32.
     pub align: usize,
-    /// What registering a valid area answered, in a child of its own.
+    /// The answer to a valid registration, in a child of its own.
     pub rseq: Result<(), Errno>,
-    /// What PTRACE_TRACEME answered.
+    /// The answer to PTRACE_TRACEME.
     pub ptrace: Result<(), Errno>,
     /// Whether a filter may answer an errno.
     pub seccomp: Result<(), Errno>,
@@ -162,19 +153,28 @@ impl Facts {
 
     pub(super) fn print(&self) {
         if let Ok(name) = process::uname() {
-            line!("@fact kernel ", *process::field(&name.release));
+            println!(
+                "@fact kernel {}",
+                process::field(&name.release).escape_ascii()
+            );
         }
-        line!("@fact arch ", arch::NAME);
-        line!("@fact cpus ", self.cpus);
-        line!("@fact feature_size ", self.feature_size);
-        line!("@fact align ", self.align);
-        let live = |answer: Result<(), Errno>| answer.map_or_else(|e| text!(e), |()| text!("live"));
+        println!("@fact arch {}", arch::NAME);
+        println!("@fact cpus {}", self.cpus);
+        println!("@fact feature_size {}", self.feature_size);
+        println!("@fact align {}", self.align);
         if self.strict {
-            line!("@fact mode debug");
+            println!("@fact mode debug");
         }
-        line!("@fact rseq ", live(self.rseq));
-        line!("@fact ptrace ", live(self.ptrace));
-        line!("@fact seccomp ", live(self.seccomp));
+        for (call, answer) in [
+            ("rseq", self.rseq),
+            ("ptrace", self.ptrace),
+            ("seccomp", self.seccomp),
+        ] {
+            match answer {
+                Ok(()) => println!("@fact {call} live"),
+                Err(errno) => println!("@fact {call} {errno}"),
+            }
+        }
     }
 }
 
@@ -194,13 +194,6 @@ fn probe(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
 /// An area that ends with its process.
 #[repr(C, align(64))]
 struct Scratch([u32; 16]);
-
-#[cfg(target_arch = "x86_64")]
-const SIGNATURE: u32 = 0x5305_3053;
-#[cfg(target_arch = "aarch64")]
-const SIGNATURE: u32 = 0xd428_bc00;
-#[cfg(target_arch = "riscv64")]
-const SIGNATURE: u32 = 0xf140_1073;
 
 fn register_scratch() -> Result<(), Errno> {
     let mut area = Scratch([0; 16]);
@@ -229,8 +222,7 @@ fn store_to_scratch() -> Result<(), Errno> {
 }
 
 fn filters() -> Result<(), Errno> {
-    let ret_errno = 0x0005_0000_u32;
-    let action = (&raw const ret_errno).expose_provenance();
+    let errno = 0x0005_0000_u32;
     // SAFETY: reads the action.
-    done(unsafe { call3(__NR_seccomp, SECCOMP_GET_ACTION_AVAIL as usize, 0, action) })
+    unsafe { syscall!(__NR_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &raw const errno) }.map(drop)
 }

@@ -15,7 +15,7 @@ pub mod facts;
 mod report;
 mod run;
 
-pub use child::{expect_killed_by, forked, vforked};
+pub use child::{expect_killed_by, forked, must_die, must_pass, vforked};
 pub use facts::{Facts, Needs};
 pub use report::{Failed, Kind, failed, note_passed, panic, passed_with, skip_now, skipped};
 pub use run::{judge, run_suite};

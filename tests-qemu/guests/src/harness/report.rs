@@ -18,17 +18,14 @@ use crate::sys::{mm, process};
 
 /// A test failed, and why is in the report.
 #[must_use]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Failed(());
 
 /// How it went; the greatest one counts.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// It holds.
     Passed,
-    /// It cannot be tried here.
     Skipped,
-    /// It does not hold.
     Failed,
 }
 

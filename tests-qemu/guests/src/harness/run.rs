@@ -7,8 +7,8 @@ use super::report::{self, Kind, PANICKED, Report};
 use super::{Ctx, Facts, Scale, Test};
 use crate::entry::Env;
 use crate::errno::Errno;
-use crate::line;
-use crate::show::Text;
+use crate::println;
+use crate::show::{Text, text};
 use crate::sys::process::{self, Status};
 use crate::sys::signal::{self, Mask};
 use crate::sys::time::{self, Span};
@@ -17,7 +17,7 @@ use crate::sys::time::{self, Span};
 pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     let tests = || suites.iter().flat_map(|suite| suite.iter());
     if env.has("--list") {
-        tests().for_each(|test| line!("@name ", test.name));
+        tests().for_each(|test| println!("@name {}", test.name));
         return 0;
     }
     let scale = match env.value_of("--scale") {
@@ -27,30 +27,30 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
         None if env.is_pid1() => Scale::Emulated,
         None => Scale::Native,
         Some(other) => {
-            line!("no such scale: ", *other);
+            println!("no such scale: {}", other.escape_ascii());
             return 2;
         }
     };
     let Ok(report) = report::share() else {
-        line!("no memory for the report");
+        println!("no memory for the report");
         return 2;
     };
-    // What a test leaves behind comes to us to be reaped, as it does to an init.
+    // The orphans of a test come to us to be reaped, as they do to an init.
     // SAFETY: no pointer among the arguments. Where it is refused, the real init reaps.
     let _ = unsafe { process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let facts = Facts::find(env);
     if env.is_pid1() {
         // Firmware may have left the console in the middle of a line.
-        line!();
+        println!();
     }
     facts.print();
     let patience = match env.value_of("--patience") {
-        // What the host says of its load, one digit or 10.
+        // By the host's load: one digit, or 10.
         Some(&[digit @ b'1'..=b'9']) => u64::from(digit - b'0'),
         Some(b"10") => 10,
         None => 1,
         Some(other) => {
-            line!("no such patience: ", *other);
+            println!("no such patience: {}", other.escape_ascii());
             return 2;
         }
     };
@@ -69,41 +69,37 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     };
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in tests().filter(wanted) {
-        line!("@test ", test.name, " start");
+        println!("@test {} start", test.name);
         match one(test, &ctx, report) {
             Kind::Passed => passed += 1,
             Kind::Failed => failed += 1,
             Kind::Skipped => skipped += 1,
         }
     }
-    line!("@done ", passed, " ", failed, " ", skipped);
+    println!("@done {passed} {failed} {skipped}");
     i32::from(failed != 0)
 }
 
 /// Is one of the parts, separated by commas, in `suite::NAME`?
 fn has_one_of(name: &str, parts: &[u8]) -> bool {
-    let full = crate::text!("suite::", name);
-    let contains = |part: &[u8]| {
-        part.is_empty()
-            || full
-                .bytes()
-                .windows(part.len())
-                .any(|window| window == part)
-    };
-    parts.split(|&byte| byte == b',').any(contains)
+    let full = text(format_args!("suite::{name}"));
+    let windows = |part: &[u8]| full.bytes().windows(part.len()).any(|at| at == part);
+    parts
+        .split(|&byte| byte == b',')
+        .any(|part| part.is_empty() || windows(part))
 }
 
 fn one(test: &Test, ctx: &Ctx, report: &Report) -> Kind {
     let name = test.name;
     let (kind, text) = match test.needs.missing(ctx.facts, ctx.scale) {
-        Some(why) => (Kind::Skipped, crate::text!(why)),
+        Some(why) => (Kind::Skipped, text(format_args!("{why}"))),
         None => verdict(test, ctx, report),
     };
     match kind {
-        Kind::Passed if text.bytes().is_empty() => line!("@test ", name, " passed"),
-        Kind::Passed => line!("@test ", name, " passed ", text),
-        Kind::Failed => line!("@test ", name, " failed: ", text),
-        Kind::Skipped => line!("@test ", name, " skipped: because ", text),
+        Kind::Passed if text.bytes().is_empty() => println!("@test {name} passed"),
+        Kind::Passed => println!("@test {name} passed {text}"),
+        Kind::Failed => println!("@test {name} failed: {text}"),
+        Kind::Skipped => println!("@test {name} skipped: because {text}"),
     }
     kind
 }
@@ -121,20 +117,20 @@ fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
     let seconds = test.limit * ctx.patience;
     let ended = in_child(test, ctx, Span::secs(seconds));
     let said = report.said();
-    let text = match (ended, said) {
+    let end = match (ended, said) {
         (Ok(Some(Status::Exited(0))), Some((kind, text))) => return (kind, text.copy()),
         (Ok(Some(Status::Exited(0))), None) => return (Kind::Passed, Text::new()),
         (Ok(Some(Status::Exited(1 | PANICKED))), Some((Kind::Failed, text))) => {
             return (Kind::Failed, text.copy());
         }
-        (Ok(Some(status)), _) => crate::text!(status),
-        (Ok(None), _) => crate::text!("not done after ", seconds, " s"),
-        (Err(errno), _) => crate::text!("the harness itself met ", errno),
+        (Ok(Some(status)), _) => text(format_args!("{status}")),
+        (Ok(None), _) => text(format_args!("not done after {seconds} s")),
+        (Err(errno), _) => text(format_args!("the harness itself met {errno}")),
     };
     // The last word of a process that died is not the verdict, but says where it was.
     match said {
-        Some((Kind::Failed, why)) => (Kind::Failed, crate::text!(text, "; before: ", why)),
-        _ => (Kind::Failed, text),
+        Some((Kind::Failed, why)) => (Kind::Failed, text(format_args!("{end}; before: {why}"))),
+        _ => (Kind::Failed, end),
     }
 }
 

@@ -44,7 +44,7 @@ call! {
 }
 
 /// An argument of [`syscall!`].
-pub(super) trait Argument {
+pub(crate) trait Argument {
     fn word(self) -> usize;
 }
 
@@ -91,4 +91,4 @@ macro_rules! syscall {
         syscall!(@ call6 $nr, $a, $b, $c, $d, $e, $f)
     };
 }
-pub(super) use syscall;
+pub(crate) use syscall;
