@@ -1,4 +1,4 @@
-//! What only the kernel can say of a thread: whether it knows the area, and where the thread runs.
+//! The kernel's own view of a thread: whether it knows the area, and where the thread runs.
 
 use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::abi::Rseq;
@@ -32,6 +32,17 @@ pub fn first_wrong(set: CpuSet, area: &Area) -> Option<u32> {
     wrong
 }
 
+/// Moves the calling thread to each CPU that it may use, and calls `look` there.
+#[track_caller]
+pub fn on_each_cpu(mut look: impl FnMut(u32)) {
+    let all = cpus();
+    for cpu in all.iter() {
+        sched::allow(0, &CpuSet::one(cpu)).unwrap();
+        look(cpu);
+    }
+    sched::allow(0, &all).unwrap();
+}
+
 /// Moves the calling thread to each CPU of `set`, and looks at nothing.
 pub fn migrate(set: CpuSet) {
     for cpu in set.iter() {
@@ -40,14 +51,11 @@ pub fn migrate(set: CpuSet) {
     let _ = sched::allow(0, &set);
 }
 
-/// What the kernel knows of the calling thread.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The area of the calling thread that the kernel knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Known {
-    /// No area.
     Nothing,
-    /// This one.
     This,
-    /// Another one.
     Other,
 }
 

@@ -1,16 +1,13 @@
 //! The tests of the hooks, one family a file. Each hazard has its broken variant beside it.
 
 pub mod areas;
-mod areas_answers;
-mod areas_auxv;
-mod areas_kernel;
-mod areas_misuse;
 pub mod at_exit;
 pub mod at_exit_storm;
 pub mod basic;
 pub mod children;
 pub mod children_exec;
 pub mod children_vfork;
+mod common;
 pub mod counts;
 mod counts_calls;
 mod counts_exits;
@@ -18,8 +15,6 @@ mod counts_without;
 pub mod ends;
 pub mod ends_refused;
 pub mod filtered;
-mod filtered_calls;
-mod filtered_middle;
 pub mod filters;
 pub mod foreign;
 mod foreign_late;

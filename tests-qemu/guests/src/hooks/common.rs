@@ -1,0 +1,94 @@
+//! The steps that most tests of the hooks have in common.
+
+use rseq_rt::{Area, ClearTid, Config, Owner, State, Thread};
+
+use crate::harness::Ctx;
+use crate::hooked::{self, Body, Hooked, RSEQ};
+use crate::stack::Stack;
+use crate::witness;
+
+#[track_caller]
+pub fn init(ctx: &Ctx) {
+    init_with(hooked::config(ctx.env));
+}
+
+#[track_caller]
+pub fn init_with(config: Config) {
+    assert_eq!(RSEQ.init(config), Ok(None));
+}
+
+/// The main thread, past its create hook.
+#[track_caller]
+pub fn main_thread(ctx: &Ctx) -> Thread<'static> {
+    main_thread_with(hooked::config(ctx.env))
+}
+
+#[track_caller]
+pub fn main_thread_with(config: Config) -> Thread<'static> {
+    init_with(config);
+    // SAFETY: adopt_main (1) `init` passes once in a process, and tests call this on the main thread.
+    unsafe { hooked::adopt_main() }.unwrap()
+}
+
+pub fn is_ours(state: State) -> bool {
+    state == State::Registered(Owner::Runtime)
+}
+
+/// The main thread, registered by the runtime.
+#[track_caller]
+pub fn registered_main(ctx: &Ctx) -> Thread<'static> {
+    let main = main_thread(ctx);
+    assert!(is_ours(main.state()));
+    main
+}
+
+/// Starts a joinable thread and joins it.
+#[track_caller]
+pub fn joined(size: usize, body: Body, argument: usize) {
+    let thread = hooked::start_joinable(size, body, argument).unwrap();
+    thread.join().unwrap();
+}
+
+/// Starts a thread that releases and unmaps itself, and waits for its end.
+#[track_caller]
+pub fn detached(size: usize, body: Body, argument: usize) {
+    static WORD: ClearTid = ClearTid::new();
+    hooked::start_watched(Stack::map(size).unwrap(), body, argument, &WORD).unwrap();
+    WORD.rearm(&WORD.wait().unwrap());
+}
+
+/// Runs `body` on a thread without hooks, and joins it.
+#[track_caller]
+pub fn on_thread(size: usize, body: fn()) {
+    let thread = crate::thread::start(size, body, |body| body()).unwrap();
+    thread.join().unwrap();
+}
+
+/// `current_cpu` is right on each CPU that the thread may use.
+#[track_caller]
+pub fn right_everywhere(area: &Area) {
+    witness::on_each_cpu(|cpu| assert_eq!(RSEQ.current_cpu(area), Ok(cpu)));
+}
+
+/// The contract of any thread between its hooks.
+#[track_caller]
+pub fn is_right(area: &Area) {
+    let registered = RSEQ.owner() == Some(Owner::Runtime);
+    let state = area.state();
+    let unavailable = matches!(state, State::Unavailable(_));
+    assert!(
+        if registered {
+            is_ours(state)
+        } else {
+            unavailable
+        },
+        "the state is not that of the process: {state:?}"
+    );
+    assert_eq!(witness::kernel_knows(area), registered);
+    right_everywhere(area);
+}
+
+/// [`is_right`] as the body of a thread.
+pub fn look(thread: &Thread<'_>, _: &Hooked) {
+    is_right(thread.area());
+}
