@@ -5,10 +5,9 @@
 use guests::entry::Env;
 use guests::harness::{self, run_suite};
 use guests::hooks::{
-    areas, at_exit, at_exit_storm, basic, children, children_exec, children_vfork, counts, ends,
-    ends_refused, filtered, filters, foreign, lifetime, lifetime_keep, lifetime_kept,
-    lifetime_scoped, lifetime_traced, lifetime_view, loans, slice, storms, storms_mask,
-    storms_steps, trapped, v2, v2_ids, v2_steps, walk,
+    areas, at_exit, basic, children, counts, ends, filtered, filters, foreign, lifetime,
+    lifetime_keep, lifetime_kept, lifetime_scoped, lifetime_traced, lifetime_view, loans, slice,
+    storms, storms_mask, storms_steps, trapped, v2, v2_ids, v2_steps, walk,
 };
 use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
 use guests::{entry, hotplug, runtime_tests, structures};
@@ -16,8 +15,8 @@ use guests::{entry, hotplug, runtime_tests, structures};
 entry!(main, harness::panic);
 
 fn main(env: &Env) -> i32 {
-    if env.value_of("--as-child") == Some(children_exec::PROBE) {
-        return children_exec::probe(env);
+    if env.value_of("--as-child") == Some(children::exec::PROBE) {
+        return children::exec::probe(env);
     }
     run_suite(
         env,
@@ -27,16 +26,12 @@ fn main(env: &Env) -> i32 {
             basic::TESTS,
             areas::TESTS,
             at_exit::TESTS,
-            at_exit_storm::TESTS,
             counts::TESTS,
             filtered::TESTS,
             filters::TESTS,
             foreign::TESTS,
             children::TESTS,
-            children_vfork::TESTS,
-            children_exec::TESTS,
             ends::TESTS,
-            ends_refused::TESTS,
             v2::TESTS,
             v2_ids::TESTS,
             v2_steps::TESTS,

@@ -49,6 +49,16 @@ pub fn joined(size: usize, body: Body, argument: usize) {
     thread.join().unwrap();
 }
 
+/// The same with `N` threads at once.
+#[track_caller]
+pub fn joined_at_once<const N: usize>(size: usize, body: Body, argument: usize) {
+    let start = |_| hooked::start_joinable(size, body, argument).unwrap();
+    let threads: [_; N] = core::array::from_fn(start);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
 /// Starts a thread that releases and unmaps itself, and waits for its end.
 #[track_caller]
 pub fn detached(size: usize, body: Body, argument: usize) {

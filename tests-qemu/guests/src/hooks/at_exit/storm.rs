@@ -6,20 +6,15 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 use rseq_rt::{AtExit, Callback, Error, State, Thread};
 
-use super::at_exit::main_thread;
-use super::storms_weather::{ALIVE, HANDLED, LATE, SENT, STACK, begin, enter, expect, leave};
-use crate::harness::{Ctx, Test, Verdict, failed};
+use crate::harness::{Ctx, passed};
 use crate::hooked::{self, Hooked};
+use crate::hooks::common::main_thread;
+use crate::hooks::storms_weather::{
+    ALIVE, HANDLED, LATE, SENT, STACK, begin, enter, expect, leave,
+};
 use crate::signals::{self, Storm};
 use crate::sys::time::Span;
 use crate::sys::{process, sched, signal};
-use crate::{check, passed, text};
-
-/// The family.
-pub const TESTS: &[Test] = &[
-    Test::new("at-exit/signals-open-in-callbacks", signals_open),
-    Test::new("at-exit/push-from-handler", push_from_handler),
-];
 
 static CALLED: AtomicU64 = AtomicU64::new(0);
 
@@ -28,65 +23,53 @@ static CALLED: AtomicU64 = AtomicU64::new(0);
 unsafe extern "C" fn meets_a_signal(argument: *mut c_void) {
     // SAFETY: 1.
     let hooked = unsafe { &*argument.cast::<Hooked>() };
-    if signal::blocked() != Ok(0) {
-        let _ = failed(text!("signals are blocked in a callback"));
-    }
+    assert_eq!(signal::blocked(), Ok(0));
     let before = HANDLED.load(Relaxed);
     let sent = signal::kill_thread(process::gettid(), SENT);
     // A signal to oneself comes before the call returns.
-    if sent.is_ok() && HANDLED.load(Relaxed) == before {
-        let _ = failed(text!("no handler in a callback"));
-    }
-    if hooked.area.state() == State::Exiting {
-        let _ = failed(text!("exiting before the exit hook"));
-    }
+    assert!(
+        sent.is_err() || HANDLED.load(Relaxed) != before,
+        "no handler"
+    );
+    assert_ne!(hooked.area.state(), State::Exiting);
     CALLED.fetch_add(1, Relaxed);
 }
 
-fn signals_open(ctx: &Ctx<'_>) -> Verdict {
+pub fn signals_open(ctx: &Ctx) {
     fn body(_: &Thread<'_>, hooked: &Hooked) {
         enter(hooked.argument);
         let argument = ptr::from_ref(hooked).cast_mut().cast();
         for _ in 0..4 {
             // SAFETY: Callback::new (1) the block outlives the thread's callbacks.
             let callback = unsafe { Callback::new(meets_a_signal, argument) };
-            if hooked.at_exit.push(callback).is_err() {
-                let _ = failed(text!("push"));
-            }
+            hooked.at_exit.push(callback).unwrap();
         }
     }
-    let storm = begin(ctx)?;
+    let storm = begin(ctx).unwrap();
     let rounds = ctx.scale(1_500, 60, 20);
     for _ in 0..rounds {
         for slot in 0..ALIVE {
             leave(slot);
             expect(slot);
-            hooked::start_detached(STACK, body, slot)?;
+            hooked::start_detached(STACK, body, slot).unwrap();
         }
     }
     (0..ALIVE).for_each(leave);
-    let _ = storm.stop()?;
-    let (called, late) = (CALLED.load(Relaxed), LATE.load(Relaxed));
-    check!(
-        called == rounds * ALIVE as u64 * 4,
-        called,
-        " callbacks ran"
-    );
-    check!(late == 0, late, " handlers ran after the exit hook");
-    passed!(called, " callbacks")
+    storm.stop().unwrap();
+    let called = CALLED.load(Relaxed);
+    assert_eq!(called, rounds * ALIVE as u64 * 4, "callbacks");
+    assert_eq!(LATE.load(Relaxed), 0, "handlers after the exit hook");
+    passed!("{called} callbacks");
 }
 
 /// The stack that the handler pushes to, while there is one.
 static STACK_NOW: AtomicPtr<AtExit<8>> = AtomicPtr::new(ptr::null_mut());
 static PUSHED: AtomicU64 = AtomicU64::new(0);
 static BUSY: AtomicU64 = AtomicU64::new(0);
-static ODD: AtomicU64 = AtomicU64::new(0);
 static TARGET: [AtomicU32; 1] = [AtomicU32::new(0)];
 
 unsafe extern "C" fn count(word: *mut c_void) {
-    if word.cast_const() != (&raw const CALLED).cast() {
-        ODD.fetch_add(1, Relaxed);
-    }
+    assert_eq!(word.cast_const(), (&raw const CALLED).cast());
     CALLED.fetch_add(1, Relaxed);
 }
 
@@ -105,23 +88,18 @@ unsafe extern "C" fn push(_: i32, _: *mut siginfo_t, _: *mut u8) {
         Ok(()) => _ = PUSHED.fetch_add(1, Relaxed),
         Err(Error::Busy) => _ = BUSY.fetch_add(1, Relaxed),
         Err(Error::CallbacksFull | Error::Exiting) => {}
-        Err(_) => _ = ODD.fetch_add(1, Relaxed),
+        Err(error) => panic!("{error:?}"),
     }
 }
 
 /// Each callback that was taken is called once, whoever pushed it and whenever.
-fn push_from_handler(ctx: &Ctx<'_>) -> Verdict {
-    let thread = main_thread(ctx)?;
+pub fn push_from_handler(ctx: &Ctx) {
+    let thread = main_thread(ctx);
     // SAFETY: handle (1) the handler comes to one thread alone, and AtExit is made for it.
-    unsafe { signals::handle(SIGUSR1 as i32, push, 0)? };
-    for target in &TARGET {
-        target.store(process::gettid(), Relaxed);
-    }
-    let storm = Storm::start(
-        &TARGET,
-        SIGUSR1 as i32,
-        Span::micros(ctx.scale(0, 100, 100)),
-    )?;
+    unsafe { signals::handle(SIGUSR1 as i32, push, 0) }.unwrap();
+    TARGET[0].store(process::gettid(), Relaxed);
+    let pause = Span::micros(ctx.scale(0, 100, 100));
+    let storm = Storm::start(&TARGET, SIGUSR1 as i32, pause).unwrap();
     let (least, most) = (ctx.scale(500_000, 5_000, 2_000), 10_000_000);
     let mut own = 0;
     let mut round = 0;
@@ -133,29 +111,19 @@ fn push_from_handler(ctx: &Ctx<'_>) -> Verdict {
         for _ in 0..6 {
             match stack.push(counting()) {
                 Ok(()) => own += 1,
-                Err(Error::CallbacksFull) => {}
-                Err(_) => _ = ODD.fetch_add(1, Relaxed),
+                answer => assert_eq!(answer, Err(Error::CallbacksFull)),
             }
         }
         thread.run_at_exit(&stack);
         let late = stack.push(counting());
         STACK_NOW.store(ptr::null_mut(), Relaxed);
-        let (called, taken) = (CALLED.load(Relaxed), own + PUSHED.load(Relaxed));
-        check!(called == taken, taken, " taken, and ", called, " called");
-        check!(late == Err(Error::Exiting), "pushed to a closed stack");
+        assert_eq!(CALLED.load(Relaxed), own + PUSHED.load(Relaxed));
+        assert_eq!(late, Err(Error::Exiting));
         if round.is_multiple_of(4096) {
             sched::relax();
         }
     }
-    let _ = storm.stop()?;
-    let (busy, odd) = (BUSY.load(Relaxed), ODD.load(Relaxed));
-    check!(odd == 0, odd, " odd callbacks or answers");
-    passed!(
-        own,
-        " pushed, ",
-        PUSHED.load(Relaxed),
-        " more by the handler, which was told busy ",
-        busy,
-        " times"
-    )
+    storm.stop().unwrap();
+    let (pushed, busy) = (PUSHED.load(Relaxed), BUSY.load(Relaxed));
+    passed!("{own} pushed, {pushed} more by the handler, which found it busy {busy} times");
 }

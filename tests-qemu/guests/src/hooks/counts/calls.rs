@@ -2,6 +2,9 @@
 //!
 //! A section begins and ends with a call that the hooks never make, whose arguments say the section's name.
 
+use core::fmt;
+
+use heapless::Vec;
 use linux_raw_sys::general::{
     __NR_exit as EXIT, __NR_futex as FUTEX, __NR_getcpu as GETCPU, __NR_getppid as MARK,
     __NR_munmap as MUNMAP, __NR_rseq as RSEQ, __NR_rt_sigprocmask as RT_SIGPROCMASK,
@@ -11,16 +14,13 @@ use rseq_rt::Area;
 use rseq_rt::abi::FLAG_UNREGISTER;
 use rseq_rt::arch::SIGNATURE;
 
-use crate::harness::{Failed, failed};
-use crate::show::{Hex, Show, Text};
 use crate::sys::process::Status;
 use crate::sys::ptrace;
 use crate::sys::raw::call2;
 use crate::trace::{Event, Tracee};
-use crate::{check, text};
 
-const SECTIONS: usize = 32;
-const CALLS: usize = 8;
+/// More than any section is expected to make.
+const CALLS: usize = 12;
 
 /// In the child: names the calls that `body` makes.
 pub fn section<R>(name: &'static str, body: impl FnOnce() -> R) -> R {
@@ -49,11 +49,6 @@ pub struct Call {
 }
 
 impl Call {
-    const NONE: Self = Self {
-        nr: u64::MAX,
-        args: [0; 4],
-    };
-
     const fn new(nr: u32, args: [u64; 4]) -> Self {
         Self {
             nr: nr as u64,
@@ -66,28 +61,23 @@ impl Call {
         Self::new(RT_SIGPROCMASK, [SIG_SETMASK as u64, mask, 8, 0])
     }
 
-    /// rseq(2) with these flags.
     pub fn rseq(area: &Area, length: u32, flags: u32) -> Self {
         let at = core::ptr::from_ref(area).addr() as u64;
         let (length, flags) = (u64::from(length), u64::from(flags));
         Self::new(RSEQ, [at, length, flags, u64::from(SIGNATURE)])
     }
 
-    /// rseq(2): registration.
     pub fn register(area: &Area, length: u32) -> Self {
         Self::rseq(area, length, 0)
     }
 
-    /// rseq(2): unregistration.
     pub fn unregister(area: &Area, length: u32) -> Self {
         Self::rseq(area, length, FLAG_UNREGISTER)
     }
 
     /// futex(2): does the memory take a store?
     pub const PROBE: Self = Self::new(FUTEX, [FUTEX_WAKE_OP as u64, 0, 0, 0]);
-    /// getcpu(2).
     pub const GETCPU: Self = Self::new(GETCPU, [0; 4]);
-    /// exit(0).
     pub const EXIT: Self = Self::new(EXIT, [0; 4]);
     /// set_tid_address(null).
     pub const FORGET_CLEAR_TID: Self = Self::new(SET_TID_ADDRESS, [0; 4]);
@@ -98,7 +88,6 @@ impl Call {
         Self::new(SET_TID_ADDRESS, [behind_the_word as u64, 0, 0, 0])
     }
 
-    /// munmap(2).
     pub fn munmap(base: *mut u8, length: usize) -> Self {
         Self::new(MUNMAP, [base.addr() as u64, length as u64, 0, 0])
     }
@@ -119,52 +108,50 @@ impl Call {
     }
 }
 
-impl Show for Call {
-    fn show(&self, to: &mut Text) {
+impl fmt::Debug for Call {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match u32::try_from(self.nr) {
-            Ok(RT_SIGPROCMASK) => to.and("rt_sigprocmask"),
-            Ok(RSEQ) => to.and("rseq"),
-            Ok(MUNMAP) => to.and("munmap"),
-            Ok(FUTEX) => to.and("futex"),
-            Ok(GETCPU) => to.and("getcpu"),
-            Ok(EXIT) => to.and("exit"),
-            Ok(SET_TID_ADDRESS) => to.and("set_tid_address"),
-            _ => to.and("call ").and(&self.nr),
-        };
-        to.and("(");
-        for arg in self.args {
-            to.and(" ").and(&Hex(arg));
-        }
-        to.and(" )");
+            Ok(RT_SIGPROCMASK) => to.write_str("rt_sigprocmask"),
+            Ok(RSEQ) => to.write_str("rseq"),
+            Ok(MUNMAP) => to.write_str("munmap"),
+            Ok(FUTEX) => to.write_str("futex"),
+            Ok(GETCPU) => to.write_str("getcpu"),
+            Ok(EXIT) => to.write_str("exit"),
+            Ok(SET_TID_ADDRESS) => to.write_str("set_tid_address"),
+            _ => write!(to, "call {}", self.nr),
+        }?;
+        let [a, b, c, d] = self.args;
+        write!(to, "({a:#x} {b:#x} {c:#x} {d:#x})")
     }
 }
 
-#[derive(Clone, Copy)]
 struct Section {
     name: &'static str,
     tid: i32,
     open: bool,
-    count: usize,
-    calls: [Call; CALLS],
+    calls: Vec<Call, CALLS>,
 }
 
-/// What was counted.
-pub struct Calls([Option<Section>; SECTIONS]);
+/// The calls of each section.
+pub struct Calls(Vec<Section, 32>);
 
 impl Calls {
-    /// Runs `body` in a traced child, which has to end well; what it checks counts for the test.
-    pub fn of(body: impl FnOnce()) -> Result<Self, Failed> {
-        let mut calls = Self([None; SECTIONS]);
-        let mut child = Tracee::start(body)?;
+    /// Runs `body` in a traced child, which has to end well.
+    #[track_caller]
+    pub fn of(body: impl FnOnce()) -> Self {
+        let mut calls = Self(Vec::new());
+        let mut child = Tracee::start(body).unwrap();
         let mut ended = None;
-        while let Some((tid, event)) = child.next_event()? {
+        while let Some((tid, event)) = child.next_event().unwrap() {
             match event {
                 Event::Enter { nr, args } if nr == u64::from(MARK) => {
                     let [at, len, ..] = args;
                     calls.close(tid);
                     // SAFETY: the child is a fork of this very program, and `mark` gave a literal's place.
                     let name = unsafe { literal(at, len) };
-                    check!(name.is_empty() || calls.open(tid, name), "section ", *name);
+                    if !name.is_empty() {
+                        calls.open(tid, name);
+                    }
                 }
                 Event::Enter { nr, args } => calls.count(tid, Call::seen(tid, nr, args)),
                 Event::Gone(status) => {
@@ -176,31 +163,24 @@ impl Calls {
                 Event::Signal(_) | Event::Leave(_) | Event::Thread => {}
             }
         }
-        check!(ended == Some(Status::Exited(0)), "the tracee ended badly");
-        Ok(calls)
+        assert_eq!(ended, Some(Status::Exited(0)), "the traced child");
+        calls
     }
 
     fn of_thread(&mut self, tid: i32) -> Option<&mut Section> {
-        let sections = self.0.iter_mut().flatten();
-        sections
-            .into_iter()
-            .find(|section| section.open && section.tid == tid)
+        let mut sections = self.0.iter_mut();
+        sections.find(|section| section.open && section.tid == tid)
     }
 
-    fn open(&mut self, tid: i32, name: &'static str) -> bool {
-        let twice = self.named(name).is_some();
-        let free = self.0.iter_mut().find(|section| section.is_none());
-        let Some(free) = free.filter(|_| !twice) else {
-            return false;
-        };
-        *free = Some(Section {
+    fn open(&mut self, tid: i32, name: &'static str) {
+        assert!(self.named(name).is_none(), "{name}: twice");
+        let section = Section {
             name,
             tid,
             open: true,
-            count: 0,
-            calls: [Call::NONE; CALLS],
-        });
-        true
+            calls: Vec::new(),
+        };
+        assert!(self.0.push(section).is_ok(), "too many sections");
     }
 
     fn close(&mut self, tid: i32) {
@@ -211,25 +191,26 @@ impl Calls {
 
     fn count(&mut self, tid: i32, call: Call) {
         if let Some(section) = self.of_thread(tid) {
-            if let Some(place) = section.calls.get_mut(section.count) {
-                *place = call;
-            }
-            section.count += 1;
+            // Where there is no room it has been too many for long.
+            let _ = section.calls.push(call);
         }
     }
 
-    fn named(&self, name: &str) -> Option<&Section> {
-        self.0
-            .iter()
-            .flatten()
-            .find(|section| section.name.as_bytes() == name.as_bytes())
+    fn named(&self, name: &str) -> Option<&[Call]> {
+        let mut sections = self.0.iter();
+        let section = sections.find(|section| section.name == name)?;
+        Some(&section.calls)
     }
 
     /// Did the section make exactly these calls, in this order? A section that never ran made none of them.
     pub fn are(&self, name: &str, expected: &[Call]) -> bool {
-        self.named(name).is_some_and(|section| {
-            section.count == expected.len() && section.calls.get(..section.count) == Some(expected)
-        })
+        self.named(name) == Some(expected)
+    }
+
+    /// As [`Self::are`], or the test fails and says what was seen.
+    #[track_caller]
+    pub fn expect(&self, name: &str, expected: &[Call]) {
+        assert_eq!(self.named(name), Some(expected), "{name}");
     }
 
     /// As [`Self::expect`], of a create: one rseq(2) for each length with its flags, between two masks if there are any.
@@ -240,40 +221,15 @@ impl Calls {
         area: &Area,
         attempts: &[(u32, u32)],
         masks: Option<(u64, u64)>,
-    ) -> Result<(), Failed> {
-        let (mut expected, mut count) = ([Call::NONE; CALLS], 0);
+    ) {
+        let masks = masks.filter(|_| !attempts.is_empty());
+        let (before, after) = masks.unzip();
         let asked = attempts
             .iter()
             .map(|&(length, flags)| Call::rseq(area, length, flags));
-        let masks = masks.filter(|_| !attempts.is_empty());
-        let (before, after) = masks.unzip();
-        let calls = (before.map(Call::mask).into_iter())
-            .chain(asked)
-            .chain(after.map(Call::mask));
-        for (place, call) in expected.iter_mut().zip(calls) {
-            *place = call;
-            count += 1;
-        }
-        self.expect(name, expected.get(..count).unwrap_or(&[]))
-    }
-
-    /// As [`Self::are`], or the test fails and says what was seen.
-    #[track_caller]
-    pub fn expect(&self, name: &str, expected: &[Call]) -> Result<(), Failed> {
-        if self.are(name, expected) {
-            return Ok(());
-        }
-        let mut seen = text!(*name, ": ");
-        match self.named(name) {
-            None => seen.push(b"never ran"),
-            Some(section) => {
-                seen.and(&section.count).and(" calls:");
-                for call in section.calls.iter().take(section.count) {
-                    seen.and(" ").and(call);
-                }
-            }
-        }
-        Err(failed(seen))
+        let before = before.map(Call::mask).into_iter();
+        let expected: Vec<Call, CALLS> = before.chain(asked).chain(after.map(Call::mask)).collect();
+        self.expect(name, &expected);
     }
 }
 

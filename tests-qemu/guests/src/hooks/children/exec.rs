@@ -7,37 +7,30 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::auxvec::AT_EXECFN;
 use linux_raw_sys::general::__NR_rseq;
 
-use rseq_rt::{Area, Owner, State, Thread, arch};
+use rseq_rt::{Area, Thread, arch};
 
-use super::children::look;
 use crate::entry::Env;
 use crate::errno::Errno;
-use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, failed, forked, vforked};
+use crate::harness::{Ctx, forked, vforked};
 use crate::hooked::{self, Hooked, RSEQ};
+use crate::hooks::common::{init, is_ours, joined_at_once, look, main_thread};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::rseq::rseq;
 use crate::sys::sched;
 use crate::sys::time::{self, Span};
-use crate::{check, text, witness};
+use crate::witness;
 
-/// The family. qemu-user can start no guest image by execve(2).
-pub const TESTS: &[Test] = &[
-    Test::new("children/exec-starts-unregistered", from_main).needs(REAL),
-    Test::new("children/exec-from-a-thread-among-others", from_thread).needs(REAL),
-    Test::new("children/posix-spawn-from-threads-at-once", spawns).needs(REAL),
-];
-
-const REAL: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL);
 const STACK: usize = 64 * 1024;
-/// The new image found all as it should be.
+/// The exit code of a new image that found all as it should be.
 pub const FRESH: i32 = 23;
 
 /// The value of `--as-child` for [`probe`].
-pub const PROBE: &[u8] = b"exec-probe";
+pub const PROBE: &[u8] = PROBE_ARGUMENT.to_bytes();
+const PROBE_ARGUMENT: &CStr = c"exec-probe";
 
-/// The new image: what it finds, as an exit code.
+/// The new image: its findings, as an exit code.
 pub fn probe(env: &Env) -> i32 {
     let scratch = Area::new();
     let at = (&raw const scratch).cast_mut().cast();
@@ -58,7 +51,7 @@ pub fn probe(env: &Env) -> i32 {
     let Ok(thread) = (unsafe { hooked::adopt_main() }) else {
         return 26;
     };
-    if thread.state() != State::Registered(Owner::Runtime) || RSEQ.length() != config.length() {
+    if !is_ours(thread.state()) || RSEQ.length() != config.length() {
         return 27;
     }
     match witness::first_wrong(witness::cpus(), thread.area()) {
@@ -84,46 +77,37 @@ pub fn exec(env: &Env) -> ! {
     exit_group(99)
 }
 
-const PROBE_ARGUMENT: &CStr = c"exec-probe";
-
 /// For a body, which has one word for its argument.
 fn env_of(hooked: &Hooked) -> &Env {
     // SAFETY: the tests below hand over the harness's own, which outlives every thread.
     unsafe { &*ptr::with_exposed_provenance(hooked.argument) }
 }
 
-fn argument(ctx: &Ctx<'_>) -> usize {
+fn argument(ctx: &Ctx) -> usize {
     ptr::from_ref(ctx.env).expose_provenance()
 }
 
-fn from_main(ctx: &Ctx<'_>) -> Verdict {
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
-    // SAFETY: (1) once in this process, on its main thread.
-    let Ok(thread) = (unsafe { hooked::adopt_main() }) else {
-        check!(false, "the create hook");
-        return PASSED;
-    };
+const NEW_IMAGE: Result<Status, Errno> = Ok(Status::Exited(FRESH));
+
+pub fn from_main(ctx: &Ctx) {
+    let thread = main_thread(ctx);
     for _ in 0..ctx.scale(50, 8, 0) {
-        let status = forked(|| exec(ctx.env))?;
-        check!(status == Status::Exited(FRESH), "the new image ", status);
+        assert_eq!(forked(|| exec(ctx.env)), NEW_IMAGE);
     }
-    check!(witness::kernel_knows(thread.area()), "the parent's is gone");
-    PASSED
+    assert!(witness::kernel_knows(thread.area()));
 }
 
-fn from_thread(ctx: &Ctx<'_>) -> Verdict {
+pub fn from_thread(ctx: &Ctx) {
     fn others(thread: &Thread<'_>, _: &Hooked) {
         loop {
             witness::migrate(witness::cpus());
-            match hooked::start_joinable(STACK, |_, _| {}, 0).map(hooked::Joinable::join) {
-                Ok(Ok(())) => {}
+            match hooked::start_joinable(STACK, |_, _| {}, 0) {
+                Ok(thread) => thread.join().unwrap(),
                 // What clone(CLONE_FS) says while another thread is in the middle of an exec.
                 Err(Errno::AGAIN) => sched::relax(),
-                _ => exit_group(98),
+                Err(errno) => panic!("a creation amid an exec: {errno}"),
             }
-            if thread.state() != State::Registered(Owner::Runtime) {
-                exit_group(97);
-            }
+            assert!(is_ours(thread.state()));
         }
     }
     fn execs(_: &Thread<'_>, hooked: &Hooked) {
@@ -132,54 +116,36 @@ fn from_thread(ctx: &Ctx<'_>) -> Verdict {
     }
     for round in 0..ctx.scale(60, 8, 0) {
         let status = forked(|| {
-            let started = || -> Result<(), Failed> {
-                check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
-                // SAFETY: (1) once in this process, on its main thread.
-                check!(unsafe { hooked::adopt_main() }.is_ok(), "create");
-                for _ in 0..3 {
-                    let _ = hooked::start_joinable(STACK, others, 0)?;
-                }
-                // So that exec meets the others in other places.
-                let _ = time::sleep(Span::micros(round * 50));
-                let _ = hooked::start_joinable(STACK, execs, argument(ctx))?;
-                Ok(())
-            };
-            if started().is_ok() {
-                loop {
-                    let _ = time::sleep(Span::secs(1));
-                }
+            let _ = main_thread(ctx);
+            for _ in 0..3 {
+                let _ = hooked::start_joinable(STACK, others, 0).unwrap();
             }
-        })?;
-        check!(status == Status::Exited(FRESH), "the new image ", status);
+            // So that exec meets the others in other places.
+            let _ = time::sleep(Span::micros(round * 50));
+            let _ = hooked::start_joinable(STACK, execs, argument(ctx)).unwrap();
+            loop {
+                let _ = time::sleep(Span::secs(1));
+            }
+        });
+        assert_eq!(status, NEW_IMAGE);
     }
-    PASSED
 }
 
-fn spawns(ctx: &Ctx<'_>) -> Verdict {
+pub fn spawns(ctx: &Ctx) {
     static ROUNDS: AtomicU32 = AtomicU32::new(0);
     fn body(thread: &Thread<'_>, hooked: &Hooked) {
-        let Ok(stack) = Stack::map(STACK) else {
-            let _ = failed(text!("no stack"));
-            return;
-        };
+        let stack = Stack::map(STACK).unwrap();
         for _ in 0..ROUNDS.load(Relaxed) {
             let lent = thread.lend();
             let status = vforked(stack, || exec(env_of(hooked)));
             lent.end();
-            if status != Ok(Status::Exited(FRESH)) {
-                let _ = failed(text!("the new image ", status));
-            }
+            assert_eq!(status, NEW_IMAGE);
             look(thread, hooked);
         }
         // SAFETY: the children are gone.
-        let _ = unsafe { stack.unmap() };
+        unsafe { stack.unmap() }.unwrap();
     }
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    init(ctx);
     ROUNDS.store(ctx.scale(40, 4, 0) as u32, Relaxed);
-    let threads: [_; 6] =
-        core::array::from_fn(|_| hooked::start_joinable(STACK, body, argument(ctx)));
-    for thread in threads {
-        check!(thread?.join().is_ok(), "join");
-    }
-    PASSED
+    joined_at_once::<6>(STACK, body, argument(ctx));
 }
