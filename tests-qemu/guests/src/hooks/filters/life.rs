@@ -16,18 +16,16 @@ use rseq_rt::{
 use super::super::lifetime_poison::Poison;
 use super::marked::{self, MARK, NTH};
 use super::plan::{Call, Plan};
-use crate::errno::Errno;
-use crate::harness::{Ctx, Failed, failed};
-use crate::seccomp::{self, Answer, When};
+use crate::harness::Ctx;
+use crate::seccomp::{self, When};
 use crate::stack::Stack;
 use crate::sys::mm::{self, Access};
-use crate::sys::process;
-use crate::sys::sched::{self, CpuSet};
+use crate::sys::sched;
 use crate::sys::signal;
 use crate::tcb::Tcb;
 use crate::thread::spawn;
 use crate::witness::{self, Known};
-use crate::{arch, check, hooked, signals, text};
+use crate::{arch, hooked, signals};
 
 static PROCESS: Process = Process::new();
 static DEFERRED: Deferred = Deferred::new();
@@ -45,7 +43,7 @@ enum Way {
     Unmap,
 }
 
-/// What a thread leaves behind.
+/// The record of a thread, read after its end.
 struct Record {
     tid: AtomicU32,
     /// Where it has come to: 0 not started, 1 created, 2 in its exit hook, 3 behind it.
@@ -84,21 +82,21 @@ struct Started {
 
 fn plan() -> Plan {
     // SAFETY: the plan of `begin`, on the stack of the main thread, which stays.
-    unsafe { PLAN.load(Relaxed).as_ref() }
-        .copied()
-        .unwrap_or(Plan {
-            call: Call::Uname,
-            answer: Answer::Trap,
-            is_late: false,
-        })
+    unsafe { *PLAN.load(Relaxed) }
 }
 
-fn install(plan: &Plan, everywhere: bool) -> Result<(), Errno> {
+#[track_caller]
+fn must(holds: bool, what: &str) {
+    assert!(holds, "{}: {what}", plan());
+}
+
+fn install(plan: &Plan, everywhere: bool) {
     let when = When::ArgIsNot(NTH, MARK);
-    match everywhere {
-        true => seccomp::install_everywhere(plan.call.number(), when, plan.answer),
-        false => seccomp::install(plan.call.number(), when, plan.answer),
-    }
+    let install = match everywhere {
+        true => seccomp::install_everywhere,
+        false => seccomp::install,
+    };
+    install(plan.call.number(), when, plan.answer).unwrap();
 }
 
 /// The handler of a runtime that lives in a sandbox: it answers in the kernel's place.
@@ -107,55 +105,44 @@ unsafe extern "C" fn answers(_: i32, _: *mut siginfo_t, context: *mut u8) {
     unsafe { arch::answer_call(context, -(ENOSYS as isize)) };
 }
 
-#[track_caller]
-fn wrong(what: &str) -> Failed {
-    failed(text!(plan(), ": ", *what))
-}
-
 /// The area and the reads through it, at any time of a life.
 #[track_caller]
 fn look(area: &Area) {
-    let known = marked::ask(area, LENGTH.load(Relaxed));
+    let is_known = marked::ask(area, LENGTH.load(Relaxed)) == Known::This;
     match area.state() {
-        State::Registered(Owner::Runtime) if known != Known::This => {
-            _ = wrong("the state says registered, and the kernel does not know the area");
+        State::Registered(Owner::Runtime) => {
+            must(
+                is_known,
+                "registered, and the kernel does not know the area",
+            );
         }
-        State::Unregistered | State::Unavailable(_) if known == Known::This => {
-            _ = wrong("the state says not registered, and the kernel knows the area");
+        State::Unregistered | State::Unavailable(_) => {
+            must(!is_known, "not registered, and the kernel knows the area");
         }
         _ => {}
     }
-    let all = sched::allowed().unwrap_or(CpuSet::empty());
-    for cpu in all.iter() {
-        let _ = sched::allow(0, &CpuSet::one(cpu));
-        match PROCESS.current_cpu(area) {
-            Ok(u32::MAX) => _ = wrong("a CPU of u32::MAX"),
-            // A filter that pretends answers CPU 0.
-            Ok(read) if read != cpu && plan().call != Call::GetCpu => _ = wrong("a wrong CPU"),
-            Err(_) if plan().call != Call::GetCpu => _ = wrong("no CPU"),
-            _ => {}
-        }
-    }
-    let _ = sched::allow(0, &all);
-    if PROCESS.current_node(area) == Ok(u32::MAX) || PROCESS.current_mm_cid(area) == Some(u32::MAX)
-    {
-        _ = wrong("a node or a concurrency id of u32::MAX");
-    }
+    let is_filtered = plan().call == Call::GetCpu;
+    witness::on_each_cpu(|cpu| match PROCESS.current_cpu(area) {
+        // A filter that pretends answers CPU 0.
+        Ok(read) if is_filtered => must(read != u32::MAX, "a CPU of u32::MAX"),
+        answer => must(answer == Ok(cpu) || is_filtered, "another CPU, or none"),
+    });
+    let (node, mm_cid) = (PROCESS.current_node(area), PROCESS.current_mm_cid(area));
+    must(node != Ok(u32::MAX), "a node of u32::MAX");
+    must(mm_cid != Some(u32::MAX), "a concurrency id of u32::MAX");
 }
 
 unsafe extern "C" fn work(argument: *mut u8) -> ! {
     // SAFETY: `start` gave the thread its own block, which lives until its exit.
     let block = unsafe { &*argument.cast::<Tcb<Worker>>() };
     let (worker, plan) = (&block.payload, plan());
-    let kills_thread = matches!(plan.answer, Answer::KillThread);
-    if kills_thread && !worker.is_early && install(&plan, false).is_err() {
-        _ = wrong("no filter");
+    let kills_thread = plan.kills_thread();
+    if kills_thread && !worker.is_early {
+        install(&plan, false);
     }
     // SAFETY: on_thread_create (1, 2, 3) in this thread's block, which it leaves by its exit hook.
-    let Ok(thread) = (unsafe { PROCESS.on_thread_create(&worker.area) }) else {
-        _ = wrong("the create hook");
-        process::exit_thread(0);
-    };
+    let thread = unsafe { PROCESS.on_thread_create(&worker.area) };
+    must(thread.is_ok(), "the create hook");
     look(&worker.area);
     worker.record.progress.store(1, Release);
     if worker.is_early {
@@ -163,63 +150,52 @@ unsafe extern "C" fn work(argument: *mut u8) -> ! {
         while GATE.load(Acquire) == 0 {
             sched::relax();
         }
-        if kills_thread && install(&plan, false).is_err() {
-            _ = wrong("no filter");
+        if kills_thread {
+            install(&plan, false);
         }
     }
     look(&worker.area);
     worker.record.progress.store(2, Release);
-    leave(thread, block)
+    leave(thread.unwrap(), block)
 }
 
 fn leave(thread: Thread<'_>, block: &Tcb<Worker>) -> ! {
-    let worker = &block.payload;
+    let (worker, stack) = (&block.payload, block.head.stack());
     let mode = match worker.way {
         Way::Keep => ExitMode::Keep,
         _ => ExitMode::Release,
     };
     let was_registered = worker.area.state() == State::Registered(Owner::Runtime);
     let exit = thread.on_exit(mode);
-    let known = marked::ask(&worker.area, LENGTH.load(Relaxed));
+    let is_known = marked::ask(&worker.area, LENGTH.load(Relaxed)) == Known::This;
     let record = worker.record;
     match &exit {
         Exit::Released(_) => {
             record.is_released.store(true, Relaxed);
-            if known == Known::This {
-                _ = wrong("released, and the kernel knows the area");
-            }
+            must(!is_known, "released, and the kernel knows the area");
         }
         Exit::Kept(kept) => {
-            if was_registered && known != Known::This {
-                _ = wrong("kept, and the kernel has let go");
-            }
+            let is_right = is_known || !was_registered;
+            must(is_right, "kept, and the kernel has let go");
             let why = kept.why().map_or(0, Error::raw_os_error);
             record.why.store(u32::from(why), Relaxed);
         }
     }
     record.progress.store(3, Release);
-    let stack = block.head.stack();
+    let place = ClearTidPlace::Inside;
     match worker.way {
         // SAFETY: Exit::unmap_and_exit (1, 2, 3, 4) this thread's own stack, without a joiner; (5) the area is on it.
         Way::Unmap => unsafe {
-            exit.unmap_and_exit(
-                stack.base(),
-                stack.len(),
-                ClearTidPlace::Inside,
-                &DEFERRED,
-                0,
-            )
+            exit.unmap_and_exit(stack.base(), stack.len(), place, &DEFERRED, 0)
         },
         // SAFETY: Kept::exit (1) nothing waits to be dropped.
         _ => unsafe { exit.into_kept().exit(0) },
     }
 }
 
-fn start(way: Way, nth: usize, is_early: bool) -> Result<Started, Failed> {
-    let Some(record) = RECORD.get(nth) else {
-        return Err(wrong("no record"));
-    };
-    let stack = Stack::map(32 * 1024)?;
+fn start(way: Way, nth: usize, is_early: bool) -> Started {
+    let record = &RECORD[nth];
+    let stack = Stack::map(32 * 1024).unwrap();
     let worker = Worker {
         area: Area::new(),
         clear_tid: ClearTid::new(),
@@ -227,25 +203,20 @@ fn start(way: Way, nth: usize, is_early: bool) -> Result<Started, Failed> {
         record,
         is_early,
     };
-    let block = Tcb::on(stack, worker)?;
+    let block = Tcb::on(stack, worker).unwrap();
     // SAFETY: spawn (1) nobody else's stack; (2, 3) the block lies on top of it; (4) `work` takes its own block.
     let tid = unsafe {
         let word = (*block).payload.clear_tid.as_ptr();
-        spawn(
-            block.cast(),
-            &raw mut (*block).head,
-            word,
-            work,
-            block.cast(),
-        )?
+        let head = &raw mut (*block).head;
+        spawn(block.cast(), head, word, work, block.cast())
     };
-    record.tid.store(tid, Relaxed);
-    Ok(Started {
+    record.tid.store(tid.unwrap(), Relaxed);
+    Started {
         stack,
         block,
         way,
         record,
-    })
+    }
 }
 
 fn is_mapped(stack: &Stack) -> bool {
@@ -256,55 +227,50 @@ fn is_mapped(stack: &Stack) -> bool {
 
 impl Started {
     /// After the thread's end: was it right?
-    fn end(self) -> Result<(), Failed> {
+    fn end(self) {
         let plan = plan();
-        let may_die = matches!(plan.answer, Answer::KillThread);
+        let may_die = plan.kills_thread();
         let poison = match self.way {
             Way::Unmap => self.watch(),
-            _ => self.join()?,
+            _ => {
+                self.join();
+                None
+            }
         };
         let progress = self.record.progress.load(Acquire);
-        if progress != 3 && !may_die {
-            return Err(wrong("a thread did not come to its end"));
+        must(progress == 3 || may_die, "a thread did not come to its end");
+        if let Some(poison) = &poison {
+            must(
+                poison.stray().is_none(),
+                "somebody else's memory was written to",
+            );
         }
-        if let Some(poison) = poison {
-            let is_clean = poison.stray().is_none();
-            // SAFETY: unmap (1) poison, which nobody uses.
-            unsafe { marked::unmap(self.stack.base(), self.stack.len())? };
-            return match is_clean {
-                true => Ok(()),
-                false => Err(wrong("somebody else's memory was written to")),
-            };
-        }
-        if self.way != Way::Unmap {
-            // SAFETY: unmap (1): the thread has ended, and only its starter knows the stack.
-            return Ok(unsafe { marked::unmap(self.stack.base(), self.stack.len()) }?);
+        if self.way != Way::Unmap || poison.is_some() {
+            // SAFETY: unmap (1): the thread has ended, and only its starter knows the stack, or it is poison by now.
+            unsafe { marked::unmap(self.stack.base(), self.stack.len()) }.unwrap();
+            return;
         }
         DEFERRED.sweep();
         let stays = matches!(plan.call, Call::Unmap | Call::SetTidAddress) || may_die;
         let was_filtered = self.record.why.load(Relaxed) != 0;
-        match (is_mapped(&self.stack), stays) {
-            (true, false) => Err(wrong("a stack leaks")),
-            (false, true) if !may_die && !was_filtered => {
-                Err(wrong("a stack has gone against the filter"))
-            }
-            _ => Ok(()),
+        if is_mapped(&self.stack) {
+            must(stays, "a stack leaks");
+        } else {
+            let may_go = !stays || may_die || was_filtered;
+            must(may_go, "a stack has gone against the filter");
         }
     }
 
     /// A thread whose starter waits for its word.
-    fn join(&self) -> Result<Option<Poison>, Failed> {
+    fn join(&self) {
         // SAFETY: the block stays until the end of `end`.
         let word = unsafe { &(*self.block).payload.clear_tid };
-        let answer = word.wait();
         let is_refused = plan().call == Call::Futex;
-        if answer.is_err() && !is_refused {
-            return Err(wrong("the wait for clear-tid"));
-        }
+        let answer = word.wait();
+        must(answer.is_ok() || is_refused, "the wait for clear-tid");
         while word.try_reclaim().is_none() {
             sched::relax();
         }
-        Ok(None)
     }
 
     /// One that nobody can wait for. As soon as its memory has gone, something else lies there.
@@ -326,134 +292,118 @@ impl Started {
     }
 }
 
-fn begin(ctx: &Ctx<'_>, plan: &Plan) -> Result<(), Failed> {
+/// The main thread, past its create hook.
+fn begin(ctx: &Ctx, plan: &Plan) -> Thread<'static> {
     PLAN.store(core::ptr::from_ref(plan).cast_mut(), Relaxed);
     let config = hooked::config(ctx.env);
     LENGTH.store(config.length(), Relaxed);
     // SAFETY: handle (1) it writes to its own context alone.
-    unsafe { signals::handle(SIGSYS as i32, answers, 0)? };
-    if !plan.is_late && !matches!(plan.answer, Answer::KillThread) {
-        install(plan, true)?;
+    unsafe { signals::handle(SIGSYS as i32, answers, 0) }.unwrap();
+    if !plan.is_late && !plan.kills_thread() {
+        install(plan, true);
     }
-    check!(PROCESS.init(config) == Ok(None), *plan, ": init");
-    Ok(())
+    must(PROCESS.init(config) == Ok(None), "init");
+    // SAFETY: on_thread_create (1, 2, 3) a static, the main thread's.
+    let main = unsafe { PROCESS.on_thread_create(&MAIN) };
+    must(main.is_ok(), "the create hook");
+    main.unwrap()
 }
 
 /// The filter that comes late, and the threads that wait for it.
-fn turn(plan: &Plan) -> Result<(), Failed> {
-    if plan.is_late && !matches!(plan.answer, Answer::KillThread) {
-        install(plan, true)?;
+fn turn(plan: &Plan) {
+    if plan.is_late && !plan.kills_thread() {
+        install(plan, true);
     }
     GATE.store(1, Release);
-    Ok(())
 }
 
+static MAIN: Area = Area::new();
 const WAYS: [Way; 3] = [Way::Keep, Way::Release, Way::Unmap];
 
 /// The whole of it, on the main thread of a process of its own.
-pub fn life(ctx: &Ctx<'_>, plan: Plan) -> Result<(), Failed> {
-    static MAIN: Area = Area::new();
-    static SCOPE: Area = Area::new();
-    static NEVER: Area = Area::new();
-    begin(ctx, &plan)?;
-    // SAFETY: on_thread_create (1, 2, 3) a static, the main thread's.
-    let main = unsafe { PROCESS.on_thread_create(&MAIN) };
-    let main = main.map_err(|_| wrong("the create hook"))?;
+pub fn life(ctx: &Ctx, plan: Plan) {
+    let main = begin(ctx, &plan);
     look(&MAIN);
-    let [keep, release, unmap] = WAYS;
-    let early = if plan.is_late {
-        let early = [
-            start(keep, 0, true)?,
-            start(release, 1, true)?,
-            start(unmap, 2, true)?,
-        ];
+    let early = plan.is_late.then(|| {
+        let early = [0, 1, 2].map(|nth| start(WAYS[nth], nth, true));
         while STANDING.load(Acquire) < 3 {
             sched::relax();
         }
-        Some(early)
-    } else {
-        None
-    };
-    turn(&plan)?;
+        early
+    });
+    turn(&plan);
     for started in early.into_iter().flatten() {
-        started.end()?;
+        started.end();
     }
     for (nth, way) in (3..).zip(WAYS) {
-        start(way, nth, false)?.end()?;
+        start(way, nth, false).end();
     }
     look(&MAIN);
-    // Not registered, ever.
-    let cpu = PROCESS.current_cpu(&NEVER);
-    if cpu.is_err() != (plan.call == Call::GetCpu) && !is_main_spared(&plan) {
-        return Err(wrong("a read without rseq"));
+    without_registration(&plan);
+    let request = MAIN.request_slice();
+    let _ = MAIN.yield_slice(request);
+    if MAIN.state() != State::Registered(Owner::Runtime) {
+        scope();
     }
+    let exit = main.on_exit(ExitMode::Release);
+    let is_known = marked::ask(&MAIN, LENGTH.load(Relaxed)) == Known::This;
+    match exit {
+        Exit::Released(_) => must(!is_known, "released, and the kernel knows the area"),
+        Exit::Kept(kept) => {
+            must(kept.why().is_some(), "kept without a reason");
+            must(matches!(plan.call, Call::Rseq | Call::Mask), "kept");
+        }
+    }
+    marked::mask(0);
+    // A kept area goes on being the kernel's.
+    witness::migrate(witness::cpus());
+    must(
+        MAIN.state() == State::Exiting,
+        "another state after the exit hook",
+    );
+}
+
+/// The calls that need no registration.
+fn without_registration(plan: &Plan) {
+    static NEVER: Area = Area::new();
+    let cpu = PROCESS.current_cpu(&NEVER);
+    // Of threads, the main one has no filter.
+    let is_refused = plan.call == Call::GetCpu && !plan.kills_thread();
+    must(
+        cpu.is_err() == is_refused || plan.kills_thread(),
+        "a read without rseq",
+    );
     let at = (&raw const NEVER).cast_mut().cast();
     // SAFETY: from_raw (1) a static area.
     let checked = unsafe { Area::from_raw(&Linux, at, Area::SIZE) };
-    if checked.is_err() && plan.call != Call::Futex {
-        return Err(wrong("a look at memory"));
-    }
+    must(
+        checked.is_ok() || plan.call == Call::Futex,
+        "a look at memory",
+    );
     let _ = PROCESS.allow_sections();
     if plan.call == Call::Membarrier {
         // It may wait for a grace period.
         let _ = Fence::register();
     }
-    let request = MAIN.request_slice();
-    let _ = MAIN.yield_slice(request);
-    let before = MAIN.state();
-    if before != State::Registered(Owner::Runtime) {
-        // SAFETY: scoped (1, 2, 3) a static, of this thread alone.
-        let scope = unsafe { PROCESS.scoped(&SCOPE) };
-        let scope = scope.map_err(|_| wrong("the begin of a scope"))?;
-        look(&SCOPE);
-        let _ = scope.end();
-        look(&SCOPE);
-    }
-    let exit = main.on_exit(ExitMode::Release);
-    let known = marked::ask(&MAIN, LENGTH.load(Relaxed));
-    match exit {
-        Exit::Released(_) if known == Known::This => {
-            Err(wrong("released, and the kernel knows the area"))
-        }
-        Exit::Released(_) => {
-            marked::mask(0);
-            witness::migrate(witness::cpus());
-            Ok(())
-        }
-        Exit::Kept(kept) if kept.why().is_none() => Err(wrong("kept without a reason")),
-        Exit::Kept(_) if !matches!(plan.call, Call::Rseq | Call::Mask) => Err(wrong("kept")),
-        Exit::Kept(_) => {
-            marked::mask(0);
-            look_at_kept(&MAIN)
-        }
-    }
 }
 
-/// A kept area goes on being the kernel's, or stays as it is.
-fn look_at_kept(area: &Area) -> Result<(), Failed> {
-    witness::migrate(witness::cpus());
-    match area.state() {
-        State::Exiting => Ok(()),
-        _ => Err(wrong("not exiting after the exit hook")),
-    }
-}
-
-/// Has the main thread no filter?
-fn is_main_spared(plan: &Plan) -> bool {
-    matches!(plan.answer, Answer::KillThread)
+fn scope() {
+    static SCOPE: Area = Area::new();
+    // SAFETY: scoped (1, 2, 3) a static, of this thread alone.
+    let scope = unsafe { PROCESS.scoped(&SCOPE) };
+    must(scope.is_ok(), "the begin of a scope");
+    look(&SCOPE);
+    let _ = scope.unwrap().end();
+    look(&SCOPE);
 }
 
 /// Only the thread that unmaps its own stack, which the filter kills with all others.
-pub fn unmaps(ctx: &Ctx<'_>, plan: Plan) -> Result<(), Failed> {
-    static MAIN: Area = Area::new();
-    begin(ctx, &plan)?;
-    // SAFETY: on_thread_create (1, 2, 3) a static, the main thread's.
-    let main = unsafe { PROCESS.on_thread_create(&MAIN) };
-    check!(main.is_ok(), plan, ": the create hook");
-    let started = start(Way::Unmap, 0, plan.is_late)?;
+pub fn unmaps(ctx: &Ctx, plan: Plan) {
+    let _main = begin(ctx, &plan);
+    let started = start(Way::Unmap, 0, plan.is_late);
     while plan.is_late && STANDING.load(Acquire) < 1 {
         sched::relax();
     }
-    turn(&plan)?;
-    started.end()
+    turn(&plan);
+    started.end();
 }

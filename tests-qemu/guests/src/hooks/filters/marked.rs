@@ -14,8 +14,6 @@ pub const MARK: u32 = 0x5eed_f117;
 /// Its argument.
 pub const NTH: u32 = 5;
 
-/// The call.
-///
 /// # Safety
 /// 1. As of the call itself.
 unsafe fn call(nr: u32, a: usize, b: usize, c: usize, d: usize) -> Result<usize, Errno> {
@@ -28,7 +26,7 @@ unsafe fn call(nr: u32, a: usize, b: usize, c: usize, d: usize) -> Result<usize,
     })
 }
 
-/// What the kernel knows of the calling thread: see [`crate::witness::ask`].
+/// As [`crate::witness::ask`].
 pub fn ask(area: &Area, length: u32) -> Known {
     let at = core::ptr::from_ref(area).expose_provenance();
     let signature = arch::SIGNATURE as usize;
@@ -45,8 +43,6 @@ pub fn ask(area: &Area, length: u32) -> Known {
     }
 }
 
-/// munmap(2).
-///
 /// # Safety
 /// 1. Nobody uses the memory from here on, the kernel included.
 pub unsafe fn unmap(base: *mut u8, length: usize) -> Result<(), Errno> {

@@ -9,12 +9,10 @@ use linux_raw_sys::general::SIGSYS;
 
 use self::plan::{Call, Plan};
 use crate::errno::Errno;
-use crate::harness::{Ctx, Needs, Test, Verdict, failed, forked};
+use crate::harness::{Ctx, Needs, Test, forked, must_die, passed};
 use crate::seccomp::Answer;
 use crate::sys::process::{Status, no_core_dump};
-use crate::{check, passed, text};
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("filters/errno", errno).needs(NEEDS),
     Test::new("filters/trap-with-a-handler", trap).needs(NEEDS),
@@ -24,7 +22,7 @@ pub const TESTS: &[Test] = &[
 
 const NEEDS: Needs = Needs::RSEQ.and(Needs::SECCOMP);
 
-/// What the crate calls, but exit(2).
+/// The calls of the crate, but exit(2).
 const CALLS: [Call; 9] = [
     Call::Rseq,
     Call::Mask,
@@ -37,27 +35,16 @@ const CALLS: [Call; 9] = [
     Call::Membarrier,
 ];
 
-/// What a filter answers. 0: it pretends.
+/// The answers of a filter. 0: it pretends.
 const ERRNOS: [u32; 10] = [
     0, EPERM, EACCES, EINVAL, EBUSY, ENOSYS, EFAULT, EAGAIN, EINTR, ENOMEM,
 ];
 
 const DIED: Status = Status::Killed(SIGSYS as i32);
+const ENDED: Status = Status::Exited(0);
 
-/// A whole life in a process of its own. What is wrong is in the report.
-fn live(ctx: &Ctx<'_>, plan: Plan) -> Result<Status, Errno> {
-    forked(|| {
-        no_core_dump();
-        let _ = life::life(ctx, plan);
-    })
-}
-
-/// Every call so, early and late; how many lives. `fits` judges how a process ended.
-fn all(
-    ctx: &Ctx<'_>,
-    answers: &[Answer],
-    fits: impl Fn(&Plan, Status) -> bool,
-) -> Result<u32, crate::harness::Failed> {
+/// Every call so, early and late, each a whole life in a process of its own, whose end `fits` judges; how many lives.
+fn all(ctx: &Ctx, answers: &[Answer], fits: impl Fn(&Plan, Status) -> bool) -> u32 {
     let mut lives = 0;
     for &answer in answers {
         for call in CALLS {
@@ -67,50 +54,48 @@ fn all(
                     answer,
                     is_late,
                 };
-                let status = live(ctx, plan)?;
-                if !fits(&plan, status) {
-                    return Err(failed(text!(plan, ": the process ", status)));
-                }
+                let status = forked(|| {
+                    no_core_dump();
+                    life::life(ctx, plan);
+                });
+                let status = status.unwrap();
+                assert!(fits(&plan, status), "{plan}: the process {status}");
                 lives += 1;
             }
         }
     }
-    Ok(lives)
+    lives
 }
 
-fn errno(ctx: &Ctx<'_>) -> Verdict {
+fn errno(ctx: &Ctx) {
     let answers = ERRNOS.map(|errno| Answer::Errno(Errno(errno)));
-    let lives = all(ctx, &answers, |_, status| status == Status::Exited(0))?;
-    passed!(lives, " lives")
+    let lives = all(ctx, &answers, |_, status| status == ENDED);
+    passed!("{lives} lives");
 }
 
-fn trap(ctx: &Ctx<'_>) -> Verdict {
-    let lives = all(ctx, &[Answer::Trap], |plan, status| {
+fn trap(ctx: &Ctx) {
+    let lives = all(ctx, &[Answer::Trap], |plan, status| match plan.call {
         // See `Gone::unmap_and_exit`: from the unmap on SIGSYS is blocked.
-        match plan.call {
-            Call::Unmap => status == DIED,
-            _ => status == Status::Exited(0),
-        }
-    })?;
-    passed!(lives, " lives")
+        Call::Unmap => status == DIED,
+        _ => status == ENDED,
+    });
+    passed!("{lives} lives");
 }
 
-fn kill(ctx: &Ctx<'_>) -> Verdict {
+fn kill(ctx: &Ctx) {
     // Of a thread: the others live on. Of a process: as soon as it makes the call.
-    let threads = all(ctx, &[Answer::KillThread], |_, status| {
-        status == Status::Exited(0)
-    })?;
+    let threads = all(ctx, &[Answer::KillThread], |_, status| status == ENDED);
     let processes = all(ctx, &[Answer::Kill], |plan, status| match plan.call {
         Call::Rseq | Call::Mask | Call::GetCpu | Call::SetTidAddress | Call::Unmap => {
             status == DIED
         }
-        _ => matches!(status, DIED | Status::Exited(0)),
-    })?;
-    passed!(threads + processes, " lives")
+        _ => matches!(status, DIED | ENDED),
+    });
+    passed!("{} lives", threads + processes);
 }
 
-/// What the documentation of `Gone::unmap_and_exit` says.
-fn at_the_end(ctx: &Ctx<'_>) -> Verdict {
+/// As the documentation of `Gone::unmap_and_exit` says.
+fn at_the_end(ctx: &Ctx) {
     for call in [Call::Unmap, Call::Exit] {
         for is_late in [false, true] {
             let plan = Plan {
@@ -118,12 +103,8 @@ fn at_the_end(ctx: &Ctx<'_>) -> Verdict {
                 answer: Answer::Trap,
                 is_late,
             };
-            let status = forked(|| {
-                no_core_dump();
-                let _ = life::unmaps(ctx, plan);
-            })?;
-            check!(status == DIED, plan, ": the process ", status);
+            must_die(SIGSYS as i32, || life::unmaps(ctx, plan));
         }
     }
-    passed!("killed by SIGSYS, as documented")
+    passed!("killed by SIGSYS, as documented");
 }

@@ -1,5 +1,7 @@
 //! Which system call a filter answers, how, and from when on.
 
+use core::fmt;
+
 use linux_raw_sys::general::{
     __NR_exit, __NR_futex, __NR_getcpu, __NR_membarrier, __NR_munmap, __NR_rseq,
     __NR_rt_sigprocmask, __NR_set_tid_address, __NR_uname,
@@ -8,35 +10,23 @@ use rseq_rt::abi::NR_RSEQ_SLICE_YIELD;
 
 use crate::errno::Errno;
 use crate::seccomp::Answer;
-use crate::show::{Show, Text};
 
-/// What the crate calls.
+/// A system call of the crate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// rseq(2).
     Rseq,
-    /// rt_sigprocmask(2).
     Mask,
-    /// getcpu(2).
     GetCpu,
-    /// futex(2).
     Futex,
-    /// set_tid_address(2).
     SetTidAddress,
-    /// munmap(2).
     Unmap,
-    /// uname(2).
     Uname,
-    /// rseq_slice_yield(2).
     SliceYield,
-    /// membarrier(2).
     Membarrier,
-    /// exit(2).
     Exit,
 }
 
 impl Call {
-    /// As the kernel knows it.
     pub const fn number(self) -> u32 {
         match self {
             Self::Rseq => __NR_rseq,
@@ -71,28 +61,33 @@ impl Call {
 /// Which call is answered how, and from when on.
 #[derive(Clone, Copy)]
 pub struct Plan {
-    /// The call.
     pub call: Call,
-    /// The answer.
     pub answer: Answer,
     /// Not from the start, but once the first threads are there.
     pub is_late: bool,
 }
 
-impl Show for Plan {
-    fn show(&self, to: &mut Text) {
-        to.and(self.call.name());
+impl Plan {
+    /// Of threads, the main one has no such filter.
+    pub const fn kills_thread(&self) -> bool {
+        matches!(self.answer, Answer::KillThread)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let call = self.call.name();
         match self.answer {
-            Answer::Errno(Errno(0)) => to.and(" pretended"),
-            Answer::Errno(errno) => to.and(" refused by ").and(&errno),
-            Answer::Kill => to.and(" kills the process"),
-            Answer::KillThread => to.and(" kills the thread"),
-            Answer::Trap => to.and(" trapped"),
-        };
-        to.and(if self.is_late {
+            Answer::Errno(Errno(0)) => write!(to, "{call} pretended"),
+            Answer::Errno(errno) => write!(to, "{call} refused by {errno}"),
+            Answer::Kill => write!(to, "{call} kills the process"),
+            Answer::KillThread => write!(to, "{call} kills the thread"),
+            Answer::Trap => write!(to, "{call} trapped"),
+        }?;
+        to.write_str(if self.is_late {
             ", late"
         } else {
             ", from the start"
-        });
+        })
     }
 }
