@@ -5,9 +5,7 @@
 use guests::entry::Env;
 use guests::harness::{self, run_suite};
 use guests::hooks::{
-    areas, at_exit, basic, children, counts, ends, filtered, filters, foreign, lifetime,
-    lifetime_keep, lifetime_kept, lifetime_scoped, lifetime_traced, lifetime_view, loans, slice,
-    storms, storms_mask, storms_steps, trapped, v2, v2_ids, v2_steps, walk,
+    areas, at_exit, basic, children, counts, ends, filtered, filters, foreign, lifetime, linux7, loans, slice, storms, trapped, walk,
 };
 use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
 use guests::{entry, hotplug, runtime_tests, structures};
@@ -32,22 +30,13 @@ fn main(env: &Env) -> i32 {
             foreign::TESTS,
             children::TESTS,
             ends::TESTS,
-            v2::TESTS,
-            v2_ids::TESTS,
-            v2_steps::TESTS,
+            linux7::TESTS,
             slice::TESTS,
             loans::TESTS,
             trapped::TESTS,
             storms::TESTS,
-            storms_mask::TESTS,
-            storms_steps::TESTS,
             walk::TESTS,
             lifetime::TESTS,
-            lifetime_traced::TESTS,
-            lifetime_view::TESTS,
-            lifetime_keep::TESTS,
-            lifetime_kept::TESTS,
-            lifetime_scoped::TESTS,
             edges::TESTS,
             orders::TESTS,
             stress::TESTS,

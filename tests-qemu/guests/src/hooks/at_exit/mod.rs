@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use rseq_rt::{AtExit, Callback, Error, State, Thread};
 
 use super::common::{init, is_ours, joined, main_thread, right_everywhere};
-use super::storms_weather::nothing_registered;
+use super::storms::storm::nothing_registered;
 use crate::harness::{Ctx, Test, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::sched;
@@ -197,7 +197,7 @@ fn late(ctx: &Ctx) {
             assert_eq!(RSEQ.current_thread(area).unwrap_err(), Error::Exiting);
         }
     }
-    assert!(nothing_registered(ctx).unwrap());
+    assert!(nothing_registered(ctx));
     // SAFETY: recycle_area (1) no handler is there.
     unsafe { gone.recycle_area() };
     assert_eq!(area.state(), State::Unregistered);

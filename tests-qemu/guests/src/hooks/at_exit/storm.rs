@@ -9,7 +9,7 @@ use rseq_rt::{AtExit, Callback, Error, State, Thread};
 use crate::harness::{Ctx, passed};
 use crate::hooked::{self, Hooked};
 use crate::hooks::common::main_thread;
-use crate::hooks::storms_weather::{
+use crate::hooks::storms::storm::{
     ALIVE, HANDLED, LATE, SENT, STACK, begin, enter, expect, leave,
 };
 use crate::signals::{self, Storm};
@@ -45,7 +45,7 @@ pub fn signals_open(ctx: &Ctx) {
             hooked.at_exit.push(callback).unwrap();
         }
     }
-    let storm = begin(ctx).unwrap();
+    let storm = begin(ctx);
     let rounds = ctx.scale(1_500, 60, 20);
     for _ in 0..rounds {
         for slot in 0..ALIVE {

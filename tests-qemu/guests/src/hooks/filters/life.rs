@@ -13,7 +13,7 @@ use rseq_rt::{
     Thread,
 };
 
-use super::super::lifetime_poison::Poison;
+use super::super::lifetime::poison::Poison;
 use super::marked::{self, MARK, NTH};
 use super::plan::{Call, Plan};
 use crate::harness::Ctx;

@@ -1,33 +1,30 @@
-//! Requests for a time slice on a kernel that the test plays: it grants when it is told to, so that each order is met.
+//! Requests for a time slice on a fake kernel: it grants when it is told to, so that each order is met.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU32};
 
+use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 use rseq_rt::abi::{
     CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, FLAG_UNREGISTER, Rseq, SLICE_GRANTED,
     SLICE_REQUEST,
 };
 use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Process, SliceEnd, Trio};
 
-use crate::check;
-use crate::harness::{Ctx, Failed, PASSED, Verdict, failed};
+use crate::harness::Ctx;
 use crate::sys::process;
 use crate::sys::signal::kill_thread;
-use crate::{signals, text, witness};
-use linux_raw_sys::general::{SIGUSR1, siginfo_t};
+use crate::{signals, witness};
 
-/// What rseq_slice_yield(2) is to say.
+/// The answer of rseq_slice_yield(2).
 static IN_TIME: AtomicBool = AtomicBool::new(true);
 static YIELDS: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug)]
 struct Played;
 
-type Answer<T> = Result<T, Errno>;
-
 // SAFETY: Kernel (1) nobody writes to the area; (2) Linux's own; (3) there is no trio.
 unsafe impl Kernel for Played {
-    unsafe fn rseq(&self, area: *const Rseq, _: u32, flags: u32, _: u32) -> Answer<()> {
+    unsafe fn rseq(&self, area: *const Rseq, _: u32, flags: u32, _: u32) -> Result<(), Errno> {
         // SAFETY: Kernel::rseq (1): an area.
         let area = unsafe { &*area };
         let registers = flags & FLAG_UNREGISTER == 0;
@@ -37,25 +34,25 @@ unsafe impl Kernel for Played {
         Ok(())
     }
 
-    fn set_signal_mask(&self, mask: u64) -> Answer<u64> {
+    fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno> {
         Linux.set_signal_mask(mask)
     }
 
-    fn getcpu(&self) -> Answer<(u32, u32)> {
+    fn getcpu(&self) -> Result<(u32, u32), Errno> {
         Linux.getcpu()
     }
 
-    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Answer<()> {
+    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno> {
         Linux.futex_wait(word, expected)
     }
 
-    fn slice_yield(&self) -> Answer<bool> {
+    fn slice_yield(&self) -> Result<bool, Errno> {
         YIELDS.fetch_add(1, Relaxed);
         control().store(0, Relaxed);
         Ok(IN_TIME.load(Relaxed))
     }
 
-    fn probe_write(&self, address: *const AtomicU32) -> Answer<()> {
+    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno> {
         Linux.probe_write(address)
     }
 
@@ -76,20 +73,18 @@ fn control() -> &'static AtomicU32 {
     &witness::rseq_of(&AREA).slice_ctrl
 }
 
-fn is(expected: u32) -> Result<(), Failed> {
-    let seen = control().load(Relaxed);
-    check!(seen == expected, "the control word reads ", seen);
-    Ok(())
+#[track_caller]
+fn assert_control(expected: u32) {
+    assert_eq!(control().load(Relaxed), expected, "the control word");
 }
 
-fn ends(request: rseq_rt::SliceRequest, expected: SliceEnd) -> Result<(), Failed> {
-    let end = AREA.yield_slice_on(&Played, request);
-    check!(end == expected, "another end");
-    Ok(())
+#[track_caller]
+fn assert_end(request: rseq_rt::SliceRequest, expected: SliceEnd) {
+    assert_eq!(AREA.yield_slice_on(&Played, request), expected);
 }
 
-/// One request and one inside it, with the grant before, between and after them.
-fn one(granted: Option<usize>, in_time: bool) -> Result<(), Failed> {
+/// One request and two inside it, with the grant before, between or after them.
+fn one(granted: Option<usize>, in_time: bool) {
     IN_TIME.store(in_time, Relaxed);
     let grant = |now| {
         if granted == Some(now) {
@@ -102,81 +97,69 @@ fn one(granted: Option<usize>, in_time: bool) -> Result<(), Failed> {
     };
     let outer = AREA.request_slice();
     grant(0);
-    is(at(0))?;
+    assert_control(at(0));
     let inner = AREA.request_slice();
-    is(at(0))?;
+    assert_control(at(0));
     grant(1);
     let innermost = AREA.request_slice();
-    is(at(1))?;
-    ends(innermost, SliceEnd::Nested)?;
+    assert_control(at(1));
+    assert_end(innermost, SliceEnd::Nested);
     grant(2);
-    ends(inner, SliceEnd::Nested)?;
-    is(at(2))?;
+    assert_end(inner, SliceEnd::Nested);
+    assert_control(at(2));
     let expected = match (granted, in_time) {
         (None, _) => SliceEnd::NotNeeded,
         (Some(_), true) => SliceEnd::Yielded,
         (Some(_), false) => SliceEnd::Revoked,
     };
-    ends(outer, expected)?;
-    is(0)
+    assert_end(outer, expected);
+    assert_control(0);
 }
 
-/// A request that stands is no other's to repeat or to end, and what the kernel says of the grant is what is told.
-pub(super) fn nested(_: &Ctx<'_>) -> Verdict {
+/// A request that stands is no other's to repeat or to end, and the end that is reported is the kernel's answer.
+pub(super) fn nested(_: &Ctx<'_>) {
     let config = Config::new(Some(33), Some(64)).claim(Claim::Runtime);
-    check!(PROCESS.init(config.slice_extension()) == Ok(None), "init");
+    assert_eq!(PROCESS.init(config.slice_extension()), Ok(None));
     // SAFETY: on_thread_create (1, 2, 3) the only thread's, static.
-    let Ok(thread) = (unsafe { PROCESS.on_thread_create(&AREA) }) else {
-        check!(false, "create");
-        return PASSED;
-    };
-    check!(AREA.has_slice_extension(), "not armed");
+    let thread = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
+    assert!(AREA.has_slice_extension(), "not armed");
     for granted in [None, Some(0), Some(1), Some(2)] {
         for in_time in [true, false] {
             let before = YIELDS.load(Relaxed);
-            one(granted, in_time)?;
+            one(granted, in_time);
             let yields = YIELDS.load(Relaxed) - before;
-            check!(yields == u32::from(granted.is_some()), yields, " calls");
+            assert_eq!(yields, u32::from(granted.is_some()), "calls");
         }
     }
     // Granted and revoked before the end: nothing is left to give back.
     let request = AREA.request_slice();
     control().store(0, Relaxed);
-    ends(request, SliceEnd::Revoked)?;
-    in_a_handler()?;
+    assert_end(request, SliceEnd::Revoked);
+    in_a_handler();
     let lent = thread.lend();
     let request = AREA.request_slice();
-    is(0)?;
-    ends(request, SliceEnd::Off)?;
+    assert_control(0);
+    assert_end(request, SliceEnd::Off);
     lent.end();
-    check!(AREA.has_slice_extension(), "lost by a loan");
-    PASSED
+    assert!(AREA.has_slice_extension(), "lost by a loan");
 }
 
 /// A handler in the section, with a section of its own.
-fn in_a_handler() -> Result<(), Failed> {
+fn in_a_handler() {
     unsafe extern "C" fn requests(_: i32, _: *mut siginfo_t, _: *mut u8) {
         let before = control().load(Relaxed);
-        let request = AREA.request_slice();
-        let end = AREA.yield_slice_on(&Played, request);
-        if end != SliceEnd::Nested || control().load(Relaxed) != before {
-            let _ = failed(text!("a handler's request changed ours"));
-        }
+        assert_end(AREA.request_slice(), SliceEnd::Nested);
+        assert_control(before);
     }
     // SAFETY: handle (1) atomics alone.
-    unsafe { signals::handle(SIGUSR1 as i32, requests, 0)? };
-    for granted in [false, true] {
+    unsafe { signals::handle(SIGUSR1 as i32, requests, 0) }.unwrap();
+    for (granted, expected) in [(false, SliceEnd::NotNeeded), (true, SliceEnd::Yielded)] {
         IN_TIME.store(true, Relaxed);
         let request = AREA.request_slice();
         if granted {
             control().store(SLICE_GRANTED, Relaxed);
         }
-        kill_thread(process::gettid(), SIGUSR1 as i32)?;
-        let expected = match granted {
-            true => SliceEnd::Yielded,
-            false => SliceEnd::NotNeeded,
-        };
-        ends(request, expected)?;
+        kill_thread(process::gettid(), SIGUSR1 as i32).unwrap();
+        assert_end(request, expected);
     }
-    Ok(())
 }

@@ -1,14 +1,10 @@
-//! Memory that nobody may write to, and a thread that keeps laying it out where
-//! stacks have just been.
+//! Memory that nobody may write to, and a thread that keeps laying it out where stacks have just been.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::errno::Errno;
-use crate::harness::failed;
-use crate::show::Hex;
 use crate::sys::mm::{self, Access};
 use crate::sys::sched;
-use crate::text;
 use crate::thread::{self, Joinable};
 
 /// No address of any user, no tid and no CPU; and no 0, which is what clear-tid would write.
@@ -23,7 +19,7 @@ pub struct Poison {
 impl Poison {
     /// A new mapping full of it.
     pub fn map(len: usize) -> Result<Self, Errno> {
-        let base = mm::map(len, Access::ReadWrite)?;
+        let base = mm::map(len, Access::ReadWrite).unwrap();
         // SAFETY: fill (1) a new mapping.
         Ok(unsafe { Self::fill(base, len) })
     }
@@ -57,14 +53,11 @@ impl Poison {
             .find(|&(_, now)| now != WORD)
     }
 
-    /// Fails the test if a word has changed. Is it clean?
     #[track_caller]
-    pub fn inspect(&self) -> bool {
+    pub fn assert_clean(&self) {
         if let Some((offset, now)) = self.stray() {
-            let _ = failed(text!("a stray write of ", Hex(now), " at offset ", offset));
-            return false;
+            panic!("a stray write of {now:#x} at offset {offset}");
         }
-        true
     }
 
     /// Unmaps it.
@@ -77,8 +70,7 @@ impl Poison {
     }
 }
 
-/// What the poisoner shares.
-pub struct Shared {
+struct Shared {
     len: usize,
     over: AtomicBool,
     rounds: AtomicU64,
@@ -102,10 +94,9 @@ impl Poisoner {
     fn rounds(shared: &Shared) {
         // Several at a time, so that a range lies there poisoned while others come and go.
         let mut ranges = [const { None::<Poison> }; 4];
-        let mut clean = true;
-        while clean && !shared.over.load(Relaxed) {
+        while !shared.over.load(Relaxed) {
             for range in &mut ranges {
-                clean &= Self::renew(range, Poison::map(shared.len).ok());
+                Self::renew(range, Poison::map(shared.len).ok());
                 shared.rounds.fetch_add(1, Relaxed);
             }
             sched::relax();
@@ -115,17 +106,15 @@ impl Poisoner {
         }
     }
 
-    fn renew(range: &mut Option<Poison>, next: Option<Poison>) -> bool {
-        let Some(old) = core::mem::replace(range, next) else {
-            return true;
-        };
-        let clean = old.inspect();
-        // SAFETY: unmap (1) mapped by `rounds`.
-        let _ = unsafe { old.unmap() };
-        clean
+    fn renew(range: &mut Option<Poison>, next: Option<Poison>) {
+        if let Some(old) = core::mem::replace(range, next) {
+            old.assert_clean();
+            // SAFETY: unmap (1) mapped by `rounds`.
+            let _ = unsafe { old.unmap() };
+        }
     }
 
-    /// Stops it; how many ranges it laid out.
+    /// Stops it, and returns how many ranges it laid out.
     pub fn stop(self) -> Result<u64, Errno> {
         self.0.payload().over.store(true, Relaxed);
         let rounds = self.0.payload().rounds.load(Relaxed);

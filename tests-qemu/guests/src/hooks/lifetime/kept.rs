@@ -1,0 +1,162 @@
+//! Detached threads whose memory has to stay: handed to a list, and unmapped by a later one; or leaked, where even that
+//! cannot be known.
+
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use linux_raw_sys::general::{__NR_set_tid_address, SIGSEGV};
+use rseq_rt::{
+    Area, ClearTidPlace, Deferred, Error, Exit, ExitMode, Owner, Reason, State, Thread, arch,
+};
+
+use super::{STACK, init, wait_for};
+use crate::errno::Errno;
+use crate::harness::{Ctx, expect_killed_by, passed};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::seccomp::{self, Answer, When};
+use crate::stack::Stack;
+use crate::sys::mm::{self, Access};
+use crate::sys::rseq::rseq;
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::{process, signal};
+use crate::tcb::{self, Tcb};
+use crate::thread::spawn;
+use crate::witness;
+
+/// The block of a thread on which other code registers an area of its own, in the same mapping: an allocator's in the
+/// TLS of a libc that keeps that with the stack, say.
+struct Shared {
+    other: Area,
+    ours: Area,
+    unmaps: bool,
+}
+
+static DEFERRED: Deferred = Deferred::new();
+
+unsafe extern "C" fn main_of_taken(argument: *mut u8) -> ! {
+    // SAFETY: `start` gave the thread its own block.
+    let block = unsafe { &*argument.cast::<Tcb<Shared>>() };
+    let stack = block.head.stack();
+    let (base, length) = (stack.base(), stack.len());
+    let shared = &block.payload;
+    let at = shared.other.as_rseq().cast_mut().cast();
+    // SAFETY: rseq (1) in the block, which is unmapped after the end, or in the variant that must die; (2) nobody's.
+    unsafe { rseq(at, 32, 0, arch::SIGNATURE) }.unwrap();
+    // SAFETY: on_thread_create (1, 3) its own area; (2) unmapped by the exit below.
+    let thread = unsafe { RSEQ.on_thread_create(&shared.ours) }.unwrap();
+    assert_eq!(thread.state(), State::Unavailable(Reason::Taken));
+    let exit = thread.on_exit(ExitMode::Release);
+    if shared.unmaps {
+        // SAFETY: not at all: the kernel writes to `other`. This is the variant that must die.
+        unsafe { arch::unmap_and_exit(base, length, 0) }
+    }
+    assert!(matches!(&exit, Exit::Kept(kept) if kept.why() == Some(Error::Taken)));
+    // SAFETY: unmap_and_exit (1) the stack and the block are this thread's alone; (2) the word is in the block; (3) no
+    // robust list; (4) nothing waits to be dropped; (5) the list is swept to its end.
+    unsafe { exit.unmap_and_exit(base, length, ClearTidPlace::Inside, &DEFERRED, 0) }
+}
+
+/// Starts such a thread, and waits for its end while it moves about, so that the kernel writes wherever it thinks the
+/// area is. Returns the stack that it had.
+fn run(unmaps: bool, cpus: CpuSet) -> Stack {
+    let stack = Stack::map(STACK).unwrap();
+    let shared = Shared {
+        other: Area::new(),
+        ours: Area::new(),
+        unmaps,
+    };
+    let block = Tcb::on(stack, shared).unwrap();
+    // SAFETY: spawn (1) a stack that nobody else has; (2, 3) the block on top of it outlives the thread, or not, in
+    // the variant that must die; (4) `main_of_taken` takes its own block.
+    let tid = unsafe {
+        let head = &raw mut (*block).head;
+        let word = match unmaps {
+            true => core::ptr::null_mut(),
+            false => (*head).alive.as_ptr(),
+        };
+        spawn(block.cast(), head, word, main_of_taken, block.cast())
+    };
+    let tid = tid.unwrap();
+    while signal::kill_thread(tid, 0).is_ok() {
+        for cpu in cpus.iter() {
+            let _ = sched::allow(tid, &CpuSet::one(cpu));
+        }
+        sched::relax();
+    }
+    stack
+}
+
+fn is_mapped(base: *mut u8, len: usize) -> bool {
+    // SAFETY: protect (1) no thread runs there any more, and mprotect(2) answers ENOMEM for memory that is not mapped.
+    unsafe { mm::protect(base, len, Access::Read) != Err(Errno::NOMEM) }
+}
+
+pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
+    fn free(thread: &Thread<'_>, _: &Hooked) {
+        assert_eq!(thread.state(), State::Registered(Owner::Runtime));
+    }
+    init(ctx);
+    let mut stacks = [Stack::NONE; 64];
+    let stacks = &mut stacks[..ctx.scale(64, 16, 0) as usize];
+    for stack in stacks.iter_mut() {
+        // The refusal of one, the first of the process too, decides nothing for the next.
+        *stack = run(false, witness::cpus());
+        hooked::start_joinable(STACK, free, 0)
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+    while DEFERRED.sweep() != 0 {}
+    for stack in stacks.iter() {
+        assert!(!is_mapped(stack.base(), stack.len()), "not swept");
+    }
+    passed!("{} threads", stacks.len());
+}
+
+/// The broken variant: unmapped as if nothing were known.
+pub(super) fn taken_and_unmapped(ctx: &Ctx<'_>) {
+    init(ctx);
+    let cpus = sched::allowed().unwrap();
+    let threads = ctx.scale(20_000, 5_000, 0);
+    expect_killed_by(SIGSEGV as i32, || {
+        for _ in 0..threads {
+            run(true, cpus);
+        }
+    });
+    passed!("killed within {threads} threads");
+}
+
+/// The kernel cannot be told to forget the word in the memory that would go: it would zero somebody else's.
+pub(super) fn leaks(ctx: &Ctx<'_>) {
+    static BASE: AtomicUsize = AtomicUsize::new(0);
+    static LENGTH: AtomicUsize = AtomicUsize::new(0);
+    static TID: AtomicU32 = AtomicU32::new(0);
+    static WORD: AtomicUsize = AtomicUsize::new(0);
+    fn body(_: &Thread<'_>, hooked: &Hooked) {
+        let stack = tcb::current().stack();
+        LENGTH.store(stack.len(), Relaxed);
+        BASE.store(stack.base().expose_provenance(), Relaxed);
+        WORD.store(hooked.clear_tid.as_ptr().expose_provenance(), Relaxed);
+        TID.store(process::gettid(), Relaxed);
+    }
+    /// Is the memory of a detached thread still there after its end.unwrap()
+    fn is_left() -> bool {
+        TID.store(0, Relaxed);
+        hooked::start_detached(STACK, body, 0).unwrap();
+        while TID.load(Relaxed) == 0 {
+            sched::relax();
+        }
+        wait_for(TID.load(Relaxed));
+        let base = core::ptr::with_exposed_provenance_mut(BASE.load(Relaxed));
+        is_mapped(base, LENGTH.load(Relaxed))
+    }
+    init(ctx);
+    assert!(!is_left(), "kept without a reason");
+    let refused = Answer::Errno(Errno::PERM);
+    seccomp::install(__NR_set_tid_address, When::Always, refused).unwrap();
+    for _ in 0..3 {
+        assert!(is_left(), "unmapped under clear-tid");
+        let word = core::ptr::with_exposed_provenance::<u32>(WORD.load(Relaxed));
+        // SAFETY: still mapped, as was just seen, and the only writer is gone.
+        assert_eq!(unsafe { word.read_volatile() }, 0, "written by clear-tid");
+        assert_eq!(hooked::DEFERRED.sweep(), 0, "on the list all the same");
+    }
+}

@@ -1,0 +1,208 @@
+//! Threads that unmap the memory they stand on: with the registration still there they die, released they live.
+
+mod kept;
+pub mod poison;
+mod reuse;
+mod scoped;
+mod traced;
+mod view;
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use linux_raw_sys::general::SIGSEGV;
+use rseq_rt::{ClearTid, Owner, SignalMask, State, Thread, arch};
+
+use self::poison::Poisoner;
+use crate::harness::{Ctx, Needs, Test, expect_killed_by, passed};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::stack::Stack;
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::{process, signal, task};
+use crate::tcb;
+
+pub const TESTS: &[Test] = &[
+    // From Linux 6.19 the kernel writes to the area only when an id changes, and with one CPU none does.
+    Test::new("lifetime/unmap-while-registered-is-fatal", fatal).needs(ON_TWO_CPUS),
+    Test::new("lifetime/release-self-unmap", released),
+    Test::new(
+        "lifetime/unmap-while-registered-dies-at-once",
+        traced::dies_at_once,
+    )
+    .needs(ON_TWO_CPUS.and(Needs::PTRACE)),
+    Test::new("lifetime/release-survives-the-same", traced::survives)
+        .needs(ON_TWO_CPUS.and(Needs::PTRACE)),
+    Test::new("lifetime/clear-tid-lie-is-a-stray-write", traced::lie).needs(Needs::PTRACE),
+    Test::new("lifetime/clear-tid-truth-is-none", traced::truth).needs(Needs::PTRACE),
+    Test::new("lifetime/kernel-knows-what-the-state-says", view::agrees)
+        .needs(Needs::RSEQ.and(Needs::PTRACE)),
+    Test::new("lifetime/keep-reuse", reuse::keep_reuse),
+    Test::new("lifetime/reuse-before-clear-tid-is-seen", reuse::too_early).needs(ON_TWO_CPUS),
+    Test::new("lifetime/release-to-pool", reuse::to_pool),
+    Test::new(
+        "lifetime/pool-without-release-is-seen",
+        reuse::to_pool_registered,
+    )
+    .needs(ON_TWO_CPUS),
+    Test::new(
+        "lifetime/taken-thread-is-kept-and-swept",
+        kept::taken_and_swept,
+    )
+    .needs(Needs::RSEQ),
+    Test::new(
+        "lifetime/taken-thread-unmapped-is-fatal",
+        kept::taken_and_unmapped,
+    )
+    .needs(ON_TWO_CPUS),
+    Test::new("lifetime/clear-tid-that-stays-is-a-leak", kept::leaks).needs(Needs::SECCOMP),
+    Test::new("lifetime/scoped", scoped::scoped),
+    Test::new("lifetime/scoped-dropped", scoped::dropped),
+    Test::new(
+        "lifetime/scoped-unmapped-early-is-fatal",
+        scoped::unmapped_early,
+    )
+    .needs(ON_TWO_CPUS),
+];
+
+const ON_TWO_CPUS: Needs = Needs::RSEQ.cpus(2);
+
+const STACK: usize = 16 * 1024;
+
+/// Initialises the process's rseq.
+pub(super) fn init(ctx: &Ctx<'_>) {
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
+}
+
+/// The calling thread's own value once more, for an exit by hand: the hook's caller makes no further use of its own.
+pub(super) fn owned(hooked: &Hooked) -> Thread<'_> {
+    // SAFETY: current_thread (1) its own area, (2) the other one is not used after this.
+    unsafe { RSEQ.current_thread(&hooked.area) }.unwrap()
+}
+
+/// Waits for the end of the thread `tid`.
+fn wait_for(tid: u32) {
+    while signal::kill_thread(tid, 0).is_ok() {
+        sched::relax();
+    }
+}
+
+/// The broken exit: signals are blocked, the registration is there, the memory goes. With an argument other than 0, the
+/// clear-tid word goes with it.
+fn unmap_registered(_: &Thread<'_>, hooked: &Hooked) {
+    let stack = tcb::current().stack();
+    let _blocked = SignalMask::block_all().unwrap();
+    // SAFETY: set_clear_tid (1) null; unmap_and_exit not at all: the kernel still writes to the area. This is the
+    // variant that must die.
+    unsafe {
+        if hooked.argument != 0 {
+            task::set_clear_tid(core::ptr::null_mut());
+        }
+        arch::unmap_and_exit(stack.base(), stack.len(), 0)
+    }
+}
+
+fn fatal(ctx: &Ctx<'_>) {
+    static END: ClearTid = ClearTid::new();
+    static BROKEN: AtomicU32 = AtomicU32::new(0);
+    fn body(thread: &Thread<'_>, hooked: &Hooked) {
+        BROKEN.store(process::gettid(), Relaxed);
+        unmap_registered(thread, hooked);
+    }
+    fn one(cpus: CpuSet) {
+        BROKEN.store(0, Relaxed);
+        hooked::start_watched(Stack::map(STACK).unwrap(), body, 0, &END).unwrap();
+        // On the move, for the ids to change.
+        let ended = loop {
+            if let Some(ended) = END.try_reclaim() {
+                break ended;
+            }
+            let tid = BROKEN.load(Relaxed);
+            for cpu in cpus.iter().filter(|_| tid != 0) {
+                let _ = sched::allow(tid, &CpuSet::one(cpu));
+            }
+        };
+        END.rearm(&ended);
+    }
+    init(ctx);
+    let threads = ctx.scale(20_000, 5_000, 0);
+    let cpus = sched::allowed().unwrap();
+    expect_killed_by(SIGSEGV as i32, || (0..threads).for_each(|_| one(cpus)));
+    passed!("killed within {threads} threads");
+}
+
+/// A place for one of the threads alive.
+struct Slot {
+    // 0: free. STARTED: its id is still to come.
+    tid: AtomicU32,
+    clear_tid: ClearTid,
+}
+
+const STARTED: u32 = u32::MAX;
+const ALIVE: usize = 16;
+static SLOTS: [Slot; ALIVE] = [const {
+    Slot {
+        tid: AtomicU32::new(0),
+        clear_tid: ClearTid::new(),
+    }
+}; ALIVE];
+static REGISTERED: AtomicU64 = AtomicU64::new(0);
+
+impl Slot {
+    /// Every other thread keeps its clear-tid word outside its mapping.
+    fn start(&'static self, number: usize) {
+        self.tid.store(STARTED, Relaxed);
+        if number.is_multiple_of(2) {
+            hooked::start_detached(STACK, publish_tid, number)
+        } else {
+            let stack = Stack::map(STACK).unwrap();
+            hooked::start_watched(stack, publish_tid, number, &self.clear_tid)
+        }
+        .unwrap();
+    }
+
+    /// Waits until the kernel knows no such thread.
+    fn wait(&self, number: usize) {
+        if self.tid.load(Relaxed) == 0 {
+            return;
+        }
+        if !number.is_multiple_of(2) {
+            let ended = self.clear_tid.wait().unwrap();
+            self.clear_tid.rearm(&ended);
+        }
+        while self.tid.load(Relaxed) == STARTED {
+            sched::relax();
+        }
+        // A new thread may get the same id; it goes too.
+        wait_for(self.tid.load(Relaxed));
+        self.tid.store(0, Relaxed);
+    }
+}
+
+fn publish_tid(thread: &Thread<'_>, hooked: &Hooked) {
+    if thread.state() == State::Registered(Owner::Runtime) {
+        REGISTERED.fetch_add(1, Relaxed);
+    }
+    SLOTS[hooked.argument].tid.store(process::gettid(), Relaxed);
+}
+
+fn released(ctx: &Ctx<'_>) {
+    init(ctx);
+    let rounds = ctx.scale(6_250, 130, 25);
+    let probe = Stack::map(STACK).unwrap();
+    let len = probe.len();
+    // SAFETY: no thread runs on it.
+    unsafe { probe.unmap().unwrap() };
+    let poisoner = Poisoner::start(len).unwrap();
+    for _ in 0..rounds {
+        for (number, slot) in SLOTS.iter().enumerate() {
+            slot.wait(number);
+            slot.start(number);
+        }
+    }
+    for (number, slot) in SLOTS.iter().enumerate() {
+        slot.wait(number);
+    }
+    let ranges = poisoner.stop().unwrap();
+    let threads = rounds * ALIVE as u64;
+    let expected = if ctx.facts.rseq.is_ok() { threads } else { 0 };
+    assert_eq!(REGISTERED.load(Relaxed), expected, "of {threads} threads");
+    passed!("{threads} threads, {ranges} ranges of poison");
+}

@@ -1,0 +1,243 @@
+//! The rules of Linux 7.x: the ids are the kernel's, the length is part of the registration, so is the alignment.
+
+mod ids;
+mod steps;
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, fence};
+use linux_raw_sys::general::SIGSEGV;
+
+use rseq_rt::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_LENGTH};
+use rseq_rt::{Area, Config, Owner, State, arch};
+
+use super::children::look;
+use crate::errno::Errno;
+use crate::harness::child::wait;
+use crate::harness::{Ctx, Facts, Needs, Test, expect_killed_by, forked, passed};
+use crate::hooked::{self, RSEQ};
+use crate::sys::process::{self, Status, exit_group};
+use crate::sys::rseq::rseq;
+use crate::sys::{mm, sched};
+use crate::witness;
+
+pub const TESTS: &[Test] = &[
+    Test::new("linux7/length-of-this-kernel", length).needs(Needs::RSEQ),
+    Test::new("linux7/store-while-registered", store).needs(Needs::RSEQ.cpus(2)),
+    Test::new("linux7/unregister-with-the-length", unregister).needs(Needs::RSEQ),
+    Test::new("linux7/alignment", alignment).needs(Needs::RSEQ),
+    Test::new("linux7/both-lengths-in-two-processes", both).needs(Needs::RSEQ),
+    Test::new("linux7/ids-after-each-move", ids::after_each_move).needs(Needs::RSEQ),
+    Test::new("linux7/mm-cid-of-two-at-once", ids::distinct).needs(Needs::RSEQ.cpus(2)),
+    Test::new("linux7/hooks-moved-at-each-step", steps::hooks).needs(STEPS),
+    Test::new("linux7/broken-hook-moved-at-each-step", steps::broken_hook).needs(STEPS),
+    Test::new("linux7/hooks-in-a-storm-of-moves", steps::storm).needs(Needs::RSEQ.cpus(2)),
+];
+
+const STEPS: Needs = Needs::RSEQ.and(Needs::PTRACE).cpus(2);
+
+const STACK: usize = 32 * 1024;
+const LONG: u32 = FEATURE_SIZE_SLICE_CTRL;
+const OURS: State = State::Registered(Owner::Runtime);
+
+/// Starts the process with `config`, and returns the main thread's area.
+pub(super) fn begin(config: Config) -> &'static Area {
+    let thread = hooked::begin(config);
+    assert_eq!(thread.state(), OURS);
+    thread.area()
+}
+
+/// Runs `N` threads at once, and joins them.
+fn together<const N: usize>(body: hooked::Body, argument: impl Fn(usize) -> usize) {
+    let start = |nth| hooked::start_joinable(STACK, body, argument(nth)).unwrap();
+    for thread in core::array::from_fn::<_, N, _>(start) {
+        thread.join().unwrap();
+    }
+}
+
+/// The length in auxv is the one that is registered, at the first try.
+fn length(ctx: &Ctx<'_>) {
+    let Facts {
+        feature_size: size,
+        align,
+        ..
+    } = *ctx.facts;
+    let config = hooked::config(ctx.env);
+    // Shorter than 33, or too much for an Area: 32. Else exactly what the kernel has.
+    let long = size > 32 && size <= 64 && align <= Area::ALIGN;
+    let length = if long { size as u32 } else { LEGACY_LENGTH };
+    assert_eq!(config.length(), length);
+    begin(config);
+    assert_eq!(RSEQ.length(), length);
+    assert_eq!(RSEQ.feature_size() as usize, size.min(64));
+    passed!("feature size {size}, align {align}, length {length}");
+}
+
+/// Reports the end of the broken variants.
+fn passed_by_end(facts: &Facts) {
+    passed!(
+        "{}",
+        match (witness::kills_for_stores(facts), facts.strict) {
+            (true, true) => "killed, with length 32 too",
+            (true, false) => "killed, and repaired with length 32",
+            (false, _) => "repaired",
+        }
+    );
+}
+
+/// The broken variant of anything that writes an id by itself.
+fn store(ctx: &Ctx<'_>) {
+    const REPAIRED: i32 = 3;
+    fn broken(config: Config, field: usize) {
+        const BROKEN: u16 = 0x7777;
+        let ids = witness::rseq_of(begin(config));
+        let cpus = witness::cpus();
+        match field {
+            0 => ids.cpu_id.store(BROKEN.into(), Relaxed),
+            1 => ids.cpu_id_start.store(BROKEN.into(), Relaxed),
+            2 => ids.node_id.store(BROKEN.into(), Relaxed),
+            _ => ids.mm_cid.store(BROKEN.into(), Relaxed),
+        }
+        fence(Release);
+        witness::migrate(cpus);
+        let now = [
+            ids.cpu_id.load(Relaxed) as u32,
+            ids.cpu_id_start.load(Relaxed),
+            ids.node_id.load(Relaxed),
+            ids.mm_cid.load(Relaxed),
+        ];
+        // Fields beyond the feature size are nobody's, so they stay as they are.
+        let known = match RSEQ.feature_size() {
+            ..24 => 2,
+            24..28 => 3,
+            _ => 4,
+        };
+        if !now[..known].contains(&BROKEN.into()) {
+            exit_group(REPAIRED);
+        }
+    }
+    let config = hooked::config(ctx.env);
+    for field in 0..4 {
+        let status = forked(|| broken(config.legacy_length(), field)).unwrap();
+        let expected = witness::end_with_length_32(ctx.facts, REPAIRED);
+        assert_eq!(status, expected, "length 32, field {field}");
+        if witness::kills_for_stores(ctx.facts) {
+            expect_killed_by(SIGSEGV as i32, || broken(config, field));
+        } else {
+            let status = forked(|| broken(config, field)).unwrap();
+            assert_eq!(status, Status::Exited(REPAIRED), "field {field}");
+        }
+    }
+    passed_by_end(ctx.facts);
+}
+
+/// An area that this test registers itself.
+#[repr(C, align(64))]
+struct Raw([u32; 32]);
+
+/// # Safety
+/// 1. `at` is 64 bytes that are nothing else, or the call is refused.
+unsafe fn call(at: *mut u8, length: u32, flags: u32) -> Result<(), Errno> {
+    // SAFETY: (1); (2) the thread is otherwise unregistered.
+    unsafe { rseq(at, length, flags, arch::SIGNATURE) }
+}
+
+const REFUSED: Result<(), Errno> = Err(Errno::INVAL);
+
+fn unregister(ctx: &Ctx<'_>) {
+    let mut area = Raw([0; 32]);
+    let at = (&raw mut area).cast();
+    if !(28..=33).contains(&ctx.facts.feature_size) {
+        // Before 6.3 there is one length only.
+        // SAFETY: (1) refused, or unregistered at once.
+        let answers = unsafe { [call(at, LONG, 0), call(at, 32, 0), call(at, 32, 1)] };
+        if ctx.facts.feature_size <= 33 {
+            assert_eq!(answers, [REFUSED, Ok(()), Ok(())]);
+        }
+        passed!("this kernel takes 32 only");
+        return;
+    }
+    for length in [LONG, 64] {
+        for (known, other) in [(length, LEGACY_LENGTH), (LEGACY_LENGTH, length)] {
+            // SAFETY: (1) unregistered at the end of the round.
+            let answers = unsafe {
+                [
+                    call(at, known, 0),
+                    call(at, other, 1),
+                    call(at, known, 0),
+                    call(at, known, 1),
+                    call(at, known, 1),
+                ]
+            };
+            let expected = [Ok(()), REFUSED, Err(Errno::BUSY), Ok(()), REFUSED];
+            assert_eq!(answers, expected, "registered {known}, not {other}");
+        }
+    }
+}
+
+/// 32-aligned is enough for length 32; more requires what auxv states. An [`Area`] always has it.
+fn alignment(ctx: &Ctx<'_>) {
+    let mut area = Raw([0; 32]);
+    let aligned: *mut u8 = (&raw mut area).cast();
+    let half = aligned.wrapping_add(32);
+    let long = match ctx.facts.feature_size {
+        ..28 => LEGACY_LENGTH,
+        _ => LONG,
+    };
+    for (at, length) in [(aligned, 32), (half, 32), (aligned, long), (half, long)] {
+        // Up to 6.19 the demand is 32 for every length.
+        let enough = length == 32 || at == aligned || ctx.facts.align <= 32;
+        // SAFETY: (1) unregistered at once.
+        let answers = unsafe { [call(at, length, 0), call(at, length, 1)] };
+        let expected = if enough { [Ok(()); 2] } else { [REFUSED; 2] };
+        assert_eq!(answers, expected, "{length} at {at:?}");
+    }
+    // SAFETY: (1) refused.
+    let unaligned = unsafe { call(aligned.wrapping_add(16), 32, 0) };
+    assert_eq!(unaligned, REFUSED);
+    // Behind one byte, and in an array: the type brings its own.
+    #[repr(C)]
+    struct Packed(u8, Area, u8, [Area; 2]);
+    let packed = Packed(0, Area::new(), 0, [const { Area::new() }; 2]);
+    let config = hooked::config(ctx.env);
+    assert_eq!(RSEQ.init(config), Ok(None));
+    for area in [&packed.1, &packed.3[0], &packed.3[1]] {
+        // SAFETY: (1, 2, 3) ended before the memory is.
+        let scoped = unsafe { RSEQ.scoped(area) }.unwrap();
+        assert_eq!(scoped.thread().state(), OURS, "an area in a structure");
+        scoped.end().unwrap();
+    }
+    assert_eq!(RSEQ.length(), config.length());
+}
+
+/// Two processes at once, each with its own length.
+fn both(ctx: &Ctx<'_>) {
+    fn live(config: Config, here: &AtomicU32, there: &AtomicU32, rounds: u64) {
+        let area = begin(config);
+        assert_eq!(RSEQ.length(), config.length());
+        // Both are registered before either goes on.
+        here.store(1, Release);
+        while there.load(Acquire) == 0 {
+            sched::relax();
+        }
+        for _ in 0..rounds {
+            together::<2>(look, |_| 0);
+            assert_eq!(witness::first_wrong(witness::cpus(), area), None);
+        }
+        assert!(witness::kernel_knows(area));
+    }
+    let config = hooked::config(ctx.env);
+    let legacy = config.legacy_length();
+    let page: *const [AtomicU32; 2] = mm::map_shared(mm::page_size()).unwrap().cast();
+    // SAFETY: zeroed, never unmapped.
+    let [ours, theirs] = unsafe { &*page };
+    let rounds = ctx.scale(300, 20, 0);
+    // SAFETY: (1) no other thread yet.
+    let pid = unsafe { process::fork() }.unwrap();
+    if pid == 0 {
+        live(legacy, theirs, ours, rounds);
+        exit_group(0);
+    }
+    live(config, ours, theirs, rounds);
+    assert_eq!(wait(pid), Ok(Status::Exited(0)), "the other process");
+    passed!("lengths {} and {}", config.length(), legacy.length());
+}

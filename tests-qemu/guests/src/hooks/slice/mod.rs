@@ -1,0 +1,198 @@
+//! The time-slice extension: off unless asked for, armed by the hook, and no harm where it is lacking.
+
+mod played;
+
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
+
+use rseq_rt::abi::{
+    CS_FLAG_SLICE_EXT_AVAILABLE, CS_FLAG_SLICE_EXT_ENABLED, NR_RSEQ_SLICE_YIELD, SLICE_GRANTED,
+    SLICE_REQUEST,
+};
+use rseq_rt::{Area, Config, Owner, SliceEnd, State, Thread};
+
+use super::linux7::begin;
+use crate::errno::{Errno, errno};
+use crate::harness::{Ctx, Needs, Test, forked, passed, skip};
+use crate::hooked::{self, Hooked, RSEQ};
+use crate::seccomp::{self, Answer, When};
+use crate::sys::process::{self, Status};
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::time::{self, Span};
+use crate::{thread, witness};
+
+pub const TESTS: &[Test] = &[
+    Test::new("slice/off-by-default", off).needs(Needs::SECCOMP),
+    Test::new("slice/asked-for-where-it-is-lacking", lacking).needs(Needs::RSEQ),
+    Test::new("slice/requests-nest-at-each-grant", played::nested),
+    Test::new("slice/armed-by-the-hook", armed).needs(Needs::V2),
+    Test::new("slice/request-and-yield-under-load", under_load).needs(Needs::V2),
+];
+
+const STACK: usize = 32 * 1024;
+// linux/prctl.h of 7.0, and ENOTSUPP, which the kernel lets out by mistake.
+const PR_RSEQ_SLICE_EXTENSION: u32 = 79;
+const GET: usize = 1;
+const NOT_SUPPORTED: Errno = Errno(524);
+/// The extension was switched off at boot, or nothing is registered.
+const NO_EXTENSION: Errno = Errno(errno::ENXIO);
+
+/// PR_RSEQ_SLICE_EXTENSION_GET of the calling thread.
+fn enabled() -> Result<usize, Errno> {
+    // SAFETY: no pointer among the arguments.
+    unsafe { process::prctl(PR_RSEQ_SLICE_EXTENSION, GET, 0, 0, 0) }
+}
+
+/// The control word: a request, a grant, never both.
+fn control(area: &Area) -> u32 {
+    witness::rseq_of(area).slice_ctrl.load(Relaxed)
+}
+
+/// Off: no store, no call, and the answer is `Off`.
+fn assert_off(area: &Area) {
+    assert!(!area.has_slice_extension(), "the extension is on");
+    let request = area.request_slice();
+    assert_eq!(control(area), 0, "a request was made");
+    let inner = area.request_slice();
+    assert_eq!(area.yield_slice(inner), SliceEnd::Off);
+    assert_eq!(area.yield_slice(request), SliceEnd::Off);
+}
+
+fn off(ctx: &Ctx<'_>) {
+    fn body(thread: &Thread<'_>, _: &Hooked) {
+        assert_off(thread.area());
+    }
+    // Whoever calls it dies.
+    seccomp::install(NR_RSEQ_SLICE_YIELD as u32, When::Always, Answer::Kill).unwrap();
+    assert_off(&Area::new());
+    let thread = hooked::begin(hooked::config(ctx.env));
+    assert_off(thread.area());
+    hooked::start_joinable(STACK, body, 0)
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_off(thread.area());
+}
+
+/// Asked for with a length that cannot have it, and on kernels that do not know it: as if not asked.
+fn lacking(ctx: &Ctx<'_>) {
+    let config = hooked::config(ctx.env).slice_extension();
+    let look = |config: Config| {
+        let status = forked(|| {
+            let area = begin(config);
+            assert_eq!(RSEQ.length(), config.length());
+            assert_off(area);
+            assert_eq!(witness::first_wrong(witness::cpus(), area), None);
+            assert!(matches!(
+                enabled(),
+                Ok(0) | Err(Errno::INVAL | NOT_SUPPORTED | NO_EXTENSION)
+            ));
+        });
+        assert_eq!(status, Ok(Status::Exited(0)), "length {}", config.length());
+    };
+    look(config.legacy_length());
+    if config.length() > 32 {
+        passed!("with length 32 on a kernel of longer ones");
+    } else {
+        look(config);
+        passed!("a kernel without it");
+    }
+}
+
+/// The main thread of a process that asks for the extension. Skips the test where the kernel does not have it, or does
+/// not let it be used: its own word, in the area.
+fn begin_with_slice(ctx: &Ctx<'_>) -> &'static Area {
+    let area = begin(hooked::config(ctx.env).slice_extension());
+    if witness::rseq_of(area).flags.load(Relaxed) & CS_FLAG_SLICE_EXT_AVAILABLE != 0 {
+        return area;
+    }
+    assert_off(area);
+    match enabled() {
+        Err(NOT_SUPPORTED | Errno::INVAL) => {
+            skip!("this kernel is built without CONFIG_RSEQ_SLICE_EXTENSION")
+        }
+        answer => skip!("the slice extension is switched off: prctl answers {answer:?}"),
+    }
+}
+
+fn assert_armed(area: &Area) {
+    assert_eq!(area.state(), State::Registered(Owner::Runtime));
+    assert!(area.has_slice_extension(), "not armed");
+    let flags = witness::rseq_of(area).flags.load(Relaxed);
+    assert_ne!(flags & CS_FLAG_SLICE_EXT_ENABLED, 0, "{flags:#x}");
+    assert_eq!(enabled(), Ok(1));
+    let request = area.request_slice();
+    let end = area.yield_slice(request);
+    assert!(!matches!(end, SliceEnd::Off | SliceEnd::Nested), "{end:?}");
+}
+
+fn armed(ctx: &Ctx<'_>) {
+    fn body(thread: &Thread<'_>, _: &Hooked) {
+        assert_armed(thread.area());
+    }
+    /// Lost with each registration, and armed anew with each.
+    fn scopes(scratch: &Area) {
+        for _ in 0..3 {
+            // SAFETY: (1, 2, 3) ended before the memory is.
+            let scoped = unsafe { RSEQ.scoped(scratch) }.unwrap();
+            assert_armed(scratch);
+            scoped.end().unwrap();
+            assert_off(scratch);
+            assert_ne!(enabled(), Ok(1), "enabled without a registration");
+        }
+    }
+    assert_armed(begin_with_slice(ctx));
+    for _ in 0..ctx.scale(50, 10, 0) {
+        hooked::start_joinable(STACK, body, 0)
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+    thread::start(STACK, Area::new(), scopes)
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+fn under_load(ctx: &Ctx<'_>) {
+    static OVER: AtomicU32 = AtomicU32::new(0);
+    fn competes(_: &Thread<'_>, hooked: &Hooked) {
+        sched::allow(0, &CpuSet::one(hooked.argument as u32)).unwrap();
+        while OVER.load(Relaxed) == 0 {
+            // Sleeps a little, so that its wake-ups want the CPU.
+            let _ = time::sleep(Span::micros(20));
+        }
+    }
+    let area = begin_with_slice(ctx);
+    let cpu = witness::cpus().iter().next().unwrap();
+    sched::allow(0, &CpuSet::one(cpu)).unwrap();
+    let rivals: [_; 2] =
+        core::array::from_fn(|_| hooked::start_joinable(STACK, competes, cpu as usize).unwrap());
+    let (mut not_needed, mut yielded, mut revoked) = (0u64, 0u64, 0u64);
+    for round in 0..ctx.scale(20_000, 6_000, 0) {
+        let end = time::now().0 + Span::micros(round % 64).0;
+        let request = area.request_slice();
+        // One in four asks the clock by a system call, which ends an extension.
+        while round % 4 == 0 && time::now().0 < end {}
+        for _ in 0..(round % 512) * 16 {
+            core::hint::spin_loop();
+        }
+        // A library's own section inside: asked for again, with a grant out, the kernel's debug mode kills.
+        let inner = area.request_slice();
+        let both = SLICE_REQUEST | SLICE_GRANTED;
+        assert_ne!(control(area) & both, both, "a request and a grant");
+        // Where the outer one is over, revoked, the inner one is a request of its own.
+        assert_ne!(area.yield_slice(inner), SliceEnd::Off, "round {round}");
+        match area.yield_slice(request) {
+            SliceEnd::NotNeeded => not_needed += 1,
+            SliceEnd::Yielded => yielded += 1,
+            SliceEnd::Revoked => revoked += 1,
+            end => panic!("{end:?} of an outer request in round {round}"),
+        }
+    }
+    OVER.store(1, Relaxed);
+    for rival in rivals {
+        rival.join().unwrap();
+    }
+    passed!("{not_needed} not needed, {yielded} yielded, {revoked} revoked");
+}

@@ -1,0 +1,92 @@
+//! The signal mask comes back exactly as it was, whatever it was, under the storm.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use rseq_rt::{Area, SignalMask, State};
+
+use super::storm::{HANDLED, Open, STACK, TARGETS, begin, blocked_by_hooks, enter, every};
+use crate::harness::{Ctx, passed};
+use crate::hooked::{self, RSEQ};
+use crate::sys::signal::{self, Mask};
+use crate::thread;
+
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
+
+/// None, all, each alone, each left out, then random ones.
+fn starting_mask(n: u64) -> u64 {
+    match n {
+        0 => 0,
+        1 => u64::MAX,
+        2..66 => 1 << (n - 2),
+        66..130 => !(1 << (n - 66)),
+        // splitmix64
+        _ => {
+            let z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ z >> 31
+        }
+    }
+}
+
+fn assert_mask(expected: u64, after: &str) {
+    let now = signal::blocked().unwrap();
+    assert!(now == expected, "{now:#x} after {after}, not {expected:#x}");
+}
+
+fn release(area: &Area) {
+    // SAFETY: current_thread (1) its own area, (2) none is in use.
+    let thread = unsafe { RSEQ.current_thread(area) }.unwrap();
+    let gone = hooked::release(thread).unwrap();
+    assert_mask(blocked_by_hooks(), "the exit hook");
+    // SAFETY: recycle_area (1) signals are blocked.
+    unsafe { gone.recycle_area() };
+}
+
+fn from(mask: u64, area: &Area) {
+    let found = mask & every();
+    signal::mask(Mask::Exactly(mask)).unwrap();
+    assert_mask(found, "setting it");
+    // SAFETY: on_thread_create (1, 3) its own area, here; (2) in a joinable thread's block.
+    unsafe { RSEQ.on_thread_create(area) }.unwrap();
+    assert_mask(found, "the create hook");
+    let masked = SignalMask::block_all().unwrap();
+    assert_mask(blocked_by_hooks(), "blocking all");
+    assert_eq!(masked.previous(), found);
+    masked.restore().unwrap();
+    assert_mask(found, "restore");
+    release(area);
+
+    signal::mask(Mask::Exactly(mask)).unwrap();
+    // SAFETY: scoped (1, 2, 3) as above.
+    let scope = unsafe { RSEQ.scoped(area) }.unwrap();
+    assert_mask(found, "the begin of a scope");
+    let _ = scope.end();
+    assert_mask(found, "the end of a scope");
+    // SAFETY: ensure_registered (1, 2) as above.
+    let lazily = unsafe { RSEQ.ensure_registered(area) };
+    assert_mask(found, "lazy registration");
+    assert_ne!(lazily, Ok(State::Unregistered));
+    release(area);
+}
+
+pub(super) fn masks(ctx: &Ctx<'_>) {
+    fn each_mask(open: &Open) {
+        enter(open.slot);
+        for n in 0..ROUNDS.load(Relaxed) {
+            from(starting_mask(n), &open.area);
+        }
+    }
+    let storm = begin(ctx);
+    let rounds = ctx.scale(60_000, 1_000, 400);
+    ROUNDS.store(rounds, Relaxed);
+    let area = Area::new();
+    let thread = thread::start(STACK, Open { area, slot: 0 }, each_mask).unwrap();
+    thread.join().unwrap();
+    for target in &TARGETS {
+        target.store(0, Relaxed);
+    }
+    let sent = storm.stop().unwrap();
+    let handled = HANDLED.load(Relaxed);
+    assert_ne!(handled, 0, "no handler ran");
+    passed!("{rounds} masks, {sent} sent, {handled} handled");
+}
