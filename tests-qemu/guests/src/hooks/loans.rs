@@ -1,20 +1,19 @@
 //! Loans of one area: several at a time, ended in any order, made by handlers, and left out by a fork.
 
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 
-use rseq_rt::{Area, Error, Lent, Owner, State, Thread};
+use rseq_rt::{Area, Error, Lent, State, Thread};
 
 use super::children::is_right;
-use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, failed, forked, vforked};
+use crate::harness::{Ctx, Needs, Test, forked, vforked};
 use crate::hooked::{self, RSEQ};
 use crate::stack::Stack;
-use crate::sys::process::{self, Status, exit_group};
+use crate::sys::process::{self, Status};
 use crate::sys::signal::kill_thread;
-use crate::{check, signals, text, witness};
+use crate::{signals, witness};
 
-/// The family. qemu-user makes a vfork child with memory of its own, so nothing is shared there.
+// qemu-user makes a vfork child with memory of its own, so nothing is shared there.
 pub const TESTS: &[Test] = &[
     Test::new("loans/ended-in-any-order", any_order),
     Test::new("loans/more-than-can-be-told-apart", too_many),
@@ -25,18 +24,19 @@ pub const TESTS: &[Test] = &[
 ];
 
 const STACK: usize = 64 * 1024;
-const ALL_RIGHT: i32 = 7;
+const ENDED_WELL: Result<Status, crate::errno::Errno> = Ok(Status::Exited(0));
 
 /// The main thread, with the slice extension where the kernel has it: a loan may not lose it.
-fn begin(ctx: &Ctx<'_>) -> Result<Thread<'static>, Failed> {
-    let config = hooked::config(ctx.env).slice_extension();
-    check!(RSEQ.init(config) == Ok(None), "init");
-    // SAFETY: (1) once in this process, on its main thread.
-    unsafe { hooked::adopt_main() }.map_err(|_| failed(text!("the create hook")))
+fn begin(ctx: &Ctx<'_>) -> Thread<'static> {
+    hooked::begin(hooked::config(ctx.env).slice_extension())
 }
 
-/// What a loan takes out of use and its end gives back.
-fn usable(area: &Area) -> (State, bool, bool) {
+/// What a loan takes out of use and its end gives back: the state, the slice extension, mm_cid.
+type Usable = (State, bool, bool);
+
+const LENT: Usable = (State::Lent, false, false);
+
+fn usable(area: &Area) -> Usable {
     (
         area.state(),
         area.has_slice_extension(),
@@ -44,10 +44,15 @@ fn usable(area: &Area) -> (State, bool, bool) {
     )
 }
 
-const LENT: (State, bool, bool) = (State::Lent, false, false);
+/// After the last loan: as before the first.
+#[track_caller]
+fn assert_restored(area: &Area, before: Usable) {
+    assert_eq!(usable(area), before);
+    is_right(area);
+}
 
-fn any_order(ctx: &Ctx<'_>) -> Verdict {
-    let thread = begin(ctx)?;
+fn any_order(ctx: &Ctx<'_>) {
+    let thread = begin(ctx);
     let area = thread.area();
     let before = usable(area);
     for order in [
@@ -58,208 +63,156 @@ fn any_order(ctx: &Ctx<'_>) -> Verdict {
         [2, 0, 1],
         [2, 1, 0],
     ] {
-        let mut loans = [const { None }; 3];
-        for loan in &mut loans {
-            *loan = Some(thread.lend());
-        }
+        let mut loans = [(); 3].map(|()| Some(thread.lend()));
         for nth in order {
-            check!(usable(area) == LENT, "usable before the last end");
-            if let Some(loan) = loans.get_mut(nth).and_then(Option::take) {
-                loan.end();
-            }
+            assert_eq!(usable(area), LENT, "before the last end");
+            loans[nth].take().unwrap().end();
         }
-        check!(usable(area) == before, "not as it was before the loans");
-        is_right(area)?;
+        assert_restored(area, before);
     }
-    PASSED
 }
 
 /// As numbers, which is how a language without destructors has them.
-fn too_many(ctx: &Ctx<'_>) -> Verdict {
-    let thread = begin(ctx)?;
+fn too_many(ctx: &Ctx<'_>) {
+    let thread = begin(ctx);
     let area = thread.area();
     let before = usable(area);
     // SAFETY: from_raw (1) of this thread's, (2) no child was made.
-    let again = |raw| unsafe { Lent::from_raw(area, raw) };
-    check!(again(1).is_none(), "a loan that nobody made");
+    let end = |raw| {
+        unsafe { Lent::from_raw(area, raw) }
+            .map(Lent::end)
+            .is_some()
+    };
+    assert!(!end(1), "a loan that nobody made");
     for raw in 1..=7 {
-        check!(thread.lend().into_raw() == raw, "loan ", u32::from(raw));
+        assert_eq!(thread.lend().into_raw(), raw);
     }
     for _ in 0..2 {
-        let eighth = thread.lend().into_raw();
-        check!(eighth == 0, "an eighth loan: ", u32::from(eighth));
-        check!(again(0).is_some(), "the end of the eighth");
+        assert_eq!(thread.lend().into_raw(), 0, "an eighth loan");
+        assert!(end(0), "the end of the eighth");
     }
-    check!(again(8).is_none() && again(255).is_none(), "no such loan");
+    assert!(!end(8) && !end(255), "no such loan");
     for raw in [4, 1, 7, 2, 6, 3, 5] {
-        check!(usable(area) == LENT, "usable before the last end");
-        check!(again(raw).is_some(), "the end of ", u32::from(raw));
-        check!(again(raw).is_none(), "ended twice: ", u32::from(raw));
+        assert_eq!(usable(area), LENT, "before the last end");
+        assert!(end(raw), "the end of {raw}");
+        assert!(!end(raw), "{raw} ended twice");
     }
-    check!(usable(area) == before, "not as it was before the loans");
-    is_right(area)?;
-    PASSED
+    assert_restored(area, before);
 }
 
 static HANDLED: AtomicU32 = AtomicU32::new(0);
 
 /// Runs `handler` on this thread now.
-fn interrupt(handler: signals::Handler) -> Result<(), Failed> {
+fn interrupt(handler: signals::Handler) {
     // SAFETY: handle (1) it is sent to this thread alone, from here.
-    unsafe { signals::handle(SIGUSR1 as i32, handler, 0)? };
+    unsafe { signals::handle(SIGUSR1 as i32, handler, 0) }.unwrap();
     let before = HANDLED.load(Relaxed);
-    kill_thread(process::gettid(), SIGUSR1 as i32)?;
-    check!(HANDLED.load(Relaxed) != before, "no handler ran");
-    Ok(())
+    kill_thread(process::gettid(), SIGUSR1 as i32).unwrap();
+    assert_ne!(HANDLED.load(Relaxed), before, "no handler ran");
 }
 
 /// A handler between the loan and the child, and one in the child, each with a child of its own.
-fn nested(ctx: &Ctx<'_>) -> Verdict {
+fn nested(ctx: &Ctx<'_>) {
     unsafe extern "C" fn spawns(_: i32, _: *mut siginfo_t, _: *mut u8) {
         HANDLED.fetch_add(1, Relaxed);
-        let (Some(hooked), Ok(stack)) = (hooked::here(), Stack::map(STACK)) else {
-            return;
-        };
-        let area = &hooked.area;
+        let area = &hooked::here().unwrap().area;
+        let stack = Stack::map(STACK).unwrap();
         // SAFETY: of (1) the calling thread's, or its parent's, which stands still.
         let lent = unsafe { Lent::of(area) };
-        let child = vforked(stack, || {
-            if usable(area) != LENT {
-                exit_group(1);
-            }
-        });
+        let child = vforked(stack, || assert_eq!(usable(area), LENT));
         lent.end();
         // SAFETY: the child is gone.
-        let _ = unsafe { stack.unmap() };
-        if child != Ok(Status::Exited(0)) {
-            let _ = failed(text!("a handler's child ", child));
-        }
+        unsafe { stack.unmap() }.unwrap();
+        assert_eq!(child, ENDED_WELL, "a handler's child");
     }
-    let thread = begin(ctx)?;
-    let (area, stack) = (thread.area(), Stack::map(STACK)?);
+    let thread = begin(ctx);
+    let (area, stack) = (thread.area(), Stack::map(STACK).unwrap());
     let before = usable(area);
     for _ in 0..ctx.scale(50, 10, 0) {
         let lent = thread.lend();
-        interrupt(spawns)?;
-        check!(usable(area) == LENT, "the handler has ended our loan");
-        let status = vforked(stack, || {
-            if interrupt(spawns).is_err() || usable(area) != LENT {
-                exit_group(1);
-            }
-        })?;
-        check!(status == Status::Exited(0), "the child ", status);
-        check!(usable(area) == LENT, "the loan ended by itself");
+        interrupt(spawns);
+        assert_eq!(usable(area), LENT, "after a handler's loan");
+        let child = vforked(stack, || {
+            interrupt(spawns);
+            assert_eq!(usable(area), LENT, "in the child");
+        });
+        assert_eq!(child, ENDED_WELL);
+        assert_eq!(usable(area), LENT, "after the child");
         lent.end();
-        check!(usable(area) == before, "not as it was before the loan");
-        is_right(area)?;
+        assert_restored(area, before);
     }
-    PASSED
 }
 
 /// In a fork child that inherited a loan: nobody will end it here.
-fn repaired(area: &Area, before: (State, bool, bool)) -> Result<(), Failed> {
-    check!(usable(area) == LENT, "not lent in the child");
+fn repair(area: &Area, before: Usable) {
+    assert_eq!(usable(area), LENT, "in the child");
     // SAFETY: repair_in_fork_child (1) the area of the thread that this one copies; (2) a fork child without children;
     // (3) the parent's loan is not ended here.
-    let state = unsafe { RSEQ.repair_in_fork_child(area) };
-    check!(state == before.0, "not as in the parent");
-    check!(usable(area) == before, "not usable");
-    is_right(area)?;
+    assert_eq!(unsafe { RSEQ.repair_in_fork_child(area) }, before.0);
+    assert_restored(area, before);
     // SAFETY: as above.
     let again = unsafe { RSEQ.repair_in_fork_child(area) };
-    check!(again == state, "repaired twice");
+    assert_eq!(again, before.0, "repaired twice");
     // SAFETY: current_thread (1) as above; (2) the parent's `Thread` stays the parent's.
-    let Ok(thread) = (unsafe { RSEQ.current_thread(area) }) else {
-        check!(false, "no current thread");
-        return Ok(());
-    };
-    check!(hooked::release(thread).is_ok(), "release");
-    check!(!witness::kernel_knows(area), "released, and still known");
-    exit_group(ALL_RIGHT)
+    let thread = unsafe { RSEQ.current_thread(area) }.unwrap();
+    let _gone = hooked::release(thread).unwrap();
+    assert!(!witness::kernel_knows(area), "released, and still known");
 }
 
-fn handler_forks(ctx: &Ctx<'_>) -> Verdict {
+fn handler_forks(ctx: &Ctx<'_>) {
+    // For the handler, which is given nothing.
+    static BEFORE: AtomicPtr<Usable> = AtomicPtr::new(core::ptr::null_mut());
     unsafe extern "C" fn forks(_: i32, _: *mut siginfo_t, _: *mut u8) {
         HANDLED.fetch_add(1, Relaxed);
-        let Some(hooked) = hooked::here() else { return };
-        let before = before();
-        let child = forked(|| _ = repaired(&hooked.area, before));
-        if child != Ok(Status::Exited(ALL_RIGHT)) {
-            let _ = failed(text!("a handler's child ", child));
-        }
+        let area = &hooked::here().unwrap().area;
+        // SAFETY: on the stack of the test, which this handler interrupts.
+        let before = unsafe { *BEFORE.load(Relaxed) };
+        let child = forked(|| repair(area, before));
+        assert_eq!(child, ENDED_WELL, "a handler's child");
     }
-    let thread = begin(ctx)?;
+    let thread = begin(ctx);
     let area = thread.area();
-    remember(usable(area));
+    let mut before = usable(area);
+    BEFORE.store(&raw mut before, Relaxed);
     for loans in 1..=3 {
         let mut lent = [const { None }; 3];
-        for loan in lent.iter_mut().take(loans) {
-            *loan = Some(thread.lend());
-        }
-        interrupt(forks)?;
-        check!(usable(area) == LENT, "the child has ended our loan");
+        lent[..loans].fill_with(|| Some(thread.lend()));
+        interrupt(forks);
+        assert_eq!(usable(area), LENT, "after the child");
         drop(lent);
-        check!(usable(area) == before(), "not as it was before the loan");
-        is_right(area)?;
+        assert_restored(area, before);
     }
-    PASSED
 }
 
 /// The vfork child is not registered, so neither is its fork child, whatever the memory that was copied says.
-fn vfork_child_forks(ctx: &Ctx<'_>) -> Verdict {
-    let thread = begin(ctx)?;
-    let (area, stack) = (thread.area(), Stack::map(STACK)?);
+fn vfork_child_forks(ctx: &Ctx<'_>) {
+    let thread = begin(ctx);
+    let (area, stack) = (thread.area(), Stack::map(STACK).unwrap());
     let before = usable(area);
     for _ in 0..ctx.scale(20, 5, 0) {
         let lent = thread.lend();
-        let status = vforked(stack, || {
-            let child = forked(|| _ = repaired(area, before));
-            exit_group(i32::from(child != Ok(Status::Exited(ALL_RIGHT))));
-        })?;
+        let child = vforked(stack, || {
+            assert_eq!(forked(|| repair(area, before)), ENDED_WELL);
+        });
         lent.end();
-        check!(status == Status::Exited(0), "the child ", status);
-        check!(usable(area) == before, "not as it was before the loan");
-        is_right(area)?;
+        assert_eq!(child, ENDED_WELL);
+        assert_restored(area, before);
     }
-    PASSED
 }
 
-fn not_lent(ctx: &Ctx<'_>) -> Verdict {
+fn not_lent(ctx: &Ctx<'_>) {
     static NEW: Area = Area::new();
-    let thread = begin(ctx)?;
-    let before = usable(thread.area());
-    let status = forked(|| {
+    let thread = begin(ctx);
+    let area = thread.area();
+    let before = usable(area);
+    let child = forked(|| {
         // SAFETY: repair_in_fork_child (1) the thread's areas; (2) a fork child; (3) there is no loan.
-        let states = unsafe { [thread.area(), &NEW].map(|area| RSEQ.repair_in_fork_child(area)) };
+        let states = unsafe { [area, &NEW].map(|area| RSEQ.repair_in_fork_child(area)) };
+        assert_eq!(states, [before.0, State::Unregistered]);
+        assert_restored(area, before);
         // SAFETY: current_thread (1, 2): there is none.
         let nobody = unsafe { RSEQ.current_thread(&NEW) }.map(drop);
-        let right = states == [before.0, State::Unregistered]
-            && usable(thread.area()) == before
-            && nobody == Err(Error::NotCreated)
-            && is_right(thread.area()).is_ok();
-        exit_group(if right { ALL_RIGHT } else { 1 });
-    })?;
-    check!(status == Status::Exited(ALL_RIGHT), "the child ", status);
-    PASSED
-}
-
-// For a handler, which is given nothing: what the main thread's area was before its loans.
-static REGISTERED: AtomicU32 = AtomicU32::new(0);
-static HAS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-
-fn remember((state, slice, mm_cid): (State, bool, bool)) {
-    let registered = state == State::Registered(Owner::Runtime);
-    REGISTERED.store(registered.into(), Relaxed);
-    let [has_slice, has_mm_cid] = &HAS;
-    has_slice.store(slice.into(), Relaxed);
-    has_mm_cid.store(mm_cid.into(), Relaxed);
-}
-
-fn before() -> (State, bool, bool) {
-    let state = match REGISTERED.load(Relaxed) {
-        0 => State::Unavailable(rseq_rt::Reason::NoSyscall),
-        _ => State::Registered(Owner::Runtime),
-    };
-    let [slice, mm_cid] = &HAS;
-    (state, slice.load(Relaxed) != 0, mm_cid.load(Relaxed) != 0)
+        assert_eq!(nobody, Err(Error::NotCreated));
+    });
+    assert_eq!(child, ENDED_WELL);
 }

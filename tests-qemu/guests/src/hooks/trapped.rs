@@ -8,18 +8,19 @@ use linux_raw_sys::errno::ENOSYS;
 use linux_raw_sys::general::{
     __NR_getcpu, __NR_rseq, __NR_rt_sigprocmask, __NR_set_tid_address, SIGSYS, siginfo_t,
 };
-use rseq_rt::{Area, Error, ExitMode, Owner, Reason, SignalMask, State, Thread};
+use rseq_rt::{Area, Errno, Error, ExitMode, Owner, Reason, SignalMask, State, Thread};
 
 use super::filtered::{STACK, detached, joined, right_everywhere};
-use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, expect_killed_by, failed};
+use super::lifetime::init;
+use crate::harness::{Ctx, Needs, Test, expect_killed_by, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::seccomp::{self, Answer, When};
+use crate::sys::signal::{self, Mask};
 use crate::sys::{futex, process, sched};
-use crate::{arch, check, passed, signals, text, thread};
+use crate::{arch, signals, thread};
 
 const RSEQ_AND_SECCOMP: Needs = Needs::RSEQ.and(Needs::SECCOMP);
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("trapped/create", create).needs(Needs::SECCOMP),
     Test::new("trapped/create-under-a-mask", create_masked).needs(Needs::SECCOMP),
@@ -29,7 +30,6 @@ pub const TESTS: &[Test] = &[
     Test::new("trapped/with-sigsys-blocked-is-fatal", blocked).needs(Needs::SECCOMP),
 ];
 
-const NOSYS: rseq_rt::Errno = rseq_rt::Errno::NOSYS;
 const OURS: State = State::Registered(Owner::Runtime);
 const WITHOUT: State = State::Unavailable(Reason::NoSyscall);
 static TRAPPED: AtomicU32 = AtomicU32::new(0);
@@ -41,66 +41,62 @@ unsafe extern "C" fn answer(_: i32, _: *mut siginfo_t, context: *mut u8) {
 }
 
 /// From here on the call is trapped in all threads, and answered with ENOSYS.
-fn trap(nr: u32) -> Result<(), Failed> {
+fn trap(nr: u32) {
     // SAFETY: handle (1) an atomic, and its own context.
-    unsafe { signals::handle(SIGSYS as i32, answer, 0)? };
-    Ok(seccomp::install_everywhere(nr, When::Always, Answer::Trap)?)
+    unsafe { signals::handle(SIGSYS as i32, answer, 0) }.unwrap();
+    seccomp::install_everywhere(nr, When::Always, Answer::Trap).unwrap();
 }
 
-fn traps(expected: u32) -> Result<(), Failed> {
-    let trapped = TRAPPED.swap(0, Relaxed);
-    check!(trapped == expected, "trapped ", trapped, " times");
-    Ok(())
+/// The calls that were trapped since the last look.
+#[track_caller]
+fn assert_trapped(expected: u32) {
+    assert_eq!(TRAPPED.swap(0, Relaxed), expected, "trapped");
 }
 
-fn create(ctx: &Ctx<'_>) -> Verdict {
-    trap(__NR_rseq)?;
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
-    // SAFETY: (1) once in this process, on its main thread.
-    let Ok(main) = (unsafe { hooked::adopt_main() }) else {
-        check!(false, "the create hook");
-        return PASSED;
-    };
-    traps(1)?;
-    check!(main.state() == WITHOUT, "the state");
-    check!(main.area().errno() == Some(NOSYS), "the errno");
+fn wait_for_trap() {
+    while TRAPPED.load(Relaxed) == 0 {
+        sched::relax();
+    }
+    assert_trapped(1);
+}
+
+fn create(ctx: &Ctx<'_>) {
+    trap(__NR_rseq);
+    let main = hooked::begin(hooked::config(ctx.env));
+    assert_trapped(1);
+    assert_eq!(main.state(), WITHOUT);
+    assert_eq!(main.area().errno(), Some(Errno::NOSYS));
     right_everywhere(main.area());
-    check!(hooked::release(main).is_ok(), "release");
-    traps(0)?;
-    PASSED
+    let _gone = hooked::release(main).unwrap();
+    assert_trapped(0);
 }
 
 /// As a runtime's clone leaves the child: all signals blocked by the parent.
-fn create_masked(ctx: &Ctx<'_>) -> Verdict {
+fn create_masked(ctx: &Ctx<'_>) {
     fn body(thread: &Thread<'_>, _: &Hooked) {
-        if thread.state() != WITHOUT {
-            let _ = failed(text!("the state of a thread"));
-        }
+        assert_eq!(thread.state(), WITHOUT);
         right_everywhere(thread.area());
     }
-    trap(__NR_rseq)?;
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    trap(__NR_rseq);
+    init(ctx);
     for _ in 0..3 {
-        joined(body)?;
-        detached(body)?;
+        joined(body);
+        detached(body);
     }
     // The first of them has asked, and the answer is everybody's.
-    traps(1)?;
-    PASSED
+    assert_trapped(1);
 }
 
-fn ensure(ctx: &Ctx<'_>) -> Verdict {
+fn ensure(ctx: &Ctx<'_>) {
     static AREA: Area = Area::new();
-    trap(__NR_rseq)?;
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    trap(__NR_rseq);
+    init(ctx);
     for asked in [1, 0] {
         // SAFETY: ensure_registered (1, 2) the only thread's, static.
-        let state = unsafe { RSEQ.ensure_registered(&AREA) };
-        check!(state == Ok(WITHOUT), "the state");
-        traps(asked)?;
+        assert_eq!(unsafe { RSEQ.ensure_registered(&AREA) }, Ok(WITHOUT));
+        assert_trapped(asked);
     }
     right_everywhere(&AREA);
-    PASSED
 }
 
 static GATE: AtomicU32 = AtomicU32::new(0);
@@ -108,102 +104,79 @@ static WAITING: AtomicU32 = AtomicU32::new(0);
 
 /// Registered before the filter comes; ends after it.
 fn early(thread: &Thread<'_>, _: &Hooked) {
-    if thread.state() != OURS {
-        let _ = failed(text!("not registered before the filter"));
-    }
+    assert_eq!(thread.state(), OURS);
     WAITING.fetch_add(1, Release);
     while GATE.load(Acquire) == 0 {
         let _ = futex::wait(&GATE, 0, None);
     }
 }
 
-fn release(ctx: &Ctx<'_>) -> Verdict {
+fn release(ctx: &Ctx<'_>) {
     static SCOPE: Area = Area::new();
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
-    // SAFETY: (1) once in this process, on its main thread.
-    let Ok(main) = (unsafe { hooked::adopt_main() }) else {
-        check!(false, "the create hook");
-        return PASSED;
-    };
-    check!(main.state() == OURS, "the main thread is not registered");
-    let keeps = hooked::start_joinable(STACK, early, 0)?;
-    hooked::start_detached(STACK, early, 0)?;
+    let main = hooked::begin(hooked::config(ctx.env));
+    assert_eq!(main.state(), OURS);
+    let keeps = hooked::start_joinable(STACK, early, 0).unwrap();
+    hooked::start_detached(STACK, early, 0).unwrap();
     while WAITING.load(Acquire) < 2 {
         sched::relax();
     }
-    trap(__NR_rseq)?;
+    trap(__NR_rseq);
     GATE.store(1, Release);
-    futex::wake(&GATE, 2)?;
-    check!(keeps.join().is_ok(), "join");
+    futex::wake(&GATE, 2).unwrap();
+    keeps.join().unwrap();
     // The detached one asks once, and its memory stays until a sweep.
-    while TRAPPED.load(Relaxed) == 0 {
-        sched::relax();
-    }
-    traps(1)?;
+    wait_for_trap();
     // SAFETY: scoped (1, 2, 3) SCOPE is nobody else's.
     let scoped = unsafe { RSEQ.scoped(&SCOPE) }.map(rseq_rt::Scoped::end);
-    check!(scoped == Ok(Ok(())), "a scope of a thread without rseq");
-    traps(1)?;
+    assert_eq!(scoped, Ok(Ok(())), "a scope of a thread without rseq");
+    assert_trapped(1);
     let area = main.area();
     let refused = hooked::release(main).err().flatten();
-    check!(refused == Some(Error::StillRegistered(NOSYS)), "release");
-    traps(1)?;
-    check!(
-        area.state() == State::Exiting && area.cpu_id() >= 0,
-        "the kept area"
-    );
+    assert_eq!(refused, Some(Error::StillRegistered(Errno::NOSYS)));
+    assert_trapped(1);
+    assert_eq!(area.state(), State::Exiting);
+    assert!(area.cpu_id() >= 0, "the kept area");
     while hooked::DEFERRED.sweep() == 0 {
         sched::relax();
     }
-    PASSED
 }
 
 /// All other calls that a thread makes from its create to its end, trapped one after the other.
-fn every_other_call(ctx: &Ctx<'_>) -> Verdict {
-    static LIVED: AtomicU32 = AtomicU32::new(0);
+fn every_other_call(ctx: &Ctx<'_>) {
     fn life(area: &Area) {
         // SAFETY: on_thread_create (1, 3) its own area, here; (2) in the block of a joinable thread.
-        let thread = unsafe { RSEQ.on_thread_create(area) };
-        let right = thread.is_ok_and(|thread| {
-            let right = thread.state() == OURS && RSEQ.current_cpu(area).is_ok();
-            let kept = thread.on_exit(ExitMode::Keep).into_kept();
-            right && kept.why().is_none()
-        });
-        LIVED.fetch_add(u32::from(right), Relaxed);
+        let thread = unsafe { RSEQ.on_thread_create(area) }.unwrap();
+        assert_eq!(thread.state(), OURS);
+        RSEQ.current_cpu(area).unwrap();
+        assert_eq!(thread.on_exit(ExitMode::Keep).into_kept().why(), None);
     }
     fn nothing(_: &Thread<'_>, _: &Hooked) {}
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    init(ctx);
     // The detached one's clear-tid word lies inside: where that cannot be forgotten, its memory leaks.
-    trap(__NR_set_tid_address)?;
-    hooked::start_detached(STACK, nothing, 0)?;
-    while TRAPPED.load(Relaxed) == 0 {
-        sched::relax();
+    trap(__NR_set_tid_address);
+    hooked::start_detached(STACK, nothing, 0).unwrap();
+    wait_for_trap();
+    // The mask of the create hook, and that of the exit hook.
+    for (nr, trapped) in [(__NR_getcpu, 0), (__NR_rt_sigprocmask, 2)] {
+        trap(nr);
+        let thread = thread::start(STACK, Area::new(), life).unwrap();
+        thread.join().unwrap();
+        assert_trapped(trapped);
     }
-    traps(1)?;
-    trap(__NR_getcpu)?;
-    thread::start(STACK, Area::new(), life)?.join()?;
-    traps(0)?;
-    trap(__NR_rt_sigprocmask)?;
-    thread::start(STACK, Area::new(), life)?.join()?;
-    // That of the create hook, and that of the exit hook.
-    traps(2)?;
-    let lived = LIVED.load(Relaxed);
-    check!(lived == 2, lived, " of 2 lived right");
-    passed!("set_tid_address, getcpu, rt_sigprocmask")
+    passed!("set_tid_address, getcpu, rt_sigprocmask");
 }
 
 /// The broken variant: all 64 signals blocked around rseq(2).
-fn blocked(ctx: &Ctx<'_>) -> Verdict {
+fn blocked(ctx: &Ctx<'_>) {
     static AREA: Area = Area::new();
-    trap(__NR_rseq)?;
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    trap(__NR_rseq);
+    init(ctx);
     expect_killed_by(SIGSYS as i32, || {
-        let all = crate::sys::signal::mask(crate::sys::signal::Mask::Exactly(u64::MAX));
+        let before = signal::mask(Mask::Exactly(u64::MAX)).unwrap();
         // SAFETY: assume_blocked (1) SIGSYS too, and it is trapped: this is the variant that must die.
-        let mask = unsafe { SignalMask::assume_blocked(all.unwrap_or(0)) };
+        let mask = unsafe { SignalMask::assume_blocked(before) };
         // SAFETY: on_thread_create_masked (1, 2, 3) the only thread's, static.
         let created = unsafe { RSEQ.on_thread_create_masked(&AREA, &mask) };
         process::exit_group(if created.is_ok() { 2 } else { 3 });
-    })?;
-    PASSED
+    });
 }

@@ -1,18 +1,21 @@
 //! Deaths, children, filters, tracing, CPUs.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use linux_raw_sys::general::{__NR_getppid, SIGSEGV, SIGUSR1};
+use linux_raw_sys::general::{
+    __NR_getppid, __NR_membarrier, __NR_sched_yield, SIGSEGV, SIGSYS, SIGUSR1,
+};
 
 use super::STACK;
 use crate::errno::Errno;
-use crate::harness::{Ctx, PASSED, Verdict, expect_killed_by, forked};
+use crate::harness::{Ctx, expect_killed_by, forked, passed};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::process::{self, Status};
+use crate::sys::rseq::membarrier;
 use crate::sys::signal::{self, Mask};
 use crate::sys::{mm, sched};
+use crate::thread;
 use crate::trace::{Event, Tracee};
-use crate::{check, passed, thread};
 
 pub(super) fn crash() {
     let nothing = core::ptr::without_provenance_mut::<u8>(8);
@@ -20,77 +23,61 @@ pub(super) fn crash() {
     unsafe { nothing.write_volatile(1) };
 }
 
-pub(super) fn death(_: &Ctx) -> Verdict {
-    expect_killed_by(SIGSEGV as i32, crash)?;
-    let status = forked(|| process::exit_group(7))?;
-    check!(status == Status::Exited(7), status);
-    let status = forked(|| _ = signal::kill(process::getpid(), 9))?;
-    check!(status == Status::Killed(9), status);
-    PASSED
+pub(super) fn death(_: &Ctx<'_>) {
+    expect_killed_by(SIGSEGV as i32, crash);
+    let exited = forked(|| process::exit_group(7));
+    assert_eq!(exited, Ok(Status::Exited(7)));
+    let killed = forked(|| signal::kill(process::getpid(), 9).unwrap());
+    assert_eq!(killed, Ok(Status::Killed(9)));
 }
 
-pub(super) fn guard_page(_: &Ctx) -> Verdict {
-    let stack = Stack::map(STACK)?;
+pub(super) fn guard_page(_: &Ctx<'_>) {
+    let stack = Stack::map(STACK).unwrap();
     expect_killed_by(SIGSEGV as i32, || {
         // SAFETY: not at all: this is the variant that must die.
         unsafe { stack.base().add(mm::page_size() - 1).write_volatile(1) };
-    })?;
+    });
     let status = forked(|| {
         // SAFETY: the lowest byte of the stack, which nobody uses.
         unsafe { stack.base().add(mm::page_size()).write_volatile(1) };
-    })?;
-    check!(status == Status::Exited(0), status);
-    PASSED
+    });
+    assert_eq!(status, Ok(Status::Exited(0)));
 }
 
-pub(super) fn vfork(_: &Ctx) -> Verdict {
+pub(super) fn vfork(_: &Ctx<'_>) {
     static SEEN: AtomicU32 = AtomicU32::new(0);
     unsafe extern "C" fn child(_: *mut u8) -> ! {
         SEEN.store(process::gettid(), Relaxed);
         process::exit_group(3)
     }
-    let stack = Stack::map(STACK)?;
+    let stack = Stack::map(STACK).unwrap();
     // SAFETY: a new stack, and a child that only stores and exits.
-    let pid = unsafe { thread::spawn_vfork(stack.top(), child, core::ptr::null_mut())? };
+    let pid = unsafe { thread::spawn_vfork(stack.top(), child, core::ptr::null_mut()) }.unwrap();
     // It has exited before this runs, in the same memory.
-    let seen = SEEN.load(Relaxed);
-    check!(seen == pid as u32, "the child ", pid, " wrote ", seen);
-    let (_, status) = process::wait(pid)?;
-    check!(status == Status::Exited(3), status);
+    assert_eq!(SEEN.load(Relaxed), pid as u32);
+    assert_eq!(process::wait(pid), Ok((pid, Status::Exited(3))));
     // SAFETY: the child is gone.
-    unsafe { stack.unmap()? };
-    PASSED
+    unsafe { stack.unmap() }.unwrap();
 }
 
-pub(super) fn filter(_: &Ctx) -> Verdict {
-    use crate::sys::rseq::membarrier;
-    use linux_raw_sys::general::{__NR_membarrier, __NR_sched_yield};
+pub(super) fn filter(_: &Ctx<'_>) {
+    let refuse = |when, errno| {
+        seccomp::install(__NR_membarrier, when, Answer::Errno(errno)).unwrap();
+    };
     let before = membarrier(0, 0, 0);
-    seccomp::install(
-        __NR_membarrier,
-        When::ArgIsNot(1, 0),
-        Answer::Errno(Errno::ACCES),
-    )?;
-    let (same, other) = (membarrier(0, 0, 0), membarrier(0, 1, 0));
-    check!(same == before, "membarrier said ", before, ", now ", same);
-    check!(
-        other == Err(Errno::ACCES),
-        "membarrier with a flag: ",
-        other
-    );
-    seccomp::install(__NR_membarrier, When::ArgIs(1, 7), Answer::Errno(Errno(0)))?;
-    seccomp::install(__NR_membarrier, When::Always, Answer::Errno(Errno::NOSYS))?;
-    let always = membarrier(0, 0, 0);
-    check!(always == Err(Errno::NOSYS), "membarrier always: ", always);
-    const SIGSYS: i32 = 31;
-    expect_killed_by(SIGSYS, || {
-        let _ = seccomp::install(__NR_sched_yield, When::Always, Answer::Kill);
+    refuse(When::ArgIsNot(1, 0), Errno::ACCES);
+    assert_eq!(membarrier(0, 0, 0), before);
+    assert_eq!(membarrier(0, 1, 0), Err(Errno::ACCES));
+    refuse(When::ArgIs(1, 7), Errno(0));
+    refuse(When::Always, Errno::NOSYS);
+    assert_eq!(membarrier(0, 0, 0), Err(Errno::NOSYS));
+    expect_killed_by(SIGSYS as i32, || {
+        seccomp::install(__NR_sched_yield, When::Always, Answer::Kill).unwrap();
         sched::relax();
-    })?;
-    PASSED
+    });
 }
 
-pub(super) fn counted(_: &Ctx) -> Verdict {
+pub(super) fn counted(_: &Ctx<'_>) {
     fn body(_: &()) {
         for _ in 0..3 {
             process::getppid();
@@ -99,48 +86,35 @@ pub(super) fn counted(_: &Ctx) -> Verdict {
     // Once on the child's first thread, once on a second one.
     let mut child = Tracee::start(|| {
         body(&());
-        let _ = thread::start(STACK, (), body).map(thread::Joinable::join);
-    })?;
-    let (mut first, mut second) = (0, 0);
-    let mut last = None;
-    while let Some((tid, event)) = child.next_event()? {
+        thread::start(STACK, (), body).unwrap().join().unwrap();
+    })
+    .unwrap();
+    let (mut first, mut second, mut last) = (0, 0, None);
+    while let Some((tid, event)) = child.next_event().unwrap() {
+        let is_first = tid == child.pid();
         match event {
             Event::Enter { nr, .. } if nr == u64::from(__NR_getppid) => {
-                *(if tid == child.pid() {
-                    &mut first
-                } else {
-                    &mut second
-                }) += 1;
+                first += u32::from(is_first);
+                second += u32::from(!is_first);
             }
-            Event::Gone(status) if tid == child.pid() => last = Some(status),
+            Event::Gone(status) if is_first => last = Some(status),
             _ => {}
         }
     }
-    check!(
-        first == 3 && second == 3,
-        "counted ",
-        first,
-        " and ",
-        second,
-        " calls, not 3 and 3"
-    );
-    check!(last == Some(Status::Exited(0)), "the tracee did not exit");
-    PASSED
+    assert_eq!((first, second), (3, 3), "calls of the two threads");
+    assert_eq!(last, Some(Status::Exited(0)));
 }
 
-pub(super) fn affinity(_: &Ctx) -> Verdict {
-    let all = sched::allowed()?;
+pub(super) fn affinity(_: &Ctx<'_>) {
+    let all = sched::allowed().unwrap();
     for cpu in all.iter() {
-        sched::allow(0, &sched::CpuSet::one(cpu))?;
-        let (here, _) = sched::getcpu()?;
-        check!(here == cpu, "allowed on ", cpu, " and running on ", here);
+        sched::allow(0, &sched::CpuSet::one(cpu)).unwrap();
+        assert_eq!(sched::getcpu().unwrap().0, cpu);
     }
-    sched::allow(0, &all)?;
-    let before = signal::mask(Mask::Block(signal::bit(SIGUSR1 as i32)))?;
-    let (blocked, again) = (signal::blocked()?, signal::mask(Mask::Exactly(before))?);
-    check!(
-        blocked == again && blocked == before | signal::bit(SIGUSR1 as i32),
-        "the mask lies"
-    );
-    passed!(all.count(), " CPUs")
+    sched::allow(0, &all).unwrap();
+    let bit = signal::bit(SIGUSR1 as i32);
+    let before = signal::mask(Mask::Block(bit)).unwrap();
+    assert_eq!(signal::blocked(), Ok(before | bit));
+    assert_eq!(signal::mask(Mask::Exactly(before)), Ok(before | bit));
+    passed!("{} CPUs", all.count());
 }

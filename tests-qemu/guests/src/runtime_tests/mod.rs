@@ -1,5 +1,5 @@
-//! The runtime's tests of itself: a storm that does not blow, or a watchdog
-//! that does not bite, would make every test on top of it worthless.
+//! The tests of the harness and of the runtime below it: a storm that sends no signal, or a watchdog that ends no hang,
+//! would make every test on top of it worthless.
 
 pub mod harness;
 mod kernel;
@@ -8,7 +8,6 @@ mod threads;
 
 use crate::harness::{Needs, Test};
 
-/// All of them.
 pub const TESTS: &[Test] = &[
     Test::new("runtime-memory", threads::memory),
     Test::new("runtime-threads-joined-and-unmapped", threads::threads),

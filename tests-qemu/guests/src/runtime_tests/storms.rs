@@ -4,50 +4,41 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, SIGUSR2, siginfo_t};
 
 use super::STACK;
-use crate::harness::{Ctx, PASSED, Verdict, failed};
+use crate::harness::{Ctx, passed};
 use crate::signals::{self, Storm, Timer};
 use crate::sys::time::{self, Span};
 use crate::sys::{process, signal};
-use crate::{check, passed, tcb, text, thread};
+use crate::{tcb, thread};
 
 static HITS: AtomicU64 = AtomicU64::new(0);
 static HANDLER_BLOCK: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 
-unsafe extern "C" fn note_block(_: i32, _: *mut siginfo_t, _: *mut u8) {
-    let here = tcb::current();
-    HANDLER_BLOCK.store((&raw const *here).cast::<u8>().cast_mut(), Relaxed);
-    HITS.fetch_add(1, Relaxed);
+fn own_block() -> *mut u8 {
+    (&raw const *tcb::current()).cast::<u8>().cast_mut()
 }
 
-pub(super) fn block_in_handler(_: &Ctx) -> Verdict {
-    // SAFETY: the handler only stores to atomics.
-    unsafe { signals::handle(SIGUSR1 as i32, note_block, 0)? };
-    fn body(_: &()) {
-        let own = (&raw const *tcb::current()).cast::<u8>().cast_mut();
-        let sent = signal::kill_thread(process::gettid(), SIGUSR1 as i32);
-        // A signal to oneself comes before the call returns.
-        let seen = HANDLER_BLOCK.load(Relaxed);
-        if sent.is_err() || seen != own {
-            let _ = failed(text!(
-                "the handler saw ",
-                seen,
-                ", the thread ",
-                own,
-                ", ",
-                sent
-            ));
-        }
+/// Installs a handler that counts, and notes the block of its thread.
+fn handle(signal: u32) {
+    unsafe extern "C" fn note_block(_: i32, _: *mut siginfo_t, _: *mut u8) {
+        HANDLER_BLOCK.store(own_block(), Relaxed);
+        HITS.fetch_add(1, Relaxed);
     }
+    // SAFETY: the handler only stores to atomics.
+    unsafe { signals::handle(signal as i32, note_block, 0) }.unwrap();
+}
+
+pub(super) fn block_in_handler(_: &Ctx<'_>) {
+    fn body(_: &()) {
+        // A signal to oneself comes before the call returns.
+        signal::kill_thread(process::gettid(), SIGUSR1 as i32).unwrap();
+        assert_eq!(HANDLER_BLOCK.load(Relaxed), own_block());
+    }
+    handle(SIGUSR1);
     for _ in 0..10 {
-        thread::start(STACK, (), body)?.join()?;
+        thread::start(STACK, (), body).unwrap().join().unwrap();
     }
     body(&());
-    check!(
-        HITS.load(Relaxed) == 11,
-        HITS.load(Relaxed),
-        " handlers ran"
-    );
-    PASSED
+    assert_eq!(HITS.load(Relaxed), 11);
 }
 
 /// Waits until the counter has come so far. Signals that wait merge, so whoever waits runs as much as it can.
@@ -57,48 +48,37 @@ fn wait_for(counter: &AtomicU64, goal: u64) {
     }
 }
 
-pub(super) fn timer_storm(ctx: &Ctx) -> Verdict {
+pub(super) fn timer_storm(ctx: &Ctx<'_>) {
     let goal = ctx.scale(500, 200, 50);
-    // SAFETY: the handler only stores to atomics.
-    unsafe { signals::handle(SIGUSR1 as i32, note_block, 0)? };
-    let timer = Timer::every(
-        Span::micros(ctx.scale(200, 2000, 2000)),
-        process::gettid(),
-        SIGUSR1 as i32,
-    )?;
+    let span = Span::micros(ctx.scale(200, 2000, 2000));
+    handle(SIGUSR1);
+    let timer = Timer::every(span, process::gettid(), SIGUSR1 as i32).unwrap();
     wait_for(&HITS, goal);
     drop(timer);
     let after = HITS.load(Relaxed);
-    time::sleep(Span::millis(20))?;
+    time::sleep(Span::millis(20)).unwrap();
     let late = HITS.load(Relaxed) - after;
-    check!(late <= 1, late, " signals after the end of the timer");
-    passed!(after, " signals")
+    assert!(late <= 1, "{late} signals after the end of the timer");
+    passed!("{after} signals");
 }
 
-pub(super) fn tgkill_storm(ctx: &Ctx) -> Verdict {
+pub(super) fn tgkill_storm(ctx: &Ctx<'_>) {
     const THREADS: usize = 4;
     static TARGETS: [AtomicU32; THREADS] = [const { AtomicU32::new(0) }; THREADS];
     fn body(goal: &u64) {
         wait_for(&HITS, *goal);
     }
     let goal = ctx.scale(500, 300, 100);
-    // SAFETY: the handler only stores to atomics.
-    unsafe { signals::handle(SIGUSR2 as i32, note_block, 0)? };
-    let storm = Storm::start(&TARGETS, SIGUSR2 as i32, Span::micros(50))?;
-    let threads: [_; THREADS] = core::array::from_fn(|_| thread::start(STACK, goal, body));
+    handle(SIGUSR2);
+    let storm = Storm::start(&TARGETS, SIGUSR2 as i32, Span::micros(50)).unwrap();
+    let threads: [_; THREADS] = core::array::from_fn(|_| thread::start(STACK, goal, body).unwrap());
     for (thread, target) in threads.iter().zip(&TARGETS) {
-        target.store(thread.as_ref().map_or(0, |thread| thread.tid()), Relaxed);
+        target.store(thread.tid(), Relaxed);
     }
     for thread in threads {
-        thread?.join()?;
+        thread.join().unwrap();
     }
-    let sent = storm.stop()?;
-    let blocked = signal::blocked()?;
-    check!(
-        blocked == 0,
-        "the mask is ",
-        crate::show::Hex(blocked),
-        " after the storm"
-    );
-    passed!(sent, " signals sent")
+    let sent = storm.stop().unwrap();
+    assert_eq!(signal::blocked(), Ok(0), "after the storm");
+    passed!("{sent} signals sent");
 }
