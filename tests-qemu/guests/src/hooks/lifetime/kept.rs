@@ -29,7 +29,7 @@ struct Shared {
     unmaps: bool,
 }
 
-static DEFERRED: Deferred = Deferred::new();
+pub static DEFERRED: Deferred = Deferred::new();
 
 unsafe extern "C" fn main_of_taken(argument: *mut u8) -> ! {
     // SAFETY: `start` gave the thread its own block.
@@ -54,9 +54,28 @@ unsafe extern "C" fn main_of_taken(argument: *mut u8) -> ! {
     unsafe { exit.unmap_and_exit(base, length, ClearTidPlace::Inside, &DEFERRED, 0) }
 }
 
+/// What such a thread leaves behind.
+#[derive(Clone, Copy)]
+pub struct Left {
+    pub stack: Stack,
+    /// The entry of the list, in the memory of the stack.
+    pub area: *const Area,
+}
+
+impl Left {
+    pub fn is_mapped(&self) -> bool {
+        is_mapped(self.stack.base(), self.stack.len())
+    }
+}
+
+/// Runs such a thread; its memory is on [`DEFERRED`].
+pub fn leave(cpus: CpuSet) -> Left {
+    run(false, cpus)
+}
+
 /// Starts such a thread, and waits for its end while it moves about, so that the kernel writes wherever it thinks the
-/// area is. Returns the stack that it had.
-fn run(unmaps: bool, cpus: CpuSet) -> Stack {
+/// area is.
+fn run(unmaps: bool, cpus: CpuSet) -> Left {
     let stack = Stack::map(STACK).unwrap();
     let shared = Shared {
         other: Area::new(),
@@ -81,12 +100,14 @@ fn run(unmaps: bool, cpus: CpuSet) -> Stack {
         }
         sched::relax();
     }
-    stack
+    // SAFETY: an address in the block.
+    let area = unsafe { &raw const (*block).payload.ours };
+    Left { stack, area }
 }
 
 fn is_mapped(base: *mut u8, len: usize) -> bool {
     // SAFETY: protect (1) no thread runs there any more, and mprotect(2) answers ENOMEM for memory that is not mapped.
-    unsafe { mm::protect(base, len, Access::Read) != Err(Errno::NOMEM) }
+    unsafe { mm::protect(base, len, Access::ReadWrite) != Err(Errno::NOMEM) }
 }
 
 pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
@@ -94,21 +115,23 @@ pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
         assert_eq!(thread.state(), State::Registered(Owner::Runtime));
     }
     init(ctx);
-    let mut stacks = [Stack::NONE; 64];
-    let stacks = &mut stacks[..ctx.scale(64, 16, 0) as usize];
-    for stack in stacks.iter_mut() {
-        // The refusal of one, the first of the process too, decides nothing for the next.
-        *stack = run(false, witness::cpus());
-        hooked::start_joinable(STACK, free, 0)
-            .unwrap()
-            .join()
-            .unwrap();
-    }
+    let left: [_; 64] = core::array::from_fn(|nth| {
+        (nth < ctx.scale(64, 16, 0) as usize).then(|| {
+            let left = leave(witness::cpus());
+            // The refusal of one, the first of the process too, decides nothing for the next.
+            hooked::start_joinable(STACK, free, 0)
+                .unwrap()
+                .join()
+                .unwrap();
+            left
+        })
+    });
     while DEFERRED.sweep() != 0 {}
-    for stack in stacks.iter() {
-        assert!(!is_mapped(stack.base(), stack.len()), "not swept");
-    }
-    passed!("{} threads", stacks.len());
+    assert!(
+        left.iter().flatten().all(|left| !left.is_mapped()),
+        "not swept"
+    );
+    passed!("{} threads", left.iter().flatten().count());
 }
 
 /// The broken variant: unmapped as if nothing were known.

@@ -1,6 +1,6 @@
 //! Threads that unmap the memory they stand on: with the registration still there they die, released they live.
 
-mod kept;
+pub mod kept;
 pub mod poison;
 mod reuse;
 mod scoped;

@@ -1,17 +1,18 @@
 //! What the handler does between two instructions of a hook: each legal thing, judged on the spot.
 
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use linux_raw_sys::general::siginfo_t;
 use rseq_rt::{Area, Lent, Owner, Process, State, arch};
 
 use super::case::{Act, Before, Case};
-use super::fault::Fault;
 use super::judge::{agree, is_ours};
-use super::seam::{CALLBACKS, Seen};
-use super::shared::shared;
+use super::seam::{Seam, push_callback};
+use super::shared::{Fault, must, shared};
 use super::subject::Subject;
+use super::{slice, sweep};
 use crate::entry::Env;
+use crate::errno::Errno;
 use crate::harness::{forked, vforked};
 use crate::hooks::children_exec;
 use crate::sys::process::{Status, exit_group};
@@ -19,9 +20,8 @@ use crate::sys::rseq::rseq;
 use crate::sys::sched;
 use crate::witness::{self, Known};
 
-/// What the handler finds: set in front of each case.
+/// What the handler finds.
 pub struct Scene {
-    /// The child.
     pub subject: Subject,
     /// For exec.
     pub env: &'static Env,
@@ -29,192 +29,161 @@ pub struct Scene {
 
 /// The scene of this process.
 pub static SCENE: AtomicPtr<Scene> = AtomicPtr::new(core::ptr::null_mut());
-/// The case that runs, encoded.
-pub static CASE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// The signal's handler.
-pub unsafe extern "C" fn handler<K: Seen>(_: i32, _: *mut siginfo_t, _: *mut u8) {
+pub unsafe extern "C" fn handler<K: Seam>(_: i32, _: *mut siginfo_t, _: *mut u8) {
     // SAFETY: set once, never freed.
-    let scene = unsafe { SCENE.load(Relaxed).as_ref() };
-    let (Some(scene), Some(case), Some(shared)) =
-        (scene, Case::decode(CASE.load(Relaxed)), shared())
-    else {
-        return;
-    };
-    let fault = act::<K>(scene, case);
-    if fault != Fault::None {
-        // The first one counts.
-        let none = Fault::None as u32;
-        let _ = shared
-            .fault
-            .compare_exchange(none, fault as u32, Relaxed, Relaxed);
-    }
-    shared.acts.fetch_add(1, Relaxed);
+    let scene = unsafe { SCENE.load(Relaxed).as_ref() }.unwrap();
+    let shared = shared();
+    shared.note(act::<K>(scene, shared.case.get().unwrap()));
+    shared.acts.set(shared.acts.get() + 1);
 }
 
-fn act<K: Seen>(scene: &Scene, case: Case) -> Fault {
+const LOAN: Fault = "a loan: the state is not Lent, or not the one from before after its end";
+const CPU: Fault = "a CPU that cannot be";
+
+fn act<K: Seam>(scene: &Scene, case: Case) -> Result<(), Fault> {
     let subject = &scene.subject;
     let (area, process) = (subject.area(), K::process().get());
     let before = area.state();
-    let fault = match case.act {
-        Act::Nothing => Fault::None,
-        Act::Read => read(process, area),
-        Act::Ensure => ensure(process, area, case, K::MASKS),
-        Act::Push => {
-            CALLBACKS.push();
-            Fault::None
+    match case.act {
+        Act::Nothing => {}
+        Act::Read => read(process, area)?,
+        Act::Ensure => ensure(process, area, case)?,
+        Act::Push => push_callback(),
+        Act::Lend => lend(process, area)?,
+        Act::Fork => {
+            let ended = forked(|| end_child(fork_child::<K>(scene, case)));
+            must_end(ended, 0)?;
         }
-        Act::Lend => lend(process, area),
-        Act::Fork => match forked(|| fork_child::<K>(scene, case)) {
-            Ok(Status::Exited(0)) => Fault::None,
-            Ok(Status::Exited(code)) => Fault::of(code as u32).unwrap_or(Fault::ChildDied),
-            _ => Fault::ChildDied,
-        },
-        Act::Vfork => vfork(process, scene, || {}),
-        Act::Exec => vfork(process, scene, || children_exec::exec(scene.env)),
-    };
-    if fault != Fault::None {
-        return fault;
+        Act::Vfork => vfork(process, scene, 0, || {})?,
+        Act::Exec => vfork(process, scene, children_exec::FRESH, || {
+            children_exec::exec(scene.env)
+        })?,
+        Act::Slice => slice::request_inside(area)?,
+        Act::Grant => slice::grant(area),
+        Act::Sweep => sweep::in_handler(),
     }
     let after = area.state();
-    if !matches!(case.act, Act::Ensure) && before != after {
-        return Fault::Loan;
-    }
-    if is_ours(area) {
-        agree(after, subject.ask(), process, area)
-    } else {
-        Fault::None
+    must(case.act == Act::Ensure || before == after, LOAN)?;
+    match is_ours(area) {
+        true => agree(after, subject.ask(), process, area),
+        false => Ok(()),
     }
 }
 
-fn is_a_cpu<E>(cpu: Result<u32, E>) -> bool {
-    cpu.is_ok_and(|cpu| witness::cpus().has(cpu))
-}
-
-fn read<K: Seen>(process: &Process<K>, area: &Area) -> Fault {
-    if !is_a_cpu(process.current_cpu(area)) || sched::getcpu().is_err() {
-        return Fault::Cpu;
-    }
+fn read<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
+    let cpu = process.current_cpu(area);
+    must(cpu.is_ok_and(|cpu| witness::cpus().has(cpu)), CPU)?;
+    must(sched::getcpu().is_ok(), CPU)?;
     let node = process.current_node(area);
     let mm_cid = process.current_mm_cid(area).unwrap_or(0);
-    match node.is_ok_and(|node| node <= 0xffff) && mm_cid <= 0xffff {
-        true => Fault::None,
-        false => Fault::Node,
-    }
+    let is_small = node.is_ok_and(|node| node <= 0xffff) && mm_cid <= 0xffff;
+    must(is_small, "a node that cannot be")
 }
 
-fn ensure<K: Seen>(process: &Process<K>, area: &Area, case: Case, masks: bool) -> Fault {
+fn ensure<K: Seam>(process: &Process<K>, area: &Area, case: Case) -> Result<(), Fault> {
     let before = area.state();
     // SAFETY: ensure_registered (1, 2) this thread's, ended by `Subject::run`.
     let ensured = unsafe { process.ensure_registered(area) };
     let after = area.state();
-    let is_taken = matches!(case.before, Before::Taken | Before::KnownTaken);
     let is_disabled = case.before == Before::Disabled;
+    let is_refused = case.is_taken() || is_disabled;
     // Somebody is at it, below this handler.
-    let is_claimed = (!masks || case.is_sigsys) && !is_disabled;
-    let legal = match (before, after) {
-        (State::Unregistered, State::Registered(Owner::Runtime)) => !is_taken && !is_disabled,
-        (State::Unregistered, State::Unavailable(_)) => is_taken || is_disabled,
+    let is_claimed = (!K::MASKS || case.is_sigsys) && !is_disabled;
+    let is_legal = match (before, after) {
+        (State::Unregistered, State::Registered(Owner::Runtime)) => !is_refused,
+        (State::Unregistered, State::Unavailable(_)) => is_refused,
         (State::Unregistered, State::Unregistered) => is_claimed,
         _ => before == after,
     };
-    if !legal || ensured != Ok(after) {
-        return Fault::Ensured;
-    }
+    must(is_legal, "ensure_registered: an illegal change of state")?;
+    must(ensured == Ok(after), "ensure_registered: not the state")?;
     read(process, area)
 }
 
-fn lend<K: Seen>(process: &Process<K>, area: &Area) -> Fault {
+fn lend<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
     let before = area.state();
     // SAFETY: Lent::of (1) this thread's only area.
     let lent = unsafe { Lent::of(area) };
     let during = during(process, area);
     lent.end();
-    match area.state() == before {
-        true => during,
-        false => Fault::Loan,
-    }
+    must(area.state() == before, LOAN)?;
+    during
 }
 
 /// In parent and child: the area is out of use.
-fn during<K: Seen>(process: &Process<K>, area: &Area) -> Fault {
-    if !matches!(area.state(), State::Lent | State::Exiting) {
-        return Fault::Loan;
-    }
+fn during<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
+    let is_out = |state| matches!(state, State::Lent | State::Exiting);
+    must(is_out(area.state()), LOAN)?;
     // SAFETY: ensure_registered (1, 2) this thread's: it does nothing.
     let ensured = unsafe { process.ensure_registered(area) };
-    match ensured {
-        Ok(State::Lent | State::Exiting) => read(process, area),
-        _ => Fault::LoanRegistered,
+    must(ensured.is_ok_and(is_out), "registered during a loan")?;
+    read(process, area)
+}
+
+/// The end of a child that shares the note of the fault.
+fn end_child(outcome: Result<(), Fault>) {
+    if outcome.is_err() {
+        shared().note(outcome);
+        exit_group(1);
     }
 }
 
-fn fork_child<K: Seen>(scene: &Scene, case: Case) {
+fn must_end(ended: Result<Status, Errno>, code: i32) -> Result<(), Fault> {
+    must(ended == Ok(Status::Exited(code)), "the end of a child")
+}
+
+fn fork_child<K: Seam>(scene: &Scene, case: Case) -> Result<(), Fault> {
     let subject = &scene.subject;
     let (area, process) = (subject.area(), K::process().get());
     // A claim below this handler is nobody's here: whoever returns from the handler resolves it.
     let is_claimed = !K::MASKS || case.is_sigsys;
     let agrees = || match (area.state(), subject.ask()) {
-        (State::Unregistered, Known::This) if is_claimed => Fault::None,
+        (State::Unregistered, Known::This) if is_claimed => Ok(()),
         // Kept, or about to be released.
-        (State::Exiting, _) => Fault::None,
+        (State::Exiting, _) => Ok(()),
         (state, known) => agree(state, known, process, area),
     };
-    let end = |fault: Fault, other: Fault| {
-        if fault != Fault::None {
-            exit_group(match fault {
-                Fault::Cpu => Fault::ChildCpu,
-                _ => other,
-            } as i32);
-        }
-    };
     if area.state() != State::Lent {
-        end(agrees(), Fault::Child);
+        agrees()?;
     }
     // SAFETY: repair_in_fork_child (1) this thread's; (2) a fork child; (3) it exits below.
     let state = unsafe { process.repair_in_fork_child(area) };
-    if state == State::Lent || state != area.state() {
-        exit_group(Fault::Child as i32);
-    }
-    end(agrees(), Fault::Child);
-    end(read(process, area), Fault::ChildCpu);
+    let is_repaired = state != State::Lent && state == area.state();
+    must(is_repaired, "a fork child: still lent after its repair")?;
+    agrees()?;
+    read(process, area)?;
     // SAFETY: ensure_registered (1, 2) this thread's, to the end of the process.
     let ensured = unsafe { process.ensure_registered(area) };
-    if ensured != Ok(area.state()) {
-        exit_group(Fault::Child as i32);
-    }
-    end(agrees(), Fault::Child);
-    end(read(process, area), Fault::ChildCpu);
+    must(
+        ensured == Ok(area.state()),
+        "a fork child: ensure_registered",
+    )?;
+    agrees()?;
+    read(process, area)
 }
 
-fn vfork<K: Seen>(process: &Process<K>, scene: &Scene, last: impl FnOnce()) -> Fault {
+fn vfork<K: Seam>(
+    process: &Process<K>,
+    scene: &Scene,
+    code: i32,
+    last: impl FnOnce(),
+) -> Result<(), Fault> {
     let area = scene.subject.area();
     let before = area.state();
-    let is_exec = Case::decode(CASE.load(Relaxed)).is_some_and(|case| case.act == Act::Exec);
     // SAFETY: Lent::of (1) this thread's only area.
     let lent = unsafe { Lent::of(area) };
     let ended = vforked(scene.subject.stack, || {
-        let fault = during(process, area);
-        if fault != Fault::None {
-            exit_group(fault as i32);
-        }
-        if !is_unregistered() {
-            exit_group(Fault::Vforked as i32);
-        }
+        end_child(
+            during(process, area)
+                .and_then(|()| must(is_unregistered(), "a vfork child: it is registered")),
+        );
         last();
     });
     lent.end();
-    let fault = match ended {
-        Ok(Status::Exited(children_exec::FRESH)) if is_exec => Fault::None,
-        Ok(Status::Exited(0)) if !is_exec => Fault::None,
-        Ok(Status::Exited(_)) if is_exec => Fault::Executed,
-        Ok(Status::Exited(code)) => Fault::of(code as u32).unwrap_or(Fault::Vforked),
-        _ => Fault::ChildDied,
-    };
-    match area.state() == before {
-        true => fault,
-        false => Fault::Loan,
-    }
+    must_end(ended, code)?;
+    must(area.state() == before, LOAN)
 }
 
 /// By a scratch area: one that is shared would be overwritten.

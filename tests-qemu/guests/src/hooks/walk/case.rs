@@ -1,136 +1,123 @@
 //! One case of the walk: a hook, the state before it, and what a handler does in the middle.
 
-macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum $name {
-            $(#[doc = $text] $variant,)*
-        }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// In words.
-            pub const fn text(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            fn of(number: u8) -> Option<Self> {
-                Self::ALL.get(usize::from(number)).copied()
-            }
-        }
-    };
+/// What is walked through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hook {
+    Create,
+    CreateMasked,
+    Ensure,
+    Lend,
+    EndLoan,
+    Keep,
+    KeepMasked,
+    Release,
+    ReleaseMasked,
+    ScopedBegin,
+    ScopedEnd,
+    Recycle,
+    AtExit,
+    RequestSlice,
+    YieldSlice,
+    Sweep,
+    /// A loan by a load and a store.
+    BrokenLend,
+    /// The end of a request by a load and a store.
+    BrokenYieldSlice,
+    /// A sweep that takes the list after it has unmapped what was on it.
+    BrokenSweep,
 }
 
-numbered! {
-    /// What is walked through.
-    Hook {
-        Create "create",
-        CreateMasked "create, masked",
-        Ensure "ensure",
-        Lend "lend",
-        EndLoan "the end of a loan",
-        Keep "exit, keep",
-        KeepMasked "exit, keep, masked",
-        Release "exit, release",
-        ReleaseMasked "exit, release, masked",
-        ScopedBegin "the begin of a scope",
-        ScopedEnd "the end of a scope",
-        Recycle "recycle",
-        AtExit "the at-exit callbacks",
-        BrokenLend "a loan of a load and a store",
-    }
+/// What is true of the thread before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Before {
+    /// Zeroed memory, the first area of the process.
+    Zeroed,
+    New,
+    Lazy,
+    Created,
+    /// Another area of the thread is registered, and nobody here knows.
+    Taken,
+    KnownTaken,
+    LentNew,
+    /// Registered, and lent.
+    Lent,
+    Exiting,
+    /// A new area, where the process does without rseq.
+    Disabled,
 }
 
-numbered! {
-    /// What is true of the thread before.
-    Before {
-        Zeroed "zeroed memory, the first of the process",
-        New "a new area",
-        Lazy "registered lazily",
-        Created "created",
-        Taken "taken, not yet known",
-        KnownTaken "taken",
-        LentNew "a new area, lent",
-        Lent "registered, lent",
-        Exiting "exiting",
-        Disabled "a new area, where the process does without",
-    }
+impl Before {
+    pub const ALL: [Self; 10] = [
+        Self::Zeroed,
+        Self::New,
+        Self::Lazy,
+        Self::Created,
+        Self::Taken,
+        Self::KnownTaken,
+        Self::LentNew,
+        Self::Lent,
+        Self::Exiting,
+        Self::Disabled,
+    ];
 }
 
-numbered! {
-    /// What the handler does.
-    Act {
-        Nothing "nothing",
-        Ensure "ensure_registered",
-        Read "a read",
-        Push "a push of a callback",
-        Lend "a loan and its end",
-        Fork "fork",
-        Vfork "vfork, under a loan",
-        Exec "vfork and exec, under a loan",
-    }
+/// What the handler does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Act {
+    Nothing,
+    Ensure,
+    Read,
+    /// Adds a callback.
+    Push,
+    /// A loan and its end.
+    Lend,
+    Fork,
+    /// vfork, under a loan.
+    Vfork,
+    /// vfork and exec, under a loan.
+    Exec,
+    /// A request for a slice and its end.
+    Slice,
+    /// In place of the kernel: a grant of the slice that was requested.
+    Grant,
+    Sweep,
 }
 
-/// Which kernel the hooks see.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Seam {
-    /// The real one.
-    Linux,
-    /// The real one, but a filter refuses rt_sigprocmask(2).
-    NoMask,
+impl Act {
+    pub const ALL: [Self; 11] = [
+        Self::Nothing,
+        Self::Ensure,
+        Self::Read,
+        Self::Push,
+        Self::Lend,
+        Self::Fork,
+        Self::Vfork,
+        Self::Exec,
+        Self::Slice,
+        Self::Grant,
+        Self::Sweep,
+    ];
 }
 
 /// One case, and how it is made.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What is walked through.
     pub hook: Hook,
-    /// What is true before.
     pub before: Before,
-    /// What the handler does.
     pub act: Act,
-    /// Which kernel the hook sees.
-    pub seam: Seam,
-    /// A stop behind the hook as well.
-    pub traced: bool,
+    /// On a kernel whose filter refuses rt_sigprocmask(2).
+    pub refuses_mask: bool,
     /// The signal is SIGSYS, which the hooks leave open.
     pub is_sigsys: bool,
     /// Afterwards the thread goes to each CPU, and looks.
     pub is_moved: bool,
+    /// The child stops behind the hook as well.
+    pub stops_behind: bool,
 }
 
-const END: u32 = u32::MAX;
-
 impl Case {
-    /// As one word.
-    pub fn encode(this: Option<Self>) -> u32 {
-        let Some(case) = this else { return END };
-        let flags = u32::from(case.seam == Seam::NoMask)
-            | u32::from(case.traced) << 1
-            | u32::from(case.is_sigsys) << 2
-            | u32::from(case.is_moved) << 3;
-        u32::from_le_bytes([case.hook as u8, case.before as u8, case.act as u8, 0]) | flags << 24
-    }
-
-    /// The other way; `None` ends the walk.
-    pub fn decode(word: u32) -> Option<Self> {
-        let [hook, before, act, flags] = word.to_le_bytes();
-        Some(Self {
-            hook: Hook::of(hook)?,
-            before: Before::of(before)?,
-            act: Act::of(act)?,
-            seam: if flags & 1 == 0 {
-                Seam::Linux
-            } else {
-                Seam::NoMask
-            },
-            traced: flags & 2 != 0,
-            is_sigsys: flags & 4 != 0,
-            is_moved: flags & 8 != 0,
-        })
+    /// Somebody else has registered the thread.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.before, Before::Taken | Before::KnownTaken)
     }
 }

@@ -6,8 +6,8 @@ use linux_raw_sys::general::SIGTRAP;
 use rseq_rt::{Area, Exit, Kernel, Owner, Process, State};
 
 use super::case::{Before, Case, Hook};
-use super::fault::Fault;
-use super::seam::{CALLBACKS, CALLED, PUSHED, Seen};
+use super::seam::{CALLBACKS, CALLED, PUSHED, Seam};
+use super::shared::{Fault, must};
 use super::subject::Subject;
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::signal::{self, Mask};
@@ -27,72 +27,80 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// From the exit hook.
     pub fn exit(&mut self, exit: Exit<'_>) {
         self.released = matches!(exit, Exit::Released(_));
     }
 }
 
+/// The state says that nothing is registered, and the kernel knows the area: the fault of the broken loan.
+pub const DENIED: Fault = "the state says not registered, and the kernel knows the area";
+
 impl Subject {
-    /// The kernel is asked, and the memory is looked at.
-    pub fn judge<K: Seen>(&self, case: Case, outcome: Outcome) -> Fault {
+    /// Asks the kernel, and looks at the memory.
+    pub fn judge<K: Seam>(&self, case: Case, outcome: Outcome) -> Result<(), Fault> {
         let area = self.area();
-        let blocked = signal::blocked().unwrap_or(1);
+        let process = K::process().get();
+        let blocked = signal::blocked().unwrap();
         // A breakpoint opens the signal that it is.
-        if (blocked ^ outcome.blocked) & !signal::bit(SIGTRAP as i32) != 0 {
-            return Fault::Mask;
-        }
-        let is_taken = matches!(case.before, Before::Taken | Before::KnownTaken);
+        let differs = (blocked ^ outcome.blocked) & !signal::bit(SIGTRAP as i32) != 0;
+        must(!differs, "the signal mask is not what the hook promises")?;
         let may_refuse = match case.before {
             Before::Lent | Before::LentNew | Before::Exiting | Before::Created => true,
             Before::Taken | Before::KnownTaken => case.hook == Hook::ScopedEnd,
             Before::Disabled => false,
             _ => !K::MASKS && case.hook == Hook::ScopedEnd,
         };
-        if outcome.refused && !may_refuse {
-            return Fault::Refused;
+        must(
+            !outcome.refused || may_refuse,
+            "the hook answered an error that its state does not explain",
+        )?;
+        self.judge_registration(case, &outcome, process)?;
+        // What waited for the mask is delivered now.
+        signal::mask(Mask::Exactly(0)).unwrap();
+        self.judge_registration(case, &outcome, process)?;
+        if case.is_moved && is_ours(area) {
+            must(
+                is_right_everywhere(process, area, self.cpus),
+                "the CPU read is another than the kernel's",
+            )?;
         }
-        // Before and after what waited for the mask is delivered.
-        for open in [false, true] {
-            if open {
-                let _ = signal::mask(Mask::Exactly(0));
-            }
-            let known = self.ask();
-            let fault = match area.state() {
-                State::Exiting if outcome.released && known == Known::This => Fault::Released,
-                State::Exiting if outcome.was_registered && !outcome.released => match known {
-                    Known::This => Fault::None,
-                    _ => Fault::Lost,
-                },
-                State::Exiting => Fault::None,
-                state => agree(state, known, K::process().get(), area),
-            };
-            if fault != Fault::None {
-                return fault;
-            }
-            if is_taken && known != Known::Other {
-                return Fault::Taken;
-            }
-        }
-        if case.is_moved && is_ours(area) && is_wrong_somewhere(K::process().get(), area, self.cpus)
-        {
-            return Fault::Cpu;
-        }
-        if case.is_moved
-            && outcome.released
-            && area.state() == State::Exiting
-            && !self.place.is_left_alone(self.cpus)
-        {
-            return Fault::Written;
+        if case.is_moved && outcome.released && area.state() == State::Exiting {
+            must(
+                self.place.is_left_alone(self.cpus),
+                "the kernel wrote to an area after its release",
+            )?;
         }
         CALLBACKS.get().run();
-        if PUSHED.load(Relaxed) != CALLED.load(Relaxed) {
-            return Fault::Callbacks;
+        must(
+            PUSHED.load(Relaxed) == CALLED.load(Relaxed),
+            "a callback was accepted and not called, or called twice",
+        )?;
+        must(self.place.is_clean(), "memory beside the area has changed")
+    }
+
+    fn judge_registration<K: Kernel>(
+        &self,
+        case: Case,
+        outcome: &Outcome,
+        process: &Process<K>,
+    ) -> Result<(), Fault> {
+        let known = self.ask();
+        match self.area().state() {
+            State::Exiting if outcome.released => must(
+                known != Known::This,
+                "released, and the kernel knows the area",
+            )?,
+            State::Exiting if outcome.was_registered => must(
+                known == Known::This,
+                "kept, and the kernel does not know the registered area",
+            )?,
+            State::Exiting => {}
+            state => agree(state, known, process, self.area())?,
         }
-        match self.place.is_clean() {
-            true => Fault::None,
-            false => Fault::Stray,
-        }
+        must(
+            !case.is_taken() || known == Known::Other,
+            "the kernel knows no area, or ours, where another one is registered",
+        )
     }
 }
 
@@ -101,34 +109,36 @@ pub fn is_ours(area: &Area) -> bool {
     area.state() == State::Registered(Owner::Runtime)
 }
 
-/// Does the kernel know what the state says? And is the CPU that is read the kernel's?
-pub fn agree<K: Kernel>(state: State, known: Known, process: &Process<K>, area: &Area) -> Fault {
+/// Does the kernel know what the state says? And is the CPU that is read one of the kernel's? Which one it is may change
+/// between two reads.
+pub fn agree<K: Kernel>(
+    state: State,
+    known: Known,
+    process: &Process<K>,
+    area: &Area,
+) -> Result<(), Fault> {
     match (state, known) {
         (State::Registered(Owner::Runtime), Known::This) => {
-            let kernels = sched::getcpu().map(|(cpu, _)| cpu);
-            match kernels.is_ok_and(|cpu| process.current_cpu(area) == Ok(cpu)) {
-                true => Fault::None,
-                // Moved between the two reads, where more than one CPU is allowed.
-                false
-                    if process
-                        .current_cpu(area)
-                        .is_ok_and(|cpu| witness::cpus().has(cpu)) =>
-                {
-                    Fault::None
-                }
-                false => Fault::Cpu,
-            }
+            let cpu = process.current_cpu(area);
+            must(
+                cpu.is_ok_and(|cpu| witness::cpus().has(cpu)),
+                "the CPU read is none that is allowed",
+            )
         }
-        (State::Registered(_), _) => Fault::Registered,
-        (_, Known::This) => Fault::Denied,
-        _ => Fault::None,
+        (State::Registered(_), _) => {
+            Err("the state says registered, and the kernel does not know the area")
+        }
+        (_, Known::This) => Err(DENIED),
+        _ => Ok(()),
     }
 }
 
-fn is_wrong_somewhere<K: Kernel>(process: &Process<K>, area: &Area, cpus: CpuSet) -> bool {
-    let wrong = cpus.iter().any(|cpu| {
-        sched::allow(0, &CpuSet::one(cpu)).is_err() || process.current_cpu(area) != Ok(cpu)
-    });
-    let _ = sched::allow(0, &cpus);
-    wrong
+fn is_right_everywhere<K: Kernel>(process: &Process<K>, area: &Area, cpus: CpuSet) -> bool {
+    let is_right = |cpu| {
+        sched::allow(0, &CpuSet::one(cpu)).unwrap();
+        process.current_cpu(area) == Ok(cpu)
+    };
+    let all = cpus.iter().all(is_right);
+    sched::allow(0, &cpus).unwrap();
+    all
 }

@@ -6,69 +6,104 @@
 
 mod acts;
 mod case;
-mod fault;
 mod judge;
 mod place;
 mod seam;
 mod shared;
+mod slice;
 mod subject;
+mod sweep;
 mod tracer;
 
-use self::case::{Act, Before, Case, Hook, Seam};
-use self::fault::Fault;
+use self::case::{Act, Before, Case, Hook};
+use self::shared::Fault;
 use self::tracer::{End, Walker};
-use crate::harness::{Ctx, Failed, Needs, Scale, Test, Verdict, failed};
-use crate::show::Hex;
-use crate::{check, passed, text};
-
-/// The family.
-pub const TESTS: &[Test] = &[
-    Test::new("walk/create", |ctx| walk(ctx, &CREATE, &[Seam::Linux]))
-        .needs(NEEDS)
-        .limit(LIMIT),
-    Test::new("walk/loans", |ctx| walk(ctx, &LOANS, &[Seam::Linux]))
-        .needs(NEEDS)
-        .limit(LIMIT),
-    Test::new("walk/exit", |ctx| walk(ctx, &EXIT, &[Seam::Linux]))
-        .needs(NEEDS)
-        .limit(LIMIT),
-    Test::new("walk/scoped", |ctx| walk(ctx, &SCOPED, &[Seam::Linux]))
-        .needs(NEEDS)
-        .limit(LIMIT),
-    Test::new("walk/recycle-and-at-exit", |ctx| {
-        walk(ctx, &REST, &[Seam::Linux])
-    })
-    .needs(NEEDS),
-    Test::new("walk/no-mask", |ctx| walk(ctx, &UNMASKED, &[Seam::NoMask]))
-        .needs(NEEDS)
-        .limit(LIMIT),
-    Test::new("walk/sigsys", sigsys).needs(NEEDS).limit(LIMIT),
-    Test::new("walk/broken-loan-is-found", broken)
-        .needs(NEEDS)
-        .limit(LIMIT),
-];
+use crate::harness::{Ctx, Needs, Scale, Test, passed};
 
 const NEEDS: Needs = Needs::RSEQ.and(Needs::PTRACE);
-/// Far more than any machine takes for it, a loaded one too.
-const LIMIT: u64 = 1200;
 
-const CREATE: [Hook; 3] = [Hook::Create, Hook::CreateMasked, Hook::Ensure];
-const LOANS: [Hook; 2] = [Hook::Lend, Hook::EndLoan];
-const EXIT: [Hook; 4] = [
-    Hook::Keep,
-    Hook::KeepMasked,
-    Hook::Release,
-    Hook::ReleaseMasked,
+/// With far more time than any machine takes for it, a loaded one too.
+const fn test(name: &'static str, run: fn(&Ctx<'_>)) -> Test {
+    Test::new(name, run).needs(NEEDS).limit(1200)
+}
+
+pub const TESTS: &[Test] = &[
+    test("walk/create", |ctx| walk(ctx, CREATE, &Before::ALL, CASE)),
+    test("walk/loans", |ctx| walk(ctx, LOANS, &Before::ALL, CASE)),
+    test("walk/exit", |ctx| {
+        use Hook::{Keep, KeepMasked, Release, ReleaseMasked};
+        let hooks = [Keep, KeepMasked, Release, ReleaseMasked];
+        walk(ctx, &hooks, &Before::ALL, CASE);
+    }),
+    test("walk/scoped", |ctx| {
+        let hooks = [Hook::ScopedBegin, Hook::ScopedEnd];
+        walk(ctx, &hooks, &Before::ALL, CASE);
+    }),
+    test("walk/recycle-and-at-exit", |ctx| {
+        walk(ctx, &[Hook::Recycle, Hook::AtExit], &Before::ALL, CASE);
+    }),
+    test("walk/slice", |ctx| {
+        let befores = [Before::New, Before::Lazy, Before::Lent];
+        walk(ctx, SLICE, &befores, CASE);
+    }),
+    test("walk/sweep", |ctx| {
+        walk(ctx, SWEEP, &[Before::Lazy], CASE);
+    }),
+    test("walk/no-mask", |ctx| {
+        use Hook::{Create, Ensure, Keep, Release, ScopedEnd};
+        let hooks = [Create, Ensure, Keep, Release, ScopedEnd];
+        let refuses_mask = true;
+        walk(
+            ctx,
+            &hooks,
+            &Before::ALL,
+            Case {
+                refuses_mask,
+                ..CASE
+            },
+        );
+    }),
+    // The one signal that stays open: somebody sends it, and its handler does not know that nobody trapped.
+    test("walk/sigsys", |ctx| {
+        use Hook::{Create, CreateMasked, Recycle, Release, ScopedEnd};
+        let hooks = [Create, CreateMasked, Release, ScopedEnd, Recycle];
+        let befores = [
+            Before::Zeroed,
+            Before::New,
+            Before::Lazy,
+            Before::KnownTaken,
+        ];
+        let is_sigsys = true;
+        walk(ctx, &hooks, &befores, Case { is_sigsys, ..CASE });
+    }),
+    test("walk/broken-loan-is-found", |ctx| {
+        let (before, act) = (Before::New, Act::Ensure);
+        finds(ctx, Hook::BrokenLend, before, act, judge::DENIED);
+    }),
+    test("walk/broken-slice-is-found", |ctx| {
+        let (before, act) = (Before::Lazy, Act::Grant);
+        finds(ctx, Hook::BrokenYieldSlice, before, act, slice::LOST);
+    }),
+    test("walk/broken-sweep-is-found", |ctx| {
+        let (before, act) = (Before::Lazy, Act::Sweep);
+        finds(ctx, Hook::BrokenSweep, before, act, sweep::NOT_ONE);
+    }),
 ];
-const SCOPED: [Hook; 2] = [Hook::ScopedBegin, Hook::ScopedEnd];
-const REST: [Hook; 2] = [Hook::Recycle, Hook::AtExit];
-const UNMASKED: [Hook; 5] = [
-    Hook::Create,
-    Hook::Ensure,
-    Hook::Keep,
-    Hook::Release,
-    Hook::ScopedEnd,
-];
+
+const CREATE: &[Hook] = &[Hook::Create, Hook::CreateMasked, Hook::Ensure];
+const LOANS: &[Hook] = &[Hook::Lend, Hook::EndLoan];
+const SLICE: &[Hook] = &[Hook::RequestSlice, Hook::YieldSlice];
+const SWEEP: &[Hook] = &[Hook::Sweep];
+
+const CASE: Case = Case {
+    hook: Hook::Create,
+    before: Before::New,
+    act: Act::Nothing,
+    refuses_mask: false,
+    is_sigsys: false,
+    is_moved: true,
+    stops_behind: false,
+};
 
 /// What ran, for the test's line.
 #[derive(Default)]
@@ -79,72 +114,42 @@ struct Count {
     missed: u32,
 }
 
-fn report(walker: &Walker, case: Case, nth: usize, end: End) -> Failed {
-    let what = match end {
-        End::Judged(fault) => text!(fault.text()),
-        End::Missed => text!("never reached"),
-        End::Died(status) => text!("the child ", status),
-    };
-    let signal = if case.is_sigsys { ", by SIGSYS" } else { "" };
-    let seam = match case.seam {
-        Seam::Linux => "",
-        Seam::NoMask => ", no mask",
-    };
-    failed(text!(
-        case.hook.text(),
-        " / ",
-        case.before.text(),
-        " / ",
-        case.act.text(),
-        signal,
-        seam,
-        " at instruction ",
-        nth,
-        ", ",
-        Hex(walker.address(nth)),
-        ": ",
-        what
-    ))
-}
-
-/// One hook from one state before: each instruction, by each act that `wants`.
+/// One hook from one state before: each instruction, by each act that is wanted there. Returns the first fault, and where
+/// it was.
 fn one(
+    ctx: &Ctx<'_>,
     walker: &mut Walker,
     case: Case,
-    is_native: bool,
     count: &mut Count,
     wants: impl Fn(usize, Act) -> bool,
-) -> Result<Option<(usize, Act, End)>, Failed> {
+) -> Option<(Case, usize, End)> {
     let (length, end) = walker.trace(case)?;
-    match end {
-        End::Judged(Fault::NotHere) => return Ok(None),
-        End::Judged(Fault::None) => {}
-        end => return Ok(Some((0, Act::Nothing, end))),
+    if end != End::Judged(Ok(())) {
+        return Some((case, 0, end));
     }
     count.hooks += 1;
     count.instructions += length;
     for nth in 0..length {
-        for &act in Act::ALL {
+        for act in Act::ALL {
             if !wants(nth, act) {
                 continue;
             }
             // An emulated CPU takes long to be moved to.
-            let is_moved = case.is_moved && (is_native || nth % 4 == 0);
+            let is_moved = is_native(ctx) || nth % 4 == 0;
             let case = Case {
                 act,
                 is_moved,
                 ..case
             };
-            let end = walker.at(case, nth)?;
             count.cases += 1;
-            match end {
-                End::Judged(Fault::None) => {}
+            match walker.at(case, nth) {
+                End::Judged(Ok(())) => {}
                 End::Missed => count.missed += 1,
-                end => return Ok(Some((nth, act, end))),
+                end => return Some((case, nth, end)),
             }
         }
     }
-    Ok(None)
+    None
 }
 
 fn is_native(ctx: &Ctx<'_>) -> bool {
@@ -158,33 +163,21 @@ fn is_worth_it(ctx: &Ctx<'_>, hook: Hook, before: Before) -> bool {
         Before::Zeroed => hook == Hook::Create,
         Before::Taken => hook == Hook::CreateMasked,
         // An exit hook from a new area has a create hook in front of it.
-        Before::Lazy | Before::Created => CREATE.contains(&hook) || LOANS.contains(&hook),
+        Before::Lazy | Before::Created => {
+            let direct = [CREATE, LOANS, SLICE, SWEEP];
+            direct.iter().any(|hooks| hooks.contains(&hook))
+        }
         _ => true,
-    }
-}
-
-/// One hook from one state, with every act that is wanted: the first fault ends the test.
-fn must_hold(
-    ctx: &Ctx<'_>,
-    walker: &mut Walker,
-    case: Case,
-    count: &mut Count,
-) -> Result<(), Failed> {
-    let found = one(walker, case, is_native(ctx), count, |nth, act| {
-        wants(ctx, case.before, nth, act)
-    })?;
-    match found {
-        None => Ok(()),
-        Some((nth, act, end)) => Err(report(walker, Case { act, ..case }, nth, end)),
     }
 }
 
 /// Natively every instruction by a handler that registers, one that lends and one that forks, and by the others in
 /// turn. Under emulation by one of them in turn; from the states that are every thread's, by the one that registers too.
-fn wants(ctx: &Ctx<'_>, before: Before, nth: usize, act: Act) -> bool {
+/// A sweep and a request meet their own kind at every instruction.
+fn wants(ctx: &Ctx<'_>, case: Case, nth: usize, act: Act) -> bool {
     let is_native = is_native(ctx);
     let turn = |of: usize, mine: usize| nth % of == mine;
-    let is_usual = matches!(before, Before::New | Before::Lazy);
+    let is_usual = matches!(case.before, Before::New | Before::Lazy);
     match act {
         Act::Ensure => is_native || is_usual || turn(4, 0),
         Act::Lend => is_native || turn(4, 1),
@@ -194,120 +187,58 @@ fn wants(ctx: &Ctx<'_>, before: Before, nth: usize, act: Act) -> bool {
         Act::Read | Act::Nothing => turn(16, 15),
         // A new image takes its time, and its kernel is asked the same thing each time.
         Act::Exec => turn(64, 5),
+        Act::Slice | Act::Grant => SLICE.contains(&case.hook),
+        Act::Sweep => SWEEP.contains(&case.hook),
     }
 }
 
-fn walk(ctx: &Ctx<'_>, hooks: &[Hook], seams: &[Seam]) -> Verdict {
+fn walk(ctx: &Ctx<'_>, hooks: &[Hook], befores: &[Before], case: Case) {
     let mut count = Count::default();
-    let mut walker = Walker::start(ctx)?;
-    for (&hook, &seam) in hooks
-        .iter()
-        .flat_map(|hook| seams.iter().map(move |seam| (hook, seam)))
-    {
-        for &before in Before::ALL
-            .iter()
-            .filter(|&&before| is_worth_it(ctx, hook, before))
-        {
-            let case = Case {
-                hook,
-                before,
-                act: Act::Nothing,
-                seam,
-                traced: false,
-                is_sigsys: false,
-                is_moved: true,
-            };
-            must_hold(ctx, &mut walker, case, &mut count)?;
-        }
-    }
-    finish(walker, &count)
-}
-
-fn finish(walker: Walker, count: &Count) -> Verdict {
-    let acts = walker.acts();
-    check!(count.hooks != 0 && acts != 0, "nothing was walked through");
-    check!(
-        count.missed * 20 <= count.cases,
-        count.missed,
-        " of ",
-        count.cases,
-        " instructions were never reached again"
-    );
-    walker.end()?;
-    passed!(
-        count.instructions,
-        " instructions of ",
-        count.hooks,
-        " hooks and states, ",
-        count.cases,
-        " cases, ",
-        acts,
-        " handlers, ",
-        count.missed,
-        " missed"
-    )
-}
-
-/// By the one signal that stays open: somebody sends it, and its handler does not know that nobody trapped.
-fn sigsys(ctx: &Ctx<'_>) -> Verdict {
-    let mut count = Count::default();
-    let mut walker = Walker::start(ctx)?;
-    for hook in [
-        Hook::Create,
-        Hook::CreateMasked,
-        Hook::Release,
-        Hook::ScopedEnd,
-        Hook::Recycle,
-    ] {
-        for before in [
-            Before::Zeroed,
-            Before::New,
-            Before::Lazy,
-            Before::KnownTaken,
-        ] {
+    let mut walker = Walker::start(ctx);
+    for &hook in hooks {
+        for &before in befores {
             if !is_worth_it(ctx, hook, before) {
                 continue;
             }
             let case = Case {
                 hook,
                 before,
-                act: Act::Nothing,
-                seam: Seam::Linux,
-                traced: false,
-                is_sigsys: true,
-                is_moved: true,
+                ..case
             };
-            must_hold(ctx, &mut walker, case, &mut count)?;
+            let wants = |nth, act| wants(ctx, case, nth, act);
+            if let Some((case, nth, end)) = one(ctx, &mut walker, case, &mut count, wants) {
+                let at = walker.address(nth);
+                panic!("{case:?} at instruction {nth}, {at:#x}: {end:?}");
+            }
         }
     }
-    finish(walker, &count)
+    let Count {
+        hooks,
+        instructions,
+        cases,
+        missed,
+    } = count;
+    let acts = walker.acts();
+    assert!(hooks != 0 && acts != 0, "nothing was walked through");
+    assert!(missed * 20 <= cases, "{missed} of {cases} never came back");
+    walker.end();
+    passed!(
+        "{instructions} instructions of {hooks} hooks and states, {cases} cases, {acts} handlers, {missed} missed"
+    );
 }
 
-/// The broken variant: a loan by a load and a store, between which a handler registers.
-fn broken(ctx: &Ctx<'_>) -> Verdict {
-    let mut walker = Walker::start(ctx)?;
+/// A broken variant, which this act must show.
+fn finds(ctx: &Ctx<'_>, hook: Hook, before: Before, act: Act, fault: Fault) {
+    let mut walker = Walker::start(ctx);
     let case = Case {
-        hook: Hook::BrokenLend,
-        before: Before::New,
-        act: Act::Ensure,
-        seam: Seam::Linux,
-        traced: false,
-        is_sigsys: false,
-        is_moved: true,
+        hook,
+        before,
+        ..CASE
     };
-    let found = one(
-        &mut walker,
-        case,
-        is_native(ctx),
-        &mut Count::default(),
-        |_, act| act == Act::Ensure,
-    )?;
-    match found {
-        Some((nth, _, End::Judged(Fault::Denied))) => {
-            walker.end()?;
-            passed!("denied at instruction ", nth)
-        }
-        Some((nth, act, end)) => Err(report(&walker, Case { act, ..case }, nth, end)),
-        None => Err(failed(text!("the walk has not found it"))),
-    }
+    let count = &mut Count::default();
+    let found = one(ctx, &mut walker, case, count, |_, other| other == act);
+    let (_, nth, end) = found.expect("the walk has not found it");
+    assert_eq!(end, End::Judged(Err(fault)));
+    walker.end();
+    passed!("at instruction {nth}: {fault}");
 }

@@ -1,9 +1,10 @@
 //! The memory of an area, and what lies around it.
 
+use core::ops::Range;
+
 use rseq_rt::abi::Rseq;
 use rseq_rt::{Area, arch};
 
-use crate::errno::Errno;
 use crate::sys::mm::{self, Access};
 use crate::sys::rseq::rseq;
 use crate::sys::sched::CpuSet;
@@ -13,23 +14,29 @@ use crate::witness;
 pub struct Place(*mut u8);
 
 const GUARD: usize = 512;
+const AROUND: [Range<usize>; 2] = [0..GUARD, GUARD + Area::SIZE..2 * GUARD];
+const KERNELS: Range<usize> = GUARD..GUARD + size_of::<Rseq>();
 const POISON: u8 = 0xa5;
 
 impl Place {
-    /// A new one.
-    pub fn map() -> Result<Self, Errno> {
-        let base = mm::map(mm::page_size(), Access::ReadWrite)?;
-        let place = Self(base);
-        for range in [0..GUARD, GUARD + Area::SIZE..2 * GUARD] {
-            for at in range {
-                // SAFETY: in the new page.
-                unsafe { base.add(at).write_volatile(POISON) };
-            }
-        }
-        Ok(place)
+    pub fn map() -> Self {
+        let place = Self(mm::map(mm::page_size(), Access::ReadWrite).unwrap());
+        AROUND.into_iter().for_each(|range| place.poison(range));
+        place
     }
 
-    /// The area.
+    fn poison(&self, range: Range<usize>) {
+        for at in range {
+            // SAFETY: in the page, and nobody's, or no id that anybody reads.
+            unsafe { self.0.add(at).write_volatile(POISON) };
+        }
+    }
+
+    fn is_poison(&self, mut range: Range<usize>) -> bool {
+        // SAFETY: in the page.
+        range.all(|at| unsafe { self.0.add(at).read_volatile() == POISON })
+    }
+
     pub fn area(&self) -> &'static Area {
         // SAFETY: in the page, which is never unmapped, aligned; zero or an area.
         unsafe { &*self.0.add(GUARD).cast::<Area>() }
@@ -49,25 +56,14 @@ impl Place {
 
     /// Is the memory around the area what it was?
     pub fn is_clean(&self) -> bool {
-        let is_poison = |at: usize| {
-            // SAFETY: in the page.
-            unsafe { self.0.add(at).read_volatile() == POISON }
-        };
-        (0..GUARD).all(is_poison) && (GUARD + Area::SIZE..2 * GUARD).all(is_poison)
+        AROUND.into_iter().all(|range| self.is_poison(range))
     }
 
-    /// Fills the kernel's part of an area that it does not know, waits, and looks.
+    /// Fills the kernel's part of an area that it does not know, moves about, and looks.
     pub fn is_left_alone(&self, cpus: CpuSet) -> bool {
-        let kernels = self.0.wrapping_add(GUARD);
-        for at in 0..size_of::<Rseq>() {
-            // SAFETY: in the page; not an id that anybody reads, as the thread is exiting.
-            unsafe { kernels.add(at).write_volatile(POISON) };
-        }
+        self.poison(KERNELS);
         witness::migrate(cpus);
-        (0..size_of::<Rseq>()).all(|at| {
-            // SAFETY: in the page.
-            unsafe { kernels.add(at).read_volatile() == POISON }
-        })
+        self.is_poison(KERNELS)
     }
 }
 

@@ -1,27 +1,35 @@
-//! What the child and its tracer tell each other, in memory that both have.
+//! The memory that the child and its tracer share. One of them runs at a time: the tracer while the child stands still.
 
+use core::cell::Cell;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use crate::errno::Errno;
+use super::case::Case;
 use crate::sys::mm;
 
-/// What the child and its tracer share.
-#[derive(Default)]
+/// What was wrong. At the same address in all processes of the walk, which are copies of one.
+pub type Fault = &'static str;
+
+/// The fault, unless it holds.
+pub fn must(holds: bool, fault: Fault) -> Result<(), Fault> {
+    match holds {
+        true => Ok(()),
+        false => Err(fault),
+    }
+}
+
 pub struct Shared {
-    /// The next case.
-    pub case: AtomicU32,
-    /// Where the child stands: see [`Phase`].
-    pub phase: AtomicU32,
-    /// What was wrong.
-    pub fault: AtomicU32,
-    /// Handlers that have done what they were to do.
-    pub acts: AtomicU32,
+    /// The case that runs, or is to run; `None` ends the child.
+    pub case: Cell<Option<Case>>,
+    /// Where the child stands.
+    pub phase: Cell<Phase>,
+    pub fault: Cell<Option<Fault>>,
+    /// Handlers that have come to their end.
+    pub acts: Cell<u32>,
 }
 
 /// Where the child stands at a stop of its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// Between two cases.
     Idle,
@@ -31,25 +39,34 @@ pub enum Phase {
     Behind,
 }
 
+impl Shared {
+    /// Keeps the first fault of a case.
+    pub fn note(&self, outcome: Result<(), Fault>) {
+        self.fault.set(self.fault.get().or(outcome.err()));
+    }
+}
+
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 
 /// The shared memory of the walk that runs.
-pub fn shared() -> Option<&'static Shared> {
-    // SAFETY: never unmapped, and all atomics.
-    unsafe { SHARED.load(Relaxed).as_ref() }
+pub fn shared() -> &'static Shared {
+    // SAFETY: mapped by `share`, and never unmapped.
+    unsafe { SHARED.load(Relaxed).as_ref() }.unwrap()
 }
 
 /// Maps the shared memory, for the children that follow.
-pub fn share() -> Result<&'static Shared, Errno> {
-    let at: *mut Shared = mm::map_shared(mm::whole_pages(size_of::<Shared>()))?.cast();
+pub fn share() -> &'static Shared {
+    let at: *mut Shared = mm::map_shared(mm::whole_pages(size_of::<Shared>()))
+        .unwrap()
+        .cast();
+    let new = Shared {
+        case: Cell::new(None),
+        phase: Cell::new(Phase::Idle),
+        fault: Cell::new(None),
+        acts: Cell::new(0),
+    };
+    // SAFETY: a new mapping.
+    unsafe { at.write(new) };
     SHARED.store(at, Relaxed);
-    // SAFETY: zeroed shared memory, which is never unmapped.
-    Ok(unsafe { &*at })
-}
-
-/// The child is there.
-pub fn phase(phase: Phase) {
-    if let Some(shared) = shared() {
-        shared.phase.store(phase as u32, Relaxed);
-    }
+    shared()
 }

@@ -1,85 +1,76 @@
 //! The tracer: records which instructions a hook runs through, and stops the child at any of them.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::{SIGSTOP, SIGSYS, SIGUSR1};
+use rseq_rt::Linux;
 
 use super::acts::{self, SCENE, Scene};
-use super::case::{Case, Seam};
-use super::fault::Fault;
+use super::case::{Act, Case};
 use super::seam::NoMask;
-use super::shared::{self, Phase, Shared, shared};
-use super::subject::Subject;
+use super::shared::{self, Fault, Phase, Shared, shared};
+use super::subject::{NOT_HERE, Subject};
+use crate::arch::decode;
 use crate::entry::Env;
-use crate::harness::{Ctx, Failed};
+use crate::harness::Ctx;
+use crate::hooked::RSEQ;
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, hooked, signals};
-use rseq_rt::Linux;
+use crate::{exclusive, hooked, signals};
 
 /// More instructions than any hook has.
 const MOST: usize = 4096;
 
-/// One of them: where, and whether a step goes over it because it is inside of an exclusive sequence.
-static TRACE: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
+/// In an address: a step goes over it because it is inside of an exclusive sequence.
 const INSIDE: u64 = 1 << 63;
-
-fn traced(nth: usize) -> u64 {
-    TRACE.get(nth).map_or(0, |at| at.load(Relaxed))
-}
 
 /// The child and its recorded instructions.
 pub struct Walker {
     stepper: Stepper,
     shared: &'static Shared,
-    length: usize,
     cpus: CpuSet,
+    trace: [u64; MOST],
+    length: usize,
 }
 
 /// How a case ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// This was wrong, or nothing.
-    Judged(Fault),
+    Judged(Result<(), Fault>),
     /// The child never came to that instruction.
     Missed,
-    /// The child ended so.
     Died(Status),
 }
 
-fn child(env: &'static Env) -> Option<()> {
+fn child(env: &'static Env) -> ! {
     process::no_core_dump();
-    let shared = shared()?;
-    let subject = Subject::new(hooked::config(env)).ok()?;
+    let shared = shared();
+    let config = hooked::config(env);
+    // For the threads that leave memory to be swept.
+    assert_eq!(RSEQ.init(config), Ok(None));
+    let subject = Subject::new(config);
     let mut scene = Scene { subject, env };
     SCENE.store(&raw mut scene, Relaxed);
-    ptrace::trace_me().ok()?;
+    ptrace::trace_me().unwrap();
     loop {
-        shared.phase.store(Phase::Idle as u32, Relaxed);
+        shared.phase.set(Phase::Idle);
         stop();
-        let word = shared.case.load(Relaxed);
-        let Some(case) = Case::decode(word) else {
+        let Some(case) = shared.case.get() else {
             exit_group(0);
         };
-        shared.fault.store(Fault::None as u32, Relaxed);
-        acts::CASE.store(word, Relaxed);
-        let signal = signal(case);
-        let handler = match case.seam {
-            Seam::Linux => acts::handler::<Linux>,
-            Seam::NoMask => acts::handler::<NoMask>,
+        shared.fault.set(None);
+        let handler = match case.refuses_mask {
+            false => acts::handler::<Linux>,
+            true => acts::handler::<NoMask>,
         };
         // SAFETY: handle (1) it bears being run at any instruction of a hook: that is what is tested.
-        unsafe { signals::handle(signal, handler, 0) }.ok()?;
-        let fault = match case.seam {
-            Seam::Linux => scene.subject.run::<Linux>(case),
-            Seam::NoMask => scene.subject.run::<NoMask>(case),
-        };
-        acts::CASE.store(u32::MAX, Relaxed);
-        if shared.fault.load(Relaxed) == Fault::None as u32 {
-            shared.fault.store(fault as u32, Relaxed);
-        }
+        unsafe { signals::handle(signal(case), handler, 0) }.unwrap();
+        shared.note(match case.refuses_mask {
+            false => scene.subject.run::<Linux>(case),
+            true => scene.subject.run::<NoMask>(case),
+        });
     }
 }
 
@@ -91,200 +82,187 @@ fn signal(case: Case) -> i32 {
 }
 
 impl Walker {
-    /// Starts a child.
-    pub fn start(ctx: &Ctx<'_>) -> Result<Self, Failed> {
-        let shared = shared::share()?;
+    pub fn start(ctx: &Ctx<'_>) -> Self {
+        let shared = shared::share();
         // SAFETY: the child is a copy, and never returns; so its copy of the environment stays.
         let env: &'static Env = unsafe { &*core::ptr::from_ref(ctx.env) };
         // SAFETY: start (1) a test is a process of its own.
-        let stepper = unsafe { Stepper::start(|| _ = child(env)) }?;
-        check!(stepper.stands(), "the child ", stepper.status);
-        Ok(Self {
+        let stepper = unsafe { Stepper::start::<()>(|| child(env)) }.unwrap();
+        assert!(stepper.stands(), "the child: {}", stepper.status);
+        Self {
             stepper,
             shared,
+            cpus: sched::allowed().unwrap(),
+            trace: [0; MOST],
             length: 0,
-            cpus: sched::allowed()?,
-        })
+        }
     }
 
     /// How many handlers have run.
     pub fn acts(&self) -> u32 {
-        self.shared.acts.load(Relaxed)
+        self.shared.acts.get()
     }
 
     /// Lets the child end.
-    pub fn end(mut self) -> Result<(), Failed> {
-        self.shared.case.store(Case::encode(None), Relaxed);
-        self.stepper.run()?;
-        check!(
-            self.stepper.status == Status::Exited(0),
-            "the child ",
-            self.stepper.status
-        );
-        Ok(())
+    pub fn end(mut self) {
+        self.shared.case.set(None);
+        self.stepper.run().unwrap();
+        assert_eq!(self.stepper.status, Status::Exited(0));
     }
 
     fn phase(&self) -> Option<Phase> {
-        let phase = self.shared.phase.load(Relaxed);
-        [Phase::Idle, Phase::Front, Phase::Behind]
-            .into_iter()
-            .find(|&it| self.stepper.stands() && it as u32 == phase)
+        self.stepper.stands().then(|| self.shared.phase.get())
+    }
+
+    /// Moves the child to this CPU.
+    fn pin(&self, cpu: Option<u32>) {
+        sched::allow(self.stepper.pid as u32, &CpuSet::one(cpu.unwrap())).unwrap();
     }
 
     /// To the child's next stop of its own; the signals that come by are its own.
-    fn run_on(&mut self, signal: i32) -> Result<(), Failed> {
-        let mut signal = signal;
+    fn run_on(&mut self, mut signal: i32) {
         loop {
-            self.stepper.run_with(signal)?;
+            self.stepper.run_with(signal).unwrap();
             match self.stepper.status {
                 Status::Stopped(stop) if stop != SIGSTOP as i32 => signal = stop,
-                _ => return Ok(()),
+                _ => return,
             }
         }
     }
 
-    /// In front of the hook. Not where there is none.
-    fn begin(&mut self, case: Case, cpu: Option<u32>) -> Result<bool, Failed> {
-        self.shared.case.store(Case::encode(Some(case)), Relaxed);
-        if let Some(cpu) = cpu {
-            sched::allow(self.stepper.pid as u32, &CpuSet::one(cpu))?;
-        }
-        self.run_on(0)?;
-        Ok(self.phase() == Some(Phase::Front))
+    /// In front of the hook, on the first CPU. Not where there is no hook.
+    fn begin(&mut self, case: Case) -> bool {
+        self.shared.case.set(Some(case));
+        self.pin(self.cpus.iter().next());
+        self.run_on(0);
+        self.phase() == Some(Phase::Front)
     }
 
-    fn finish(&mut self, signal: i32) -> Result<End, Failed> {
-        self.run_on(signal)?;
+    fn finish(&mut self, signal: i32) -> End {
+        self.run_on(signal);
         if self.phase() == Some(Phase::Behind) {
-            self.run_on(0)?;
+            self.run_on(0);
         }
-        Ok(match self.phase() {
-            Some(Phase::Idle) => {
-                let fault = self.shared.fault.load(Relaxed);
-                End::Judged(Fault::of(fault).unwrap_or(Fault::Unfinished))
-            }
-            Some(_) => End::Judged(Fault::Unfinished),
+        match self.phase() {
+            Some(Phase::Idle) => End::Judged(match self.shared.fault.get() {
+                None => Ok(()),
+                Some(fault) => Err(fault),
+            }),
+            Some(_) => End::Judged(Err("the hook did not come to its end")),
             None => End::Died(self.stepper.status),
-        })
+        }
     }
 
     fn record(&mut self, at: u64) {
-        if let Some(place) = TRACE.get(self.length) {
-            place.store(at, Relaxed);
-            self.length += 1;
-        }
+        self.trace[self.length] = at;
+        self.length += 1;
     }
 
-    /// Steps through a hook that nothing disturbs, and remembers its instructions. How many, and how it ended.
-    pub fn trace(&mut self, case: Case) -> Result<(usize, End), Failed> {
-        let case = Case {
-            traced: true,
-            ..case
-        };
+    /// Steps through a hook that nothing disturbs, and remembers its instructions. Returns how many they are, and how it
+    /// ended; `None` where the state before does not allow the hook.
+    pub fn trace(&mut self, case: Case) -> Option<(usize, End)> {
         self.length = 0;
-        let first = self.cpus.iter().next();
-        if !self.begin(case, first)? {
-            return Ok((0, End::Judged(Fault::NotHere)));
+        let stops_behind = true;
+        if !self.begin(Case {
+            stops_behind,
+            ..case
+        }) {
+            assert_eq!(
+                self.phase(),
+                Some(Phase::Idle),
+                "{case:?}: {}",
+                self.stepper.status
+            );
+            let fault = self.shared.fault.get();
+            return match fault {
+                Some(NOT_HERE) => None,
+                _ => Some((0, End::Judged(Err(fault.unwrap_or("there is no hook"))))),
+            };
         }
         // Behind the hook there is nothing to walk through.
-        while self.shared.phase.load(Relaxed) == Phase::Front as u32 {
+        while self.shared.phase.get() == Phase::Front {
             let pid = self.stepper.pid;
-            self.record(ptrace::program_counter(pid)?);
-            if let Some(sequence) = self.stepper.exclusive()? {
+            self.record(ptrace::program_counter(pid).unwrap());
+            if let Some(sequence) = self.stepper.exclusive().unwrap() {
                 let mut at = sequence.from;
                 loop {
-                    at += crate::arch::decode::length(crate::exclusive::code(pid, at)?);
+                    at += decode::length(exclusive::code(pid, at).unwrap());
                     if at >= sequence.to {
                         break;
                     }
                     self.record(at | INSIDE);
                 }
             }
-            self.stepper.one()?;
-            check!(
-                self.stepper.is_trapped() && self.length < MOST,
-                "in the middle of a hook, after ",
-                self.length,
-                " instructions, the child ",
-                self.stepper.status
+            self.stepper.one().unwrap();
+            let (status, length) = (self.stepper.status, self.length);
+            assert!(
+                self.stepper.is_trapped(),
+                "{case:?} after {length} instructions: {status}"
             );
         }
-        self.run_on(0)?;
-        check!(
-            self.phase() == Some(Phase::Behind),
-            "behind the hook the child ",
-            self.stepper.status
-        );
-        let end = self.finish(0)?;
-        Ok((self.length, end))
+        self.run_on(0);
+        assert_eq!(self.phase(), Some(Phase::Behind), "{case:?}");
+        let end = self.finish(0);
+        Some((self.length, end))
     }
 
     /// Where the `nth` recorded instruction is.
     pub fn address(&self, nth: usize) -> u64 {
-        traced(nth) & !INSIDE
+        self.trace[nth] & !INSIDE
     }
 
-    /// Stops the child at the `nth` instruction, which stands before the first one.
-    fn reach(&mut self, nth: usize) -> Result<bool, Failed> {
-        let is_step = |step: usize| traced(step) & INSIDE == 0;
+    /// Stops the child at the `nth` instruction, which stands before the first one. Is it there?
+    fn reach(&mut self, nth: usize) -> bool {
+        let trace = &self.trace;
+        let is_step = |step: usize| trace[step] & INSIDE == 0;
         // The last one up to `nth` that a step ends at.
-        let outside = (0..=nth).rev().find(|&step| is_step(step)).unwrap_or(0);
+        let outside = (0..=nth).rev().find(|&step| is_step(step)).unwrap();
         let mut at = 0;
         while at < outside {
             // As far as one breakpoint goes: to an instruction that does not run before.
-            let is_new = |to: usize| (at..to).all(|before| traced(before) != traced(to));
+            let is_new = |to: usize| !trace[at..to].contains(&trace[to]);
             let far = (at + 1..=outside)
                 .rev()
                 .find(|&to| is_step(to) && is_new(to));
             let is_there = match far {
                 Some(to) => {
                     at = to;
-                    self.stepper.run_to([traced(to); 3])?
+                    self.stepper.run_to([trace[to]; 3]).unwrap()
                 }
                 // A jump to itself.
                 None => {
                     at += 1;
-                    self.stepper.one()?;
+                    self.stepper.one().unwrap();
                     self.stepper.is_trapped()
                 }
             };
             if !is_there {
-                return Ok(false);
+                return false;
             }
         }
-        match nth == outside {
-            true => Ok(true),
-            false => Ok(self.stepper.run_to([self.address(nth); 3])?),
-        }
+        nth == outside || self.stepper.run_to([self.address(nth); 3]).unwrap()
     }
 
     /// The case with its signal at the `nth` instruction, where the thread is moved to another CPU.
-    pub fn at(&mut self, case: Case, nth: usize) -> Result<End, Failed> {
-        let mut cpus = self.cpus.iter();
-        let (first, second) = (cpus.next(), cpus.next());
-        if !self.begin(case, first)? {
-            return Ok(End::Judged(Fault::NotHere));
-        }
-        if !self.reach(nth)? {
-            // It may stand at its idle stop by now.
-            return match self.phase() {
-                Some(Phase::Idle) | None if !matches!(self.stepper.status, Status::Stopped(_)) => {
-                    Ok(End::Died(self.stepper.status))
+    pub fn at(&mut self, case: Case, nth: usize) -> End {
+        assert!(self.begin(case), "{case:?}");
+        if !self.reach(nth) {
+            return match self.stepper.status {
+                // It may stand at its idle stop by now.
+                Status::Stopped(_) => {
+                    if self.phase() != Some(Phase::Idle) {
+                        self.run_on(0);
+                    }
+                    End::Missed
                 }
-                Some(Phase::Idle) => Ok(End::Missed),
-                _ => {
-                    self.run_on(0)?;
-                    Ok(End::Missed)
-                }
+                status => End::Died(status),
             };
         }
-        if let Some(cpu) = second.or(first) {
-            sched::allow(self.stepper.pid as u32, &CpuSet::one(cpu))?;
+        let second = self.cpus.iter().nth(1);
+        self.pin(second.or(self.cpus.iter().next()));
+        match case.act {
+            Act::Nothing => self.finish(0),
+            _ => self.finish(signal(case)),
         }
-        let signal = match case.act {
-            super::case::Act::Nothing => 0,
-            _ => signal(case),
-        };
-        self.finish(signal)
     }
 }

@@ -1,0 +1,82 @@
+//! Requests for a time slice, on a kernel without the extension: the area claims it, and a handler grants.
+
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use rseq_rt::abi::{SLICE_GRANTED, SLICE_REQUEST};
+use rseq_rt::{Area, SliceEnd};
+
+use super::shared::{Fault, must};
+use crate::witness;
+
+/// The bit of the area's word.
+const EXTENSION: u32 = 1 << 30;
+
+/// The area's word, for what no function of the crate does.
+pub fn word(area: &Area) -> &AtomicU32 {
+    // SAFETY: in the area, and atomic there, too.
+    unsafe {
+        let word = ptr::from_ref(area).cast::<u8>().add(Area::STATE_OFFSET);
+        &*word.cast::<AtomicU32>()
+    }
+}
+
+fn control(area: &Area) -> &AtomicU32 {
+    &witness::rseq_of(area).slice_ctrl
+}
+
+/// From here on the area has the extension, if it is registered.
+pub fn arm(area: &Area) {
+    word(area).fetch_or(EXTENSION, Relaxed);
+}
+
+/// In a handler: a request and its end, which leave the one below as it is.
+pub fn request_inside(area: &Area) -> Result<(), Fault> {
+    let before = control(area).load(Relaxed);
+    let end = area.yield_slice(area.request_slice());
+    let expected = match before {
+        _ if !area.has_slice_extension() => SliceEnd::Off,
+        0 => SliceEnd::NotNeeded,
+        _ => SliceEnd::Nested,
+    };
+    must(end == expected, "a request in a handler: another end")?;
+    must(
+        control(area).load(Relaxed) == before,
+        "a request in a handler changed the one below",
+    )
+}
+
+/// The fault of the broken end.
+pub const LOST: Fault = "the end of a request does not tell whether it was granted";
+
+static GRANTS: AtomicU32 = AtomicU32::new(0);
+
+/// In place of the kernel, on its way back to user mode.
+pub fn grant(area: &Area) {
+    let (asked, granted) = (SLICE_REQUEST, SLICE_GRANTED);
+    let grant = control(area).compare_exchange(asked, granted, Relaxed, Relaxed);
+    GRANTS.fetch_add(u32::from(grant.is_ok()), Relaxed);
+}
+
+/// The end of a request, as it must not be written: a grant between the load and the store is lost.
+pub fn broken_yield(area: &Area) -> SliceEnd {
+    if control(area).load(Relaxed) == SLICE_REQUEST {
+        control(area).store(0, Relaxed);
+        return SliceEnd::NotNeeded;
+    }
+    SliceEnd::Revoked
+}
+
+/// The end of the whole request: a grant, and nothing else, is given back.
+pub fn judge(end: SliceEnd, was_armed: bool) -> Result<(), Fault> {
+    let was_granted = GRANTS.swap(0, Relaxed) != 0;
+    must(
+        match end {
+            SliceEnd::Off => !was_armed,
+            SliceEnd::Nested => false,
+            SliceEnd::NotNeeded => was_armed && !was_granted,
+            SliceEnd::Yielded | SliceEnd::Revoked => was_armed && was_granted,
+        },
+        LOST,
+    )
+}
