@@ -106,13 +106,6 @@ pub unsafe fn adopt_main() -> Result<Thread<'static>, Error> {
     unsafe { RSEQ.on_thread_create(&(*block).payload.area) }
 }
 
-/// Starts the process with `config`, and runs the main thread's create hook; once in a process.
-pub fn begin(config: Config) -> Thread<'static> {
-    assert_eq!(RSEQ.init(config), Ok(None));
-    // SAFETY: adopt_main (1) once in this process, on its main thread: a second `init` would have failed.
-    unsafe { adopt_main() }.unwrap()
-}
-
 /// A started joinable thread. [`Joinable::join`] is the only way to get rid of its memory.
 #[must_use]
 pub struct Joinable {

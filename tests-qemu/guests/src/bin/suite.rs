@@ -5,7 +5,8 @@
 use guests::entry::Env;
 use guests::harness::{self, run_suite};
 use guests::hooks::{
-    areas, at_exit, basic, children, counts, ends, filtered, filters, foreign, lifetime, linux7, loans, slice, storms, trapped, walk,
+    areas, at_exit, basic, children, counts, ends, filtered, filters, foreign, lifetime, linux7,
+    loans, slice, storms, trapped, walk,
 };
 use guests::percpu::{edges, known_bad, orders, probed, steps, stress, unprotected};
 use guests::{entry, hotplug, runtime_tests, structures};

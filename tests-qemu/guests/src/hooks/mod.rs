@@ -17,6 +17,3 @@ pub mod slice;
 pub mod storms;
 pub mod trapped;
 pub mod walk;
-
-// For the files that have the old name.
-pub use children::exec as children_exec;

@@ -10,9 +10,10 @@ use linux_raw_sys::general::{
 };
 use rseq_rt::{Area, Errno, Error, ExitMode, Owner, Reason, SignalMask, State, Thread};
 
-use super::filtered::{STACK, detached, joined, right_everywhere};
-use super::lifetime::init;
-use crate::harness::{Ctx, Needs, Test, expect_killed_by, passed};
+use super::common::{detached, init, joined, main_thread, right_everywhere};
+use super::filtered::STACK;
+
+use crate::harness::{Ctx, Needs, Test, must_die, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::seccomp::{self, Answer, When};
 use crate::sys::signal::{self, Mask};
@@ -62,7 +63,7 @@ fn wait_for_trap() {
 
 fn create(ctx: &Ctx<'_>) {
     trap(__NR_rseq);
-    let main = hooked::begin(hooked::config(ctx.env));
+    let main = main_thread(ctx);
     assert_trapped(1);
     assert_eq!(main.state(), WITHOUT);
     assert_eq!(main.area().errno(), Some(Errno::NOSYS));
@@ -80,8 +81,8 @@ fn create_masked(ctx: &Ctx<'_>) {
     trap(__NR_rseq);
     init(ctx);
     for _ in 0..3 {
-        joined(body);
-        detached(body);
+        joined(STACK, body, 0);
+        detached(STACK, body, 0);
     }
     // The first of them has asked, and the answer is everybody's.
     assert_trapped(1);
@@ -113,7 +114,7 @@ fn early(thread: &Thread<'_>, _: &Hooked) {
 
 fn release(ctx: &Ctx<'_>) {
     static SCOPE: Area = Area::new();
-    let main = hooked::begin(hooked::config(ctx.env));
+    let main = main_thread(ctx);
     assert_eq!(main.state(), OURS);
     let keeps = hooked::start_joinable(STACK, early, 0).unwrap();
     hooked::start_detached(STACK, early, 0).unwrap();
@@ -171,7 +172,7 @@ fn blocked(ctx: &Ctx<'_>) {
     static AREA: Area = Area::new();
     trap(__NR_rseq);
     init(ctx);
-    expect_killed_by(SIGSYS as i32, || {
+    must_die(SIGSYS as i32, || {
         let before = signal::mask(Mask::Exactly(u64::MAX)).unwrap();
         // SAFETY: assume_blocked (1) SIGSYS too, and it is trapped: this is the variant that must die.
         let mask = unsafe { SignalMask::assume_blocked(before) };

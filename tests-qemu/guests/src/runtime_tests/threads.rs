@@ -15,9 +15,7 @@ pub(super) fn memory(_: &Ctx<'_>) {
     let source: [u8; 200] = core::array::from_fn(|n| n as u8);
     for (to, from, len) in [(0, 0, 200), (1, 3, 64), (8, 16, 100), (17, 1, 0), (5, 9, 7)] {
         let mut expected = source;
-        for n in 0..len {
-            expected[to + n] = source[from + n];
-        }
+        expected[to..to + len].copy_from_slice(&source[from..from + len]);
         let (mut copied, mut moved) = (source, source);
         // SAFETY: inside the arrays; memcpy's do not overlap.
         unsafe {

@@ -9,9 +9,7 @@ use rseq_rt::{AtExit, Callback, Error, State, Thread};
 use crate::harness::{Ctx, passed};
 use crate::hooked::{self, Hooked};
 use crate::hooks::common::main_thread;
-use crate::hooks::storms::storm::{
-    ALIVE, HANDLED, LATE, SENT, STACK, begin, enter, expect, leave,
-};
+use crate::hooks::storms::storm::{ALIVE, HANDLED, LATE, SENT, STACK, begin, enter, expect, leave};
 use crate::signals::{self, Storm};
 use crate::sys::time::Span;
 use crate::sys::{process, sched, signal};

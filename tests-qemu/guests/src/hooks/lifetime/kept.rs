@@ -7,10 +7,11 @@ use rseq_rt::{
     Area, ClearTidPlace, Deferred, Error, Exit, ExitMode, Owner, Reason, State, Thread, arch,
 };
 
-use super::{STACK, init, wait_for};
+use super::{STACK, wait_for};
 use crate::errno::Errno;
-use crate::harness::{Ctx, expect_killed_by, passed};
+use crate::harness::{Ctx, must_die, passed};
 use crate::hooked::{self, Hooked, RSEQ};
+use crate::hooks::common::{init, joined};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::mm::{self, Access};
@@ -119,10 +120,7 @@ pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
         (nth < ctx.scale(64, 16, 0) as usize).then(|| {
             let left = leave(witness::cpus());
             // The refusal of one, the first of the process too, decides nothing for the next.
-            hooked::start_joinable(STACK, free, 0)
-                .unwrap()
-                .join()
-                .unwrap();
+            joined(STACK, free, 0);
             left
         })
     });
@@ -139,7 +137,7 @@ pub(super) fn taken_and_unmapped(ctx: &Ctx<'_>) {
     init(ctx);
     let cpus = sched::allowed().unwrap();
     let threads = ctx.scale(20_000, 5_000, 0);
-    expect_killed_by(SIGSEGV as i32, || {
+    must_die(SIGSEGV as i32, || {
         for _ in 0..threads {
             run(true, cpus);
         }

@@ -12,7 +12,8 @@ use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::{ClearTid, Owner, SignalMask, State, Thread, arch};
 
 use self::poison::Poisoner;
-use crate::harness::{Ctx, Needs, Test, expect_killed_by, passed};
+use super::common::init;
+use crate::harness::{Ctx, Needs, Test, must_die, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::stack::Stack;
 use crate::sys::sched::{self, CpuSet};
@@ -65,11 +66,6 @@ pub const TESTS: &[Test] = &[
 const ON_TWO_CPUS: Needs = Needs::RSEQ.cpus(2);
 
 const STACK: usize = 16 * 1024;
-
-/// Initialises the process's rseq.
-pub(super) fn init(ctx: &Ctx<'_>) {
-    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
-}
 
 /// The calling thread's own value once more, for an exit by hand: the hook's caller makes no further use of its own.
 pub(super) fn owned(hooked: &Hooked) -> Thread<'_> {
@@ -124,7 +120,7 @@ fn fatal(ctx: &Ctx<'_>) {
     init(ctx);
     let threads = ctx.scale(20_000, 5_000, 0);
     let cpus = sched::allowed().unwrap();
-    expect_killed_by(SIGSEGV as i32, || (0..threads).for_each(|_| one(cpus)));
+    must_die(SIGSEGV as i32, || (0..threads).for_each(|_| one(cpus)));
     passed!("killed within {threads} threads");
 }
 

@@ -4,10 +4,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::{Area, Owner, Reclaimed, State, Thread};
 
+use super::STACK;
 use super::poison::Poison;
-use super::{STACK, init};
 use crate::harness::{Ctx, forked, passed};
 use crate::hooked::{self, Hooked, RSEQ};
+use crate::hooks::common::init;
 use crate::stack::Stack;
 use crate::sys::mm;
 use crate::sys::process::{self, Status};

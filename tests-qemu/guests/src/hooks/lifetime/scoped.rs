@@ -3,10 +3,10 @@
 use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::{Area, Owner, Scoped, State};
 
-use super::init;
 use super::poison::Poison;
-use crate::harness::{Ctx, expect_killed_by};
+use crate::harness::{Ctx, must_die};
 use crate::hooked::RSEQ;
+use crate::hooks::common::init;
 use crate::sys::mm::{self, Access};
 use crate::sys::signal;
 use crate::witness;
@@ -59,7 +59,7 @@ pub(super) fn dropped(ctx: &Ctx<'_>) {
 
 pub(super) fn unmapped_early(ctx: &Ctx<'_>) {
     init(ctx);
-    expect_killed_by(SIGSEGV as i32, || {
+    must_die(SIGSEGV as i32, || {
         let page = map();
         core::mem::forget(begin(page));
         // SAFETY: not at all: the kernel still writes there. This is the variant that must die.

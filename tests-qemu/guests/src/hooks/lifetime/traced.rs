@@ -6,9 +6,10 @@ use linux_raw_sys::general::{__NR_getppid, __NR_munmap, SIGSEGV};
 use rseq_rt::{ClearTidPlace, Thread};
 
 use super::poison::Poison;
-use super::{STACK, init, owned, unmap_registered, wait_for};
+use super::{STACK, owned, unmap_registered, wait_for};
 use crate::harness::{Ctx, passed};
 use crate::hooked::{self, Body, Hooked};
+use crate::hooks::common::init;
 use crate::sys::mm::{self, Access};
 use crate::sys::process::{self, Status};
 use crate::sys::sched::{self, CpuSet};

@@ -4,10 +4,11 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general::__NR_getppid;
 use rseq_rt::{Area, ClearTidPlace, ExitMode, SignalMask, Thread, arch};
 
-use super::{STACK, init, owned};
+use super::{STACK, owned};
 use crate::errno::{Errno, errno};
 use crate::harness::{Ctx, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
+use crate::hooks::common::{init, joined};
 use crate::sys::process::{self, Status};
 use crate::sys::{mm, ptrace, sched};
 use crate::trace::{Event, Tracee};
@@ -95,10 +96,7 @@ fn tracee() {
         .unwrap()
         .join()
         .unwrap();
-    hooked::start_joinable(STACK, kept, 0)
-        .unwrap()
-        .join()
-        .unwrap();
+    joined(STACK, kept, 0);
     let before = stated().seen.load(Relaxed);
     hooked::start_detached(STACK, released, 0).unwrap();
     // The statement belongs to one thread at a time: here to the detached one, for three steps.

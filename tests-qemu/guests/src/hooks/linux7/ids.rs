@@ -6,10 +6,10 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use rseq_rt::abi::{FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID};
 use rseq_rt::{Area, Thread};
 
-use super::{begin, together};
-use crate::harness::{Ctx, forked, skip};
+use super::{STACK, begin};
+use crate::harness::{Ctx, must_pass, skip};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::sys::process::Status;
+use crate::hooks::common::joined_at_once;
 use crate::sys::sched::{self, CpuSet};
 use crate::witness;
 
@@ -17,8 +17,7 @@ use crate::witness;
 fn with_both(ctx: &Ctx<'_>, body: impl Fn(&'static Area)) {
     let config = hooked::config(ctx.env);
     for config in [config, config.legacy_length()] {
-        let status = forked(|| body(begin(config)));
-        assert_eq!(status, Ok(Status::Exited(0)), "length {}", config.length());
+        must_pass(|| body(begin(config)));
     }
 }
 
@@ -56,7 +55,7 @@ pub(super) fn after_each_move(ctx: &Ctx<'_>) {
         for _ in 0..moves {
             assert_ids(area, u32::MAX);
         }
-        together::<AT_ONCE>(body, |_| moves);
+        joined_at_once::<AT_ONCE>(STACK, body, moves);
     });
 }
 
@@ -98,7 +97,11 @@ pub(super) fn distinct(ctx: &Ctx<'_>) {
     }
     ROUNDS.store(ctx.scale(20_000, 2_000, 0) as u32, Relaxed);
     with_both(ctx, |_| {
-        together::<2>(body, |me| me);
+        let start = |me| hooked::start_joinable(STACK, body, me).unwrap();
+        let threads: [_; 2] = core::array::from_fn(start);
+        for thread in threads {
+            thread.join().unwrap();
+        }
         let longest = LONGEST.load(Relaxed);
         assert!(
             longest < RUN,

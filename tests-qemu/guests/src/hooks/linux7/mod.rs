@@ -10,10 +10,10 @@ use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_LENGTH};
 use rseq_rt::{Area, Config, Owner, State, arch};
 
-use super::children::look;
+use super::common::{joined_at_once, look, main_thread_with};
 use crate::errno::Errno;
 use crate::harness::child::wait;
-use crate::harness::{Ctx, Facts, Needs, Test, expect_killed_by, forked, passed};
+use crate::harness::{Ctx, Facts, Needs, Test, forked, must_die, passed};
 use crate::hooked::{self, RSEQ};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::rseq::rseq;
@@ -41,17 +41,9 @@ const OURS: State = State::Registered(Owner::Runtime);
 
 /// Starts the process with `config`, and returns the main thread's area.
 pub(super) fn begin(config: Config) -> &'static Area {
-    let thread = hooked::begin(config);
+    let thread = main_thread_with(config);
     assert_eq!(thread.state(), OURS);
     thread.area()
-}
-
-/// Runs `N` threads at once, and joins them.
-fn together<const N: usize>(body: hooked::Body, argument: impl Fn(usize) -> usize) {
-    let start = |nth| hooked::start_joinable(STACK, body, argument(nth)).unwrap();
-    for thread in core::array::from_fn::<_, N, _>(start) {
-        thread.join().unwrap();
-    }
 }
 
 /// The length in auxv is the one that is registered, at the first try.
@@ -121,7 +113,7 @@ fn store(ctx: &Ctx<'_>) {
         let expected = witness::end_with_length_32(ctx.facts, REPAIRED);
         assert_eq!(status, expected, "length 32, field {field}");
         if witness::kills_for_stores(ctx.facts) {
-            expect_killed_by(SIGSEGV as i32, || broken(config, field));
+            must_die(SIGSEGV as i32, || broken(config, field));
         } else {
             let status = forked(|| broken(config, field)).unwrap();
             assert_eq!(status, Status::Exited(REPAIRED), "field {field}");
@@ -220,7 +212,7 @@ fn both(ctx: &Ctx<'_>) {
             sched::relax();
         }
         for _ in 0..rounds {
-            together::<2>(look, |_| 0);
+            joined_at_once::<2>(STACK, look, 0);
             assert_eq!(witness::first_wrong(witness::cpus(), area), None);
         }
         assert!(witness::kernel_knows(area));

@@ -11,12 +11,13 @@ use rseq_rt::abi::{
 };
 use rseq_rt::{Area, Config, Owner, SliceEnd, State, Thread};
 
+use super::common::{joined, main_thread};
 use super::linux7::begin;
 use crate::errno::{Errno, errno};
-use crate::harness::{Ctx, Needs, Test, forked, passed, skip};
+use crate::harness::{Ctx, Needs, Test, must_pass, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::seccomp::{self, Answer, When};
-use crate::sys::process::{self, Status};
+use crate::sys::process;
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::time::{self, Span};
 use crate::{thread, witness};
@@ -65,12 +66,9 @@ fn off(ctx: &Ctx<'_>) {
     // Whoever calls it dies.
     seccomp::install(NR_RSEQ_SLICE_YIELD as u32, When::Always, Answer::Kill).unwrap();
     assert_off(&Area::new());
-    let thread = hooked::begin(hooked::config(ctx.env));
+    let thread = main_thread(ctx);
     assert_off(thread.area());
-    hooked::start_joinable(STACK, body, 0)
-        .unwrap()
-        .join()
-        .unwrap();
+    joined(STACK, body, 0);
     assert_off(thread.area());
 }
 
@@ -78,7 +76,7 @@ fn off(ctx: &Ctx<'_>) {
 fn lacking(ctx: &Ctx<'_>) {
     let config = hooked::config(ctx.env).slice_extension();
     let look = |config: Config| {
-        let status = forked(|| {
+        must_pass(|| {
             let area = begin(config);
             assert_eq!(RSEQ.length(), config.length());
             assert_off(area);
@@ -88,7 +86,6 @@ fn lacking(ctx: &Ctx<'_>) {
                 Ok(0) | Err(Errno::INVAL | NOT_SUPPORTED | NO_EXTENSION)
             ));
         });
-        assert_eq!(status, Ok(Status::Exited(0)), "length {}", config.length());
     };
     look(config.legacy_length());
     if config.length() > 32 {
@@ -143,10 +140,7 @@ fn armed(ctx: &Ctx<'_>) {
     }
     assert_armed(begin_with_slice(ctx));
     for _ in 0..ctx.scale(50, 10, 0) {
-        hooked::start_joinable(STACK, body, 0)
-            .unwrap()
-            .join()
-            .unwrap();
+        joined(STACK, body, 0);
     }
     thread::start(STACK, Area::new(), scopes)
         .unwrap()

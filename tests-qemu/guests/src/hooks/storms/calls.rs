@@ -9,7 +9,7 @@ use rseq_rt::abi::Rseq;
 use rseq_rt::{Area, Errno, Kernel, Linux, Owner, Process, State, Trio, arch};
 
 use super::storm::nothing_registered;
-use crate::harness::{Ctx, expect_killed_by, passed};
+use crate::harness::{Ctx, must_die, passed};
 use crate::sys::mm::{self, Access};
 use crate::sys::process;
 use crate::sys::rseq::rseq;
@@ -196,7 +196,7 @@ pub(super) fn no_second_look(ctx: &Ctx<'_>) {
     broken::PAGE.store(page, Relaxed);
     // SAFETY: handle (1) atomics and rseq(2).
     unsafe { signals::handle(SIGNAL, broken::handler, 0) }.unwrap();
-    expect_killed_by(SIGSEGV as i32, || {
+    must_die(SIGSEGV as i32, || {
         broken::create();
         assert_eq!(broken::STATE.load(Relaxed), broken::UNAVAILABLE);
         assert!(!nothing_registered(ctx));

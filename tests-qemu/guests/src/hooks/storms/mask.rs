@@ -47,7 +47,7 @@ fn from(mask: u64, area: &Area) {
     signal::mask(Mask::Exactly(mask)).unwrap();
     assert_mask(found, "setting it");
     // SAFETY: on_thread_create (1, 3) its own area, here; (2) in a joinable thread's block.
-    unsafe { RSEQ.on_thread_create(area) }.unwrap();
+    let _thread = unsafe { RSEQ.on_thread_create(area) }.unwrap();
     assert_mask(found, "the create hook");
     let masked = SignalMask::block_all().unwrap();
     assert_mask(blocked_by_hooks(), "blocking all");

@@ -12,8 +12,9 @@ use self::storm::{
     ALIVE, HANDLED, LATE, Open, REGISTERED_LAZILY, SENT, STACK, another_handler, begin,
     blocked_by_hooks, enter, expect, handlers, leave, nothing_registered,
 };
-use super::lifetime::{self, owned};
-use crate::harness::{Ctx, Needs, Test, expect_killed_by, passed};
+use super::common::init;
+use super::lifetime::owned;
+use crate::harness::{Ctx, Needs, Test, must_die, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::signal::{self, Mask};
 use crate::sys::{process, task};
@@ -117,7 +118,7 @@ fn release_unmasked(_: &Thread<'_>, hooked: &Hooked) {
 
 fn unmasked_release(ctx: &Ctx<'_>) {
     let threads = ctx.scale(100_000, 8_000, 8_000);
-    expect_killed_by(SIGSEGV as i32, || {
+    must_die(SIGSEGV as i32, || {
         let storm = begin(ctx);
         // One at a time: a second one's stack would be mapped where the first one's was, and a late handler's frame
         // would spoil it instead of killing.
@@ -158,7 +159,7 @@ fn open_after_exit(ctx: &Ctx<'_>) {
         // SAFETY: exit (1) as above.
         unsafe { gone.exit(0) }
     }
-    lifetime::init(ctx);
+    init(ctx);
     handlers();
     let rounds = ctx.scale(500, 50, 20);
     let argument = core::ptr::from_ref(ctx).expose_provenance();

@@ -8,7 +8,7 @@ use rseq_rt::{Area, Owner, State, arch};
 use crate::errno::Errno;
 use crate::harness::{Ctx, Scale};
 use crate::hooked::{self, RSEQ};
-use crate::hooks::lifetime;
+use crate::hooks::common::init;
 use crate::signals::{self, Storm};
 use crate::sys::rseq::rseq;
 use crate::sys::signal::Mask;
@@ -93,7 +93,7 @@ static TICK: AtomicU64 = AtomicU64::new(0);
 
 /// Initialises rseq, installs the handler, and starts the storm.
 pub fn begin(ctx: &Ctx<'_>) -> Storm<ALIVE> {
-    lifetime::init(ctx);
+    init(ctx);
     find_every(ctx);
     handlers();
     // A handler has to end before the next tick, or the thread gets nowhere.

@@ -14,7 +14,7 @@ use super::{slice, sweep};
 use crate::entry::Env;
 use crate::errno::Errno;
 use crate::harness::{forked, vforked};
-use crate::hooks::children_exec;
+use crate::hooks::children::exec;
 use crate::sys::process::{Status, exit_group};
 use crate::sys::rseq::rseq;
 use crate::sys::sched;
@@ -57,9 +57,7 @@ fn act<K: Seam>(scene: &Scene, case: Case) -> Result<(), Fault> {
             must_end(ended, 0)?;
         }
         Act::Vfork => vfork(process, scene, 0, || {})?,
-        Act::Exec => vfork(process, scene, children_exec::FRESH, || {
-            children_exec::exec(scene.env)
-        })?,
+        Act::Exec => vfork(process, scene, exec::FRESH, || exec::exec(scene.env))?,
         Act::Slice => slice::request_inside(area)?,
         Act::Grant => slice::grant(area),
         Act::Sweep => sweep::in_handler(),
