@@ -37,7 +37,7 @@ fn sigaction(handler: usize, flags: u32, blocked: u64) -> kernel_sigaction {
 /// 1. The handler bears being run at any point of any thread.
 pub unsafe fn handle(signal: i32, handler: Handler, blocked: u64) -> Result<(), Errno> {
     let flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-    let entry = arch::handler_entry(signal, handler as usize);
+    let entry = crate::arch::handler_entry(signal, handler as usize);
     // SAFETY: 1.
     unsafe { action(signal, &sigaction(entry, flags, blocked)) }
 }
