@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rseq_rt::abi::Rseq;
 use rseq_rt::arch::SIGNATURE;
-use rseq_rt::structures::{CpuSet, Membarrier};
+use rseq_rt::structures::CpuSet;
 use rseq_rt::{
     Area, Config, Errno, Exit, ExitMode, Kernel, Linux, Owner, Process, SignalMask, State, Trio,
 };
@@ -54,13 +54,13 @@ fn libc_area(trio: Trio) -> *const Rseq {
 }
 
 fn allowed_cpus() -> BTreeSet<usize> {
-    let allowed = Membarrier::affinity(&Linux).expect("sched_getaffinity");
+    let allowed = CpuSet::allowed().expect("sched_getaffinity");
     allowed.iter().map(|cpu| cpu as usize).collect()
 }
 
 fn move_to(cpu: usize) {
     let one = CpuSet::one(cpu as u32);
-    assert_eq!(Membarrier::set_affinity(&Linux, &one), Ok(()));
+    assert_eq!(one.allow(), Ok(()));
 }
 
 /// Moves over every CPU that is allowed; what is read is where the kernel says that we are.

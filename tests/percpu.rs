@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Operation, Slots, StorageError};
-use rseq_rt::structures::{CpuSet, Membarrier};
-use rseq_rt::{Area, Config, Exit, ExitMode, Linux, Owner, Process, State};
+use rseq_rt::structures::CpuSet;
+use rseq_rt::{Area, Config, Exit, ExitMode, Owner, Process, State};
 
 #[derive(Default)]
 #[repr(C, align(128))]
@@ -300,9 +300,9 @@ fn an_id_beyond_the_slots_misses_and_changes_nothing() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Any but 0.
-            let allowed = Membarrier::affinity(&Linux).expect("sched_getaffinity");
+            let allowed = CpuSet::allowed().expect("sched_getaffinity");
             let other = allowed.iter().find(|&cpu| cpu != 0).map(CpuSet::one);
-            let moved = other.is_some_and(|other| Membarrier::set_affinity(&Linux, &other).is_ok());
+            let moved = other.is_some_and(|other| other.allow().is_ok());
             if !moved {
                 eprintln!("skipped: there is one CPU");
                 return;

@@ -67,6 +67,7 @@ pub(crate) mod template;
 
 mod allowed;
 mod current;
+mod fence;
 #[cfg(feature = "inject")]
 pub mod inject;
 mod operation;
@@ -85,7 +86,8 @@ mod stand;
 
 pub use allowed::{Sections, VouchedBy};
 pub use current::{Current, RESTARTS};
+pub use fence::{DrainError, Fence, Membarrier};
 pub use operation::{Commit, Miss, Operation};
 pub use probe::{Cause, Causes, Probed, SectionProbe};
-pub(crate) use slots::Shift;
 pub use slots::{CpuId, Index, MmCid, Slots, StorageError};
+pub(crate) use slots::{Shift, is_cpu};

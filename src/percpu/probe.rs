@@ -3,12 +3,13 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use super::Fence;
 use super::allowed::{Answer, VouchedBy};
 use super::stand::stand;
 use super::{CpuId, Sections};
 use crate::process::Process;
-use crate::structures::{CpuSet, Fence, Membarrier};
 use crate::sys::abi::Rseq;
+use crate::sys::cpus::CpuSet;
 use crate::sys::error::Errno;
 use crate::sys::kernel::{Kernel, Linux};
 use crate::sys::syscall::{syscall0, syscall2, syscall3};
@@ -236,7 +237,7 @@ impl SectionProbe {
             for tried in 1..=TRIES {
                 round += 1;
                 // Each time: a migration may have come after the end of its round.
-                if Linux.set_affinity(&here).is_err() {
+                if here.allow().is_err() {
                     return Ok(Probed::Undecided);
                 }
                 self.cause.store(cause as u32, Relaxed);
@@ -292,7 +293,7 @@ impl SectionProbe {
             };
             match place {
                 None => self.refused.store(round, Relaxed),
-                Some(place) if Linux.set_affinity(&place).is_err() => {
+                Some(place) if place.allow().is_err() => {
                     if cause == Cause::Preemption {
                         return Ok(Probed::Undecided);
                     }
@@ -377,7 +378,7 @@ impl<K: Kernel> Process<K> {
             None => probe.conclude(Probed::Unavailable),
             Some(rseq) => {
                 let number = probe.joined.fetch_add(1, AcqRel);
-                let before = Linux.affinity();
+                let before = CpuSet::allowed();
                 let found = match (number, &before) {
                     (0, Ok(_)) => probe.stands(rseq.as_ptr()),
                     (1, Ok(allowed)) => probe.acts(*allowed),
@@ -387,7 +388,7 @@ impl<K: Kernel> Process<K> {
                 };
                 let found = probe.conclude(found.unwrap_or(Probed::Undecided));
                 if let Ok(before) = before {
-                    let _ = Linux.set_affinity(&before);
+                    let _ = before.allow();
                 }
                 found
             }

@@ -37,6 +37,11 @@ impl Index for MmCid {
     const FEATURE_SIZE: u32 = FEATURE_SIZE_MM_CID;
 }
 
+/// Are slots numbered by CPU?
+pub(crate) const fn is_cpu<I: Index>() -> bool {
+    I::OFFSET == CpuId::OFFSET
+}
+
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::CpuId {}

@@ -6,12 +6,11 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
-use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
 use super::mark;
 use super::overflow::PopError;
 use super::thread::{MAXIMUM_TRIES, ThreadSections, commit};
-use crate::percpu::{CpuId, Index, Miss, Operation, Slots};
+use crate::percpu::{CpuId, DrainError, Fence, Index, Membarrier, Miss, Operation, Slots};
 
 /// One CPU's part of a [`Buffer`]: two words, and room for `N` pointers.
 ///

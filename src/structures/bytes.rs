@@ -5,11 +5,10 @@ use core::mem::offset_of;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicUsize, compiler_fence};
 
-use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
 use super::mark;
 use super::thread::{MAXIMUM_TRIES, ThreadSections, commit};
-use crate::percpu::{CpuId, Index, Miss, Operation, Slots};
+use crate::percpu::{CpuId, DrainError, Fence, Index, Membarrier, Miss, Operation, Slots};
 
 /// One CPU's part of a [`Bytes`]: two words, and room for `N` bytes.
 ///

@@ -6,12 +6,11 @@ use core::ptr::{NonNull, without_provenance_mut};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicUsize, compiler_fence};
 
-use super::fence::{DrainError, Fence, Membarrier};
 use super::line::Line;
 use super::link::{CLOSED, END, Links};
 use super::overflow::{PopError, Stack};
 use super::thread::{MAXIMUM_TRIES, ThreadSections, commit};
-use crate::percpu::{CpuId, Index, Miss, Operation, Slots};
+use crate::percpu::{CpuId, DrainError, Fence, Index, Membarrier, Miss, Operation, Slots};
 
 /// What a [`FreeList`] is made of: the link, and what the node is for. The link means nothing outside a list.
 #[repr(C)]

@@ -4,8 +4,8 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::compiler_fence;
 
-use super::fence::DrainError;
 use super::thread::MAXIMUM_TRIES;
+use crate::percpu::DrainError;
 
 /// No section expects a word with this bit, and none stores one.
 pub(super) const MARK: usize = 1 << (usize::BITS - 1);

@@ -45,7 +45,6 @@
 mod buffer;
 mod bytes;
 mod counter;
-mod fence;
 mod free_list;
 mod line;
 mod link;
@@ -54,11 +53,11 @@ mod mark;
 mod overflow;
 mod thread;
 
+pub use crate::percpu::{DrainError, Fence, Membarrier};
 pub use crate::sys::cpus::CpuSet;
 pub use buffer::{Buffer, BufferSlot, Full};
 pub use bytes::{Bytes, BytesSlot, NotPushed};
 pub use counter::{Counter, CounterSlot};
-pub use fence::{DrainError, Fence, Membarrier};
 pub use free_list::{Chain, FreeList, ListSlot, Node};
 pub use line::LINE;
 

@@ -4,7 +4,7 @@
 //! logic above can be run exhaustively against sections that are aborted, and threads that are switched, at every
 //! step on demand; real runs stay beside those.
 
-use crate::percpu::{Commit, CpuId, Current, Index, Miss, Operation, Slots};
+use crate::percpu::{Commit, Current, Index, Miss, Operation, Slots};
 
 /// The comparisons that may fail in a row before an operation takes the overflow path; as many as a section is restarted.
 pub(super) const MAXIMUM_TRIES: u32 = crate::percpu::RESTARTS;
@@ -39,16 +39,11 @@ pub unsafe trait ThreadSections<I: Index>: Copy {
 /// For what a later operation on the same id reads: a CPU's threads follow each other through the kernel's own barriers,
 /// an id may move to another CPU at once.
 pub(super) const fn commit<I: Index>() -> Commit {
-    if is_cpu::<I>() {
+    if crate::percpu::is_cpu::<I>() {
         Commit::Relaxed
     } else {
         Commit::Release
     }
-}
-
-/// Are slots numbered by CPU?
-pub(super) const fn is_cpu<I: Index>() -> bool {
-    I::OFFSET == CpuId::OFFSET
 }
 
 // SAFETY: (1) it is that.

@@ -41,18 +41,36 @@ impl CpuSet {
     /// # Errors
     /// As the kernel answers; `INVAL` where it knows more CPUs than the set has room for.
     pub fn bound() -> Result<usize, Errno> {
-        // Nobody looks at it, and so nobody clears it.
-        let mut set = MaybeUninit::<Self>::uninit();
-        // SAFETY: syscall3 (1): the kernel writes at most the bytes of the set.
-        let bytes = unsafe {
-            syscall3(
-                sc::nr::SCHED_GETAFFINITY,
-                0,
-                size_of::<Self>(),
-                set.as_mut_ptr().expose_provenance(),
-            )
-        }?;
-        Ok(bytes * 8)
+        let mut set = MaybeUninit::uninit();
+        Self::get(&mut set).map(|bytes| bytes * 8)
+    }
+
+    /// Where the calling thread may run; the bytes of `into` that are known then.
+    pub(crate) fn get(into: &mut MaybeUninit<Self>) -> Result<usize, Errno> {
+        let to = into.as_mut_ptr().expose_provenance();
+        // SAFETY: syscall3 (1): writes the set, which is the caller's.
+        unsafe { syscall3(sc::nr::SCHED_GETAFFINITY, 0, size_of::<Self>(), to) }
+    }
+
+    /// Where the calling thread may run: sched_getaffinity(2).
+    ///
+    /// # Errors
+    /// As [`Self::bound`].
+    pub fn allowed() -> Result<Self, Errno> {
+        let mut set = MaybeUninit::new(Self::empty());
+        Self::get(&mut set)?;
+        // SAFETY: it was empty, and the kernel has written what it knows.
+        Ok(unsafe { set.assume_init() })
+    }
+
+    /// Has the calling thread run on one of these CPUs, from when this returns: sched_setaffinity(2).
+    ///
+    /// # Errors
+    /// As the kernel answers; `INVAL` if none of them is online and allowed.
+    pub fn allow(&self) -> Result<(), Errno> {
+        let from = core::ptr::from_ref(self).expose_provenance();
+        // SAFETY: syscall3 (1): reads the set, changes where this thread runs.
+        unsafe { syscall3(sc::nr::SCHED_SETAFFINITY, 0, size_of::<Self>(), from) }.map(drop)
     }
 
     /// Is it there?

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use rseq_rt::Errno;
 use rseq_rt::percpu::{Commit, CpuId, Miss, Operation, RESTARTS, Slots};
-use rseq_rt::structures::{CpuSet, Membarrier, ThreadSections};
+use rseq_rt::structures::{Membarrier, ThreadSections};
 
 use crate::world::{Event, World};
 
@@ -222,7 +222,7 @@ pub struct Kernel<'w> {
     pub me: usize,
     /// What membarrier(2) answers to the fence.
     pub answer: Result<(), Errno>,
-    /// What sched_setaffinity(2) answers.
+    /// What the visit of a CPU answers.
     pub moves: Result<(), Errno>,
 }
 
@@ -252,17 +252,11 @@ unsafe impl Membarrier for Kernel<'_> {
         Ok(())
     }
 
-    fn affinity(&self) -> Result<CpuSet, Errno> {
-        Ok(CpuSet::default())
-    }
-
-    fn set_affinity(&self, cpus: &CpuSet) -> Result<(), Errno> {
+    fn visit(&self, cpu: u32) -> Result<(), Errno> {
         self.world.step(self.me);
         self.moves?;
         // To the CPU: whoever is there is preempted. And back, where nobody need be.
-        if let Some(cpu) = cpus.iter().next() {
-            self.world.fence(self.me, Some(cpu as usize));
-        }
+        self.world.fence(self.me, Some(cpu as usize));
         self.world.step(self.me);
         Ok(())
     }
@@ -277,11 +271,7 @@ unsafe impl Membarrier for Alone {
         Ok(())
     }
 
-    fn affinity(&self) -> Result<CpuSet, Errno> {
-        Err(Errno::NOSYS)
-    }
-
-    fn set_affinity(&self, _: &CpuSet) -> Result<(), Errno> {
+    fn visit(&self, _: u32) -> Result<(), Errno> {
         Err(Errno::NOSYS)
     }
 }

@@ -2,24 +2,21 @@
 
 use std::cell::RefCell;
 
-use rseq_rt::Errno;
 use rseq_rt::percpu::MmCid;
 use rseq_rt::structures::{
-    Buffer, BufferSlot, CpuSet, DrainError, Fence, FreeList, ListSlot, Membarrier, Node,
+    Buffer, BufferSlot, DrainError, Fence, FreeList, ListSlot, Membarrier, Node,
 };
+use rseq_rt::{Errno, Linux};
 
 use crate::fake::Fake;
 
 /// What the calls answer, in turn, and which were made.
 struct Script<'a> {
     membarrier: &'a [Result<(), Errno>],
-    moves: &'a [Result<(), Errno>],
+    visits: &'a [Result<(), Errno>],
     calls: RefCell<Vec<(u32, u32, u32)>>,
-    moved: RefCell<Vec<CpuSet>>,
+    visited: RefCell<Vec<u32>>,
 }
-
-/// A number that only the largest machines have.
-const BEFORE: u32 = 2047;
 
 // SAFETY: Membarrier (1): no other thread is there.
 unsafe impl Membarrier for &Script<'_> {
@@ -29,14 +26,10 @@ unsafe impl Membarrier for &Script<'_> {
         self.membarrier[calls.len() - 1]
     }
 
-    fn affinity(&self) -> Result<CpuSet, Errno> {
-        Ok(CpuSet::one(BEFORE))
-    }
-
-    fn set_affinity(&self, cpus: &CpuSet) -> Result<(), Errno> {
-        let mut moved = self.moved.borrow_mut();
-        moved.push(*cpus);
-        self.moves[moved.len() - 1]
+    fn visit(&self, cpu: u32) -> Result<(), Errno> {
+        let mut visited = self.visited.borrow_mut();
+        visited.push(cpu);
+        self.visits[visited.len() - 1]
     }
 }
 
@@ -46,16 +39,16 @@ const ALL: (u32, u32, u32) = (128, 0, 0);
 
 type Calls = Vec<(u32, u32, u32)>;
 
-/// A list with one node in CPU 1's slot, which a drain takes or leaves: what it answered, the calls, and the moves.
+/// A list with one node in CPU 1's slot, which a drain takes or leaves: what it answered, the calls, and the visits.
 fn drain(
     membarrier: &[Result<(), Errno>],
-    moves: &[Result<(), Errno>],
+    visits: &[Result<(), Errno>],
 ) -> (Result<usize, DrainError>, Calls, Vec<u32>) {
     let script = Script {
         membarrier,
-        moves,
+        visits,
         calls: RefCell::default(),
-        moved: RefCell::default(),
+        visited: RefCell::default(),
     };
     let mut node = Node::new(7_u32);
     let slots = [const { ListSlot::new() }; 2];
@@ -81,13 +74,7 @@ fn drain(
             "what was not taken is there"
         );
     }
-    let moved = script
-        .moved
-        .take()
-        .into_iter()
-        .flat_map(CpuSet::iter)
-        .collect();
-    (took, script.calls.take(), moved)
+    (took, script.calls.take(), script.visited.take())
 }
 
 #[test]
@@ -105,22 +92,19 @@ fn registered_anew_where_it_was_forgotten() {
 #[test]
 fn without_membarrier_the_caller_goes_there_and_comes_back() {
     for errno in [Errno::NOSYS, Errno::INVAL, Errno::PERM] {
-        let drained = drain(&[Err(errno)], &[Ok(()), Ok(())]);
-        assert_eq!(drained, (Ok(1), vec![REGISTER], vec![1, BEFORE]));
+        let drained = drain(&[Err(errno)], &[Ok(())]);
+        assert_eq!(drained, (Ok(1), vec![REGISTER], vec![1]));
     }
     let filtered = [Ok(()), Err(Errno::PERM), Err(Errno::PERM)];
-    let drained = drain(&filtered, &[Ok(()), Ok(())]);
-    assert_eq!(
-        drained,
-        (Ok(1), vec![REGISTER, ONE, REGISTER], vec![1, BEFORE])
-    );
+    let drained = drain(&filtered, &[Ok(())]);
+    assert_eq!(drained, (Ok(1), vec![REGISTER, ONE, REGISTER], vec![1]));
 }
 
 #[test]
 fn refused_and_nothing_taken() {
-    let (took, _, moved) = drain(&[Err(Errno::NOSYS)], &[Err(Errno::INVAL)]);
+    let (took, _, visited) = drain(&[Err(Errno::NOSYS)], &[Err(Errno::INVAL)]);
     assert_eq!(took, Err(DrainError::Refused(Errno::INVAL)));
-    assert_eq!(moved, [1]);
+    assert_eq!(visited, [1]);
 }
 
 #[test]
@@ -128,9 +112,9 @@ fn concurrency_ids_stop_all_and_have_no_fallback() {
     let outcome = |membarrier: &[Result<(), Errno>]| {
         let script = Script {
             membarrier,
-            moves: &[],
+            visits: &[],
             calls: RefCell::default(),
-            moved: RefCell::default(),
+            visited: RefCell::default(),
         };
         let slots = [const { BufferSlot::new() }; 2];
         let buffer = Buffer::<u32, 14, MmCid>::new(&slots);
@@ -140,4 +124,29 @@ fn concurrency_ids_stop_all_and_have_no_fallback() {
     assert_eq!(outcome(&[Ok(()), Ok(())]), (Ok(0), vec![REGISTER, ALL]));
     let refused = Err(DrainError::Refused(Errno::NOSYS));
     assert_eq!(outcome(&[Err(Errno::INVAL)]), (refused, vec![REGISTER]));
+}
+
+/// The thread is back where it may run, whichever CPU it was sent to, and a number that is none changes nothing.
+#[test]
+#[cfg_attr(miri, ignore = "asks the real kernel")]
+fn a_visit_ends_where_the_thread_may_run() {
+    let allowed = || {
+        // SAFETY: sched_getaffinity(2) writes the local set, which is valid whatever it holds.
+        unsafe {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &mut set), 0);
+            (0..libc::CPU_SETSIZE as usize)
+                .filter(|&cpu| libc::CPU_ISSET(cpu, &set))
+                .collect::<Vec<_>>()
+        }
+    };
+    let before = allowed();
+    for &cpu in &before {
+        assert_eq!(Linux.visit(cpu as u32), Ok(()));
+        assert_eq!(allowed(), before);
+    }
+    for none in [8191, 8192, u32::MAX] {
+        assert_eq!(Linux.visit(none), Err(Errno::INVAL));
+        assert_eq!(allowed(), before);
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use rseq_rt::Errno;
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet, Fence, FreeList, ListSlot, Membarrier, Node,
-    PopError, ThreadSections,
+    Buffer, BufferSlot, Bytes, BytesSlot, Fence, FreeList, ListSlot, Membarrier, Node, PopError,
+    ThreadSections,
 };
 
 use crate::fake::{Alone, Fake};
@@ -49,11 +49,7 @@ unsafe impl Membarrier for Stopping<'_> {
         Ok(())
     }
 
-    fn affinity(&self) -> Result<CpuSet, Errno> {
-        Err(Errno::NOSYS)
-    }
-
-    fn set_affinity(&self, _: &CpuSet) -> Result<(), Errno> {
+    fn visit(&self, _: u32) -> Result<(), Errno> {
         Err(Errno::NOSYS)
     }
 }
@@ -474,11 +470,7 @@ unsafe impl Membarrier for Steps<'_> {
         Ok(())
     }
 
-    fn affinity(&self) -> Result<CpuSet, Errno> {
-        Err(Errno::NOSYS)
-    }
-
-    fn set_affinity(&self, _: &CpuSet) -> Result<(), Errno> {
+    fn visit(&self, _: u32) -> Result<(), Errno> {
         Err(Errno::NOSYS)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use rseq_rt::abi::{FLAG_UNREGISTER, LEGACY_LENGTH, Rseq};
-use rseq_rt::structures::{CpuSet, Membarrier};
+use rseq_rt::structures::CpuSet;
 use rseq_rt::{Area, Errno, Kernel, Linux, Owner, State, arch};
 
 use crate::hooks::{self, RSEQ};
@@ -34,15 +34,15 @@ pub fn stopped() {
 
 /// Moves to each CPU that is allowed, and compares with getcpu(2) on it.
 pub fn look() {
-    let allowed = Membarrier::affinity(&Linux);
+    let allowed = CpuSet::allowed();
     let mut agreed = allowed.is_ok();
     let allowed = allowed.unwrap_or_default();
     for cpu in allowed.iter() {
-        let moved = Membarrier::set_affinity(&Linux, &CpuSet::one(cpu));
+        let moved = CpuSet::one(cpu).allow();
         let asked = Linux.getcpu().ok().map(|(cpu, _)| cpu);
         agreed &= moved.is_ok() && hooks::current_cpu() == asked && asked == Some(cpu);
     }
-    let _ = Membarrier::set_affinity(&Linux, &allowed);
+    let _ = allowed.allow();
     LOOKS.fetch_add(1, SeqCst);
     AGREED.fetch_add(usize::from(agreed), SeqCst);
 }

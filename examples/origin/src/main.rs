@@ -24,7 +24,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 
 use origin::thread;
-use rseq_rt::structures::{CpuSet, Membarrier};
+use rseq_rt::structures::CpuSet;
 use rseq_rt::{Area, Kernel, Linux, Owner, State};
 use rustix::system::RebootCommand;
 
@@ -187,17 +187,17 @@ fn observe(area: &Area) {
 /// Moves to each CPU that is allowed, and compares on it.
 fn agrees(area: &Area) -> bool {
     // Not rustix's set: it has room for 1024 CPUs.
-    let Ok(allowed) = Membarrier::affinity(&Linux) else {
+    let Ok(allowed) = CpuSet::allowed() else {
         return false;
     };
     let mut agreed = true;
     for cpu in allowed.iter() {
-        let moved = Membarrier::set_affinity(&Linux, &CpuSet::one(cpu));
+        let moved = CpuSet::one(cpu).allow();
         let asked = Linux.getcpu().map(|(cpu, _)| cpu);
         let here = RSEQ.current_cpu(area) == Ok(cpu) && asked == Ok(cpu);
         agreed &= moved.is_ok() && here;
     }
-    agreed & Membarrier::set_affinity(&Linux, &allowed).is_ok()
+    agreed & allowed.allow().is_ok()
 }
 
 /// Whether the kernel still has such a thread of this process.

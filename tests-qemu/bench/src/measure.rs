@@ -5,8 +5,7 @@ use std::hint::cold_path;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
-use rseq_rt::Linux;
-use rseq_rt::structures::{CpuSet, Membarrier};
+use rseq_rt::structures::CpuSet;
 
 /// Batches of one value; the value is the one in the middle, so that an interruption spoils none.
 const BATCHES: usize = 5;
@@ -146,7 +145,7 @@ pub fn tell_in(unit: &str, name: &str, variant: &str, value: f64, what: &str) {
 
 /// The CPUs that this process may use.
 pub fn cpus() -> Vec<usize> {
-    let set = Membarrier::affinity(&Linux).expect("sched_getaffinity");
+    let set = CpuSet::allowed().expect("sched_getaffinity");
     set.iter().map(|cpu| cpu as usize).collect()
 }
 
@@ -158,6 +157,6 @@ pub fn last_cpu() -> usize {
 /// Keeps the calling thread on `cpu`.
 pub fn pin(cpu: usize) {
     let one = CpuSet::one(cpu as u32);
-    let answer = Membarrier::set_affinity(&Linux, &one);
+    let answer = one.allow();
     assert_eq!(answer, Ok(()), "sched_setaffinity to CPU {cpu}");
 }

@@ -17,7 +17,7 @@ use core::ptr;
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use rseq_rt::structures::{CpuSet, Membarrier};
+use rseq_rt::structures::CpuSet;
 use rseq_rt::{Area, Config, Error, Exit, ExitMode, Kernel, Linux, Owner, Process, Reason, State};
 
 use crate::scratch::{ScratchArea, registration_of_thread};
@@ -179,14 +179,14 @@ fn check_thread(area: &Area, expected: Expected, foreign: bool) -> Result<(), Ch
 }
 
 fn check_cpus(area: &Area) -> Result<(), Check> {
-    let allowed = Membarrier::affinity(&Linux).unwrap_or_default();
+    let allowed = CpuSet::allowed().unwrap_or_default();
     for cpu in allowed.iter() {
-        let moved = Membarrier::set_affinity(&Linux, &CpuSet::one(cpu));
+        let moved = CpuSet::one(cpu).allow();
         if moved.is_ok() && RSEQ.current_cpu(area) != Ok(cpu) {
             return Err(Check::CpuAgrees);
         }
     }
-    let _ = Membarrier::set_affinity(&Linux, &allowed);
+    let _ = allowed.allow();
     Ok(())
 }
 

@@ -10,8 +10,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use rseq_rt::percpu::CpuId;
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet as Cpus, Fence, FreeList, ListSlot, Membarrier,
-    Node,
+    Buffer, BufferSlot, Bytes, BytesSlot, Fence, FreeList, ListSlot, Membarrier, Node,
 };
 
 use super::crowd::{self, SLOTS, place, place_mut};
@@ -68,11 +67,7 @@ unsafe impl Membarrier for Lies {
         Ok(())
     }
 
-    fn affinity(&self) -> Result<Cpus, rseq_rt::Errno> {
-        Err(rseq_rt::Errno::NOSYS)
-    }
-
-    fn set_affinity(&self, _: &Cpus) -> Result<(), rseq_rt::Errno> {
+    fn visit(&self, _: u32) -> Result<(), rseq_rt::Errno> {
         Err(rseq_rt::Errno::NOSYS)
     }
 }
@@ -237,7 +232,11 @@ fn broken<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
         return crate::skip!("this kernel is known to abort no sections");
     }
     // The first wrong round ends it; on a loaded machine most stops are aborted by a preemption.
-    let told = rounds::<OP, _>(ctx.scale(200, 60, 0) as u32, &Fence::register_on(Lies), true)?;
+    let told = rounds::<OP, _>(
+        ctx.scale(200, 60, 0) as u32,
+        &Fence::register_on(Lies),
+        true,
+    )?;
     check!(
         told.wrong > 0,
         "nothing was lost or doubled without the fence"

@@ -6,8 +6,8 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Operation, Slots};
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, CpuSet as Cpus, Fence, FreeList, ListSlot, Membarrier,
-    Node, PopError, ThreadSections,
+    Buffer, BufferSlot, Bytes, BytesSlot, Fence, FreeList, ListSlot, Membarrier, Node, PopError,
+    ThreadSections,
 };
 use rseq_rt::{Linux, Thread};
 
@@ -126,13 +126,9 @@ unsafe impl Membarrier for GatedFence<'_> {
         done
     }
 
-    fn affinity(&self) -> Result<Cpus, rseq_rt::Errno> {
+    fn visit(&self, cpu: u32) -> Result<(), rseq_rt::Errno> {
         self.0.pass();
-        Membarrier::affinity(&Linux)
-    }
-
-    fn set_affinity(&self, cpus: &Cpus) -> Result<(), rseq_rt::Errno> {
-        Membarrier::set_affinity(&Linux, cpus)
+        Linux.visit(cpu)
     }
 }
 

@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 use linux_raw_sys::general::{__NR_mkdirat, __NR_mount, AT_FDCWD};
 use rseq_rt::percpu::{CpuId, Current};
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Counter, CounterSlot, CpuSet as Cpus, DrainError, Fence, FreeList,
-    ListSlot, Membarrier, Node,
+    Buffer, BufferSlot, Counter, CounterSlot, DrainError, Fence, FreeList, ListSlot, Membarrier,
+    Node,
 };
 
 use super::crowd::{self, SLOTS, place, place_mut};
@@ -59,12 +59,8 @@ unsafe impl Membarrier for WithoutMembarrier {
         Err(rseq_rt::Errno::NOSYS)
     }
 
-    fn affinity(&self) -> Result<Cpus, rseq_rt::Errno> {
-        rseq_rt::Linux.affinity()
-    }
-
-    fn set_affinity(&self, cpus: &Cpus) -> Result<(), rseq_rt::Errno> {
-        rseq_rt::Linux.set_affinity(cpus)
+    fn visit(&self, cpu: u32) -> Result<(), rseq_rt::Errno> {
+        rseq_rt::Linux.visit(cpu)
     }
 }
 

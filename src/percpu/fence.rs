@@ -1,10 +1,11 @@
 //! The fence of a drain: after it, no section that had begun before it is in flight on that CPU.
 
+use core::mem::{MaybeUninit, size_of};
 use linux_raw_sys::general::membarrier_cmd as cmd;
 use linux_raw_sys::general::membarrier_cmd_flag;
 
-use super::thread::is_cpu;
-use crate::percpu::Index;
+use super::Index;
+use super::slots::is_cpu;
 use crate::sys::cpus::CpuSet;
 use crate::sys::error::Errno;
 use crate::sys::kernel::Linux;
@@ -26,7 +27,7 @@ pub enum DrainError {
 /// The system calls of a fence.
 ///
 /// # Safety
-/// 1. `membarrier` and `set_affinity` have done what they say whenever they answer success.
+/// 1. `membarrier` and `visit` have done what they say whenever they answer success.
 pub unsafe trait Membarrier {
     /// membarrier(2).
     ///
@@ -34,17 +35,12 @@ pub unsafe trait Membarrier {
     /// As the kernel answers.
     fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), Errno>;
 
-    /// sched_getaffinity(2) of the calling thread.
+    /// The calling thread runs on that CPU, and is then back where it may run: sched_getaffinity(2), sched_setaffinity(2)
+    /// twice. Refused on the way back, it stays bound to the CPU.
     ///
     /// # Errors
-    /// As the kernel answers; `INVAL` where it knows more CPUs than the set has room for.
-    fn affinity(&self) -> Result<CpuSet, Errno>;
-
-    /// sched_setaffinity(2) of the calling thread, which runs on one of these CPUs when it returns.
-    ///
-    /// # Errors
-    /// As the kernel answers; `INVAL` if none of them is online and allowed.
-    fn set_affinity(&self, cpus: &CpuSet) -> Result<(), Errno>;
+    /// As the kernel answers; `INVAL` if the CPU is offline, not allowed or none at all.
+    fn visit(&self, cpu: u32) -> Result<(), Errno>;
 }
 
 // SAFETY: (1) the kernel's word.
@@ -62,17 +58,32 @@ unsafe impl Membarrier for Linux {
         .map(drop)
     }
 
-    fn affinity(&self) -> Result<CpuSet, Errno> {
-        let mut cpus = CpuSet::default();
-        let to = (&raw mut cpus).expose_provenance();
-        // SAFETY: syscall3 (1): writes the local set.
-        unsafe { syscall3(sc::nr::SCHED_GETAFFINITY, 0, size_of::<CpuSet>(), to) }.map(|_| cpus)
-    }
-
-    fn set_affinity(&self, cpus: &CpuSet) -> Result<(), Errno> {
-        let from = core::ptr::from_ref(cpus).expose_provenance();
-        // SAFETY: syscall3 (1): reads the set, changes where this thread runs.
-        unsafe { syscall3(sc::nr::SCHED_SETAFFINITY, 0, size_of::<CpuSet>(), from) }.map(drop)
+    fn visit(&self, cpu: u32) -> Result<(), Errno> {
+        // No set by value: nothing here may need memset(3) or memcpy(3), which a libc's start may not have.
+        let mut before = MaybeUninit::<CpuSet>::uninit();
+        let length = CpuSet::get(&mut before)?;
+        let mut there = MaybeUninit::<CpuSet>::uninit();
+        let words: *mut u64 = there.as_mut_ptr().cast();
+        let bit = cpu as usize / u64::BITS as usize;
+        if bit >= size_of::<CpuSet>() / size_of::<u64>() {
+            return Err(Errno::INVAL);
+        }
+        for word in 0..=bit {
+            let value = if word == bit {
+                1 << (cpu % u64::BITS)
+            } else {
+                0
+            };
+            // SAFETY: in the set, just checked. Volatile, or this loop would be a memset(3).
+            unsafe { words.add(word).write_volatile(value) };
+        }
+        let move_to = |length: usize, from: usize| {
+            // SAFETY: syscall3 (1): reads the bytes that were written above, changes where this thread runs.
+            unsafe { syscall3(sc::nr::SCHED_SETAFFINITY, 0, length, from) }.map(drop)
+        };
+        move_to((bit + 1) * size_of::<u64>(), words.expose_provenance())?;
+        // The context switch that brought us there was the barrier too.
+        move_to(length, before.as_ptr().expose_provenance())
     }
 }
 
@@ -126,7 +137,8 @@ impl<K: Membarrier> Fence<K> {
     /// `Refused`; sections may be in flight. The thread may still be bound to that CPU, if the way back was refused.
     pub fn abort_sections<I: Index>(&self, index: usize) -> Result<(), DrainError> {
         let outcome = match self.membarrier::<I>(index) {
-            Err(_) if is_cpu::<I>() => self.visit(index),
+            // What is no number of a CPU is refused there.
+            Err(_) if is_cpu::<I>() => self.kernel.visit(index.try_into().unwrap_or(u32::MAX)),
             outcome => outcome,
         };
         outcome.map_err(DrainError::Refused)
@@ -155,15 +167,5 @@ impl<K: Membarrier> Fence<K> {
             }
             outcome => outcome,
         }
-    }
-
-    /// Runs on that CPU for a moment.
-    fn visit(&self, cpu: usize) -> Result<(), Errno> {
-        let before = self.kernel.affinity()?;
-        let there = u32::try_from(cpu).map(CpuSet::one);
-        // Nothing, where the number is none: the kernel refuses that.
-        self.kernel.set_affinity(&there.unwrap_or_default())?;
-        // The context switch that brought us here was the barrier too.
-        self.kernel.set_affinity(&before)
     }
 }
