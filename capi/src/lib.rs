@@ -14,6 +14,7 @@ mod layout;
 mod percpu;
 mod process;
 mod state;
+mod structures;
 mod thread;
 #[cfg(feature = "trio")]
 mod trio;

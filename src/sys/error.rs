@@ -22,6 +22,8 @@ impl Errno {
     pub const FAULT: Self = Self(errno::EFAULT as u16);
     /// This very area is registered already.
     pub const BUSY: Self = Self(errno::EBUSY as u16);
+    /// There is none.
+    pub const NOENT: Self = Self(errno::ENOENT as u16);
     /// The futex word did not hold the expected value.
     pub const AGAIN: Self = Self(errno::EAGAIN as u16);
     /// Interrupted by a signal.

@@ -96,6 +96,10 @@ pub fn build(cx: &Context, plan: Plan, out: &Path) -> Result<PathBuf> {
         ("include/rseq_rt.h", "include/rseq_rt.h"),
         ("include/rseq_rt_percpu.h", "include/rseq_rt_percpu.h"),
         (percpu_header::PATH, percpu_header::PATH),
+        (
+            "include/rseq_rt_structures.h",
+            "include/rseq_rt_structures.h",
+        ),
     ];
     let mut descriptions = vec![(format!("{}.pc", plan.library()), pkg_config(plan))];
     // What a shared library compiles in. A libc has hooks instead.

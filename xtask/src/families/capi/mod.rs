@@ -47,7 +47,7 @@ fn header_names(cx: &Context, arch: Arch) -> Result<Outcome> {
     let plan = Plan { arch, trio: true };
     let exported = Symbols::read(&plan.archive(&out))?.exported;
     let read = |header: &str| std::fs::read_to_string(out.join("include").join(header));
-    let header = read("rseq_rt.h")? + &read("rseq_rt_percpu.h")?;
+    let header = read("rseq_rt.h")? + &read("rseq_rt_percpu.h")? + &read("rseq_rt_structures.h")?;
     let declared = archive::declared(&header);
     let odd: Vec<_> = declared.symmetric_difference(&exported).collect();
     ensure!(odd.is_empty(), "in one and not in the other: {odd:?}");

@@ -1,0 +1,206 @@
+/*
+ * The structures of rseq_rt_structures.h: threads that add, push, pop, drain and fork, registered and not; at the end
+ * every sum is exact, and every node is there once.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "rseq_rt_percpu.h"
+#include "rseq_rt_structures.h"
+
+int failures;
+
+#define THREADS 8
+#define TURNS 20000
+#define NODES 64
+
+struct object {
+	struct rseq_rt_node node;
+	int held, seen;
+};
+
+static struct rseq_rt_counter counter;
+static struct rseq_rt_list list;
+static struct rseq_rt_fence fence;
+static struct object objects[NODES];
+static size_t count;
+static rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
+
+static const unsigned long *auxv(void)
+{
+	char **next = environ;
+	while (*next++)
+		;
+	return (const unsigned long *)next;
+}
+
+static void hold(struct rseq_rt_node *node)
+{
+	/* Nobody else has it. */
+	CHECK_IS(__atomic_exchange_n(&((struct object *)node)->held, 1, __ATOMIC_RELAXED), 0);
+}
+
+static void give_back(const rseq_rt_area *area, struct rseq_rt_node *node)
+{
+	__atomic_store_n(&((struct object *)node)->held, 0, __ATOMIC_RELAXED);
+	CHECK_IS(rseq_rt_list_push(&list, area, node), 0);
+}
+
+static void drained(struct rseq_rt_node *node, void *area)
+{
+	hold(node);
+	give_back(area, node);
+}
+
+static void *worker(void *argument)
+{
+	int me = (int)(intptr_t)argument, i;
+	/* Every fourth thread is registered by nobody of ours. */
+	rseq_rt_area mine = RSEQ_RT_AREA_INIT, *area = me % 4 == 3 ? NULL : &mine;
+
+	if (area)
+		CHECK_IS(rseq_rt_on_thread_create(area), 0);
+	for (i = 0; i < TURNS; i++) {
+		struct rseq_rt_node *node;
+		int popped = rseq_rt_list_pop(&list, area, &node);
+
+		CHECK_IS(rseq_rt_counter_add(&counter, area, 3), 0);
+		if (!popped) {
+			hold(node);
+			if (i % 64 == 0)
+				sched_yield();
+			give_back(area, node);
+		} else {
+			CHECK(popped == -ENOENT || popped == -EAGAIN);
+		}
+		if (i % 500 == me) {
+			int taken = rseq_rt_list_drain(&list, &fence, (size_t)i % count, drained, area);
+			/* The process may be bound to some CPUs, and have no membarrier(2). */
+			CHECK(taken >= 0 || taken == -EAGAIN || taken == -EINVAL);
+		}
+	}
+	if (area)
+		rseq_rt_on_thread_exit(area, RSEQ_RT_KEEP);
+	return NULL;
+}
+
+static void see(struct rseq_rt_node *node, void *argument)
+{
+	(void)argument;
+	((struct object *)node)->seen++;
+}
+
+static int each_is_there_once(void)
+{
+	size_t slot, i;
+	int all = 0, wrong = 0;
+
+	for (i = 0; i < NODES; i++)
+		objects[i].seen = 0;
+	for (slot = 0; slot < count; slot++) {
+		int taken = rseq_rt_list_drain(&list, &fence, slot, see, NULL);
+		all += taken > 0 ? taken : 0;
+	}
+	all += rseq_rt_list_drain_overflow(&list, see, NULL);
+	for (i = 0; i < NODES; i++)
+		wrong += objects[i].seen != 1;
+	return all == NODES && !wrong;
+}
+
+static void refill(void)
+{
+	size_t i;
+
+	for (i = 0; i < NODES; i++) {
+		objects[i].held = 0;
+		CHECK_IS(rseq_rt_list_push(&list, i % 2 ? &main_area : NULL, &objects[i].node), 0);
+	}
+}
+
+static void threads_and_drains(void)
+{
+	pthread_t threads[THREADS];
+	intptr_t i;
+
+	refill();
+	for (i = 0; i < THREADS; i++)
+		CHECK_IS(pthread_create(&threads[i], NULL, worker, (void *)i), 0);
+	for (i = 0; i < THREADS; i++)
+		CHECK_IS(pthread_join(threads[i], NULL), 0);
+	CHECK_IS(rseq_rt_counter_sum(&counter), (size_t)3 * THREADS * TURNS);
+	CHECK(each_is_there_once());
+}
+
+static void a_fork_child_repairs(void)
+{
+	pthread_t threads[THREADS];
+	intptr_t i;
+	int round;
+
+	refill();
+	for (i = 0; i < THREADS; i++)
+		CHECK_IS(pthread_create(&threads[i], NULL, worker, (void *)i), 0);
+	for (round = 0; round < 20; round++) {
+		int status = 0;
+		pid_t child = fork();
+		if (!child) {
+			struct rseq_rt_node *node;
+			size_t before = rseq_rt_counter_sum(&counter);
+			int popped = 0;
+			for (i = 0; i < NODES; i++)
+				objects[i].seen = 0;
+			rseq_rt_repair_in_fork_child(&main_area);
+			rseq_rt_list_repair_in_fork_child(&list);
+			for (i = 0; i < 1000; i++) {
+				rseq_rt_counter_add(&counter, &main_area, 1);
+				if (!rseq_rt_list_pop(&list, &main_area, &node)) {
+					popped++;
+					rseq_rt_list_push(&list, &main_area, node);
+				}
+			}
+			/* What the others had in hand is lost, and never all of it where there is more than they can hold. */
+			for (i = 0; i < (intptr_t)count; i++)
+				rseq_rt_list_drain(&list, &fence, (size_t)i, see, NULL);
+			rseq_rt_list_drain_overflow(&list, see, NULL);
+			for (i = 0; i < NODES; i++)
+				popped = objects[i].seen > 1 ? -1 : popped;
+			_exit(popped < 0 || rseq_rt_counter_sum(&counter) - before != 1000);
+		}
+		CHECK_IS(waitpid(child, &status, 0), child);
+		CHECK_IS(status, 0);
+	}
+	for (i = 0; i < THREADS; i++)
+		CHECK_IS(pthread_join(threads[i], NULL), 0);
+	CHECK(each_is_there_once());
+}
+
+static void a_fence_aborts(void)
+{
+	CHECK_IS(rseq_rt_fence_abort(&fence, (size_t)sched_getcpu()), 0);
+}
+
+int main(void)
+{
+	struct rseq_rt_line *lines;
+
+	CHECK_IS(rseq_rt_init(auxv()), 0);
+	CHECK_IS(rseq_rt_on_thread_create(&main_area), 0);
+	CHECK(rseq_rt_allow_sections() != RSEQ_RT_SECTIONS_NOT_ASKED);
+	count = rseq_rt_cpu_bound();
+	lines = mmap(NULL, 2 * count * sizeof *lines, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK_IS(rseq_rt_counter_init(&counter, lines, count), 0);
+	CHECK_IS(rseq_rt_list_init(&list, lines + count, count), 0);
+	CHECK(rseq_rt_fence_register(&fence) >= 0);
+	RUN(a_fence_aborts);
+	RUN(threads_and_drains);
+	RUN(a_fork_child_repairs);
+	return failures != 0;
+}
