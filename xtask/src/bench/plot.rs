@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use super::ratios::{Ratio, Standing};
 use super::report::Report;
-use super::stats::digits;
 
 /// Pixels: of the file, of the labels and the values beside the axis, of a line, and of the head.
 const WIDTH: f64 = 1200.0;
@@ -100,7 +99,13 @@ fn svg(ratios: &[Ratio], machine: &str) -> String {
     for tick in axis.ticks() {
         let (x, colour) = (axis.x(tick), if tick == 1.0 { "#000" } else { "#d0d7de" });
         line(&mut svg, (x, HEAD), (x, end), colour, 1.0);
-        text(&mut svg, (x, end + 16.0), "middle", "#000", &digits(tick));
+        text(
+            &mut svg,
+            (x, end + 16.0),
+            "middle",
+            "#000",
+            &tick.to_string(),
+        );
     }
     let mut y = HEAD + LINE / 2.0;
     for group in groups {

@@ -92,13 +92,14 @@ impl Report {
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
     }
 
-    /// A line for each row: its median and quartiles, and how many times the base of its name it takes.
+    /// A line for each row: its median and quartiles, and how many times the base of its name it takes. Each row is described
+    /// in the document.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header([
-            "group", "row", "variant", "median", "p25..p75", "unit", "x base", "p25..p75", "what",
+            "group", "row", "variant", "median", "p25..p75", "unit", "x base", "p25..p75",
         ]);
         for column in [3, 4, 6, 7] {
             if let Some(column) = table.column_mut(column) {
@@ -122,7 +123,6 @@ impl Report {
                 &samples.unit,
                 &times,
                 &times_spread,
-                &samples.what,
             ]);
         }
         let Report {

@@ -41,16 +41,8 @@ pub fn apt(cx: &Context) -> Result<Arc<Mutex<Apt>>> {
     })
 }
 
-/// A package of the image, and its version.
-struct Offer {
-    /// Such as `linux-image-7.2.12+deb14-cloud-amd64`; without the CPU.
-    package: String,
-    version: String,
-    suite: String,
-}
-
-/// The offers of the suites, the preferred first.
-fn offers(apt: &Apt, image: &Image, arch: Arch) -> Result<Vec<Offer>> {
+/// The packages of the image that the suites offer, the preferred first; without the CPU in their names.
+fn offers(apt: &Apt, image: &Image, arch: Arch) -> Result<Vec<Candidate>> {
     match &image.from {
         From::Suites {
             flavour,
@@ -81,7 +73,7 @@ fn in_suites(
     line: &Line,
     suites: &[&str],
     arch: Arch,
-) -> Result<Vec<Offer>> {
+) -> Result<Vec<Candidate>> {
     let meta = format!("linux-image-{}:{}", flavour.suffix(arch), arch.debian());
     let candidates = apt.candidates(&[&meta])?;
     let mut offers = Vec::new();
@@ -90,22 +82,21 @@ fn in_suites(
             .iter()
             .filter(|one| one.suite == *suite && line.takes(&one.version));
         for candidate in here {
-            let package = apt
-                .depends(&meta, &candidate.version)?
-                .into_iter()
-                .find(|name| name.starts_with("linux-image-"));
-            offers.push(Offer {
-                package: package
-                    .with_context(|| format!("{meta} {} names no image", candidate.version))?,
-                version: candidate.version.clone(),
-                suite: candidate.suite.clone(),
+            let depends = apt.depends(&meta, &candidate.version)?;
+            let mut images = depends.into_iter();
+            let package = images
+                .find(|name| name.starts_with("linux-image-"))
+                .with_context(|| format!("{meta} {} names no image", candidate.version))?;
+            offers.push(Candidate {
+                package,
+                ..candidate.clone()
             });
         }
     }
     Ok(offers)
 }
 
-fn kept(apt: &Apt, line: &str, at_most: u32, arch: Arch) -> Result<Vec<Offer>> {
+fn kept(apt: &Apt, line: &str, at_most: u32, arch: Arch) -> Result<Vec<Candidate>> {
     let suffix = Flavour::Cloud.suffix(arch);
     let names = apt.names(&format!("linux-image-{line}."))?;
     let mut patches: Vec<(u32, &String)> = names
@@ -123,15 +114,12 @@ fn kept(apt: &Apt, line: &str, at_most: u32, arch: Arch) -> Result<Vec<Offer>> {
         return Ok(Vec::new());
     }
     // A name may be listed for no more than being mentioned, and then it has no candidate.
-    let offer = |one: Candidate| {
-        let name = one.package.split(':').next().unwrap_or(&one.package);
-        Offer {
-            package: name.to_owned(),
-            version: one.version,
-            suite: one.suite,
-        }
-    };
-    Ok(apt.candidates(&packages)?.into_iter().map(offer).collect())
+    let mut offers = apt.candidates(&packages)?;
+    for offer in &mut offers {
+        let end = offer.package.find(':').unwrap_or(offer.package.len());
+        offer.package.truncate(end);
+    }
+    Ok(offers)
 }
 
 /// 13 of `linux-image-7.0.13+deb13-cloud-arm64`.
@@ -161,7 +149,13 @@ fn fetch_listed(cx: &Context, apt: &Apt, image: &Image, arch: Arch) -> Result<Ke
     }
 }
 
-fn fetch_one(cx: &Context, apt: &Apt, image: &Image, arch: Arch, offer: &Offer) -> Result<Kernel> {
+fn fetch_one(
+    cx: &Context,
+    apt: &Apt,
+    image: &Image,
+    arch: Arch,
+    offer: &Candidate,
+) -> Result<Kernel> {
     let into = tempfile::tempdir_in(cx.store())?;
     // From 6.19 on the image itself is in linux-binary-*.
     let binary = offer.package.replacen("linux-image-", "linux-binary-", 1);
@@ -186,23 +180,17 @@ fn fetch_one(cx: &Context, apt: &Apt, image: &Image, arch: Arch, offer: &Offer) 
 
 /// The image in an unpacked package.
 fn vmlinuz(root: &Path) -> Option<PathBuf> {
-    let entries = |path: PathBuf| {
-        std::fs::read_dir(path)
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
+    let entries = |folder: &str| {
+        let entries = std::fs::read_dir(root.join(folder)).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path()))
     };
-    let old = entries(root.join("boot")).find(|path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("vmlinu"))
-    });
-    let new = || {
-        entries(root.join("usr/lib/modules"))
-            .map(|path| path.join("vmlinuz"))
-            .find(|path| path.is_file())
+    let is_image = |path: &PathBuf| {
+        let name = path.file_name();
+        name.is_some_and(|name| name.to_string_lossy().starts_with("vmlinu"))
     };
-    old.or_else(new)
+    let in_modules = entries("usr/lib/modules").map(|path| path.join("vmlinuz"));
+    let old = entries("boot").find(is_image);
+    old.or_else(|| in_modules.into_iter().find(|path| path.is_file()))
 }
 
 #[cfg(test)]
