@@ -188,8 +188,8 @@ fn from_source() -> Option<Compiler> {
     })
 }
 
-/// The packages to install so that [`find`] and the link succeed. rustup's targets come first, so the distribution's compiler is
-/// needed only where those cannot be had.
+/// The packages to install so that [`find`] and the link succeed. rustup's targets come first, so the distribution's
+/// compiler is needed only where those cannot be had.
 pub fn needs(cx: &Context, arch: Arch) -> Vec<Need> {
     let why = format!("linking {arch} programs");
     let mut needs = match Arch::host() == Some(arch) {

@@ -92,8 +92,8 @@ impl Report {
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
     }
 
-    /// A line for each row: its median and quartiles, and how many times the base of its name it takes. Each row is described
-    /// in the document.
+    /// A line for each row: its median and quartiles, and how many times the base of its name it takes. The document
+    /// describes each row.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);

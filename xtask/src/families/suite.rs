@@ -40,8 +40,8 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     }))
 }
 
-/// The arguments of the guest: `--only` from the command line, and `--within` from the table of systems. Each is a list of
-/// parts, since a kernel's command line has room for a few arguments.
+/// The arguments of the guest: `--only` from the command line, and `--within` from the table of systems. Each is a list
+/// of parts, since a kernel's command line has room for a few arguments.
 fn arguments(place: Place, only: &[String]) -> Vec<String> {
     let within = place.system().map_or(&[][..], |system| system.tests);
     let lists = [("--only", only.join(",")), ("--within", within.join(","))];

@@ -115,9 +115,10 @@ const fn tuned(tunables: &'static str, case: Case) -> Case {
     Case { tunables, ..case }
 }
 
-/// `{live}` is the state of a thread in the owner's eyes, `{late}` that of one which another owner has already, `{kind}` the
-/// form that this libc loads late, `{before}` and `{alone}` what a reader sees before anybody registered, and one that
-/// knows the libc alone, `{keyless}` the state where the process has no thread key left. The steps themselves are explained in `tests-qemu/shared/main.c`.
+/// `{live}` is the state of a thread in the owner's eyes, `{late}` that of one which another owner has already, `{kind}`
+/// the form that this libc loads late, `{before}` and `{alone}` what a reader sees before anybody registered, and one
+/// that knows the libc alone, `{keyless}` the state where the process has no thread key left. The steps are explained in
+/// `tests-qemu/shared/main.c`.
 #[rustfmt::skip]
 pub static CASES: [Case; 60] = [
     case("needed/a-b", "main-abr", "r={before} a={live} b={live} a~b owner:b:a r=live threads:ab once:ab once:ba fork:ab"),
