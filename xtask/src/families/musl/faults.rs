@@ -60,7 +60,7 @@ fn native(cx: &Context, arch: Arch, program: &Path, arguments: &[&str]) -> Resul
 
 /// The storm against a musl whose release hook is not where it has to be: every process is killed.
 fn dies(cx: &Context, arch: Arch, variant: Variant) -> Result<Outcome> {
-    let program = Programs::open(cx, arch, variant)?.link(cx, Kind::Static)?;
+    let program = Programs::open(cx, arch, variant)?.link_static(cx)?;
     let arguments = ["--scale", "native", "--only", "detached_storm"];
     let said = native(cx, arch, &program, &arguments)?.finished.output;
     let mut facts = console::all(&said, "@fact");
@@ -76,7 +76,8 @@ fn dies(cx: &Context, arch: Arch, variant: Variant) -> Result<Outcome> {
 /// All tests in a static program that relocates itself: its start is another one, and so is where its trio lies.
 fn static_pie(cx: &Context, arch: Arch) -> Result<Outcome> {
     let program = Programs::open(cx, arch, Variant::Hooked)?.link_pie(cx)?;
-    let names: Vec<String> = names().map(|name| format!("{PIE}/{name}")).collect();
+    let names = names(cx)?.into_iter();
+    let names: Vec<String> = names.map(|name| format!("{PIE}/{name}")).collect();
     let run = native(cx, arch, &program, &["--scale", "emulated"])?.finished;
     let judged = console::judge(&run.output, &names, run.end, true);
     Judged::sum(Judged::all(judged.tests, &run.output))
@@ -84,7 +85,7 @@ fn static_pie(cx: &Context, arch: Arch) -> Result<Outcome> {
 
 /// The musl whose programs have to ask for rseq.
 fn off_by_default(cx: &Context, arch: Arch) -> Result<Outcome> {
-    let program = Programs::open(cx, arch, Variant::Off)?.link(cx, Kind::Static)?;
+    let program = Programs::open(cx, arch, Variant::Off)?.link_static(cx)?;
     // The second installs a filter that kills for rseq(2), and then starts as the first.
     for (argument, switch) in [
         ("--off", None),
@@ -109,7 +110,8 @@ type Counts = BTreeMap<(String, String), i64>;
 /// A hundred threads under our musl and under the distribution's: what ours call beside the rest is what the hooks cost.
 fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<Outcome> {
     let count = |variant| {
-        let program = Programs::open(cx, arch, variant)?.single(cx, "count")?;
+        let program =
+            Programs::open(cx, arch, variant)?.link(cx, "count", &["-static"], &["count.c"])?;
         let said = output(command(&program).arg(kind), "the counter", 120)?;
         counts(&said).context("a count that is none")
     };

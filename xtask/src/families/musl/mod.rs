@@ -55,7 +55,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     }
     if wanted {
         let run = move |cx: &Context, tests: &[String]| run(cx, Release::default(), place, tests);
-        cases.extend(Case::together(names(), run));
+        cases.extend(Case::together(names(cx)?, run));
     }
     if newer {
         let title = format!("musl 1.2.5 on {}", at.cell(cx).label);
@@ -64,9 +64,14 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn names() -> Vec<String> {
-    let of = |kind: Kind| programs::names().map(move |name| format!("{}/{name}", kind.name()));
-    Kind::ALL.into_iter().flat_map(of).collect()
+fn names(cx: &Context) -> Result<Vec<String>> {
+    let names = programs::names(cx)?;
+    let of = |kind: Kind| {
+        names
+            .iter()
+            .map(move |name| format!("{}/{name}", kind.name()))
+    };
+    Ok(Kind::ALL.into_iter().flat_map(of).collect())
 }
 
 /// One run of a program, and the tests it has to reach.
@@ -135,7 +140,7 @@ fn under_newer(cx: &Context, place: Place) -> Result<Outcome> {
     // The mirror may not have that source.
     let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
     built.map_err(Missing::excused)?;
-    Judged::sum(run(cx, Release::Trixie, place, &names())?)
+    Judged::sum(run(cx, Release::Trixie, place, &names(cx)?)?)
 }
 
 #[cfg(test)]
@@ -144,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_tests_are_named_after_the_program() {
-        let all = names();
+        let all = names(&Context::new(false, 1).unwrap()).unwrap();
         assert_eq!(all.len() % 2, 0);
         for name in ["static/constructors", "shared/detached_storm"] {
             assert!(all.contains(&name.to_owned()));

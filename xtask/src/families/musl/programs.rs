@@ -30,51 +30,38 @@ impl Kind {
 }
 
 /// The sources with tests, in the order of their lists in `main.c`.
-const SOURCES: [(&str, &str); 10] = [
-    ("main.c", include_str!("../../../../tests-qemu/musl/main.c")),
-    (
-        "everywhere.c",
-        include_str!("../../../../tests-qemu/musl/everywhere.c"),
-    ),
-    (
-        "exits.c",
-        include_str!("../../../../tests-qemu/musl/exits.c"),
-    ),
-    (
-        "halfway.c",
-        include_str!("../../../../tests-qemu/musl/halfway.c"),
-    ),
-    (
-        "handlers.c",
-        include_str!("../../../../tests-qemu/musl/handlers.c"),
-    ),
-    ("off.c", include_str!("../../../../tests-qemu/musl/off.c")),
-    (
-        "sandbox.c",
-        include_str!("../../../../tests-qemu/musl/sandbox.c"),
-    ),
-    (
-        "sealed.c",
-        include_str!("../../../../tests-qemu/musl/sealed.c"),
-    ),
-    (
-        "spawn.c",
-        include_str!("../../../../tests-qemu/musl/spawn.c"),
-    ),
-    (
-        "storm.c",
-        include_str!("../../../../tests-qemu/musl/storm.c"),
-    ),
+const SOURCES: [&str; 10] = [
+    "main.c",
+    "everywhere.c",
+    "exits.c",
+    "halfway.c",
+    "handlers.c",
+    "off.c",
+    "sandbox.c",
+    "sealed.c",
+    "spawn.c",
+    "storm.c",
 ];
 
 /// The name of the position-independent static program.
 pub const PIE: &str = "static-pie";
 
 /// The names that stand in the lists of the sources.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    let lines = SOURCES.into_iter().flat_map(|(_, text)| text.lines());
-    lines.filter_map(|line| line.strip_prefix("\t{ \"")?.split('"').next())
+pub fn names(cx: &Context) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for source in SOURCES {
+        let text = std::fs::read_to_string(cx.root.join(FOLDER).join(source))?;
+        let listed = text.lines().filter_map(|line| {
+            let name = line.strip_prefix("\t{ \"")?.split('"').next()?;
+            Some(name.to_owned())
+        });
+        names.extend(listed);
+    }
+    Ok(names)
 }
+
+/// Where the sources are, from the workspace's root.
+const FOLDER: &str = "tests-qemu/musl";
 
 const LIBRARY: &str = "liblibrary.so";
 
@@ -90,32 +77,16 @@ impl Programs {
     pub fn build(cx: &Context, release: Release, arch: Arch, boots: bool) -> Result<Programs> {
         // Machines boot side by side.
         let key = format!("musl-programs/{release:?}/{arch}/{boots}");
-        cx.once(key, || Programs::compile(cx, release, arch, boots))
-    }
-
-    fn compile(cx: &Context, release: Release, arch: Arch, boots: bool) -> Result<Programs> {
-        let programs = Programs::open_of(cx, release, arch, Variant::Hooked)?;
-        programs.link(cx, Kind::Static)?;
-        let mut library = programs.compiler(cx);
-        library.args(["-fPIC", "-shared", "-o"]);
-        library.arg(programs.folder.join(LIBRARY));
-        finish(library.arg(source(cx, "library.c")))?;
-        let mut shared = programs.compiler(cx);
-        shared.args(["-DSHARED", "-DLINK=\"shared\"", "-o"]);
-        shared.arg(programs.folder.join(program_name(Kind::Shared, boots)));
-        shared.args(sources(cx));
-        shared.arg("-L").arg(&programs.folder).arg("-llibrary");
-        if boots {
-            shared.env("MUSL_LDSO_DIR", "/lib");
-            let mut shell = programs.compiler(cx);
-            shell.args(["-static", "-o"]);
-            shell.arg(programs.folder.join("sh"));
-            finish(shell.arg(source(cx, "sh.c")))?;
-        } else {
-            shared.arg(format!("-Wl,-rpath,{}", programs.folder.display()));
-        }
-        finish(&mut shared)?;
-        Ok(programs)
+        cx.once(key, || {
+            let programs = Programs::open_of(cx, release, arch, Variant::Hooked)?;
+            programs.link_static(cx)?;
+            programs.link(cx, LIBRARY, &["-fPIC", "-shared"], &["library.c"])?;
+            if boots {
+                programs.link(cx, "sh", &["-static"], &["sh.c"])?;
+            }
+            programs.link_shared(cx, boots)?;
+            Ok(programs)
+        })
     }
 
     /// The musl and a folder for programs under it.
@@ -132,39 +103,60 @@ impl Programs {
     }
 
     /// Links the tests, the library among them, into one static program.
-    pub fn link(&self, cx: &Context, kind: Kind) -> Result<PathBuf> {
-        let program = self.path(kind);
-        let mut link = self.compiler(cx);
-        link.args(["-static", "-o"]).arg(&program);
-        link.args(sources(cx)).arg(source(cx, "library.c"));
-        finish(&mut link)?;
-        Ok(program)
+    pub fn link_static(&self, cx: &Context) -> Result<PathBuf> {
+        self.link(cx, "static", &["-static"], &tests_and(&["library.c"]))
     }
 
     /// The same as a position-independent one that relocates itself.
     pub fn link_pie(&self, cx: &Context) -> Result<PathBuf> {
-        let program = self.folder.join(PIE);
-        let mut link = self.compiler(cx);
-        link.args(["-static-pie", "-fPIE", "-DLINK=\"static-pie\"", "-o"]);
-        link.arg(&program);
-        link.args(sources(cx)).arg(source(cx, "library.c"));
-        finish(&mut link)?;
-        Ok(program)
+        let flags = ["-static-pie", "-fPIE", "-DLINK=\"static-pie\""];
+        self.link(cx, PIE, &flags, &tests_and(&["library.c"]))
     }
 
-    /// Compiles one source into a static program of its own.
-    pub fn single(&self, cx: &Context, name: &str) -> Result<PathBuf> {
-        let program = self.folder.join(name);
-        let mut link = self.compiler(cx);
-        link.args(["-static", "-o"]).arg(&program);
-        link.arg(source(cx, &format!("{name}.c")));
-        finish(&mut link)?;
-        Ok(program)
+    /// The shared program, after its library.
+    fn link_shared(&self, cx: &Context, boots: bool) -> Result<()> {
+        let flags = ["-DSHARED", "-DLINK=\"shared\""];
+        let mut link = self.linker(cx, shared_name(boots), &flags, &tests_and(&[]));
+        link.arg("-L").arg(&self.folder).arg("-llibrary");
+        if boots {
+            link.env("MUSL_LDSO_DIR", "/lib");
+        } else {
+            link.arg(format!("-Wl,-rpath,{}", self.folder.display()));
+        }
+        output(&mut link, "the shared program", 300).map(drop)
+    }
+
+    /// Compiles and links sources into the program of that name.
+    pub fn link(
+        &self,
+        cx: &Context,
+        name: &str,
+        flags: &[&str],
+        sources: &[&str],
+    ) -> Result<PathBuf> {
+        output(&mut self.linker(cx, name, flags, sources), name, 300)?;
+        Ok(self.folder.join(name))
+    }
+
+    fn linker(&self, cx: &Context, name: &str, flags: &[&str], sources: &[&str]) -> Command {
+        let mut link = command(self.gcc());
+        link.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"])
+            .arg("-pthread")
+            .args(flags)
+            .arg("-o")
+            .arg(self.folder.join(name))
+            .args(
+                sources
+                    .iter()
+                    .map(|source| cx.root.join(FOLDER).join(source)),
+            )
+            .current_dir(&cx.root);
+        link
     }
 
     /// The program for this machine, or for user mode.
     pub fn path(&self, kind: Kind) -> PathBuf {
-        self.folder.join(program_name(kind, false))
+        self.folder.join(kind.name())
     }
 
     /// `musl-gcc`.
@@ -190,43 +182,21 @@ impl Programs {
             Arch::Aarch64 => "lib/ld-musl-aarch64.so.1",
             Arch::Riscv64 => "lib/ld-musl-riscv64.so.1",
         };
-        let shared = self.folder.join(program_name(Kind::Shared, true));
         vec![
-            ("shared", shared),
+            ("shared", self.folder.join(shared_name(true))),
             (loader, self.musl.join("lib/libc.so")),
             ("lib/liblibrary.so", self.folder.join(LIBRARY)),
             ("bin/sh", self.folder.join("sh")),
         ]
     }
-
-    fn compiler(&self, cx: &Context) -> Command {
-        let mut compiler = command(self.gcc());
-        compiler.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]);
-        compiler.arg("-pthread").current_dir(&cx.root);
-        compiler
-    }
 }
 
-fn program_name(kind: Kind, boots: bool) -> &'static str {
-    match (kind, boots) {
-        (Kind::Static, _) => "static",
-        (Kind::Shared, false) => "shared",
-        (Kind::Shared, true) => "shared-booted",
-    }
+fn shared_name(boots: bool) -> &'static str {
+    if boots { "shared-booted" } else { "shared" }
 }
 
-fn source(cx: &Context, name: &str) -> PathBuf {
-    cx.root.join("tests-qemu/musl").join(name)
-}
-
-fn sources(cx: &Context) -> impl Iterator<Item = PathBuf> + '_ {
-    let names = SOURCES
-        .into_iter()
-        .map(|(name, _)| name)
-        .chain(["filter.c", "rseq.c"]);
-    names.map(|name| source(cx, name))
-}
-
-fn finish(command: &mut Command) -> Result<()> {
-    output(command, "the program does not compile", 300).map(drop)
+/// The sources of the tests, and more.
+fn tests_and(more: &[&'static str]) -> Vec<&'static str> {
+    let tests = SOURCES.into_iter().chain(["filter.c", "rseq.c"]);
+    tests.chain(more.iter().copied()).collect()
 }
