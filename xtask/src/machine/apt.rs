@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::process::{self, Finished, command};
+use crate::process::{self, Finished, command, output};
 
 /// The suites whose presence marks a line of apt's as Debian's own.
 const SUITES: [&str; 10] = [
@@ -169,51 +169,41 @@ impl Apt {
         Ok(depends(&shown.output))
     }
 
-    /// Downloads the source package and unpacks it, the distribution's patches applied, below `into`.
-    pub fn source(&self, package: &str, into: &Path) -> Result<()> {
-        let mut last = String::new();
-        for attempt in 0..3 {
-            std::thread::sleep(Duration::from_secs(10 * attempt));
+    /// Downloads by `apt-get ARGUMENTS` in `folder`, up to three times: a mirror may be in the middle of a sync.
+    fn download(&self, arguments: &[&str], folder: &Path) -> Result<Finished> {
+        let mut attempt = 0;
+        loop {
             let mut get = self.command("apt-get");
-            get.args(["-qq", "source", package]).current_dir(into);
-            let fetched = process::run(&mut get, 900)?;
-            if fetched.ok() {
-                return Ok(());
+            get.arg("-qq").args(arguments).current_dir(folder);
+            let ended = process::run(&mut get, 900)?;
+            attempt += 1;
+            // A package the lists do not know will not appear by waiting.
+            if ended.ok() || attempt == 3 || ended.output.contains("Unable to locate") {
+                return Ok(ended);
             }
-            last = fetched.tail(2);
+            std::thread::sleep(Duration::from_secs(10 * attempt));
         }
-        bail!("the source of {package} did not download: {last}")
+    }
+
+    /// Downloads the source package and unpacks it, the distribution's patches applied, below `into`.
+    fn source(&self, package: &str, into: &Path) -> Result<()> {
+        let fetched = self.download(&["source", package], into)?;
+        fetched.check(&format!("the source of {package} did not download"))?;
+        Ok(())
     }
 
     /// Downloads `package` (with its architecture) and unpacks it into `into`.
     pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
-        let archives = self.folder.join("cache/archives");
-        let mut last = String::new();
-        for attempt in 0..3 {
-            std::thread::sleep(Duration::from_secs(10 * attempt));
-            let downloaded = self.run("apt-get", &["-qq", "download", package], 900)?;
-            last = downloaded.tail(2);
-            // A package the lists do not know will not appear by waiting.
-            if last.contains("Unable to locate") || downloaded.ok() {
-                break;
-            }
-        }
-        let name = package.split([':', '=']).next().unwrap_or(package);
-        let file = std::fs::read_dir(&archives)?
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .find(|path| {
-                path.file_name()
-                    .is_some_and(|file| file.to_string_lossy().starts_with(&format!("{name}_")))
-            })
-            .with_context(|| format!("{package} did not download: {last}"))?;
+        let folder = tempfile::tempdir_in(&self.folder)?;
+        let fetched = self.download(&["download", package], folder.path())?;
+        fetched.check(&format!("{package} did not download"))?;
+        let mut files = std::fs::read_dir(folder.path())?.filter_map(Result::ok);
+        let file = files
+            .next()
+            .with_context(|| format!("{package} is no file"))?;
         let mut extract = command("dpkg-deb");
-        extract.arg("-x").arg(&file).arg(into);
-        let extracted = process::run(&mut extract, 300)?;
-        std::fs::remove_file(&file)?;
-        if !extracted.ok() {
-            bail!("{package} does not unpack: {}", extracted.tail(2));
-        }
+        extract.arg("-x").arg(file.path()).arg(into);
+        output(&mut extract, &format!("{package} does not unpack"), 300)?;
         Ok(())
     }
 }
