@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use serde::Serialize;
 
 use crate::arch::Arch;
@@ -311,51 +311,52 @@ impl Job {
             let started = Instant::now();
             match &case.run {
                 Run::Alone(run) => {
-                    let (outcome, console) = self.outcome(run(cx));
-                    let judged = Judged {
-                        test: case.name.clone(),
-                        outcome,
-                        console,
-                    };
+                    let judged = self.judged(case.name.clone(), run(cx));
                     records.push(self.record(cx, judged, started.elapsed()));
                 }
                 Run::Together(run) => {
                     let program = Arc::as_ptr(run).cast();
-                    if done.contains(&program) {
-                        continue;
+                    if !done.contains(&program) {
+                        done.push(program);
+                        let all = self.together(cx, run).into_iter();
+                        records.extend(all.map(|one| self.record(cx, one, Duration::ZERO)));
                     }
-                    done.push(program);
-                    let judged = self.together(cx, run);
-                    let records_of = judged.into_iter();
-                    records.extend(records_of.map(|one| self.record(cx, one, Duration::ZERO)));
                 }
             }
         }
         records
     }
 
+    /// The outcomes of one program; a test that it does not report has failed.
     fn together(&self, cx: &Context, run: &Together) -> Vec<Judged> {
         let same = |case: &&Case| matches!(&case.run, Run::Together(one) if Arc::ptr_eq(one, run));
         let cases = self.cases.iter().filter(same);
         let names: Vec<String> = cases.map(|case| case.name.clone()).collect();
-        run(cx, &names).unwrap_or_else(|why| {
-            let (outcome, console) = Outcome::of(&why, self.at.required());
-            let test = match &*names {
-                [name] => name.clone(),
-                _ => "start".to_owned(),
-            };
-            vec![Judged {
-                test,
-                outcome,
-                console,
-            }]
-        })
+        let mut all = match (run(cx, &names), &*names) {
+            (Ok(all), _) => all,
+            (Err(why), [name]) => return vec![self.judged(name.clone(), Err(why))],
+            (Err(why), _) => return vec![self.judged("start".to_owned(), Err(why))],
+        };
+        for name in names {
+            // One of `cargo test` stands for all of its own.
+            let prefix = format!("{name}::");
+            let is_it = |one: &Judged| one.test == name || one.test.starts_with(&prefix);
+            if !all.iter().any(is_it) {
+                all.push(self.judged(name, Err(anyhow!("the program does not report it"))));
+            }
+        }
+        all
     }
 
-    fn outcome(&self, judged: Result<Outcome>) -> (Outcome, String) {
-        match judged {
+    fn judged(&self, test: String, result: Result<Outcome>) -> Judged {
+        let (outcome, console) = match result {
             Ok(outcome) => (outcome, String::new()),
             Err(why) => Outcome::of(&why, self.at.required()),
+        };
+        Judged {
+            test,
+            outcome,
+            console,
         }
     }
 
@@ -429,18 +430,26 @@ mod tests {
 
     fn family(_: &Context, at: At) -> Result<Vec<Case>> {
         match at {
-            At::Host => Ok(vec![
-                Case::new("good", |_| Ok(Outcome::passed())),
-                Case::new("lacks", |_| Err(Missing::required("no tool"))),
-                Case::new("broken", |_| anyhow::bail!("1 != 2")),
-            ]),
+            At::Host => {
+                let mut cases = vec![
+                    Case::new("good", |_| Ok(Outcome::passed())),
+                    Case::new("lacks", |_| Err(Missing::required("no tool"))),
+                    Case::new("broken", |_| anyhow::bail!("1 != 2")),
+                ];
+                let names = ["reported", "lost"].map(str::to_owned);
+                cases.extend(Case::together(names, |_, _| {
+                    let reported = ("reported".to_owned(), Outcome::passed());
+                    Ok(Judged::all(vec![reported], ""))
+                }));
+                Ok(cases)
+            }
             At::Link(Arch::X86_64) => anyhow::bail!("no list"),
             _ => Ok(vec![]),
         }
     }
 
     #[test]
-    fn what_is_missing_or_cannot_be_listed_is_never_passed() {
+    fn what_is_missing_or_not_reported_or_not_listed_is_never_passed() {
         static FAMILIES: [Family; 1] = [Family {
             name: "x",
             cases: family,
@@ -458,12 +467,15 @@ mod tests {
             .into_iter()
             .map(|record| (record.name(), record.outcome))
             .collect();
+        let lost = "the program does not report it".to_owned();
         assert_eq!(
             outcomes,
             [
                 ("x::good".into(), Outcome::passed()),
                 ("x::lacks".into(), Outcome::Missing("no tool".into())),
                 ("x::broken".into(), Outcome::Failed("1 != 2".into())),
+                ("x::reported".into(), Outcome::passed()),
+                ("x::lost".into(), Outcome::Failed(lost)),
                 ("x::start".into(), Outcome::Failed("no list".into())),
             ]
         );

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::arch::Arch;
 use crate::case::At;
@@ -97,26 +97,21 @@ fn into(build: &mut Command, folder: &Path, flags: &[&str]) {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
 }
 
-/// The names that a program with tests of its own lists, asked once. The lists are the same for every CPU.
+/// The names that a program lists of its own tests, asked once, of this machine's. The lists are the same for every CPU,
+/// and a guest of another one that has a test less is found when it does not report it.
 pub fn names(
     cx: &Context,
-    arch: Arch,
     build: fn(&Context, Arch) -> Result<PathBuf>,
     arguments: &[&str],
 ) -> Result<Vec<String>> {
-    let program = build(cx, arch)?;
-    cx.once(format!("names/{}", program.display()), || {
+    let host = Arch::host().context("this machine is none of the three CPUs")?;
+    let program = build(cx, host)?;
+    let command = format!("{} {}", program.display(), arguments.join(" "));
+    cx.once(command.clone(), || {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let run = boot::run(cx, Place::of_programs(arch), &program, &[], &arguments)?;
+        let run = boot::run(cx, Place::of_programs(host), &program, &[], &arguments)?;
         let names = console::names(&run.finished.output);
-        if names.is_empty() {
-            let end = run.finished.end;
-            bail!(
-                "{} {} names no test: {end}",
-                program.display(),
-                arguments.join(" ")
-            );
-        }
+        ensure!(!names.is_empty(), "{command} names no test");
         Ok(names)
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::arch::Arch;
 use crate::case::{At, Case, Family, Judged, keep_console};
@@ -23,7 +23,6 @@ fn program(cx: &Context, arch: Arch) -> Result<PathBuf> {
     guest(cx, arch, "suite")
 }
 
-/// By the list of the native suite, which needs no emulator: it is the same for every CPU.
 fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
@@ -33,8 +32,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     if !parts.is_empty() && !parts.iter().any(|part| part.starts_with("suite::")) {
         return Ok(vec![]);
     }
-    let host = Arch::host().context("this machine is none of the three CPUs")?;
-    let names = names(cx, host, program, &["--list"])?;
+    let names = names(cx, program, &["--list"])?;
     Ok(Case::together(names, move |cx, tests| {
         run(cx, place, tests)
     }))
