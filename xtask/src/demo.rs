@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 use serde_json::{Map, Value, json};
 
 use crate::arch::Arch;
-use crate::case::At;
+use crate::cell::At;
 use crate::compiler;
 use crate::console::{self, Demo};
 use crate::context::Context;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::arch::Arch;
-use crate::case::At;
+use crate::cell::At;
 use crate::compiler::{self, ALLOC, CORE, Compiler};
 use crate::console;
 use crate::context::Context;

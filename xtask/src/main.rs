@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod arch;
 mod bench;
 mod case;
+mod cell;
 mod compiler;
 mod console;
 mod context;

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::case::{Cell, Record};
+use crate::case::Record;
+use crate::cell::Cell;
 use crate::outcome::Outcome;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::bench::{self, OPERATIONS, Plan, THREADS};
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::context::Context;
 use crate::install::Need;
 use crate::outcome::Outcome;

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family, keep_console};
+use crate::case::{Case, Family};
+use crate::cell::{At, keep_console};
 use crate::console;
 use crate::context::Context;
 use crate::guests::{guest, guest_needs};

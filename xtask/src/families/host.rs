@@ -4,7 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::case::{At, Case, Family, Judged};
+use crate::case::{Case, Family, Judged};
+use crate::cell::At;
 use crate::compiler::{cargo, finish, has_tool};
 use crate::context::Context;
 use crate::outcome::{Failure, Missing, Outcome};

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::context::Context;
 use crate::elf::proofs::{
     code_size, no_panic_unwind_alloc, no_writable_code, rseq_cs_is_loaded, stack_not_executable,

@@ -6,7 +6,8 @@ use anyhow::Result;
 use nix::sys::signal::Signal::SIGSEGV;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::compiler::{self, ALLOC, check_form};
 use crate::context::Context;
 use crate::guests::guest_needs;

@@ -7,7 +7,8 @@ use anyhow::Result;
 use nix::sys::signal::Signal::SIGSEGV;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::compiler::{self, CORE, Compiler};
 use crate::context::Context;
 use crate::install::Need;

@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::context::Context;
 use crate::elf::sections::{init, sections};
 use crate::guests::{self, guest_needs};

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family, Judged, keep_console};
+use crate::case::{Case, Family, Judged};
+use crate::cell::{At, keep_console};
 use crate::console;
 use crate::context::Context;
 use crate::guests::{guest, guest_needs, names};

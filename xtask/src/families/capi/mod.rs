@@ -6,7 +6,8 @@ mod programs;
 use anyhow::{Result, ensure};
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::compiler::{needs, needs_with_libc};
 use crate::context::Context;
 use crate::elf::archive::{self, PREFIX, Symbols};

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family, Judged, keep_console};
+use crate::case::{Case, Family, Judged};
+use crate::cell::{At, keep_console};
 use crate::compiler::check_form;
 use crate::console;
 use crate::context::Context;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::case::keep_console;
+use crate::cell::keep_console;
 use crate::context::Context;
 use crate::guests::start_green;
 use crate::install::Need;

@@ -10,7 +10,8 @@ use anyhow::Result;
 
 use self::programs::{Kind, Programs};
 use crate::arch::Arch;
-use crate::case::{At, Case, Family, Judged, keep_console};
+use crate::case::{Case, Family, Judged};
+use crate::cell::{At, keep_console};
 use crate::console;
 use crate::context::Context;
 use crate::guests::guest_needs;

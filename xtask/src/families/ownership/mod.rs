@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::arch::Arch;
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::compiler::{self, CORE, Compiler};
 use crate::context::Context;
 use crate::install::Need;
