@@ -4,7 +4,6 @@ use crate::arch::{BREAKPOINT, PC, PC_BEYOND_BREAKPOINT};
 use crate::errno::Errno;
 use crate::sys::ptrace;
 
-/// How many there are at a time.
 pub const PLACES: usize = 3;
 
 /// Some of them, in the tracee's own copy of the code.
@@ -42,11 +41,8 @@ impl Breakpoints {
     /// Is the tracee stopped at one of them? Where the CPU counts the breakpoint as executed, goes back to its place.
     pub fn hit(&self) -> Result<bool, Errno> {
         let (mut registers, length) = ptrace::registers(self.tid)?;
-        let Some(pc) = registers.get_mut(PC) else {
-            return Ok(false);
-        };
-        *pc = pc.wrapping_sub(PC_BEYOND_BREAKPOINT);
-        let here = *pc;
+        let here = registers[PC].wrapping_sub(PC_BEYOND_BREAKPOINT);
+        registers[PC] = here;
         let hit = self.words.iter().flatten().any(|&(at, _)| at == here);
         if hit && PC_BEYOND_BREAKPOINT != 0 {
             ptrace::set_registers(self.tid, &registers, length)?;

@@ -12,7 +12,6 @@ const LONGEST: usize = 16;
 /// An exclusive load up to its store.
 #[derive(Clone, Copy)]
 pub struct Sequence {
-    /// The load.
     pub from: u64,
     /// Behind the store.
     pub to: u64,

@@ -33,7 +33,7 @@ pub fn config(env: &Env) -> Config {
     unsafe { Config::from_auxv(env.auxv_ptr().cast()) }.claim(rseq_rt::Claim::Runtime)
 }
 
-/// What a thread runs between its hooks.
+/// Runs between the hooks of a thread.
 pub type Body = fn(&Thread<'_>, &Hooked);
 
 /// The payload of each thread's control block.
@@ -154,13 +154,8 @@ fn start(
             // static: both live until the thread is gone; (4) `main_of_thread` takes its own block.
             unsafe {
                 let word = clear_tid.unwrap_or(&(*block).payload.clear_tid).as_ptr();
-                spawn(
-                    block.cast(),
-                    &raw mut (*block).head,
-                    word,
-                    main_of_thread,
-                    block.cast(),
-                )?;
+                let head = &raw mut (*block).head;
+                spawn(block.cast(), head, word, main_of_thread, block.cast())?;
             }
             Ok(block)
         });
@@ -230,21 +225,15 @@ fn granted(exit: rseq_rt::Exit<'_>) -> Result<Gone<'_>, Option<Error>> {
 }
 
 impl Joinable {
-    /// The thread's payload.
     pub fn hooked(&self) -> &Hooked {
         // SAFETY: the block lives until join.
         unsafe { &(*self.block).payload }
     }
 
-    /// The thread's id.
     pub fn tid(&self) -> u32 {
         // SAFETY: the block lives until join.
-        unsafe {
-            (*self.block)
-                .head
-                .tid
-                .load(core::sync::atomic::Ordering::Relaxed)
-        }
+        let head = unsafe { &(*self.block).head };
+        head.tid.load(core::sync::atomic::Ordering::Relaxed)
     }
 
     /// Waits for clear-tid: the stack, and the proof that it is free.

@@ -1,4 +1,4 @@
-//! What the kernels that tests play have of the real one.
+//! The parts of the real kernel in those that tests play.
 
 /// Inside an `impl Kernel`: the calls that are Linux's own whatever the test changes of rseq(2), the release and the trio.
 #[macro_export]
@@ -40,9 +40,5 @@ macro_rules! other_calls_of_linux {
 
 /// A release as uname(2) states it.
 pub fn release(name: &[u8]) -> [u8; 65] {
-    let mut release = [0; 65];
-    for (to, from) in release.iter_mut().zip(name) {
-        *to = *from;
-    }
-    release
+    core::array::from_fn(|n| name.get(n).copied().unwrap_or(0))
 }

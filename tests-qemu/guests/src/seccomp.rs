@@ -1,5 +1,5 @@
-//! seccomp filters: one call answered as told, all others let through. A filter
-//! stays until the process ends, and a later one wins if it is stricter.
+//! seccomp filters: one call answered in the kernel's place, all others let through. A filter stays until the process
+//! ends, and a later one wins if it is stricter.
 
 use core::ptr;
 use linux_raw_sys::general::__NR_seccomp;
@@ -10,7 +10,7 @@ use linux_raw_sys::ptrace::{
 
 use crate::errno::Errno;
 use crate::sys::process::prctl;
-use crate::sys::raw::{call3, check};
+use crate::sys::raw::syscall;
 
 // linux/bpf_common.h and linux/seccomp.h, which linux-raw-sys leaves out.
 const LOAD_WORD: u16 = 0x20;
@@ -24,10 +24,9 @@ const TRAP: u32 = 0x0003_0000;
 // offsetof(struct seccomp_data, args)
 const ARGS: u32 = 16;
 
-/// When a call is meant by a rule.
+/// The condition of a rule.
 #[derive(Clone, Copy)]
 pub enum When {
-    /// Each time.
     Always,
     /// If the low 32 bits of argument `0..6` have this value.
     ArgIs(u32, u32),
@@ -35,44 +34,18 @@ pub enum When {
     ArgIsNot(u32, u32),
 }
 
-/// What happens then.
 #[derive(Clone, Copy)]
 pub enum Answer {
     /// This errno; `Errno(0)` pretends success and does nothing.
     Errno(Errno),
-    /// The process is killed by SIGSYS.
     Kill,
-    /// The thread is.
     KillThread,
     /// The thread gets a SIGSYS, whose handler may answer; if it is blocked, the process is killed.
     Trap,
 }
 
-const fn load(offset: u32) -> sock_filter {
-    sock_filter {
-        code: LOAD_WORD,
-        jt: 0,
-        jf: 0,
-        k: offset,
-    }
-}
-
-const fn if_equal(value: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter {
-        code: IF_EQUAL,
-        jt,
-        jf,
-        k: value,
-    }
-}
-
-const fn answer(action: u32) -> sock_filter {
-    sock_filter {
-        code: RETURN,
-        jt: 0,
-        jf: 0,
-        k: action,
-    }
+const fn step(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
 }
 
 /// From here on the call `nr` of this thread, and of what it starts, is answered so.
@@ -86,8 +59,7 @@ pub fn install_everywhere(nr: u32, when: When, then: Answer) -> Result<(), Errno
 }
 
 fn install_with(flags: u32, nr: u32, when: When, then: Answer) -> Result<(), Errno> {
-    // Jumps count from the next instruction. Both CPUs' low words come first:
-    // all three are little-endian.
+    // Jumps count from the next instruction. The low words come first: all three CPUs are little-endian.
     let (arg, value, (equal, other)) = match when {
         When::Always => (0, 0, (0, 0)),
         When::ArgIs(arg, value) => (arg, value, (0, 1)),
@@ -100,32 +72,30 @@ fn install_with(flags: u32, nr: u32, when: When, then: Answer) -> Result<(), Err
         Answer::Trap => TRAP,
     };
     let program = [
-        load(0), // the call's number
-        if_equal(nr, 0, 3),
-        load(ARGS + 8 * arg),
-        if_equal(value, equal, other),
-        answer(action),
-        answer(ALLOW),
+        step(LOAD_WORD, 0, 0, 0), // the call's number
+        step(IF_EQUAL, nr, 0, 3),
+        step(LOAD_WORD, ARGS + 8 * arg, 0, 0),
+        step(IF_EQUAL, value, equal, other),
+        step(RETURN, action, 0, 0),
+        step(RETURN, ALLOW, 0, 0),
     ];
     let whole = sock_fprog {
         len: program.len() as u16,
         filter: ptr::from_ref(&program).cast_mut().cast(),
     };
+    let _ = (&raw const program).expose_provenance();
     // A filter needs this or a capability.
     // SAFETY: no pointer among the arguments.
     unsafe { prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)? };
-    let from = (&raw const whole).expose_provenance();
-    let _ = (&raw const program).expose_provenance();
     // SAFETY: reads the program.
-    let answer = unsafe {
-        call3(
+    match unsafe {
+        syscall!(
             __NR_seccomp,
-            SECCOMP_SET_MODE_FILTER as usize,
-            flags as usize,
-            from,
+            SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const whole
         )
-    };
-    match check(answer)? {
+    }? {
         0 => Ok(()),
         // The id of a thread that has other filters.
         _ => Err(Errno::BUSY),

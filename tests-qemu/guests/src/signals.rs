@@ -3,7 +3,7 @@
 
 use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use linux_raw_sys::general::{SA_ONSTACK, SA_RESTART, SA_SIGINFO, kernel_sigaction, siginfo_t};
+use linux_raw_sys::general::{SA_RESTART, SA_SIGINFO, kernel_sigaction, siginfo_t};
 
 use crate::errno::Errno;
 use crate::sys::signal::{Mask, action, kill_thread, mask};
@@ -30,13 +30,12 @@ fn sigaction(handler: usize, flags: u32, blocked: u64) -> kernel_sigaction {
     action
 }
 
-/// Installs a handler: calls are restarted, `blocked` is blocked while it runs,
-/// and it runs on the alternate stack where a thread has one.
+/// Installs a handler: calls are restarted, and `blocked` is blocked while it runs.
 ///
 /// # Safety
 /// 1. The handler bears being run at any point of any thread.
 pub unsafe fn handle(signal: i32, handler: Handler, blocked: u64) -> Result<(), Errno> {
-    let flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    let flags = SA_SIGINFO | SA_RESTART;
     let entry = crate::arch::handler_entry(signal, handler as usize);
     // SAFETY: 1.
     unsafe { action(signal, &sigaction(entry, flags, blocked)) }
@@ -87,8 +86,7 @@ pub struct StormState<const N: usize> {
 pub struct Storm<const N: usize>(Joinable<StormState<N>>);
 
 impl<const N: usize> Storm<N> {
-    /// Starts it, with a pause after each round (0: none). The thread itself
-    /// has every signal blocked.
+    /// Starts it, with a pause after each round (0: none). The thread itself has every signal blocked.
     pub fn start(
         targets: &'static [AtomicU32; N],
         signal: i32,
@@ -110,12 +108,8 @@ impl<const N: usize> Storm<N> {
 
     fn rounds(state: &StormState<N>) {
         while !state.over.load(Relaxed) {
-            for tid in state
-                .targets
-                .iter()
-                .map(|tid| tid.load(Relaxed))
-                .filter(|&tid| tid != 0)
-            {
+            let tids = state.targets.iter().map(|tid| tid.load(Relaxed));
+            for tid in tids.filter(|&tid| tid != 0) {
                 // ESRCH: just gone. EAGAIN: it has as many as it can hold.
                 if kill_thread(tid, state.signal).is_ok() {
                     state.sent.fetch_add(1, Relaxed);

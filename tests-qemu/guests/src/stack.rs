@@ -44,7 +44,6 @@ impl Stack {
         self.len
     }
 
-    /// Is it [`Stack::NONE`]?
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -63,8 +62,6 @@ impl Stack {
         (offset >= self.len / 2).then(|| self.base.wrapping_add(offset).cast())
     }
 
-    /// Unmaps it.
-    ///
     /// # Safety
     /// 1. Nobody uses the memory from here on, the kernel included: no thread runs on it or writes to it at its end.
     pub unsafe fn unmap(self) -> Result<(), Errno> {

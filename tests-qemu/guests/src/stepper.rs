@@ -9,7 +9,6 @@ use crate::arch::{self, decode};
 use crate::breakpoint::{Breakpoints, PLACES};
 use crate::errno::Errno;
 use crate::exclusive::{self, Sequence};
-use crate::harness::Failed;
 use crate::harness::child::wait;
 use crate::sys::process::{self, Status};
 use crate::sys::{ptrace, signal};
@@ -19,13 +18,11 @@ pub fn stop() {
     let _ = signal::kill(process::getpid(), SIGSTOP as i32);
 }
 
-/// The child, as its tracer sees it.
 pub struct Stepper {
-    /// Its id.
     pub pid: i32,
-    /// How it stopped, or ended.
+    /// Of its last stop, or its end.
     pub status: Status,
-    /// Steps that it made.
+    /// The steps that it made.
     pub steps: u64,
 }
 
@@ -34,19 +31,15 @@ impl Stepper {
     ///
     /// # Safety
     /// 1. The process has no other thread.
-    pub unsafe fn start<R>(body: impl FnOnce() -> R) -> Result<Self, Failed> {
+    pub unsafe fn start<R>(body: impl FnOnce() -> R) -> Result<Self, Errno> {
         // SAFETY: fork (1) is (1).
         let pid = unsafe { process::fork()? };
         if pid == 0 {
             body();
             process::exit_group(1);
         }
-        let status = wait(pid)?;
-        Ok(Self {
-            pid,
-            status,
-            steps: 0,
-        })
+        let (status, steps) = (wait(pid)?, 0);
+        Ok(Self { pid, status, steps })
     }
 
     /// Stands at a stop of its own.
@@ -60,7 +53,7 @@ impl Stepper {
     }
 
     /// One instruction after the other, until the next stop of its own, or `depth` of them. Whether it still goes on.
-    pub fn step(&mut self, depth: u32) -> Result<bool, Failed> {
+    pub fn step(&mut self, depth: u32) -> Result<bool, Errno> {
         for _ in 0..depth {
             self.one()?;
             if !self.is_trapped() {
@@ -110,7 +103,7 @@ impl Stepper {
     /// Where the next instruction may be: in a critical section also where its abort leads.
     fn next(&self) -> Result<[u64; PLACES], Errno> {
         let (registers, _) = ptrace::registers(self.pid)?;
-        let pc = registers.get(arch::PC).copied().unwrap_or(0);
+        let pc = registers[arch::PC];
         let [next, far] = decode::next(exclusive::code(self.pid, pc)?, &registers);
         let abort = self.abort_of(pc).unwrap_or(next);
         Ok([next, far, abort])
@@ -128,12 +121,12 @@ impl Stepper {
     }
 
     /// Up to the next stop of its own, or its end.
-    pub fn run(&mut self) -> Result<(), Failed> {
+    pub fn run(&mut self) -> Result<(), Errno> {
         self.run_with(0)
     }
 
     /// As [`Self::run`], with a signal if not 0.
-    pub fn run_with(&mut self, signal: i32) -> Result<(), Failed> {
+    pub fn run_with(&mut self, signal: i32) -> Result<(), Errno> {
         ptrace::run_on(self.pid, signal)?;
         self.status = wait(self.pid)?;
         Ok(())

@@ -1,5 +1,5 @@
-//! The control block that the thread pointer shows: what the runtime needs, and
-//! what the caller puts beside it. No thread-local storage exists otherwise.
+//! The control block at the thread pointer: the runtime's part, and the caller's beside it. There is no other
+//! thread-local storage.
 
 use core::any::TypeId;
 use core::cell::UnsafeCell;
@@ -49,15 +49,11 @@ impl Head {
 /// A control block with the caller's payload, aligned as the payload asks.
 #[repr(C)]
 pub struct Tcb<T> {
-    /// What the runtime needs.
     pub head: Head,
-    /// What the caller needs.
     pub payload: T,
 }
 
 impl<T: Sync + Send + 'static> Tcb<T> {
-    /// Writes a control block to `at`.
-    ///
     /// # Safety
     /// 1. `at` is aligned and writable for a `Tcb<T>`, and nobody else's.
     pub unsafe fn write(at: *mut Self, stack: Stack, payload: T) {

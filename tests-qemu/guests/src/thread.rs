@@ -4,7 +4,8 @@
 //! frees what, is what the tests are about.
 
 use core::ptr;
-use core::sync::atomic::Ordering::Acquire;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use linux_raw_sys::general::{
     CLONE_CHILD_CLEARTID, CLONE_FILES, CLONE_FS, CLONE_PARENT_SETTID, CLONE_SETTLS, CLONE_SIGHAND,
     CLONE_SYSVSEM, CLONE_THREAD, CLONE_VFORK, CLONE_VM, SIGCHLD,
@@ -75,13 +76,8 @@ pub unsafe fn spawn_vfork(top: *mut u8, entry: Entry, arg: *mut u8) -> Result<i3
     // SAFETY: 1., 2.; without CLONE_SETTLS and the like the pointers are not used.
     let answer = unsafe {
         let sp = first_frame(top, entry, arg);
-        arch::clone(
-            flags as usize,
-            sp,
-            ptr::null_mut(),
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
+        let null = ptr::null_mut();
+        arch::clone(flags as usize, sp, null, null, null.cast())
     };
     check(answer).map(|pid| pid as i32)
 }
@@ -92,10 +88,10 @@ pub struct Joinable<T: 'static> {
     tcb: *mut Tcb<Run<T>>,
 }
 
-/// The payload of a [`Joinable`]'s block: what to run beside what it needs.
+/// The payload of a [`Joinable`]'s block.
 pub struct Run<T: 'static> {
     body: fn(&T),
-    /// What the body is given, and the starter may look at.
+    /// For the body, and the starter may look at it.
     pub payload: T,
 }
 
@@ -118,13 +114,8 @@ pub fn start<T: Sync + Send + 'static>(
         // and join unmaps only after clear-tid; 4. T is Sync, and `run` takes the block.
         unsafe {
             let head = &raw mut (*tcb).head;
-            spawn(
-                tcb.cast(),
-                head,
-                (*head).alive.as_ptr(),
-                run::<T>,
-                tcb.cast(),
-            )?;
+            let alive = (*head).alive.as_ptr();
+            spawn(tcb.cast(), head, alive, run::<T>, tcb.cast())?;
         }
         Ok(tcb)
     });
@@ -139,16 +130,14 @@ pub fn start<T: Sync + Send + 'static>(
 }
 
 impl<T: Sync + Send> Joinable<T> {
-    /// What the thread was given.
     pub fn payload(&self) -> &T {
         // SAFETY: the block lives until join.
         unsafe { &(*self.tcb).payload.payload }
     }
 
-    /// The thread's id.
     pub fn tid(&self) -> u32 {
         // SAFETY: the block lives until join.
-        unsafe { &(*self.tcb).head.tid }.load(core::sync::atomic::Ordering::Relaxed)
+        unsafe { &(*self.tcb).head.tid }.load(Relaxed)
     }
 
     /// Waits for the thread's end; the payload can still be read.
@@ -173,7 +162,7 @@ impl<T: Sync + Send> Joinable<T> {
 }
 
 /// Waits until the kernel has cleared the word at a thread's end.
-pub fn join(clear_tid: &core::sync::atomic::AtomicU32) {
+pub fn join(clear_tid: &AtomicU32) {
     loop {
         match clear_tid.load(Acquire) {
             0 => return,

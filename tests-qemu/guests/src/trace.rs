@@ -1,4 +1,4 @@
-//! A traced child, to see which calls each of its threads really makes.
+//! A traced child: the system calls of each of its threads.
 
 use linux_raw_sys::general::{SIGSTOP, SIGTRAP};
 use linux_raw_sys::ptrace::{
@@ -10,16 +10,10 @@ use crate::errno::Errno;
 use crate::sys::process::{self, Status};
 use crate::sys::{ptrace, signal};
 
-/// What a tracee does.
 #[derive(Clone, Copy)]
 pub enum Event {
     /// The thread is about to call `nr`.
-    Enter {
-        /// The call.
-        nr: u64,
-        /// Its arguments.
-        args: [u64; 6],
-    },
+    Enter { nr: u64, args: [u64; 6] },
     /// The call is answered, errors as -errno.
     Leave(i64),
     /// The thread is about to get this signal, and will.
@@ -54,20 +48,15 @@ impl Tracee {
             }
             process::exit_group(if ready.is_ok() { 0 } else { 99 });
         }
-        match process::wait(pid)? {
-            (_, Status::Stopped(_)) => {
-                let options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE;
-                ptrace::set_options(pid, options)?;
-                Ok(Self {
-                    pid,
-                    stopped: Some((pid, 0)),
-                })
-            }
-            _ => Err(Errno::PERM),
-        }
+        let (_, Status::Stopped(_)) = process::wait(pid)? else {
+            return Err(Errno::PERM);
+        };
+        let options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE;
+        ptrace::set_options(pid, options)?;
+        let stopped = Some((pid, 0));
+        Ok(Self { pid, stopped })
     }
 
-    /// The child's pid.
     pub fn pid(&self) -> i32 {
         self.pid
     }
@@ -75,6 +64,11 @@ impl Tracee {
     /// The next event and its thread, which stands still until the next call of
     /// this; `None` after the last thread.
     pub fn next_event(&mut self) -> Result<Option<(i32, Event)>, Errno> {
+        const TRAP: i32 = SIGTRAP as i32;
+        const CALL: i32 = TRAP | 0x80;
+        const CLONED: i32 = TRAP | (PTRACE_EVENT_CLONE << 8) as i32;
+        // A new thread's first stop; nobody sends it otherwise.
+        const NEW: i32 = SIGSTOP as i32;
         loop {
             if let Some((tid, signal)) = self.stopped.take() {
                 match ptrace::run_to_syscall(tid, signal) {
@@ -87,23 +81,17 @@ impl Tracee {
                 Err(Errno::CHILD) => return Ok(None),
                 other => other?,
             };
-            let stop = match status {
-                Status::Stopped(stop) => stop,
-                _ => return Ok(Some((tid, Event::Gone(status)))),
+            let Status::Stopped(stop) = status else {
+                return Ok(Some((tid, Event::Gone(status))));
             };
             self.stopped = Some((tid, 0));
-            const TRAP: i32 = SIGTRAP as i32;
-            const CALL: i32 = TRAP | 0x80;
-            const CLONED: i32 = TRAP | (PTRACE_EVENT_CLONE << 8) as i32;
             let event = match stop {
                 CALL => match Self::call(tid) {
                     // Killed, by another thread's death, between its stop and the question.
                     Err(Errno::SRCH) => continue,
                     other => other?,
                 },
-                CLONED => Event::Thread,
-                // A new thread's first stop; nobody sends it otherwise.
-                stop if stop == SIGSTOP as i32 => Event::Thread,
+                CLONED | NEW => Event::Thread,
                 signal => {
                     self.stopped = Some((tid, signal));
                     Event::Signal(signal)
@@ -118,7 +106,6 @@ impl Tracee {
         self.stopped.take().map(|(tid, signal)| Held(tid, signal))
     }
 
-    /// Lets it go on.
     pub fn let_go(&mut self, held: Held) -> Result<(), Errno> {
         ptrace::run_to_syscall(held.0, held.1)
     }

@@ -104,7 +104,7 @@ pub const CAN_STEP: bool = true;
 /// Has it exclusive loads and stores?
 pub const HAS_EXCLUSIVES: bool = true;
 
-/// What a tracer has to know of instructions.
+/// The instructions that a tracer knows.
 pub mod decode {
     pub const fn length(_: u32) -> u64 {
         4
@@ -132,7 +132,7 @@ pub mod decode {
 
     /// The CPU steps.
     pub fn next(_: u32, registers: &[u64]) -> [u64; 2] {
-        [registers.get(super::PC).copied().unwrap_or(0); 2]
+        [registers[super::PC]; 2]
     }
 }
 

@@ -111,7 +111,7 @@ pub const CAN_STEP: bool = false;
 /// Has it exclusive loads and stores?
 pub const HAS_EXCLUSIVES: bool = true;
 
-/// What a tracer has to know of instructions.
+/// The instructions that a tracer knows.
 pub mod decode {
     pub const fn length(code: u32) -> u64 {
         if code & 3 == 3 { 4 } else { 2 }
@@ -172,7 +172,7 @@ pub mod decode {
 
     /// Where the next instruction may be, after the one that `registers` stand before.
     pub fn next(code: u32, registers: &[u64]) -> [u64; 2] {
-        let register = |nth: usize| registers.get(nth).copied().unwrap_or(0);
+        let register = |nth: usize| registers[nth];
         let pc = register(super::PC);
         let behind = pc.wrapping_add(length(code));
         if let Some(far) = jump(code) {

@@ -140,7 +140,7 @@ pub const CAN_STEP: bool = true;
 /// Has it exclusive loads and stores?
 pub const HAS_EXCLUSIVES: bool = false;
 
-/// What a tracer has to know of instructions: here nothing, as the CPU steps.
+/// The instructions that a tracer knows: here nothing, as the CPU steps.
 pub mod decode {
     pub const fn length(_: u32) -> u64 {
         1
@@ -159,7 +159,7 @@ pub mod decode {
     }
 
     pub fn next(_: u32, registers: &[u64]) -> [u64; 2] {
-        [registers.get(super::PC).copied().unwrap_or(0); 2]
+        [registers[super::PC]; 2]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use linux_raw_sys::general::{
     __NR_kill, __NR_rt_sigaction, __NR_rt_sigpending, __NR_rt_sigprocmask, __NR_rt_sigtimedwait,
-    __NR_sigaltstack, __NR_tgkill, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, kernel_sigaction, stack_t,
+    __NR_tgkill, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, kernel_sigaction,
 };
 
 use super::process::getpid;
@@ -60,13 +60,6 @@ pub unsafe fn action(signal: i32, action: &kernel_sigaction) -> Result<(), Errno
     let action = core::ptr::from_ref(action);
     // SAFETY: 1.; reads the action.
     unsafe { syscall!(__NR_rt_sigaction, signal, action, 0, SET) }.map(drop)
-}
-
-/// # Safety
-/// 1. The memory serves as nothing else while handlers may run on it.
-pub unsafe fn alternate_stack(stack: &stack_t) -> Result<(), Errno> {
-    // SAFETY: 1.; reads the description.
-    unsafe { syscall!(__NR_sigaltstack, core::ptr::from_ref(stack), 0) }.map(drop)
 }
 
 /// rt_sigtimedwait(2): takes one signal of `set`, which must be blocked; EAGAIN

@@ -1,9 +1,9 @@
 //! Clocks, sleeping, timers.
 
 use linux_raw_sys::general::{
-    __NR_clock_gettime, __NR_nanosleep, __NR_setitimer, __NR_timer_create, __NR_timer_delete,
-    __NR_timer_settime, __kernel_itimerspec, __kernel_old_itimerval, __kernel_old_timeval,
-    __kernel_timespec, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, SIGEV_THREAD_ID, sigevent,
+    __NR_clock_gettime, __NR_nanosleep, __NR_timer_create, __NR_timer_delete, __NR_timer_settime,
+    __kernel_itimerspec, __kernel_timespec, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID,
+    SIGEV_THREAD_ID, sigevent,
 };
 
 use super::raw::syscall;
@@ -97,18 +97,4 @@ fn timer_settime(timer: i32, first: Span, each: Span) -> Result<(), Errno> {
 pub fn timer_delete(timer: i32) -> Result<(), Errno> {
     // SAFETY: touches no memory.
     unsafe { syscall!(__NR_timer_delete, timer) }.map(drop)
-}
-
-/// setitimer(2) in real time: SIGALRM to the process each `span`; 0 stops it.
-pub fn alarm_every(span: Span) -> Result<(), Errno> {
-    let half = || __kernel_old_timeval {
-        tv_sec: (span.0 / SECOND) as i64,
-        tv_usec: (span.0 % SECOND / 1_000) as i64,
-    };
-    let times = __kernel_old_itimerval {
-        it_interval: half(),
-        it_value: half(),
-    };
-    // SAFETY: reads the times; 0 is ITIMER_REAL.
-    unsafe { syscall!(__NR_setitimer, 0, &raw const times, 0) }.map(drop)
 }
