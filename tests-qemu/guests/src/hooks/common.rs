@@ -1,10 +1,13 @@
 //! The steps that most tests of the hooks have in common.
 
-use rseq_rt::{Area, ClearTid, Config, Owner, State, Thread};
+use rseq_rt::{
+    Area, ClearTid, Config, Error, Kernel, Owner, Process, Scoped, SignalMask, State, Thread,
+};
 
 use crate::harness::Ctx;
 use crate::hooked::{self, Body, Hooked, RSEQ};
 use crate::stack::Stack;
+use crate::sys::mm::{self, Access};
 use crate::witness;
 
 #[track_caller]
@@ -40,6 +43,64 @@ pub fn registered_main(ctx: &Ctx) -> Thread<'static> {
     let main = main_thread(ctx);
     assert!(is_ours(main.state()));
     main
+}
+
+/// An area on a page of its own, for the life of the process.
+#[track_caller]
+pub fn area_on_a_page() -> &'static Area {
+    let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
+    // SAFETY: zeroed, aligned, never unmapped: an unregistered area.
+    unsafe { &*page.cast::<Area>() }
+}
+
+/// The area as rseq(2) and the calls of memory take it.
+pub fn at(area: &Area) -> *mut u8 {
+    area.as_rseq().cast_mut().cast()
+}
+
+/// The hooks that take an area, without their conditions: an area of these tests is one thread's for as long as that
+/// thread lives, and stays where it is. A broken variant breaks that elsewhere, in an unsafe block of its own.
+pub trait Hooks<K: Kernel> {
+    fn create<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error>;
+    fn create_masked<'a>(
+        &'a self,
+        area: &'a Area,
+        mask: &SignalMask,
+    ) -> Result<Thread<'a, K>, Error>;
+    fn ensure(&self, area: &Area) -> Result<State, Error>;
+    fn scope<'a>(&'a self, area: &'a Area) -> Result<Scoped<'a, K>, Error>;
+    fn thread_of<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error>;
+}
+
+impl<K: Kernel> Hooks<K> for Process<K> {
+    fn create<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
+        // SAFETY: (1, 2, 3) as the trait says.
+        unsafe { self.on_thread_create(area) }
+    }
+
+    fn create_masked<'a>(
+        &'a self,
+        area: &'a Area,
+        mask: &SignalMask,
+    ) -> Result<Thread<'a, K>, Error> {
+        // SAFETY: (1, 2, 3) as the trait says.
+        unsafe { self.on_thread_create_masked(area, mask) }
+    }
+
+    fn ensure(&self, area: &Area) -> Result<State, Error> {
+        // SAFETY: (1, 2) as the trait says.
+        unsafe { self.ensure_registered(area) }
+    }
+
+    fn scope<'a>(&'a self, area: &'a Area) -> Result<Scoped<'a, K>, Error> {
+        // SAFETY: (1, 2, 3) as the trait says.
+        unsafe { self.scoped(area) }
+    }
+
+    fn thread_of<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
+        // SAFETY: (1) as the trait says; (2) tests ask for a thread whose own value they have dropped.
+        unsafe { self.current_thread(area) }
+    }
 }
 
 /// Starts a joinable thread and joins it.

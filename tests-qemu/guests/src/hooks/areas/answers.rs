@@ -7,6 +7,7 @@ use rseq_rt::abi::{FLAG_UNREGISTER, LEGACY_LENGTH, Rseq};
 use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Owner, Process, Reason, State, Trio};
 
 use crate::harness::{Ctx, must_pass, passed};
+use crate::hooks::common::Hooks as _;
 use crate::sys::mm::{self, Access};
 use crate::{other_calls_of_linux, witness};
 
@@ -89,8 +90,7 @@ fn register(bytes: u8, played: u32) -> State {
     }
     let config = Config::new(Some(33), Some(64)).claim(Claim::Runtime);
     assert_eq!(PROCESS.init(config), Ok(None));
-    // SAFETY: ensure_registered (1, 2) the only thread's, never unmapped.
-    let state = unsafe { PROCESS.ensure_registered(area) };
+    let state = PROCESS.ensure(area);
     assert_eq!(state, Ok(area.state()));
     let stored = STORED.load(Relaxed);
     assert_eq!(stored, 0, "an id was stored before the answer");

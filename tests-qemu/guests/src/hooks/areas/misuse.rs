@@ -6,7 +6,7 @@ use rseq_rt::{Area, Claim, Error, Owner, Process, Reason, SignalMask, State};
 use crate::errno::Errno;
 use crate::harness::{Ctx, must_pass};
 use crate::hooked::{self, RSEQ};
-use crate::hooks::common::{init, is_ours};
+use crate::hooks::common::{Hooks as _, area_on_a_page, at, init, is_ours};
 use crate::seccomp::{self, Answer, When};
 use crate::sys::mm::{self, Access};
 use crate::sys::sched::{self, CpuSet};
@@ -19,26 +19,13 @@ fn bytes(area: &Area) -> [u64; 16] {
 
 static MAIN: Area = Area::new();
 
-/// The answers of every call that begins a life of MAIN: create, create with a mask, ensure, scoped.
+/// The answers of every call that begins a life of MAIN.
 fn begins(mask: &SignalMask) -> [Result<(), Error>; 3] {
-    // SAFETY: on_thread_create, scoped (1, 2) MAIN is this thread's for ever; (3) what is returned stays here.
-    unsafe {
-        [
-            RSEQ.on_thread_create(&MAIN).map(drop),
-            RSEQ.on_thread_create_masked(&MAIN, mask).map(drop),
-            RSEQ.scoped(&MAIN).map(drop),
-        ]
-    }
-}
-
-fn ensures() -> Result<State, Error> {
-    // SAFETY: ensure_registered (1, 2) MAIN is this thread's for ever.
-    unsafe { RSEQ.ensure_registered(&MAIN) }
-}
-
-fn current(area: &'static Area) -> Result<(), Error> {
-    // SAFETY: current_thread (1, 2): the areas of this thread; every test of an answer drops what it got.
-    unsafe { RSEQ.current_thread(area) }.map(drop)
+    [
+        RSEQ.create(&MAIN).map(drop),
+        RSEQ.create_masked(&MAIN, mask).map(drop),
+        RSEQ.scope(&MAIN).map(drop),
+    ]
 }
 
 pub fn misuse(ctx: &Ctx) {
@@ -47,7 +34,7 @@ pub fn misuse(ctx: &Ctx) {
     let mask = SignalMask::block_all().unwrap();
     let untouched = bytes(&MAIN);
     assert_eq!(begins(&mask), [Err(Error::NotInitialized); 3]);
-    assert_eq!(ensures(), Err(Error::NotInitialized));
+    assert_eq!(RSEQ.ensure(&MAIN), Err(Error::NotInitialized));
     assert!(bytes(&MAIN) == untouched, "a store before init");
     assert_eq!(RSEQ.owner(), None);
 
@@ -61,22 +48,20 @@ pub fn misuse(ctx: &Ctx) {
         assert_eq!(RSEQ.init(again), Err(Error::AlreadyInitialized));
         assert_eq!(RSEQ.owner(), None);
     }
-    assert_eq!(current(&NEVER), Err(Error::NotCreated));
+    assert_eq!(RSEQ.thread_of(&NEVER).map(drop), Err(Error::NotCreated));
     assert!(bytes(&NEVER) == untouched, "a look at an area stored to it");
 
-    // SAFETY: on_thread_create (1, 2) MAIN is this thread's for ever; (3) it stays here.
-    let thread = unsafe { RSEQ.on_thread_create(&MAIN) }.unwrap();
+    let thread = RSEQ.create(&MAIN).unwrap();
     let before = sched::allowed().unwrap();
     let (here, _) = sched::getcpu().unwrap();
     sched::allow(0, &CpuSet::one(here)).unwrap();
     let (state, live) = (thread.state(), bytes(&MAIN));
     assert_eq!(begins(&mask), [Err(Error::AlreadyCreated); 3]);
     let lent = thread.lend();
-    // SAFETY: on_thread_create (1, 2, 3) as above.
-    let during = unsafe { RSEQ.on_thread_create(&MAIN) };
+    let during = RSEQ.create(&MAIN);
     assert_eq!(during.map(drop), Err(Error::Lent));
-    assert_eq!(current(&MAIN), Err(Error::Lent));
-    assert_eq!(ensures(), Ok(State::Lent));
+    assert_eq!(RSEQ.thread_of(&MAIN).map(drop), Err(Error::Lent));
+    assert_eq!(RSEQ.ensure(&MAIN), Ok(State::Lent));
     lent.end();
     assert_eq!(thread.state(), state);
     assert!(bytes(&MAIN) == live, "misuse changed a live area");
@@ -86,8 +71,8 @@ pub fn misuse(ctx: &Ctx) {
     let _ = hooked::release(thread).unwrap();
     let dead = bytes(&MAIN);
     assert_eq!(begins(&mask), [Err(Error::Exiting); 3]);
-    assert_eq!(ensures(), Ok(State::Exiting));
-    assert_eq!(current(&MAIN), Err(Error::Exiting));
+    assert_eq!(RSEQ.ensure(&MAIN), Ok(State::Exiting));
+    assert_eq!(RSEQ.thread_of(&MAIN).map(drop), Err(Error::Exiting));
     assert!(bytes(&MAIN) == dead, "a dead area changed");
     mask.restore().unwrap();
 }
@@ -96,17 +81,15 @@ pub fn misuse(ctx: &Ctx) {
 pub fn bad_memory(ctx: &Ctx) {
     static GOOD: Area = Area::new();
     // Memory that the thread can write and the kernel cannot: only a filter makes such.
-    let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
-    let page = page.cast::<Area>();
-    let is_page = When::ArgIs(0, page.addr() as u32);
+    let page = area_on_a_page();
+    let is_page = When::ArgIs(0, at(page).addr() as u32);
     seccomp::install(__NR_rseq, is_page, Answer::Errno(Errno::FAULT)).unwrap();
     init(ctx);
-    // SAFETY: on_thread_create (1, 2) a page and a static of this thread; (3) they stay here.
-    let (bad, good) = unsafe { (RSEQ.on_thread_create(&*page), RSEQ.on_thread_create(&GOOD)) };
-    let bad = bad.unwrap();
+    let bad = RSEQ.create(page).unwrap();
+    let good = RSEQ.create(&GOOD).unwrap();
     assert_eq!(bad.state(), State::Unavailable(Reason::BadMemory));
     assert_eq!(bad.area().errno(), Some(rseq_rt::Errno::FAULT));
-    assert!(is_ours(good.unwrap().state()));
+    assert!(is_ours(good.state()));
     assert_eq!(RSEQ.owner(), Some(Owner::Runtime));
 }
 

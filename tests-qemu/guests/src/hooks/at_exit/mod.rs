@@ -8,7 +8,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use rseq_rt::{AtExit, Callback, Error, State, Thread};
 
-use super::common::{init, is_ours, joined, main_thread, right_everywhere};
+use super::common::{Hooks as _, init, is_ours, joined, main_thread, right_everywhere};
 use super::storms::storm::nothing_registered;
 use crate::harness::{Ctx, Test, passed};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -152,8 +152,7 @@ fn rseq_works(ctx: &Ctx) {
         // SAFETY: 1.
         let hooked = unsafe { &*argument.cast::<Hooked>() };
         let state = hooked.area.state();
-        // SAFETY: ensure_registered (1, 2) the thread's own area.
-        let ensured = unsafe { RSEQ.ensure_registered(&hooked.area) };
+        let ensured = RSEQ.ensure(&hooked.area);
         assert_eq!(ensured, Ok(state));
         assert_ne!(state, State::Exiting);
         assert!(hooked.argument == 0 || is_ours(state), "{state:?}");
@@ -189,13 +188,9 @@ fn late(ctx: &Ctx) {
     let area = thread.area();
     let gone = hooked::release(thread).unwrap();
     for _ in 0..3 {
-        // SAFETY: ensure_registered, on_thread_create, current_thread (1, 2, 3) the main thread's own area; none is
-        // left, and all are refused.
-        unsafe {
-            assert_eq!(RSEQ.ensure_registered(area), Ok(State::Exiting));
-            assert_eq!(RSEQ.on_thread_create(area).unwrap_err(), Error::Exiting);
-            assert_eq!(RSEQ.current_thread(area).unwrap_err(), Error::Exiting);
-        }
+        assert_eq!(RSEQ.ensure(area), Ok(State::Exiting));
+        assert_eq!(RSEQ.create(area).unwrap_err(), Error::Exiting);
+        assert_eq!(RSEQ.thread_of(area).unwrap_err(), Error::Exiting);
     }
     assert!(nothing_registered(ctx));
     // SAFETY: recycle_area (1) no handler is there.

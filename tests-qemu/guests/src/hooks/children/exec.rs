@@ -13,7 +13,7 @@ use crate::entry::Env;
 use crate::errno::Errno;
 use crate::harness::{Ctx, forked, vforked};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::hooks::common::{init, is_ours, joined_at_once, look, main_thread};
+use crate::hooks::common::{at, init, is_ours, joined_at_once, look, main_thread};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::process::{self, Status, exit_group};
@@ -33,7 +33,7 @@ const PROBE_ARGUMENT: &CStr = c"exec-probe";
 /// The new image: its findings, as an exit code.
 pub fn probe(env: &Env) -> i32 {
     let scratch = Area::new();
-    let at = (&raw const scratch).cast_mut().cast();
+    let at = at(&scratch);
     // SAFETY: (1) unregistered at once; (2) success means that there was nobody.
     let fresh = unsafe {
         rseq(at, 32, 0, arch::SIGNATURE).is_ok() && rseq(at, 32, 1, arch::SIGNATURE).is_ok()

@@ -10,11 +10,13 @@ use linux_raw_sys::general::{MADV_DONTFORK, MADV_WIPEONFORK, SIGSEGV};
 use rseq_rt::{Area, Config, Error, State, Thread};
 
 pub use super::common::look;
-use super::common::{self, detached, init, init_with, joined, main_thread};
+use super::common::{
+    self, Hooks as _, area_on_a_page, at, detached, init, init_with, joined, main_thread,
+};
 use crate::harness::{Ctx, Failed, Needs, Test, forked, must_die, must_pass, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::futex;
-use crate::sys::mm::{self, Access};
+use crate::sys::mm;
 use crate::sys::process::Status;
 use crate::sys::sched::{self, CpuSet};
 use crate::witness;
@@ -62,13 +64,11 @@ pub fn is_right(area: &Area) -> Result<(), Failed> {
 /// The forked child: everything true, nothing to redo, and a way out of its own.
 fn child(area: &Area) -> ! {
     common::is_right(area);
-    // SAFETY: on_thread_create (1, 2, 3) refused; it is this thread's own area.
-    let again = unsafe { RSEQ.on_thread_create(area) };
+    let again = RSEQ.create(area);
     assert_eq!(again.unwrap_err(), Error::AlreadyCreated);
     joined(STACK, look, 0);
     detached(STACK, look, 0);
-    // SAFETY: (1) the area of the thread that forked, whose copy this is; (2) the parent's `Thread` stays the parent's.
-    let thread = unsafe { RSEQ.current_thread(area) }.unwrap();
+    let thread = RSEQ.thread_of(area).unwrap();
     let gone = hooked::release(thread).unwrap();
     assert!(!witness::kernel_knows(area));
     // SAFETY: (1) nothing on this stack waits to be dropped.
@@ -168,15 +168,11 @@ fn amid_creations(ctx: &Ctx) {
 
 /// The main thread's area, created on a page of its own, with `advice` for what a fork does to that.
 fn lone_area(advice: u32) -> &'static Area {
-    let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
-    // SAFETY: zeroed, aligned, never unmapped: an unregistered area; on_thread_create (1, 2) this thread's; (3) it
-    // stays; advise (1) all bytes zero is an area, and a child without it dies, as it should.
-    unsafe {
-        let area = &*page.cast::<Area>();
-        let _ = RSEQ.on_thread_create(area).unwrap();
-        mm::advise(page, mm::page_size(), advice).unwrap();
-        area
-    }
+    let area = area_on_a_page();
+    let _ = RSEQ.create(area).unwrap();
+    // SAFETY: advise (1) all bytes zero is an area, and a child without it dies, as it should.
+    unsafe { mm::advise(at(area), mm::page_size(), advice) }.unwrap();
+    area
 }
 
 /// The broken variant of a runtime: it keeps its control blocks out of fork children.
@@ -219,8 +215,7 @@ fn anew(config: Config) {
     let area = lone_area(MADV_WIPEONFORK);
     must_pass(|| {
         assert_eq!(area.state(), State::Unregistered);
-        // SAFETY: (1, 2) the only thread's, never unmapped; (3) it stays.
-        let _ = unsafe { RSEQ.on_thread_create(area) }.unwrap();
+        let _ = RSEQ.create(area).unwrap();
         common::is_right(area);
     });
     common::is_right(area);

@@ -10,7 +10,7 @@ use crate::errno::Errno;
 use crate::harness::{Ctx, forked, must_die, passed, vforked};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::hooks::common::{
-    init, is_ours, joined_at_once, main_thread, main_thread_with, right_everywhere,
+    Hooks as _, at, init, is_ours, joined_at_once, main_thread, main_thread_with, right_everywhere,
 };
 use crate::stack::Stack;
 use crate::sys::process::{self, Status, exit_group};
@@ -38,20 +38,16 @@ fn in_lent_child(area: &Area) {
         assert_eq!(RSEQ.current_node(area), Ok(node));
         assert_eq!(RSEQ.current_mm_cid(area), None);
     });
-    // SAFETY: on_thread_create, ensure_registered, current_thread (1, 2, 3) refused: the area is the parent's.
-    unsafe {
-        assert_eq!(RSEQ.on_thread_create(area).unwrap_err(), Error::Lent);
-        assert_eq!(RSEQ.ensure_registered(area), Ok(State::Lent));
-        assert_eq!(RSEQ.current_thread(area).unwrap_err(), Error::Lent);
-    }
+    assert_eq!(RSEQ.create(area).unwrap_err(), Error::Lent);
+    assert_eq!(RSEQ.ensure(area), Ok(State::Lent));
+    assert_eq!(RSEQ.thread_of(area).unwrap_err(), Error::Lent);
     let request = area.request_slice();
     let control = witness::rseq_of(area).slice_ctrl.load(Relaxed);
     assert_eq!(control, 0, "wrote to the parent's area");
     assert_eq!(area.yield_slice(request), SliceEnd::Off);
     // The kernel knows neither this area nor another one of the child.
-    let at = core::ptr::from_ref(area).cast_mut().cast();
     // SAFETY: (1, 2) refused, for there is nothing to unregister.
-    let answer = unsafe { rseq(at, RSEQ.length(), 1, arch::SIGNATURE) };
+    let answer = unsafe { rseq(at(area), RSEQ.length(), 1, arch::SIGNATURE) };
     assert!(
         matches!(answer, Err(Errno::INVAL | Errno::NOSYS)),
         "{answer:?}"
@@ -101,8 +97,7 @@ pub fn handlers(ctx: &Ctx) {
     unsafe extern "C" fn read(_: i32, _: *mut siginfo_t, _: *mut u8) {
         RUN.fetch_add(1, Relaxed);
         let Some(hooked) = hooked::here() else { return };
-        // SAFETY: ensure_registered (1, 2) refused in the child, done already in the parent.
-        unsafe { RSEQ.ensure_registered(&hooked.area) }.unwrap();
+        RSEQ.ensure(&hooked.area).unwrap();
         // Whoever sends has one CPU only.
         let (cpu, _) = sched::getcpu().unwrap();
         assert_eq!(RSEQ.current_cpu(&hooked.area), Ok(cpu));
@@ -151,10 +146,9 @@ pub fn registers(ctx: &Ctx) {
         let thread = main_thread_with(config);
         let area = thread.area();
         vfork(Stack::map(STACK).unwrap(), || {
-            let at = core::ptr::from_ref(area).cast_mut().cast();
             for flags in [0, 1] {
                 // SAFETY: (1) undone before the child ends; (2) not at all: the parent does not bear it.
-                unsafe { rseq(at, RSEQ.length(), flags, arch::SIGNATURE) }.unwrap();
+                unsafe { rseq(at(area), RSEQ.length(), flags, arch::SIGNATURE) }.unwrap();
             }
         });
         witness::migrate(witness::cpus());

@@ -11,7 +11,7 @@ use super::{ALL, BEFORE, STACK, set_mask};
 use crate::errno::Errno;
 use crate::harness::Ctx;
 use crate::hooked::{self, RSEQ};
-use crate::hooks::common::{init_with, on_thread};
+use crate::hooks::common::{Hooks as _, init_with, on_thread};
 use crate::seccomp::{self, Answer, When};
 use crate::sys::mm::{self, Access};
 use crate::sys::time::{self, Span};
@@ -28,8 +28,7 @@ static FOURTH: Area = Area::new();
 #[track_caller]
 fn created(area: &'static Area) -> Thread<'static> {
     set_mask(BEFORE);
-    // SAFETY: on_thread_create (1, 2) each area is one thread's, for ever; (3) the callers keep it.
-    unsafe { RSEQ.on_thread_create(area) }.unwrap()
+    RSEQ.create(area).unwrap()
 }
 
 pub fn keep_and_release(ctx: &Ctx) {
@@ -61,10 +60,7 @@ pub fn keep_and_release(ctx: &Ctx) {
             let mask = SignalMask::block_all().unwrap();
             let _gone =
                 section("release, masked", || hooked::release_masked(thread, &mask)).unwrap();
-            // SAFETY: ensure_registered (1, 2) as for create.
-            let late = section("a late ensure_registered", || unsafe {
-                RSEQ.ensure_registered(&FOURTH)
-            });
+            let late = section("a late ensure_registered", || RSEQ.ensure(&FOURTH));
             assert_eq!(late, Ok(State::Exiting));
         });
     });
@@ -83,16 +79,11 @@ pub fn scoped_and_lazy(ctx: &Ctx) {
     let calls = Calls::of(|| {
         init_with(config);
         set_mask(BEFORE);
-        // SAFETY: scoped (1, 2, 3) FIRST is this thread's for ever.
-        let scoped = section("scoped", || unsafe { RSEQ.scoped(&FIRST) }).unwrap();
+        let scoped = section("scoped", || RSEQ.scope(&FIRST)).unwrap();
         section("end", || scoped.end()).unwrap();
-        // SAFETY: as above.
-        let scoped = unsafe { RSEQ.scoped(&SECOND) }.unwrap();
+        let scoped = RSEQ.scope(&SECOND).unwrap();
         section("drop", || drop(scoped));
-        // SAFETY: ensure_registered (1, 2) THIRD is this thread's for ever.
-        let lazy = section("the first ensure_registered", || unsafe {
-            RSEQ.ensure_registered(&THIRD)
-        });
+        let lazy = section("the first ensure_registered", || RSEQ.ensure(&THIRD));
         lazy.unwrap();
     });
     let (before, after) = (Call::mask(ALL), Call::mask(BEFORE));

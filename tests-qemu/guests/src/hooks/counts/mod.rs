@@ -10,7 +10,7 @@ use rseq_rt::{
 };
 
 use self::calls::{Call, Calls, section};
-use super::common::{init_with, on_thread};
+use super::common::{Hooks as _, init_with, on_thread};
 use crate::harness::{Ctx, Needs, Test};
 use crate::hooked::{self, RSEQ};
 use crate::sys::process;
@@ -89,15 +89,9 @@ fn create_and_read(config: Config) {
     set_mask(BEFORE);
     let init = section("init", || RSEQ.init(config));
     assert_eq!(init, Ok(None));
-    // SAFETY: on_thread_create (1, 2) MAIN is this thread's for ever; (3) it stays here.
-    let thread = section("the first create", || unsafe {
-        RSEQ.on_thread_create(&MAIN)
-    });
+    let thread = section("the first create", || RSEQ.create(&MAIN));
     let thread = thread.unwrap();
-    // SAFETY: as above.
-    let state = section("ensure_registered", || unsafe {
-        RSEQ.ensure_registered(&MAIN)
-    });
+    let state = section("ensure_registered", || RSEQ.ensure(&MAIN));
     assert_eq!(state, Ok(thread.state()));
     section("current_cpu, current_node, current_mm_cid", || {
         let (cpu, node) = (RSEQ.current_cpu(&MAIN), RSEQ.current_node(&MAIN));
@@ -121,18 +115,12 @@ fn create_and_read(config: Config) {
     unsafe { word.as_ptr().write_volatile(0) };
     let _ = section("a wait for a cleared word", || word.wait()).unwrap();
     on_thread(STACK, || {
-        // SAFETY: on_thread_create (1, 2) OTHER is this thread's for ever; (3) it stays here.
-        let thread = section("a later create", || unsafe {
-            RSEQ.on_thread_create(&OTHER)
-        });
+        let thread = section("a later create", || RSEQ.create(&OTHER));
         let _ = thread.unwrap();
     });
     on_thread(STACK, || {
         let mask = SignalMask::block_all().unwrap();
-        // SAFETY: on_thread_create_masked (1, 2) THIRD is this thread's for ever; (3) it stays here.
-        let thread = section("create, masked", || unsafe {
-            RSEQ.on_thread_create_masked(&THIRD, &mask)
-        });
+        let thread = section("create, masked", || RSEQ.create_masked(&THIRD, &mask));
         let _ = thread.unwrap();
     });
 }
@@ -164,12 +152,10 @@ fn chatter(config: Config) {
     }
     set_mask(BEFORE);
     init_with(config);
-    // SAFETY: scoped (1, 2, 3), here and below: MAIN is this thread's for ever.
-    end(section("honest create", || unsafe { RSEQ.scoped(&MAIN) }));
+    end(section("honest create", || RSEQ.scope(&MAIN)));
     end(section("one call more", || {
         process::gettid();
-        // SAFETY: as above.
-        unsafe { RSEQ.scoped(&MAIN) }
+        RSEQ.scope(&MAIN)
     }));
     section("the mask opened", || {
         let mask = SignalMask::block_all().unwrap();
@@ -180,8 +166,7 @@ fn chatter(config: Config) {
         set_mask(0);
     });
     set_mask(BEFORE);
-    // SAFETY: current_thread (1) MAIN is this thread's; (2) the only one from here on.
-    let thread = unsafe { RSEQ.current_thread(&MAIN) }.unwrap();
+    let thread = RSEQ.thread_of(&MAIN).unwrap();
     section("unregister first", || {
         // SAFETY: assume_blocked (1) not true, which is what is wrong with this variant.
         let mask = unsafe { SignalMask::assume_blocked(0) };
@@ -190,7 +175,6 @@ fn chatter(config: Config) {
         // SAFETY: recycle_area (1) no handler is installed.
         unsafe { gone.recycle_area() };
     });
-    // SAFETY: on_thread_create (1, 2) as above; (3) it stays here.
-    let thread = unsafe { RSEQ.on_thread_create(&MAIN) }.unwrap();
+    let thread = RSEQ.create(&MAIN).unwrap();
     let _ = section("honest release", || hooked::release(thread)).unwrap();
 }

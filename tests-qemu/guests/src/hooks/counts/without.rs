@@ -13,6 +13,7 @@ use super::{ALL, BEFORE, on_thread_with, set_mask};
 use crate::errno::Errno;
 use crate::harness::Ctx;
 use crate::hooked::{self, RSEQ};
+use crate::hooks::common::Hooks as _;
 use crate::hooks::foreign::libc::{self, Libc};
 use crate::seccomp::{self, Answer, When};
 
@@ -30,29 +31,20 @@ fn lives<K: Kernel + Sync>(process: &'static Process<K>, config: Config, state: 
 
 fn life<K: Kernel>(process: &'static Process<K>, state: State) {
     set_mask(BEFORE);
-    // SAFETY: on_thread_create (1, 2) MAIN is this thread's for ever; (3) it stays here.
-    let thread = section("the first create", || unsafe {
-        process.on_thread_create(&MAIN)
-    });
+    let thread = section("the first create", || process.create(&MAIN));
     assert_eq!(thread.map(|thread| thread.state()), Ok(state));
     section("reads", || {
         let process = (process.owner(), process.length(), process.reason());
         (process, MAIN.state())
     });
-    // SAFETY: ensure_registered (1, 2) as above.
-    let again = section("ensure_registered", || unsafe {
-        process.ensure_registered(&MAIN)
-    });
+    let again = section("ensure_registered", || process.ensure(&MAIN));
     assert_eq!(again, Ok(state));
     section("current_cpu", || process.current_cpu(&MAIN)).unwrap();
 }
 
 fn keeps<K: Kernel>(process: &'static Process<K>) {
     set_mask(BEFORE);
-    // SAFETY: on_thread_create (1, 2) KEPT is this thread's for ever; (3) it stays here.
-    let thread = section("a later create", || unsafe {
-        process.on_thread_create(&KEPT)
-    });
+    let thread = section("a later create", || process.create(&KEPT));
     let thread = thread.map_err(drop).unwrap();
     rest("keep and exit");
     // SAFETY: exit (1) nothing on this stack waits to be dropped.
@@ -62,10 +54,7 @@ fn keeps<K: Kernel>(process: &'static Process<K>) {
 fn releases<K: Kernel>(process: &'static Process<K>) {
     set_mask(BEFORE);
     let mask = SignalMask::block_all().unwrap();
-    // SAFETY: on_thread_create_masked (1, 2) MASKED is this thread's for ever; (3) it stays here.
-    let thread = section("create, masked", || unsafe {
-        process.on_thread_create_masked(&MASKED, &mask)
-    });
+    let thread = section("create, masked", || process.create_masked(&MASKED, &mask));
     let thread = thread.map_err(drop).unwrap();
     mask.restore().unwrap();
     let taken = thread.state() == State::Unavailable(Reason::Taken);

@@ -12,7 +12,7 @@ use crate::errno::Errno;
 use crate::harness::{Ctx, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::hooks::common::{
-    detached, init, init_with, joined, main_thread_with, on_thread, right_everywhere,
+    Hooks as _, detached, init, init_with, joined, main_thread_with, on_thread, right_everywhere,
 };
 use crate::seccomp::{self, Answer, When};
 use crate::sys::sched;
@@ -53,12 +53,6 @@ pub fn only_length_32(ctx: &Ctx) {
 static MAIN: Area = Area::new();
 static OTHER: Area = Area::new();
 
-#[track_caller]
-fn create(area: &'static Area) -> Thread<'static> {
-    // SAFETY: on_thread_create (1, 2) each area is one thread's, for ever; (3) the callers keep it.
-    unsafe { RSEQ.on_thread_create(area) }.unwrap()
-}
-
 /// Without rt_sigprocmask(2) a release is refused, and the area stays the kernel's.
 #[track_caller]
 fn release_of_main_is_refused(main: Thread<'_>) {
@@ -72,12 +66,12 @@ fn release_of_main_is_refused(main: Thread<'_>) {
 pub fn no_mask_from_start(ctx: &Ctx) {
     refuse(__NR_rt_sigprocmask);
     init(ctx);
-    let main = create(&MAIN);
+    let main = RSEQ.create(&MAIN).unwrap();
     assert_eq!((main.state(), MAIN.errno()), (OURS, None));
     assert_eq!(RSEQ.owner(), Some(Owner::Runtime));
     right_everywhere(&MAIN);
     on_thread(STACK, || {
-        let thread = create(&OTHER);
+        let thread = RSEQ.create(&OTHER).unwrap();
         assert_eq!(OTHER.state(), OURS);
         right_everywhere(&OTHER);
         let kept = thread.on_exit(ExitMode::Keep).into_kept();
@@ -91,11 +85,10 @@ pub fn no_mask_in_middle(ctx: &Ctx) {
     static SCOPE: Area = Area::new();
     static MASKED: Area = Area::new();
     init(ctx);
-    let main = create(&MAIN);
+    let main = RSEQ.create(&MAIN).unwrap();
     assert_eq!(main.state(), OURS);
     on_thread(STACK, || {
-        // SAFETY: scoped (1, 2, 3) SCOPE is this thread's for ever.
-        let scoped = unsafe { RSEQ.scoped(&SCOPE) }.unwrap();
+        let scoped = RSEQ.scope(&SCOPE).unwrap();
         refuse(__NR_rt_sigprocmask);
         assert_eq!(scoped.end(), Err(Error::NotMasked(EPERM)));
         assert_eq!(SCOPE.state(), OURS);
@@ -104,8 +97,7 @@ pub fn no_mask_in_middle(ctx: &Ctx) {
     on_thread(STACK, || {
         let mask = SignalMask::block_all().unwrap();
         refuse(__NR_rt_sigprocmask);
-        // SAFETY: on_thread_create_masked (1, 2) MASKED is this thread's for ever; (3) it stays here.
-        let thread = unsafe { RSEQ.on_thread_create_masked(&MASKED, &mask) }.unwrap();
+        let thread = RSEQ.create_masked(&MASKED, &mask).unwrap();
         assert_eq!(MASKED.state(), OURS);
         right_everywhere(&MASKED);
         let _ = hooked::release_masked(thread, &mask).unwrap();
@@ -119,7 +111,7 @@ pub fn no_getcpu(ctx: &Ctx) {
     static REGISTERS: Process = Process::new();
     refuse(__NR_getcpu);
     RSEQ.init(hooked::config(ctx.env).disabled()).unwrap();
-    let _main = create(&MAIN);
+    let _main = RSEQ.create(&MAIN).unwrap();
     let unavailable = Err(Error::Unavailable(EPERM));
     assert_eq!(RSEQ.current_cpu(&MAIN), unavailable);
     assert_eq!(RSEQ.current_node(&MAIN), unavailable);
@@ -127,8 +119,7 @@ pub fn no_getcpu(ctx: &Ctx) {
     if ctx.facts.rseq.is_ok() {
         // A registered thread does not need it.
         assert_eq!(REGISTERS.init(hooked::config(ctx.env)), Ok(None));
-        // SAFETY: on_thread_create (1, 2) OTHER is this thread's for ever; (3) it stays here.
-        let _thread = unsafe { REGISTERS.on_thread_create(&OTHER) };
+        let _thread = REGISTERS.create(&OTHER);
         witness::on_each_cpu(|cpu| assert_eq!(REGISTERS.current_cpu(&OTHER), Ok(cpu)));
     }
 }

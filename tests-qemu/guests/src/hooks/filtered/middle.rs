@@ -11,7 +11,10 @@ use super::{STACK, meaning, refusal, runs_on};
 use crate::errno::Errno;
 use crate::harness::{Ctx, must_die, must_pass};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::hooks::common::{detached, init, is_ours, joined, registered_main, right_everywhere};
+use crate::hooks::common::{
+    Hooks as _, area_on_a_page, at, detached, init, is_ours, joined, registered_main,
+    right_everywhere,
+};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::mm::{self, Access};
@@ -56,14 +59,12 @@ fn refused(errno: u32) -> Option<Error> {
 /// As [`early`], and asks for its release itself, to see the answer.
 fn early_asks<const ERRNO: u32>(thread: &Thread<'_>, hooked: &Hooked) {
     early(thread, hooked);
-    // SAFETY: current_thread (1) this thread's area; (2) it does not come back to its runtime.
-    let thread = unsafe { RSEQ.current_thread(thread.area()) }.unwrap();
+    let thread = RSEQ.thread_of(thread.area()).unwrap();
     let Exit::Kept(kept) = thread.on_exit(ExitMode::Release) else {
         panic!("released against the filter");
     };
     assert_eq!(kept.why(), refused(ERRNO));
-    // SAFETY: ensure_registered (1, 2) this thread's area.
-    let late = unsafe { RSEQ.ensure_registered(&hooked.area) };
+    let late = RSEQ.ensure(&hooked.area);
     assert_eq!(late, Ok(State::Exiting));
     assert!(hooked.area.cpu_id() >= 0);
     // SAFETY: exit (1) nothing on this stack waits to be dropped.
@@ -78,8 +79,7 @@ fn late<const ERRNO: u32>(thread: &Thread<'_>, _: &Hooked) {
 /// A scope that began before the filter and ends after it.
 fn early_scope<const ERRNO: u32>(_: &()) {
     static SCOPE: Area = Area::new();
-    // SAFETY: scoped (1, 2, 3) SCOPE is this thread's for ever.
-    let scoped = unsafe { RSEQ.scoped(&SCOPE) }.unwrap();
+    let scoped = RSEQ.scope(&SCOPE).unwrap();
     wait_at_gate();
     assert_eq!(scoped.end().err(), refused(ERRNO));
     still_right(&SCOPE);
@@ -129,8 +129,7 @@ pub fn all<const ERRNO: u32>(ctx: &Ctx) {
     assert_eq!((RSEQ.length(), RSEQ.feature_size()), lengths);
     still_right(main.area());
     // A scope that could not begin ends well.
-    // SAFETY: scoped (1, 2, 3) SCOPE is nobody else's.
-    let ended = unsafe { RSEQ.scoped(&SCOPE) }.unwrap().end();
+    let ended = RSEQ.scope(&SCOPE).unwrap().end();
     let (reason, errno) = meaning(ERRNO);
     assert_eq!(ended, refusal(reason, errno).map_or(Ok(()), Err));
     let area = main.area();
@@ -141,16 +140,14 @@ pub fn all<const ERRNO: u32>(ctx: &Ctx) {
 /// The broken variant: a runtime that takes the refusal for a release.
 pub fn refused_and_freed(ctx: &Ctx) {
     let life = |frees| {
-        let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
+        let area = area_on_a_page();
         init(ctx);
-        // SAFETY: on_thread_create (1) a new page, zeroed, of this thread; (2) is what is broken with `frees`;
-        // (3) it stays here.
-        let thread = unsafe { RSEQ.on_thread_create(&*page.cast::<Area>()) }.unwrap();
+        let thread = RSEQ.create(area).unwrap();
         seccomp::install(__NR_rseq, UNREGISTRATION, Answer::Errno(Errno::PERM)).unwrap();
         hooked::release(thread).unwrap_err();
         if frees {
             // SAFETY: not at all: the kernel still writes there.
-            unsafe { mm::unmap(page, mm::page_size()) }.unwrap();
+            unsafe { mm::unmap(at(area), mm::page_size()) }.unwrap();
         }
         for _ in 0..3 {
             witness::migrate(witness::cpus());
@@ -170,13 +167,11 @@ pub fn only_unregistration(ctx: &Ctx) {
     }
     seccomp::install(__NR_rseq, UNREGISTRATION, Answer::Errno(Errno::PERM)).unwrap();
     init(ctx);
-    // SAFETY: scoped (1, 2, 3), here and below: SCOPE is the main thread's for ever.
-    let scoped = unsafe { RSEQ.scoped(&SCOPE) }.unwrap();
+    let scoped = RSEQ.scope(&SCOPE).unwrap();
     let refused = Error::StillRegistered(rseq_rt::Errno::PERM);
     assert_eq!(scoped.end(), Err(refused));
     still_right(&SCOPE);
-    // SAFETY: as above.
-    let again = unsafe { RSEQ.scoped(&SCOPE) };
+    let again = RSEQ.scope(&SCOPE);
     assert_eq!(again.unwrap_err(), Error::AlreadyCreated);
     for _ in 0..ctx.scale(50, 5, 5) {
         joined(STACK, body, 0);

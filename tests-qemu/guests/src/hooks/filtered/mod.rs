@@ -11,7 +11,7 @@ use linux_raw_sys::general::__NR_rseq;
 use rseq_rt::abi::{CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED};
 use rseq_rt::{Area, Error, Owner, Reason, State, Thread};
 
-use super::common::{self, main_thread};
+use super::common::{self, Hooks as _, main_thread};
 use crate::errno::Errno;
 use crate::harness::{Ctx, Failed, Needs, Test, skip};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -81,8 +81,7 @@ pub fn runs_on(area: &Area, reason: Reason, errno: Option<rseq_rt::Errno>) {
         _ => CPU_ID_REGISTRATION_FAILED,
     };
     assert_eq!(area.cpu_id(), expected);
-    // SAFETY: ensure_registered (1, 2) the calling thread's own area, known to the hooks.
-    let again = unsafe { RSEQ.ensure_registered(area) };
+    let again = RSEQ.ensure(area);
     assert_eq!(again, Ok(State::Unavailable(reason)));
     common::right_everywhere(area);
 }
@@ -146,8 +145,7 @@ fn life<const ERRNO: u32>(ctx: &Ctx) {
         common::detached(STACK, body::<ERRNO>, 0);
     }
     assert_eq!(RAN.load(Relaxed), 2 * rounds);
-    // SAFETY: scoped (1, 2, 3) AGAIN is nobody else's.
-    let ended = unsafe { RSEQ.scoped(&AGAIN) }.unwrap().end();
+    let ended = RSEQ.scope(&AGAIN).unwrap().end();
     let refusal = refusal(reason, errno);
     assert_eq!(ended, refusal.map_or(Ok(()), Err));
     assert_eq!(hooked::release(main).err(), refusal.map(Some));

@@ -17,6 +17,7 @@ use super::super::lifetime::poison::Poison;
 use super::marked::{self, MARK, NTH};
 use super::plan::{Call, Plan};
 use crate::harness::Ctx;
+use crate::hooks::common::Hooks as _;
 use crate::seccomp::{self, When};
 use crate::stack::Stack;
 use crate::sys::mm::{self, Access};
@@ -140,8 +141,7 @@ unsafe extern "C" fn work(argument: *mut u8) -> ! {
     if kills_thread && !worker.is_early {
         install(&plan, false);
     }
-    // SAFETY: on_thread_create (1, 2, 3) in this thread's block, which it leaves by its exit hook.
-    let thread = unsafe { PROCESS.on_thread_create(&worker.area) };
+    let thread = PROCESS.create(&worker.area);
     must(thread.is_ok(), "the create hook");
     look(&worker.area);
     worker.record.progress.store(1, Release);
@@ -303,8 +303,7 @@ fn begin(ctx: &Ctx, plan: &Plan) -> Thread<'static> {
         install(plan, true);
     }
     must(PROCESS.init(config) == Ok(None), "init");
-    // SAFETY: on_thread_create (1, 2, 3) a static, the main thread's.
-    let main = unsafe { PROCESS.on_thread_create(&MAIN) };
+    let main = PROCESS.create(&MAIN);
     must(main.is_ok(), "the create hook");
     main.unwrap()
 }
@@ -389,8 +388,7 @@ fn without_registration(plan: &Plan) {
 
 fn scope() {
     static SCOPE: Area = Area::new();
-    // SAFETY: scoped (1, 2, 3) a static, of this thread alone.
-    let scope = unsafe { PROCESS.scoped(&SCOPE) };
+    let scope = PROCESS.scope(&SCOPE);
     must(scope.is_ok(), "the begin of a scope");
     look(&SCOPE);
     let _ = scope.unwrap().end();

@@ -11,7 +11,7 @@ use crate::errno::Errno;
 use crate::harness::Ctx;
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::hooks::common::{
-    self, detached, init, joined, on_thread, registered_main, right_everywhere,
+    self, Hooks as _, at, detached, init, joined, on_thread, registered_main, right_everywhere,
 };
 use crate::hooks::filtered::runs_on;
 use crate::seccomp::{self, Answer, When};
@@ -31,12 +31,6 @@ fn is_ours(area: &Area) {
 }
 
 #[track_caller]
-fn create(area: &'static Area) -> Thread<'static> {
-    // SAFETY: on_thread_create (1, 2) each area is one thread's, for ever; (3) it stays here.
-    unsafe { RSEQ.on_thread_create(area) }.unwrap()
-}
-
-#[track_caller]
 fn release_is_refused(thread: Thread<'_>) {
     assert_eq!(hooked::release(thread).unwrap_err(), Some(Error::Taken));
 }
@@ -45,7 +39,7 @@ fn release_is_refused(thread: Thread<'_>) {
 fn taken(foreign: &'static Foreign, area: &'static Area, releases: bool) {
     foreign.register(32, SIGNATURE).unwrap();
     let rest = foreign.rest();
-    let thread = create(area);
+    let thread = RSEQ.create(area).unwrap();
     runs_on(area, Reason::Taken, INVAL);
     foreign.is_alive(32, SIGNATURE);
     if releases {
@@ -85,7 +79,7 @@ pub fn leaves_again(ctx: &Ctx) {
     let main = registered_main(ctx);
     on_thread(STACK, || {
         FOREIGN.register(32, !SIGNATURE).unwrap();
-        let thread = create(&AREA);
+        let thread = RSEQ.create(&AREA).unwrap();
         FOREIGN.unregister(32, !SIGNATURE).unwrap();
         seccomp::install(__NR_rseq, When::Always, Answer::Kill).unwrap();
         runs_on(&AREA, Reason::Taken, INVAL);
@@ -124,19 +118,17 @@ pub fn behind_us(ctx: &Ctx) {
     static LAZY: Area = Area::new();
     fn life(area: &'static Area, length: u32, lazily: bool) {
         let all = sched::allowed().unwrap();
-        let at = area.as_rseq().cast_mut().cast();
         // SAFETY: rseq (1) static memory; (2) the hook below is to find it so.
-        unsafe { rseq(at, length, 0, SIGNATURE) }.unwrap();
+        unsafe { rseq(at(area), length, 0, SIGNATURE) }.unwrap();
         // Ids that are not the first CPU's, which zeroes would be.
         for cpu in all.iter() {
             sched::allow(0, &CpuSet::one(cpu)).unwrap();
         }
         if lazily {
-            // SAFETY: ensure_registered (1, 2) `area` is this thread's for ever.
-            let state = unsafe { RSEQ.ensure_registered(area) };
+            let state = RSEQ.ensure(area);
             assert_eq!(state, Ok(State::Registered(Owner::Runtime)));
         }
-        let thread = create(area);
+        let thread = RSEQ.create(area).unwrap();
         // From 7.0 on the kernel compares its ids with those that are there when they change, and kills.
         for cpu in all.iter().chain(all.iter()) {
             sched::allow(0, &CpuSet::one(cpu)).unwrap();
@@ -145,7 +137,7 @@ pub fn behind_us(ctx: &Ctx) {
         is_ours(area);
         let _ = hooked::release(thread).unwrap();
         // SAFETY: rseq (1, 2): unregistration of what is not registered any more.
-        let answer = unsafe { rseq(at, length, 1, SIGNATURE) };
+        let answer = unsafe { rseq(at(area), length, 1, SIGNATURE) };
         assert_eq!(answer, Err(Errno::INVAL));
     }
     init(ctx);

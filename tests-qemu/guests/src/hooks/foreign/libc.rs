@@ -11,6 +11,7 @@ use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Owner, Process, Reason,
 use super::{Foreign, STACK};
 use crate::harness::Ctx;
 use crate::hooked;
+use crate::hooks::common::Hooks as _;
 use crate::seccomp::{self, Answer, When};
 use crate::sys::sched;
 use crate::{other_calls_of_linux, thread, witness};
@@ -100,14 +101,9 @@ pub fn in_sight(ctx: &Ctx) {
         libc.register(32, SIGNATURE).unwrap();
         let rest = libc.rest();
         seccomp::install(__NR_rseq, When::Always, Answer::Kill).unwrap();
-        // SAFETY: on_thread_create, ensure_registered (1, 2) the block is this thread's and outlives it; (3) it
-        // stays here.
-        let (thread, again) = unsafe {
-            let thread = PROCESS.on_thread_create(ours).unwrap();
-            (thread, PROCESS.ensure_registered(ours))
-        };
+        let thread = PROCESS.create(ours).unwrap();
         assert_eq!(thread.state(), LIBCS);
-        assert_eq!(again, Ok(LIBCS));
+        assert_eq!(PROCESS.ensure(ours), Ok(LIBCS));
         right_everywhere(ours);
         let known = PROCESS.feature_size() >= 28;
         assert_eq!(PROCESS.current_mm_cid(ours).is_some(), known);
@@ -133,8 +129,7 @@ pub fn thread_without(ctx: &Ctx) {
         let cpu_id = &block.libc.as_rseq().cpu_id;
         for says in [-1, -2] {
             cpu_id.store(says, Relaxed);
-            // SAFETY: ensure_registered (1, 2) the block is this thread's and outlives it.
-            let state = unsafe { PROCESS.ensure_registered(&block.ours) };
+            let state = PROCESS.ensure(&block.ours);
             assert_eq!(state, Ok(LIBCS));
             right_everywhere(&block.ours);
             assert_eq!(PROCESS.current_mm_cid(&block.ours), None);
@@ -155,8 +150,7 @@ pub fn libc_failed(ctx: &Ctx) {
     );
     assert_eq!(SECOND.reason(), Some(Reason::Taken));
     assert_eq!(PROCESS.init(config.claim(Claim::Detect)), Ok(None));
-    // SAFETY: on_thread_create (1, 2) AREA is this thread's for ever; (3) it stays here.
-    let thread = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
+    let thread = PROCESS.create(&AREA).unwrap();
     assert_eq!(thread.state(), State::Registered(Owner::Runtime));
     right_everywhere(&AREA);
 }

@@ -11,7 +11,9 @@ use rseq_rt::abi::{CPU_ID_REGISTRATION_FAILED, FLAG_UNREGISTER, Rseq};
 use rseq_rt::arch::SIGNATURE;
 use rseq_rt::{Area, Claim, Config, Error, Owner, Reason, State, Thread};
 
-use super::common::{detached, is_ours, joined, main_thread_with, right_everywhere};
+use super::common::{
+    Hooks as _, at, detached, is_ours, joined, main_thread_with, right_everywhere,
+};
 use crate::errno::Errno;
 use crate::harness::{Ctx, Needs, Test, must_pass};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -42,17 +44,13 @@ impl Foreign {
         Self(Area::new())
     }
 
-    fn at(&self) -> *mut u8 {
-        self.0.as_rseq().cast_mut().cast()
-    }
-
     pub fn as_rseq(&self) -> &Rseq {
         rseq_of(&self.0)
     }
 
     fn call(&self, length: u32, flags: u32, signature: u32) -> Result<(), Errno> {
         // SAFETY: rseq (1) static memory, of this process for ever; (2) that is what the tests are about.
-        unsafe { rseq(self.at(), length, flags, signature) }
+        unsafe { rseq(at(&self.0), length, flags, signature) }
     }
 
     /// For the calling thread.
@@ -127,8 +125,7 @@ fn taken(config: Config, length: u32, signature: u32) {
     assert_eq!(RSEQ.reason(), None);
     assert_eq!((RSEQ.length(), RSEQ.feature_size()), (0, 0));
     right_everywhere(main.area());
-    // SAFETY: scoped (1, 2, 3) SCOPE is this thread's, for ever.
-    let scoped = unsafe { RSEQ.scoped(&SCOPE) }.unwrap();
+    let scoped = RSEQ.scope(&SCOPE).unwrap();
     assert_eq!(scoped.end(), Err(Error::Taken));
     assert_eq!(RSEQ.owner(), None, "a scope has decided for all");
     for _ in 0..3 {
@@ -141,8 +138,7 @@ fn taken(config: Config, length: u32, signature: u32) {
     FOREIGN.is_alive(length, signature);
     // From here on no hook of this thread calls rseq(2), or the process dies.
     seccomp::install(__NR_rseq, When::Always, Answer::Kill).unwrap();
-    // SAFETY: ensure_registered (1, 2) the area of this thread, for ever.
-    let again = unsafe { RSEQ.ensure_registered(main.area()) };
+    let again = RSEQ.ensure(main.area());
     assert_eq!(again, Ok(TAKEN));
     right_everywhere(main.area());
     assert_eq!(hooked::release(main).unwrap_err(), Some(Error::Taken));
