@@ -21,6 +21,7 @@ fn main(env: &Env) -> i32 {
         env,
         &[
             runtime_tests::harness::TESTS,
+            runtime_tests::panics::TESTS,
             runtime_tests::TESTS,
             basic::TESTS,
             areas::TESTS,

@@ -4,6 +4,7 @@ use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 use linux_raw_sys::general::{__NR_seccomp, SIGSEGV};
 use linux_raw_sys::ptrace::SECCOMP_GET_ACTION_AVAIL;
 
+use rseq_rt::Area;
 use rseq_rt::arch::SIGNATURE;
 
 use super::{Scale, child};
@@ -20,60 +21,31 @@ use crate::sys::{ptrace, sched};
 /// The needs of a test.
 #[derive(Clone, Copy)]
 pub struct Needs {
-    rseq: bool,
-    v2: bool,
-    ptrace: bool,
-    seccomp: bool,
-    real_kernel: bool,
-    native: bool,
+    what: u32,
     cpus: u32,
 }
 
 impl Needs {
-    pub const NOTHING: Self = Self {
-        rseq: false,
-        v2: false,
-        ptrace: false,
-        seccomp: false,
-        real_kernel: false,
-        native: false,
-        cpus: 1,
-    };
-    pub const RSEQ: Self = Self {
-        rseq: true,
-        ..Self::NOTHING
-    };
-    /// rseq(2) works and takes length 33: its rules are those of 7.x.
-    pub const V2: Self = Self {
-        v2: true,
-        ..Self::RSEQ
-    };
-    pub const PTRACE: Self = Self {
-        ptrace: true,
-        ..Self::NOTHING
-    };
-    pub const SECCOMP: Self = Self {
-        seccomp: true,
-        ..Self::NOTHING
-    };
+    pub const NOTHING: Self = Self { what: 0, cpus: 1 };
+    pub const RSEQ: Self = Self::bit(0);
+    /// rseq(2) takes length 33: its rules are those of 7.x.
+    pub const V2: Self = Self::bit(1).and(Self::RSEQ);
+    pub const PTRACE: Self = Self::bit(2);
+    pub const SECCOMP: Self = Self::bit(3);
     /// Not qemu-user.
-    pub const REAL_KERNEL: Self = Self {
-        real_kernel: true,
-        ..Self::NOTHING
-    };
-    pub const NATIVE: Self = Self {
-        native: true,
-        ..Self::NOTHING
-    };
+    pub const REAL_KERNEL: Self = Self::bit(4);
+    pub const NATIVE: Self = Self::bit(5);
+
+    const fn bit(bit: u32) -> Self {
+        Self {
+            what: 1 << bit,
+            cpus: 1,
+        }
+    }
 
     pub const fn and(self, other: Self) -> Self {
         Self {
-            rseq: self.rseq || other.rseq,
-            v2: self.v2 || other.v2,
-            ptrace: self.ptrace || other.ptrace,
-            seccomp: self.seccomp || other.seccomp,
-            real_kernel: self.real_kernel || other.real_kernel,
-            native: self.native || other.native,
+            what: self.what | other.what,
             cpus: if self.cpus > other.cpus {
                 self.cpus
             } else {
@@ -82,31 +54,37 @@ impl Needs {
         }
     }
 
+    /// At least so many CPUs.
     pub const fn cpus(mut self, count: u32) -> Self {
         self.cpus = count;
         self
     }
 
     pub(super) fn missing(&self, facts: &Facts, scale: Scale) -> Option<&'static str> {
-        let needs_native = self.native && scale != Scale::Native;
-        let needs_kernel = self.real_kernel && scale == Scale::User;
+        let needs = |other: Self| self.what & other.what == other.what;
         [
-            (needs_native, "this is not the native host"),
-            (needs_kernel, "qemu-user is not a real kernel"),
             (
-                self.rseq && facts.rseq.is_err(),
+                needs(Self::NATIVE) && scale != Scale::Native,
+                "this is not the native host",
+            ),
+            (
+                needs(Self::REAL_KERNEL) && scale == Scale::User,
+                "qemu-user is not a real kernel",
+            ),
+            (
+                needs(Self::RSEQ) && facts.rseq.is_err(),
                 "rseq(2) does not work here",
             ),
             (
-                self.v2 && facts.feature_size < 33,
+                needs(Self::V2) && facts.feature_size < 33,
                 "the kernel's feature size is below 33",
             ),
             (
-                self.ptrace && facts.ptrace.is_err(),
+                needs(Self::PTRACE) && facts.ptrace.is_err(),
                 "ptrace(2) does not work here",
             ),
             (
-                self.seccomp && facts.seccomp.is_err(),
+                needs(Self::SECCOMP) && facts.seccomp.is_err(),
                 "seccomp(2) does not work here",
             ),
             (self.cpus > facts.cpus, "there are too few CPUs"),
@@ -129,7 +107,7 @@ pub struct Facts {
     pub ptrace: Result<(), Errno>,
     /// Whether a filter may answer an errno.
     pub seccomp: Result<(), Errno>,
-    /// How many CPUs this process may use.
+    /// The CPUs that this process may use.
     pub cpus: u32,
     /// Whether a store to the ids is fatal with length 32 too: the kernel's own checker, `rseq_debug=1`.
     pub strict: bool,
@@ -191,13 +169,9 @@ fn probe(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-/// An area that ends with its process.
-#[repr(C, align(64))]
-struct Scratch([u32; 16]);
-
 fn register_scratch() -> Result<(), Errno> {
-    let mut area = Scratch([0; 16]);
-    let at = (&raw mut area).cast();
+    let area = Area::new();
+    let at = (&raw const area).cast_mut().cast();
     // SAFETY: an area on this stack, unregistered before it goes, or with the process.
     unsafe {
         rseq(at, 32, 0, SIGNATURE)?;
@@ -207,8 +181,8 @@ fn register_scratch() -> Result<(), Errno> {
 
 /// Stores another number to cpu_id, and makes the kernel look at it.
 fn store_to_scratch() -> Result<(), Errno> {
-    let mut area = Scratch([0; 16]);
-    let at: *mut u8 = (&raw mut area).cast();
+    let area = Area::new();
+    let at: *mut u8 = (&raw const area).cast_mut().cast();
     let cpus = sched::allowed()?;
     // SAFETY: an area on this stack, unregistered before it goes, or with the process; cpu_id is its second word.
     unsafe {

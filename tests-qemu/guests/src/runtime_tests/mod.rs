@@ -3,6 +3,7 @@
 
 pub mod harness;
 mod kernel;
+pub mod panics;
 mod storms;
 mod threads;
 
