@@ -192,11 +192,11 @@ impl<K: Kernel> Process<K> {
                 }
                 Ok(()) => {
                     // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
-                    // EINVAL, or no CPU left: nothing is. Else it may be, by a filter that came in between.
+                    // Nothing is where no CPU is left. Else it may be, by a filter that came in between, whatever it answers.
                     let undone = self.rseq(area, length, FLAG_UNREGISTER);
                     let pretended = Outcome::refused(Reason::Pretended);
-                    let free = undone == Err(Errno::INVAL) || undone.is_ok() && area.cpu_id() < 0;
-                    return if free {
+                    let is_undone = undone.is_ok() || undone == Err(Errno::INVAL);
+                    return if is_undone && area.cpu_id() < 0 {
                         pretended
                     } else {
                         pretended.or_written()

@@ -1,5 +1,6 @@
 //! A filter, or an emulator, that answers in the kernel's place. Every thread runs on and says why it has no rseq.
 
+mod between;
 mod calls;
 mod middle;
 
@@ -38,6 +39,11 @@ pub const TESTS: &[Test] = &[
     Test::new("filtered/ebusy-in-the-middle", middle::all::<EBUSY>).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/refused-and-freed-dies", middle::refused_and_freed).needs(ON_TWO_CPUS),
     Test::new("filtered/only-unregistration", middle::only_unregistration).needs(SECCOMP_AND_RSEQ),
+    Test::new(
+        "filtered/between-registration-and-confirmation",
+        between::confirmed,
+    )
+    .needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/only-length-32", calls::only_length_32).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/no-mask-from-the-start", calls::no_mask_from_start).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/no-mask-in-the-middle", calls::no_mask_in_middle).needs(SECCOMP_AND_RSEQ),
