@@ -1,6 +1,7 @@
 /* Threads whose memory must outlive them although they are to unmap it, and who unmaps it then. */
 #define _GNU_SOURCE
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -82,6 +83,19 @@ static void sweep_unmaps_what_was_refused(void)
 	CHECK_IS(rseq_rt_sweep(), 0);
 }
 
+/* Nobody may use an area that a sweep will look at. */
+static void deferred_area_is_not_recycled(void)
+{
+	struct raw *thread = raw_start(raw_refused, NULL);
+	rseq_rt_area before;
+	alone();
+	memcpy(&before, &thread->area, sizeof(before));
+	CHECK_IS(rseq_rt_recycle(&thread->area), -EBUSY);
+	CHECK_IS(memcmp(&before, &thread->area, sizeof(before)), 0);
+	CHECK_IS(rseq_rt_sweep(), 1);
+	CHECK_IS(is_mapped(thread), 0);
+}
+
 /* The area of an allocator, say, in the same mapping. */
 static int raw_taken(struct raw *thread)
 {
@@ -161,6 +175,7 @@ int main(void)
 	CHECK_IS(rseq_rt_thread_state(&main_area), RSEQ_RT_REGISTERED);
 	SEPARATELY(refused_release_keeps);
 	SEPARATELY(sweep_unmaps_what_was_refused);
+	SEPARATELY(deferred_area_is_not_recycled);
 	SEPARATELY(taken_thread_is_kept);
 	SEPARATELY(refused_set_tid_address_leaks);
 	return failures != 0;

@@ -10,6 +10,7 @@ use crate::hooks::common::{Hooks as _, area_on_a_page, at, init, is_ours};
 use crate::seccomp::{self, Answer, When};
 use crate::sys::mm::{self, Access};
 use crate::sys::sched::{self, CpuSet};
+use crate::{thread, witness};
 
 fn bytes(area: &Area) -> [u64; 16] {
     let at = core::ptr::from_ref(area).cast::<u64>();
@@ -93,22 +94,60 @@ pub fn bad_memory(ctx: &Ctx) {
     assert_eq!(RSEQ.owner(), Some(Owner::Runtime));
 }
 
-/// A libc makes its memory read-only once it has started (RELRO). A second start is refused, and a look costs no write.
-pub fn sealed(ctx: &Ctx) {
-    let config = hooked::config(ctx.env);
+/// A page of its own with a process in it.
+fn lone_process() -> &'static Process {
     let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
     let place = page.cast::<Process>();
-    // SAFETY: a new page, and nobody else's.
-    let process = unsafe {
+    // SAFETY: a new page, nobody else's, and never unmapped.
+    unsafe {
         place.write(Process::new());
         &*place
-    };
-    assert_eq!(process.init(config.disabled()), Ok(Some(Owner::Nobody)));
+    }
+}
+
+/// As a libc does with its memory once it has started (RELRO).
+fn seal(process: &'static Process) {
+    let page = core::ptr::from_ref(process).cast_mut().cast();
     // SAFETY: protect (1): it is written no more, which is what is tried.
     unsafe { mm::protect(page, mm::page_size(), Access::Read) }.unwrap();
+}
+
+/// A second start is refused, and a look costs no write.
+pub fn sealed(ctx: &Ctx) {
+    let config = hooked::config(ctx.env);
+    let process = lone_process();
+    assert_eq!(process.init(config.disabled()), Ok(Some(Owner::Nobody)));
+    seal(process);
     must_pass(|| {
         for again in [config, config.disabled(), config.claim(Claim::Libc)] {
             assert_eq!(process.init(again), Err(Error::AlreadyInitialized));
         }
     });
+}
+
+/// A late filter that answers like a kernel without rseq is everybody's answer, but no decision any more.
+pub fn sealed_and_filtered(ctx: &Ctx) {
+    static AREA: Area = Area::new();
+    fn late(process: &&'static Process) {
+        static LATE: Area = Area::new();
+        // SAFETY: on_thread_create (1, 2) a static of this thread; (3) it stays here.
+        let thread = unsafe { process.on_thread_create(&LATE) }.unwrap();
+        assert_eq!(thread.state(), State::Unavailable(Reason::NoSyscall));
+        assert_eq!(LATE.errno(), Some(rseq_rt::Errno::NOSYS));
+        witness::on_each_cpu(|cpu| assert_eq!(process.current_cpu(&LATE), Ok(cpu)));
+        let _gone = hooked::release(thread).unwrap();
+    }
+    let process = lone_process();
+    assert_eq!(process.init(hooked::config(ctx.env)), Ok(None));
+    // SAFETY: on_thread_create (1, 2) a static of this thread; (3) it stays here.
+    let main = unsafe { process.on_thread_create(&AREA) }.unwrap();
+    assert!(is_ours(main.state()));
+    seal(process);
+    seccomp::install(__NR_rseq, When::Always, Answer::Errno(Errno::NOSYS)).unwrap();
+    thread::start(16 * 1024, process, late)
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_eq!(process.owner(), Some(Owner::Runtime));
+    witness::on_each_cpu(|cpu| assert_eq!(process.current_cpu(&AREA), Ok(cpu)));
 }

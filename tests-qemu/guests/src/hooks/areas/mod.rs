@@ -30,6 +30,11 @@ pub const TESTS: &[Test] = &[
     Test::new("areas/misuse", misuse::misuse),
     Test::new("areas/init-on-sealed-memory", misuse::sealed),
     Test::new(
+        "areas/late-filter-on-sealed-memory",
+        misuse::sealed_and_filtered,
+    )
+    .needs(RSEQ_AND_SECCOMP),
+    Test::new(
         "areas/nobody-stores-before-the-answer",
         answers::nobody_stores,
     ),

@@ -119,6 +119,8 @@ pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
     let left: [_; 64] = core::array::from_fn(|nth| {
         (nth < ctx.scale(64, 16, 0) as usize).then(|| {
             let left = leave(witness::cpus());
+            // SAFETY: mapped until the sweep, which the next exit makes at the earliest.
+            assert!(unsafe { &*left.area }.is_deferred());
             // The refusal of one, the first of the process too, decides nothing for the next.
             joined(STACK, free, 0);
             left
