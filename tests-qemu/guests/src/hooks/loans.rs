@@ -5,7 +5,7 @@ use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 
 use rseq_rt::{Area, Error, Lent, State, Thread};
 
-use super::common::{is_right, main_thread_with};
+use super::common::{Hooks as _, is_right, main_thread_with};
 use crate::harness::{Ctx, Needs, Test, must_pass, vforked};
 use crate::hooked::{self, RSEQ};
 use crate::stack::Stack;
@@ -152,8 +152,7 @@ fn repair(area: &Area, before: Usable) {
     // SAFETY: as above.
     let again = unsafe { RSEQ.repair_in_fork_child(area) };
     assert_eq!(again, before.0, "repaired twice");
-    // SAFETY: current_thread (1) as above; (2) the parent's `Thread` stays the parent's.
-    let thread = unsafe { RSEQ.current_thread(area) }.unwrap();
+    let thread = RSEQ.thread_of(area).unwrap();
     let _gone = hooked::release(thread).unwrap();
     assert!(!witness::kernel_knows(area), "released, and still known");
 }
@@ -206,8 +205,7 @@ fn not_lent(ctx: &Ctx<'_>) {
         let states = unsafe { [area, &NEW].map(|area| RSEQ.repair_in_fork_child(area)) };
         assert_eq!(states, [before.0, State::Unregistered]);
         assert_restored(area, before);
-        // SAFETY: current_thread (1, 2): there is none.
-        let nobody = unsafe { RSEQ.current_thread(&NEW) }.map(drop);
+        let nobody = RSEQ.thread_of(&NEW).map(drop);
         assert_eq!(nobody, Err(Error::NotCreated));
     });
 }

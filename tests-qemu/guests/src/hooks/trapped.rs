@@ -10,7 +10,7 @@ use linux_raw_sys::general::{
 };
 use rseq_rt::{Area, Errno, Error, ExitMode, Owner, Reason, SignalMask, State, Thread};
 
-use super::common::{detached, init, joined, main_thread, right_everywhere};
+use super::common::{Hooks as _, detached, init, joined, main_thread, right_everywhere};
 use super::filtered::STACK;
 
 use crate::harness::{Ctx, Needs, Test, must_die, passed};
@@ -93,8 +93,7 @@ fn ensure(ctx: &Ctx<'_>) {
     trap(__NR_rseq);
     init(ctx);
     for asked in [1, 0] {
-        // SAFETY: ensure_registered (1, 2) the only thread's, static.
-        assert_eq!(unsafe { RSEQ.ensure_registered(&AREA) }, Ok(WITHOUT));
+        assert_eq!(RSEQ.ensure(&AREA), Ok(WITHOUT));
         assert_trapped(asked);
     }
     right_everywhere(&AREA);
@@ -127,8 +126,7 @@ fn release(ctx: &Ctx<'_>) {
     keeps.join().unwrap();
     // The detached one asks once, and its memory stays until a sweep.
     wait_for_trap();
-    // SAFETY: scoped (1, 2, 3) SCOPE is nobody else's.
-    let scoped = unsafe { RSEQ.scoped(&SCOPE) }.map(rseq_rt::Scoped::end);
+    let scoped = RSEQ.scope(&SCOPE).map(rseq_rt::Scoped::end);
     assert_eq!(scoped, Ok(Ok(())), "a scope of a thread without rseq");
     assert_trapped(1);
     let area = main.area();
@@ -145,8 +143,7 @@ fn release(ctx: &Ctx<'_>) {
 /// All other calls that a thread makes from its create to its end, trapped one after the other.
 fn every_other_call(ctx: &Ctx<'_>) {
     fn life(area: &Area) {
-        // SAFETY: on_thread_create (1, 3) its own area, here; (2) in the block of a joinable thread.
-        let thread = unsafe { RSEQ.on_thread_create(area) }.unwrap();
+        let thread = RSEQ.create(area).unwrap();
         assert_eq!(thread.state(), OURS);
         RSEQ.current_cpu(area).unwrap();
         assert_eq!(thread.on_exit(ExitMode::Keep).into_kept().why(), None);
@@ -176,8 +173,7 @@ fn blocked(ctx: &Ctx<'_>) {
         let before = signal::mask(Mask::Exactly(u64::MAX)).unwrap();
         // SAFETY: assume_blocked (1) SIGSYS too, and it is trapped: this is the variant that must die.
         let mask = unsafe { SignalMask::assume_blocked(before) };
-        // SAFETY: on_thread_create_masked (1, 2, 3) the only thread's, static.
-        let created = unsafe { RSEQ.on_thread_create_masked(&AREA, &mask) };
+        let created = RSEQ.create_masked(&AREA, &mask);
         process::exit_group(if created.is_ok() { 2 } else { 3 });
     });
 }

@@ -130,8 +130,7 @@ pub fn sealed_and_filtered(ctx: &Ctx) {
     static AREA: Area = Area::new();
     fn late(process: &&'static Process) {
         static LATE: Area = Area::new();
-        // SAFETY: on_thread_create (1, 2) a static of this thread; (3) it stays here.
-        let thread = unsafe { process.on_thread_create(&LATE) }.unwrap();
+        let thread = process.create(&LATE).unwrap();
         assert_eq!(thread.state(), State::Unavailable(Reason::NoSyscall));
         assert_eq!(LATE.errno(), Some(rseq_rt::Errno::NOSYS));
         witness::on_each_cpu(|cpu| assert_eq!(process.current_cpu(&LATE), Ok(cpu)));
@@ -139,8 +138,7 @@ pub fn sealed_and_filtered(ctx: &Ctx) {
     }
     let process = lone_process();
     assert_eq!(process.init(hooked::config(ctx.env)), Ok(None));
-    // SAFETY: on_thread_create (1, 2) a static of this thread; (3) it stays here.
-    let main = unsafe { process.on_thread_create(&AREA) }.unwrap();
+    let main = process.create(&AREA).unwrap();
     assert!(is_ours(main.state()));
     seal(process);
     seccomp::install(__NR_rseq, When::Always, Answer::Errno(Errno::NOSYS)).unwrap();

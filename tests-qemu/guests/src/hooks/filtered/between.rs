@@ -13,6 +13,7 @@ use super::STACK;
 use crate::errno::Errno;
 use crate::harness::{Ctx, must_pass};
 use crate::hooked;
+use crate::hooks::common::Hooks as _;
 use crate::seccomp::{self, Answer, When};
 use crate::sys::mm::{self, Access};
 use crate::sys::sched::{self, CpuSet};
@@ -77,8 +78,7 @@ fn live(ctx: &Ctx, errno: u32, is_zeroed: bool) {
     sched::allow(0, &CpuSet::one(first)).unwrap();
     assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
     let installer = thread::start(STACK, Errno(errno), installs).unwrap();
-    // SAFETY: on_thread_create (1, 2, 3) this thread's page.
-    let thread = unsafe { PROCESS.on_thread_create(area) }.unwrap();
+    let thread = PROCESS.create(area).unwrap();
     installer.join().unwrap();
     let state = thread.state();
     let is_ours = state == State::Registered(Owner::Runtime);

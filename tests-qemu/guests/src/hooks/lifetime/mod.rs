@@ -12,7 +12,7 @@ use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::{ClearTid, Owner, SignalMask, State, Thread, arch};
 
 use self::poison::Poisoner;
-use super::common::init;
+use super::common::{Hooks as _, init};
 use crate::harness::{Ctx, Needs, Test, must_die, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::stack::Stack;
@@ -69,8 +69,7 @@ const STACK: usize = 16 * 1024;
 
 /// The calling thread's own value once more, for an exit by hand: the hook's caller makes no further use of its own.
 pub(super) fn owned(hooked: &Hooked) -> Thread<'_> {
-    // SAFETY: current_thread (1) its own area, (2) the other one is not used after this.
-    unsafe { RSEQ.current_thread(&hooked.area) }.unwrap()
+    RSEQ.thread_of(&hooked.area).unwrap()
 }
 
 /// Waits for the end of the thread `tid`.

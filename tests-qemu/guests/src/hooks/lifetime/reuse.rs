@@ -8,7 +8,7 @@ use super::STACK;
 use super::poison::Poison;
 use crate::harness::{Ctx, forked, passed};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::hooks::common::init;
+use crate::hooks::common::{Hooks as _, init};
 use crate::stack::Stack;
 use crate::sys::mm;
 use crate::sys::process::{self, Status};
@@ -178,8 +178,7 @@ fn wait_for_turn(turn: u32) {
 /// On the area of the one before, which still lives, until it is the turn of the next.
 fn on_pooled_area(turn: &u32) {
     wait_for_turn(*turn);
-    // SAFETY: on_thread_create (1) recycled by the thread whose turn it was; (2) a static; (3) it stays here.
-    let thread = unsafe { RSEQ.on_thread_create(&POOL.area) }.unwrap();
+    let thread = RSEQ.create(&POOL.area).unwrap();
     let cpus = witness::cpus();
     for cpu in cpus.iter() {
         let moved = sched::allow(0, &CpuSet::one(cpu)).is_ok();

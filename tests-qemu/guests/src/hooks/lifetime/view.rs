@@ -8,7 +8,7 @@ use super::{STACK, owned};
 use crate::errno::{Errno, errno};
 use crate::harness::{Ctx, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::hooks::common::{init, joined};
+use crate::hooks::common::{Hooks as _, init, joined};
 use crate::sys::process::{self, Status};
 use crate::sys::{mm, ptrace, sched};
 use crate::trace::{Event, Tracee};
@@ -61,8 +61,7 @@ fn released(_: &Thread<'_>, hooked: &Hooked) {
     let gone = hooked::release(owned(hooked)).unwrap();
     state(&hooked.area, false);
     // A late lazy call changes nothing.
-    // SAFETY: ensure_registered (1, 2) its own area, in its own block.
-    unsafe { RSEQ.ensure_registered(&hooked.area) }.unwrap();
+    RSEQ.ensure(&hooked.area).unwrap();
     state(&hooked.area, false);
     let stack = tcb::current().stack();
     // SAFETY: unmap_and_exit (1, 2) a detached thread's stack with its block; (3) no robust list; (4) nothing waits.
@@ -72,17 +71,14 @@ fn released(_: &Thread<'_>, hooked: &Hooked) {
 /// Lazy, then the create hook, then a scope on the same area.
 fn lazy(area: &Area) {
     state(area, false);
-    // SAFETY: ensure_registered (1, 2) in a joinable thread's block; likewise the next two.
-    unsafe { RSEQ.ensure_registered(area) }.unwrap();
+    RSEQ.ensure(area).unwrap();
     state(area, true);
-    // SAFETY: on_thread_create (1, 2, 3) as above.
-    let thread = unsafe { RSEQ.on_thread_create(area) }.unwrap();
+    let thread = RSEQ.create(area).unwrap();
     let gone = hooked::release(thread).unwrap();
     state(area, false);
     // SAFETY: recycle_area (1) no handler is there.
     unsafe { gone.recycle_area() };
-    // SAFETY: scoped (1, 2, 3) as above.
-    let scope = unsafe { RSEQ.scoped(area) }.unwrap();
+    let scope = RSEQ.scope(area).unwrap();
     state(area, true);
     scope.end().unwrap();
     state(area, false);

@@ -10,7 +10,7 @@ use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_LENGTH};
 use rseq_rt::{Area, Config, Owner, State, arch};
 
-use super::common::{joined_at_once, look, main_thread_with};
+use super::common::{Hooks as _, joined_at_once, look, main_thread_with};
 use crate::errno::Errno;
 use crate::harness::child::wait;
 use crate::harness::{Ctx, Facts, Needs, Test, forked, must_die, passed};
@@ -193,8 +193,7 @@ fn alignment(ctx: &Ctx<'_>) {
     let config = hooked::config(ctx.env);
     assert_eq!(RSEQ.init(config), Ok(None));
     for area in [&packed.1, &packed.3[0], &packed.3[1]] {
-        // SAFETY: (1, 2, 3) ended before the memory is.
-        let scoped = unsafe { RSEQ.scoped(area) }.unwrap();
+        let scoped = RSEQ.scope(area).unwrap();
         assert_eq!(scoped.thread().state(), OURS, "an area in a structure");
         scoped.end().unwrap();
     }

@@ -10,6 +10,7 @@ use rseq_rt::{Area, Config, State, arch};
 use super::{OURS, STACK, passed_by_end};
 use crate::harness::{Ctx, forked, passed};
 use crate::hooked::{self, RSEQ};
+use crate::hooks::common::{Hooks as _, init};
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
@@ -54,16 +55,13 @@ fn moved(body: fn(&'static Area)) -> (Status, u64) {
 
 /// A whole life of an area, twice: in a scope, and up to the exit hook.
 fn life(area: &'static Area) {
-    // SAFETY: (1, 2, 3) the only thread's, static.
-    let scoped = unsafe { RSEQ.scoped(area) }.unwrap();
+    let scoped = RSEQ.scope(area).unwrap();
     assert_eq!(area.state(), OURS);
     scoped.thread().lend().end();
     scoped.end().unwrap();
     assert_eq!(area.state(), State::Unregistered);
-    // SAFETY: (1, 2) as above.
-    unsafe { RSEQ.ensure_registered(area) }.unwrap();
-    // SAFETY: (1, 2, 3) as above.
-    let thread = unsafe { RSEQ.on_thread_create(area) }.unwrap();
+    RSEQ.ensure(area).unwrap();
+    let thread = RSEQ.create(area).unwrap();
     assert_eq!(area.state(), OURS);
     RSEQ.current_cpu(area).unwrap();
     let gone = hooked::release(thread).unwrap();
@@ -72,7 +70,7 @@ fn life(area: &'static Area) {
 }
 
 pub(super) fn hooks(ctx: &Ctx<'_>) {
-    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
+    init(ctx);
     let mut all = 0;
     for _ in 0..ctx.scale(10, 1, 0) {
         let (status, moves) = moved(life);
@@ -87,8 +85,7 @@ pub(super) fn broken_hook(ctx: &Ctx<'_>) {
     const REPAIRED: i32 = 3;
     const KILLED: i32 = 4;
     fn broken(area: &'static Area) {
-        // SAFETY: (1, 2, 3) the only thread's, static.
-        let _thread = unsafe { RSEQ.on_thread_create(area) }.unwrap();
+        let _thread = RSEQ.create(area).unwrap();
         let cpu_id = &witness::rseq_of(area).cpu_id;
         cpu_id.store(CPU_ID_UNINITIALIZED, Relaxed);
         let at = core::ptr::from_ref(area).cast_mut().cast();
@@ -132,22 +129,19 @@ fn worker(me: &usize) {
 
 /// Create and the two ends that a living thread has.
 fn live(area: &Area) {
-    // SAFETY: (1, 2, 3) this thread's, ended below.
-    let scoped = unsafe { RSEQ.scoped(area) }.unwrap();
+    let scoped = RSEQ.scope(area).unwrap();
     assert_eq!(area.state(), OURS);
     scoped.end().unwrap();
-    // SAFETY: (1, 2) this thread's, ended below.
-    let ensured = unsafe { RSEQ.ensure_registered(area) };
+    let ensured = RSEQ.ensure(area);
     assert_eq!(ensured, Ok(OURS));
-    // SAFETY: (1) just ensured; (2) no other.
-    let thread = unsafe { RSEQ.current_thread(area) }.unwrap();
+    let thread = RSEQ.thread_of(area).unwrap();
     let gone = hooked::release(thread).unwrap();
     // SAFETY: (1) blocked.
     unsafe { gone.recycle_area() };
 }
 
 pub(super) fn storm(ctx: &Ctx<'_>) {
-    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
+    init(ctx);
     let goal = ctx.scale(1_000, 200, 0);
     let cpus = witness::cpus();
     let workers: [_; WORKERS] =

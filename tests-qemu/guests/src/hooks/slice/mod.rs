@@ -11,7 +11,7 @@ use rseq_rt::abi::{
 };
 use rseq_rt::{Area, Config, Owner, SliceEnd, State, Thread};
 
-use super::common::{joined, main_thread};
+use super::common::{Hooks as _, joined, main_thread};
 use super::linux7::begin;
 use crate::errno::{Errno, errno};
 use crate::harness::{Ctx, Needs, Test, must_pass, passed, skip};
@@ -130,8 +130,7 @@ fn armed(ctx: &Ctx<'_>) {
     /// Lost with each registration, and armed anew with each.
     fn scopes(scratch: &Area) {
         for _ in 0..3 {
-            // SAFETY: (1, 2, 3) ended before the memory is.
-            let scoped = unsafe { RSEQ.scoped(scratch) }.unwrap();
+            let scoped = RSEQ.scope(scratch).unwrap();
             assert_armed(scratch);
             scoped.end().unwrap();
             assert_off(scratch);

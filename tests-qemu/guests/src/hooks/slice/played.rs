@@ -11,6 +11,7 @@ use rseq_rt::abi::{
 use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Process, SliceEnd, Trio};
 
 use crate::harness::Ctx;
+use crate::hooks::common::Hooks as _;
 use crate::sys::process;
 use crate::sys::signal::kill_thread;
 use crate::{signals, witness};
@@ -120,8 +121,7 @@ fn one(granted: Option<usize>, in_time: bool) {
 pub(super) fn nested(_: &Ctx<'_>) {
     let config = Config::new(Some(33), Some(64)).claim(Claim::Runtime);
     assert_eq!(PROCESS.init(config.slice_extension()), Ok(None));
-    // SAFETY: on_thread_create (1, 2, 3) the only thread's, static.
-    let thread = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
+    let thread = PROCESS.create(&AREA).unwrap();
     assert!(AREA.has_slice_extension(), "not armed");
     for granted in [None, Some(0), Some(1), Some(2)] {
         for in_time in [true, false] {

@@ -10,6 +10,7 @@ use rseq_rt::{Area, Errno, Kernel, Linux, Owner, Process, State, Trio, arch};
 
 use super::storm::nothing_registered;
 use crate::harness::{Ctx, must_die, passed};
+use crate::hooks::common::Hooks as _;
 use crate::sys::mm::{self, Access};
 use crate::sys::process;
 use crate::sys::rseq::rseq;
@@ -88,8 +89,7 @@ static HANDLED: AtomicU64 = AtomicU64::new(0);
 unsafe extern "C" fn lazily(_: i32, _: *mut siginfo_t, _: *mut u8) {
     IN_HANDLER.store(true, Relaxed);
     let before = AREA.state();
-    // SAFETY: ensure_registered (1, 2) the only thread's area, a static.
-    let ensured = unsafe { PROCESS.ensure_registered(&AREA) };
+    let ensured = PROCESS.ensure(&AREA);
     let after = AREA.state();
     assert!(before == after || before == State::Unregistered);
     assert_eq!(ensured, Ok(after));
@@ -111,8 +111,7 @@ fn assert_agrees(ctx: &Ctx<'_>) {
 }
 
 fn live(ctx: &Ctx<'_>, mask: u64) {
-    // SAFETY: on_thread_create (1, 2, 3) a static, used by the only thread.
-    let thread = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
+    let thread = PROCESS.create(&AREA).unwrap();
     assert_agrees(ctx);
     assert_eq!(signal::blocked(), Ok(mask), "after the create hook");
     let released = hooked::release(thread);
@@ -123,8 +122,7 @@ fn live(ctx: &Ctx<'_>, mask: u64) {
 }
 
 fn live_in_scope(ctx: &Ctx<'_>) {
-    // SAFETY: scoped (1, 2, 3) a static, used by the only thread.
-    let scope = unsafe { PROCESS.scoped(&AREA) };
+    let scope = PROCESS.scope(&AREA);
     assert_agrees(ctx);
     scope.unwrap().end().unwrap();
 }

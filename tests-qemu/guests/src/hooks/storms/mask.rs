@@ -6,6 +6,7 @@ use rseq_rt::{Area, SignalMask, State};
 use super::storm::{HANDLED, Open, STACK, TARGETS, begin, blocked_by_hooks, enter, every};
 use crate::harness::{Ctx, passed};
 use crate::hooked::{self, RSEQ};
+use crate::hooks::common::Hooks as _;
 use crate::sys::signal::{self, Mask};
 use crate::thread;
 
@@ -34,8 +35,7 @@ fn assert_mask(expected: u64, after: &str) {
 }
 
 fn release(area: &Area) {
-    // SAFETY: current_thread (1) its own area, (2) none is in use.
-    let thread = unsafe { RSEQ.current_thread(area) }.unwrap();
+    let thread = RSEQ.thread_of(area).unwrap();
     let gone = hooked::release(thread).unwrap();
     assert_mask(blocked_by_hooks(), "the exit hook");
     // SAFETY: recycle_area (1) signals are blocked.
@@ -46,8 +46,7 @@ fn from(mask: u64, area: &Area) {
     let found = mask & every();
     signal::mask(Mask::Exactly(mask)).unwrap();
     assert_mask(found, "setting it");
-    // SAFETY: on_thread_create (1, 3) its own area, here; (2) in a joinable thread's block.
-    let _thread = unsafe { RSEQ.on_thread_create(area) }.unwrap();
+    let _thread = RSEQ.create(area).unwrap();
     assert_mask(found, "the create hook");
     let masked = SignalMask::block_all().unwrap();
     assert_mask(blocked_by_hooks(), "blocking all");
@@ -57,13 +56,11 @@ fn from(mask: u64, area: &Area) {
     release(area);
 
     signal::mask(Mask::Exactly(mask)).unwrap();
-    // SAFETY: scoped (1, 2, 3) as above.
-    let scope = unsafe { RSEQ.scoped(area) }.unwrap();
+    let scope = RSEQ.scope(area).unwrap();
     assert_mask(found, "the begin of a scope");
     let _ = scope.end();
     assert_mask(found, "the end of a scope");
-    // SAFETY: ensure_registered (1, 2) as above.
-    let lazily = unsafe { RSEQ.ensure_registered(area) };
+    let lazily = RSEQ.ensure(area);
     assert_mask(found, "lazy registration");
     assert_ne!(lazily, Ok(State::Unregistered));
     release(area);

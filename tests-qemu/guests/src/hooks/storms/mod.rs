@@ -12,7 +12,7 @@ use self::storm::{
     ALIVE, HANDLED, LATE, Open, REGISTERED_LAZILY, SENT, STACK, another_handler, begin,
     blocked_by_hooks, enter, expect, handlers, leave, nothing_registered,
 };
-use super::common::init;
+use super::common::{Hooks as _, init};
 use super::lifetime::owned;
 use crate::harness::{Ctx, Needs, Test, must_die, passed};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -41,8 +41,7 @@ fn live_open(open: &Open) {
     if open.slot.is_multiple_of(2) {
         another_handler();
     }
-    // SAFETY: on_thread_create (1, 3) its own area, here; (2) in the block of a joinable thread.
-    let thread = unsafe { RSEQ.on_thread_create(&open.area) }.unwrap();
+    let thread = RSEQ.create(&open.area).unwrap();
     let state = thread.state();
     assert!(!matches!(state, State::Unregistered | State::Exiting));
     assert_eq!(signal::blocked(), Ok(0), "after the create hook");

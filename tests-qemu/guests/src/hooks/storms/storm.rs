@@ -8,7 +8,7 @@ use rseq_rt::{Area, Owner, State, arch};
 use crate::errno::Errno;
 use crate::harness::{Ctx, Scale};
 use crate::hooked::{self, RSEQ};
-use crate::hooks::common::init;
+use crate::hooks::common::{Hooks as _, init};
 use crate::signals::{self, Storm};
 use crate::sys::rseq::rseq;
 use crate::sys::signal::Mask;
@@ -57,8 +57,7 @@ unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
     let cpu = RSEQ.current_cpu(area);
     let node = RSEQ.current_node(area);
     let mm_cid = RSEQ.current_mm_cid(area);
-    // SAFETY: ensure_registered (1, 2) the area of the calling thread, in its block.
-    let ensured = unsafe { RSEQ.ensure_registered(area) };
+    let ensured = RSEQ.ensure(area);
     let after = area.state();
     let is_legal = match (before, after) {
         (State::Unregistered, State::Registered(Owner::Runtime) | State::Unavailable(_)) => true,

@@ -15,6 +15,7 @@ use crate::entry::Env;
 use crate::errno::Errno;
 use crate::harness::{forked, vforked};
 use crate::hooks::children::exec;
+use crate::hooks::common::Hooks as _;
 use crate::sys::process::{Status, exit_group};
 use crate::sys::rseq::rseq;
 use crate::sys::sched;
@@ -82,8 +83,7 @@ fn read<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
 
 fn ensure<K: Seam>(process: &Process<K>, area: &Area, case: Case) -> Result<(), Fault> {
     let before = area.state();
-    // SAFETY: ensure_registered (1, 2) this thread's, ended by `Subject::run`.
-    let ensured = unsafe { process.ensure_registered(area) };
+    let ensured = process.ensure(area);
     let after = area.state();
     let is_disabled = case.before == Before::Disabled;
     let is_refused = case.is_taken() || is_disabled;
@@ -114,8 +114,7 @@ fn lend<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
 fn during<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
     let is_out = |state| matches!(state, State::Lent | State::Exiting);
     must(is_out(area.state()), LOAN)?;
-    // SAFETY: ensure_registered (1, 2) this thread's: it does nothing.
-    let ensured = unsafe { process.ensure_registered(area) };
+    let ensured = process.ensure(area);
     must(ensured.is_ok_and(is_out), "registered during a loan")?;
     read(process, area)
 }
@@ -152,8 +151,7 @@ fn fork_child<K: Seam>(scene: &Scene, case: Case) -> Result<(), Fault> {
     must(is_repaired, "a fork child: still lent after its repair")?;
     agrees()?;
     read(process, area)?;
-    // SAFETY: ensure_registered (1, 2) this thread's, to the end of the process.
-    let ensured = unsafe { process.ensure_registered(area) };
+    let ensured = process.ensure(area);
     must(
         ensured == Ok(area.state()),
         "a fork child: ensure_registered",

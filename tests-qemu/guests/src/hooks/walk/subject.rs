@@ -1,7 +1,6 @@
 //! The traced child: it makes the state before, and runs the hook between its stops.
 
 use core::hint::black_box;
-use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGSYS};
@@ -14,6 +13,7 @@ use super::seam::{CALLBACKS, Seam, push_callback, renew_callbacks};
 use super::shared::{Fault, Phase, must, shared};
 use super::slice;
 use super::sweep::{self, List};
+use crate::hooks::common::{Hooks as _, at};
 use crate::hooks::lifetime::kept::DEFERRED;
 use crate::stack::Stack;
 use crate::stepper::stop;
@@ -89,28 +89,24 @@ impl Subject {
         process.init(self.config).unwrap();
         if case.before != Before::Zeroed {
             // The process has decided by another area.
-            // SAFETY: ensure_registered (1, 2) this thread's, undone at once.
-            unsafe { process.ensure_registered(other) }.unwrap();
+            process.ensure(other).unwrap();
             forget(other, length);
             self.other.renew(false);
             assert_eq!(process.length(), length);
         }
         if case.is_taken() {
-            let at = ptr::from_ref(other).cast_mut().cast();
             // SAFETY: (1) a static page; (2) nothing was registered.
-            unsafe { rseq(at, length, 0, arch::SIGNATURE) }.unwrap();
+            unsafe { rseq(at(other), length, 0, arch::SIGNATURE) }.unwrap();
         }
         if matches!(
             case.before,
             Before::Lazy | Before::Lent | Before::KnownTaken | Before::Exiting
         ) {
-            // SAFETY: ensure_registered (1, 2) this thread's, ended in `run`.
-            let ensured = unsafe { process.ensure_registered(area) };
+            let ensured = process.ensure(area);
             assert_ne!(ensured.unwrap(), State::Unregistered);
         }
         if case.before == Before::Exiting {
-            // SAFETY: current_thread (1, 2) this thread's, and there is no other.
-            let thread = unsafe { process.current_thread(area) }.unwrap();
+            let thread = process.thread_of(area).unwrap();
             let _kept = thread.on_exit(ExitMode::Keep);
             signal::mask(Mask::Exactly(0)).unwrap();
         }
@@ -125,10 +121,8 @@ impl Subject {
         let loan = matches!(case.before, Before::Lent | Before::LentNew)
             // SAFETY: Lent::of (1) this thread's only area.
             .then(|| unsafe { Lent::of(area) }.into_raw());
-        // SAFETY: on_thread_create (1, 2, 3) this thread's, ended in `run`.
-        let create = || unsafe { process.on_thread_create(area) }.map_err(|_| NOT_HERE);
-        // SAFETY: current_thread (1, 2) this thread's, one at a time.
-        let current = || unsafe { process.current_thread(area) }.map_err(|_| NOT_HERE);
+        let create = || process.create(area).map_err(|_| NOT_HERE);
+        let current = || process.thread_of(area).map_err(|_| NOT_HERE);
         let created = match case.before {
             Before::Created => Some(create()?),
             _ => None,
@@ -150,22 +144,17 @@ impl Subject {
         };
         match case.hook {
             Hook::Create => {
-                // SAFETY: on_thread_create (1, 2, 3) as above.
-                let created = between(case, || unsafe { process.on_thread_create(area) });
+                let created = between(case, || process.create(area));
                 outcome.refused = created.is_err();
             }
             Hook::CreateMasked => {
                 let mask = masked();
                 outcome.blocked = ALL;
-                let created = between(case, || {
-                    // SAFETY: on_thread_create_masked (1, 2, 3) as above.
-                    unsafe { process.on_thread_create_masked(area, &mask) }
-                });
+                let created = between(case, || process.create_masked(area, &mask));
                 outcome.refused = created.is_err();
             }
             Hook::Ensure => {
-                // SAFETY: ensure_registered (1, 2) as above.
-                let ensured = between(case, || unsafe { process.ensure_registered(area) });
+                let ensured = between(case, || process.ensure(area));
                 outcome.refused = ensured.is_err();
             }
             Hook::Lend => {
@@ -208,14 +197,12 @@ impl Subject {
                 outcome.exit(between(case, || thread.on_exit_masked(mode, &mask)));
             }
             Hook::ScopedBegin => {
-                // SAFETY: scoped (1, 2, 3) this thread's, ended in `run`.
-                let scoped = between(case, || unsafe { process.scoped(area) });
+                let scoped = between(case, || process.scope(area));
                 outcome.refused = scoped.is_err();
                 core::mem::forget(scoped);
             }
             Hook::ScopedEnd => {
-                // SAFETY: scoped (1, 2, 3) as above.
-                let scoped = unsafe { process.scoped(area) }.map_err(|_| NOT_HERE)?;
+                let scoped = process.scope(area).map_err(|_| NOT_HERE)?;
                 outcome.refused = between(case, || scoped.end()).is_err();
             }
             Hook::Recycle => {
