@@ -1,0 +1,149 @@
+//! What an addition costs, beside the usual ways: `cargo bench --package rseq-rt-std`.
+//!
+//! Each round measures every way once, in an order that turns from round to round; the table has the medians of all rounds,
+//! in nanoseconds of CPU time for each addition, and the ratio to `Counter`.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use crossbeam_utils::CachePadded;
+use rseq_rt_std::{Counter, support};
+
+const ROUNDS: usize = 15;
+const ADDITIONS: u64 = 5_000_000;
+const THREADS: [usize; 4] = [1, 2, 4, 8];
+
+static COUNTER: Counter = Counter::new();
+
+/// As many as a program would take for this machine, and at least 8.
+static SHARDS: [CachePadded<AtomicU64>; 64] = [const { CachePadded::new(AtomicU64::new(0)) }; 64];
+static COUNT: AtomicUsize = AtomicUsize::new(8);
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+static ONE: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static INDEX: usize = NEXT.fetch_add(1, Relaxed) % COUNT.load(Relaxed);
+    static CELL: Cell<u64> = const { Cell::new(0) };
+}
+
+fn sharded() {
+    INDEX.with(|&index| SHARDS[index].fetch_add(1, Relaxed));
+}
+
+fn one_atomic() {
+    ONE.fetch_add(1, Relaxed);
+}
+
+/// A sum of all threads needs more than this: somewhere to add it up as the thread ends, and no sum before.
+fn cell() {
+    CELL.with(|cell| cell.set(black_box(cell.get() + 1)));
+}
+
+/// Its name, and what an addition costs in so many threads.
+type Way = (&'static str, fn(usize) -> f64);
+
+const WAYS: [Way; 4] = [
+    ("Counter", |threads| measure(threads, || COUNTER.add(1))),
+    ("sharded atomics", |threads| measure(threads, sharded)),
+    ("one atomic", |threads| measure(threads, one_atomic)),
+    ("thread_local Cell", |threads| measure(threads, cell)),
+];
+
+/// Nanoseconds of CPU time for each addition, of all threads that run at once.
+fn measure(threads: usize, add: impl Fn() + Sync) -> f64 {
+    let (start, add) = (Barrier::new(threads), &add);
+    let spent: f64 = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    add();
+                    start.wait();
+                    let before = cpu_time();
+                    for _ in 0..ADDITIONS {
+                        add();
+                    }
+                    cpu_time() - before
+                })
+            })
+            .collect();
+        let spent = all.into_iter().map(|thread| thread.join());
+        spent.map(|spent| spent.unwrap_or(f64::NAN)).sum()
+    });
+    spent / (threads as u64 * ADDITIONS) as f64
+}
+
+/// Of the calling thread, in nanoseconds: what other programs of the machine take is not in it.
+#[cfg(unix)]
+fn cpu_time() -> f64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: writes the local value.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+#[cfg(not(unix))]
+fn cpu_time() -> f64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static BEGUN: OnceLock<Instant> = OnceLock::new();
+    BEGUN.get_or_init(Instant::now).elapsed().as_nanos() as f64
+}
+
+fn median(of: &mut [f64]) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
+fn cpu_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find(|line| line.starts_with("model name"));
+    let name = name.and_then(|line| line.split(": ").nth(1));
+    name.unwrap_or("unknown CPU").to_owned()
+}
+
+fn main() {
+    // `cargo test --benches` runs it too.
+    if std::env::args().any(|word| word == "--test") {
+        return;
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    COUNT.store(cpus.next_power_of_two().clamp(8, SHARDS.len()), Relaxed);
+    println!(
+        "{}, {cpus} CPUs, {}; {ROUNDS} rounds",
+        cpu_name(),
+        support()
+    );
+    print!("{:<20}", "ns per addition");
+    for threads in THREADS {
+        print!("{threads:>8} threads");
+    }
+    println!();
+    let mut medians = [[0.0; THREADS.len()]; WAYS.len()];
+    for (column, &threads) in THREADS.iter().enumerate() {
+        let mut rounds = [const { Vec::new() }; WAYS.len()];
+        for round in 0..ROUNDS {
+            for turn in 0..WAYS.len() {
+                let way = (round + turn) % WAYS.len();
+                rounds[way].push(WAYS[way].1(threads));
+            }
+        }
+        for (way, rounds) in rounds.iter_mut().enumerate() {
+            medians[way][column] = median(rounds);
+        }
+    }
+    for (way, (name, _)) in WAYS.iter().enumerate() {
+        print!("{name:<20}");
+        for (column, of_counter) in medians[0].iter().enumerate() {
+            let value = medians[way][column];
+            print!("{value:>8.2} ({:>4.1}x)", value / of_counter);
+        }
+        println!();
+    }
+}
