@@ -1,0 +1,98 @@
+//! Children of a program whose threads are in the middle of everything.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+
+use common::{allowed_cpus, assert_support, in_child, run_on};
+use rseq_rt_std::{Counter, Item, PerCpu, Pool, current_cpu, support};
+
+static COUNT: Counter = Counter::new();
+static POOL: Pool<[u64; 4]> = Pool::new();
+static CELLS: PerCpu<Counter> = PerCpu::new(Counter::new);
+
+/// Everything that a program may do, and whether it came to what it should.
+fn uses_everything() -> bool {
+    let mine = Counter::new();
+    mine.add(1);
+    let cpus = allowed_cpus();
+    for &cpu in &cpus {
+        run_on(cpu);
+        COUNT.add(1);
+        mine.add(1);
+        CELLS.with(|cell| cell.add(1));
+        let mut item = POOL.pop().unwrap_or_else(|| Item::new([0; 4]));
+        item[0] += 1;
+        POOL.push(item);
+        // Whatever the parent's threads had closed: a slot takes what is pushed, and gives it back.
+        POOL.push(Item::new([7; 4]));
+        if POOL.pop().is_none_or(|item| *item != [7; 4]) || current_cpu() != cpu {
+            return false;
+        }
+    }
+    mine.sum() == 1 + cpus.len() as u64
+}
+
+#[test]
+fn a_child_goes_on_with_everything() {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    const CHILDREN: usize = 60;
+    let own = Pool::new();
+    own.push(Item::new(0u8));
+    thread::scope(|scope| {
+        for number in 0..4 {
+            scope.spawn(move || {
+                while !STOP.load(Relaxed) {
+                    COUNT.add(1);
+                    let item = POOL.pop().unwrap_or_else(|| Item::new([0; 4]));
+                    POOL.push(item);
+                    if number == 0 {
+                        POOL.drain().into_iter().for_each(|item| POOL.push(item));
+                        drop(Pool::<String>::new());
+                    }
+                }
+            });
+        }
+        let children = std::panic::catch_unwind(|| {
+            for _ in 0..CHILDREN {
+                in_child(|| {
+                    assert_support();
+                    let here = support();
+                    let before = uses_everything();
+                    let there = thread::spawn(move || support() == here && uses_everything());
+                    let drained = POOL.drain();
+                    before && there.join().is_ok_and(|right| right) && !drained.is_empty()
+                });
+                thread::yield_now();
+            }
+        });
+        STOP.store(true, Relaxed);
+        children.expect("each of them");
+    });
+}
+
+#[test]
+fn a_child_forks_again() {
+    in_child(|| {
+        COUNT.add(1);
+        in_child(|| {
+            in_child(uses_everything);
+            uses_everything()
+        });
+        thread::spawn(|| in_child(uses_everything)).join().is_ok()
+    });
+}
+
+#[test]
+fn another_program_is_started() {
+    COUNT.add(1);
+    for _ in 0..20 {
+        let status = std::process::Command::new("/bin/true").status();
+        assert!(status.is_ok_and(|status| status.success()));
+    }
+    COUNT.add(1);
+    assert_support();
+}
