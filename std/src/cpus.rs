@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::{here, shards};
 
-/// The number of the CPU that the calling thread runs on, below [`possible_cpus`] wherever the system tells that.
+/// The number of the CPU that the calling thread runs on: always below [`possible_cpus`], and so an index.
 ///
 /// A moment old when it returns: the thread may be anywhere else by then. It is for spreading work and for statistics,
 /// and for indexing what any thread may use; code that needs exclusion uses a [`Counter`](crate::Counter) or a
@@ -19,19 +19,22 @@ use crate::{here, shards};
 #[must_use]
 #[inline(never)]
 pub fn current_cpu() -> usize {
-    match here::cpu() {
-        Some(cpu) => cpu,
-        None => shards::thread_number() % possible_cpus(),
+    let number = here::cpu().unwrap_or_else(shards::thread_number);
+    let limit = possible_cpus();
+    if number < limit {
+        number
+    } else {
+        number % limit
     }
 }
 
-/// One more than the highest number that [`current_cpu`] can return; at least 1. What to size an array by.
+/// One more than the highest number that [`current_cpu`] can return; at least 1, and the same for the life of the process.
 ///
 /// On Linux the CPUs that the kernel calls *possible*, those included that are offline, or that this thread may not use. Elsewhere
 /// [`std::thread::available_parallelism`].
 ///
 /// Cost: a load. The first call in a process reads `/sys/devices/system/cpu/possible`; where that cannot be
-/// opened, it is the highest CPU that the calling thread may use.
+/// opened, it is one more than the highest CPU that the calling thread may use, and `current_cpu` takes its numbers modulo that.
 #[must_use]
 pub fn possible_cpus() -> usize {
     static COUNT: AtomicUsize = AtomicUsize::new(0);

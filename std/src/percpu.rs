@@ -56,8 +56,7 @@ impl<T: Send + Sync> PerCpu<T> {
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         let make = || Array::new(possible_cpus(), || Padded(Lazy::new()));
         let values = self.values.get(make, |_| {});
-        // Beyond the last one: where the number of CPUs could not be found out.
-        let Padded(value) = &values[current_cpu() % values.len()];
+        let Padded(value) = &values[current_cpu()];
         f(value.get(self.make, |_| {}))
     }
 

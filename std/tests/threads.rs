@@ -176,6 +176,34 @@ fn nothing_registers_behind_the_end() {
     assert_eq!((LATE.load(SeqCst), AGAIN.load(SeqCst)), (20, 0));
 }
 
+/// The libc goes on with the thread, and may have to have it take a signal: setuid(3) waits for all threads.
+#[test]
+fn signals_are_open_behind_the_end() {
+    static OPEN: AtomicU64 = AtomicU64::new(0);
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            // SAFETY: zero is an empty set.
+            let mut blocked: libc::sigset_t = unsafe { std::mem::zeroed() };
+            // SAFETY: writes the local set.
+            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &raw mut blocked) };
+            // SAFETY: reads the local set.
+            let open = unsafe { libc::sigismember(&raw const blocked, libc::SIGUSR1) } == 0;
+            OPEN.fetch_add(u64::from(open), SeqCst);
+        }
+    }
+    thread_local!(static LAST: Late = const { Late });
+    for _ in 0..10 {
+        thread::spawn(|| {
+            LAST.with(|_| ());
+            on_thread_start();
+        })
+        .join()
+        .expect("it ends");
+    }
+    assert_eq!(OPEN.load(SeqCst), 10);
+}
+
 /// Thread-specific data, each round of its destructors, on a thread that has used the crate and on one that has not.
 #[test]
 fn the_last_round_of_destructors_counts() {
@@ -199,10 +227,8 @@ fn the_last_round_of_destructors_counts() {
     }
     let mut key = 0;
     // SAFETY: writes the local key.
-    assert_eq!(
-        unsafe { libc::pthread_key_create(&raw mut key, Some(round)) },
-        0
-    );
+    let made = unsafe { libc::pthread_key_create(&raw mut key, Some(round)) };
+    assert_eq!(made, 0);
     KEY.store(u64::from(key), SeqCst);
     const THREADS: u64 = 60;
     for number in 0..THREADS {
@@ -336,4 +362,20 @@ fn wait_for(done: impl Fn() -> bool) {
         assert!(begun.elapsed().as_secs() < 60, "it takes too long");
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A program that a filter refuses rseq(2) from its start.
+#[test]
+fn all_of_this_under_a_filter() {
+    use std::os::unix::process::CommandExt;
+    let program = std::env::current_exe().expect("this one");
+    let mut all = std::process::Command::new(program);
+    all.args(["--skip", "filter"])
+        .env(common::EXPECTED, "atomics");
+    // SAFETY: between fork and exec, two system calls.
+    unsafe { all.pre_exec(|| common::refuse(&[libc::SYS_rseq])) };
+    let output = all.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    assert!(text.contains("test result: ok. "), "{text}");
 }

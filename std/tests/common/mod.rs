@@ -70,3 +70,41 @@ pub fn run_on(cpu: usize) {
     let moved = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
     assert_eq!(moved, 0);
 }
+
+/// From now on the kernel refuses these system calls to the whole process, with EPERM.
+pub fn refuse(calls: &[libc::c_long]) -> std::io::Result<()> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, k, jt| libc::sock_filter { code, jt, jf: 0, k };
+    // The number of the call is the first word.
+    let mut program = [step(RETURN, libc::SECCOMP_RET_ALLOW, 0); 16];
+    let (last, length) = (calls.len() as u8, calls.len() + 3);
+    program[0] = step(LOAD, 0, 0);
+    for (index, &call) in calls.iter().enumerate() {
+        program[1 + index] = step(EQUAL, call as u32, last - index as u8);
+    }
+    program[length - 1] = step(RETURN, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0);
+    let program = libc::sock_fprog {
+        len: length as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: no pointer.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: reads the local program.
+    let installed = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_TSYNC,
+            &raw const program,
+        )
+    };
+    if installed == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,125 @@
+//! Filters (seccomp) that come when threads are there already. Each in a child of its own, which alone gets the filter.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use common::{in_child, refuse};
+use rseq_rt_std::{
+    Counter, Item, Pool, Support, current_cpu, on_thread_start, possible_cpus, support,
+};
+
+static COUNT: Counter = Counter::new();
+static POOL: Pool<u64> = Pool::new();
+
+fn uses_everything() {
+    COUNT.add(1);
+    POOL.push(Item::new(1));
+    let _ = POOL.pop();
+    assert!(current_cpu() < possible_cpus());
+}
+
+/// Threads that are registered end all the same, detached ones too; what comes later goes by atomics.
+#[test]
+fn a_late_filter_kills_nobody() {
+    in_child(|| {
+        let filtered = Barrier::new(5);
+        let before = support();
+        let right = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        uses_everything();
+                        filtered.wait();
+                        filtered.wait();
+                        uses_everything();
+                        support() == before
+                    })
+                })
+                .collect();
+            filtered.wait();
+            let refused = refuse(&[libc::SYS_rseq]).is_ok();
+            filtered.wait();
+            let mut same = threads.into_iter().map(|thread| thread.join());
+            refused && same.all(|same| same.unwrap_or(false))
+        });
+        // glibc itself aborts where a new thread is refused and the first one was not.
+        let others = if before == Support::LibcRegistration {
+            0
+        } else {
+            50
+        };
+        for number in 0..others {
+            let thread = thread::spawn(|| {
+                uses_everything();
+                matches!(support(), Support::Atomics(_))
+            });
+            if number % 2 == 0 && !thread.join().is_ok_and(|atomics| atomics) {
+                return false;
+            }
+        }
+        thread::sleep(Duration::from_millis(50));
+        right && COUNT.sum() >= 8 + others / 2
+    });
+}
+
+/// The thread's own end is refused, with nobody to join it: musl unmaps its memory.
+#[test]
+fn a_late_filter_meets_detached_threads() {
+    in_child(|| {
+        let (ready, filtered) = (Barrier::new(9), Barrier::new(9));
+        // For as long as the process lives.
+        let (ready, filtered): (&'static Barrier, &'static Barrier) =
+            (Box::leak(Box::new(ready)), Box::leak(Box::new(filtered)));
+        for _ in 0..8 {
+            drop(thread::spawn(|| {
+                uses_everything();
+                ready.wait();
+                filtered.wait();
+            }));
+        }
+        ready.wait();
+        let refused = refuse(&[libc::SYS_rseq]).is_ok();
+        filtered.wait();
+        thread::sleep(Duration::from_millis(200));
+        refused && COUNT.sum() == 8
+    });
+}
+
+/// Nothing that the crate asks of the kernel is allowed.
+#[test]
+fn a_filter_that_refuses_everything() {
+    let calls = [
+        libc::SYS_rseq,
+        libc::SYS_getcpu,
+        libc::SYS_membarrier,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_sched_setaffinity,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_openat,
+        libc::SYS_uname,
+    ];
+    // Before and after the first use.
+    for used in [false, true] {
+        in_child(|| {
+            if used {
+                on_thread_start();
+                uses_everything();
+            }
+            if refuse(&calls).is_err() {
+                return false;
+            }
+            uses_everything();
+            for _ in 0..10 {
+                POOL.push(Item::new(2));
+            }
+            let before = COUNT.sum();
+            (0..100).for_each(|_| COUNT.add(1));
+            let drained = POOL.drain();
+            drained.len() <= 10 && COUNT.sum() == before + 100
+        });
+    }
+}
