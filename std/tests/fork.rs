@@ -36,16 +36,15 @@ fn uses_everything() -> bool {
     mine.sum() == 1 + cpus.len() as u64
 }
 
-#[test]
-fn a_child_goes_on_with_everything() {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    const CHILDREN: usize = 60;
-    let own = Pool::new();
-    own.push(Item::new(0u8));
+/// Forks children that call `body`, while four threads use everything.
+fn fork_in_a_storm(body: fn() -> bool) {
+    const CHILDREN: usize = 40;
+    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for number in 0..4 {
+            let stop = &stop;
             scope.spawn(move || {
-                while !STOP.load(Relaxed) {
+                while !stop.load(Relaxed) {
                     COUNT.add(1);
                     let item = POOL.pop().unwrap_or_else(|| Item::new([0; 4]));
                     POOL.push(item);
@@ -58,19 +57,34 @@ fn a_child_goes_on_with_everything() {
         }
         let children = std::panic::catch_unwind(|| {
             for _ in 0..CHILDREN {
-                in_child(|| {
-                    assert_support();
-                    let here = support();
-                    let before = uses_everything();
-                    let there = thread::spawn(move || support() == here && uses_everything());
-                    let drained = POOL.drain();
-                    before && there.join().is_ok_and(|right| right) && !drained.is_empty()
-                });
+                in_child(body);
                 thread::yield_now();
             }
         });
-        STOP.store(true, Relaxed);
+        stop.store(true, Relaxed);
         children.expect("each of them");
+    });
+}
+
+#[test]
+fn a_child_goes_on_with_everything() {
+    fork_in_a_storm(|| {
+        assert_support();
+        uses_everything() && !POOL.drain().is_empty()
+    });
+}
+
+#[test]
+fn a_child_starts_threads() {
+    fork_in_a_storm(|| {
+        let here = support();
+        let threads = [(); 3].map(|()| thread::spawn(move || support() == here));
+        let same = threads.map(|thread| thread.join().is_ok_and(|same| same));
+        let there = thread::spawn(|| {
+            in_child(uses_everything);
+            uses_everything()
+        });
+        same == [true; 3] && there.join().is_ok_and(|right| right) && uses_everything()
     });
 }
 
@@ -82,7 +96,7 @@ fn a_child_forks_again() {
             in_child(uses_everything);
             uses_everything()
         });
-        thread::spawn(|| in_child(uses_everything)).join().is_ok()
+        uses_everything()
     });
 }
 
