@@ -14,17 +14,36 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{allowed_cpus, assert_support, run_on};
+use common::{allowed_cpus, run_on};
 use rseq_rt_std::{
     Counter, Item, PerCpu, Pool, Support, current_cpu, on_thread_start, on_thread_stop,
     possible_cpus, support,
 };
 
+/// Whoever knows what it is to be runs one of these.
+fn assert_support(right: fn(Support) -> bool) {
+    let found = support();
+    assert!(right(found), "{found}");
+    let of_other = thread::spawn(support).join().expect("it asks");
+    assert_eq!(of_other, found);
+}
+
 #[test]
-fn the_support_is_what_is_expected() {
-    assert_support();
-    thread::spawn(assert_support).join().expect("as here");
-    println!("{}", support());
+#[ignore = "for a libc that registers"]
+fn support_by_libc() {
+    assert_support(|found| found == Support::LibcRegistration);
+}
+
+#[test]
+#[ignore = "for a libc that does not register"]
+fn support_by_own() {
+    assert_support(|found| found == Support::OwnRegistration);
+}
+
+#[test]
+#[ignore = "for a machine without rseq"]
+fn support_by_atomics() {
+    assert_support(|found| matches!(found, Support::Atomics(_)));
 }
 
 #[test]
@@ -50,12 +69,12 @@ fn a_storm_of_threads_loses_nothing() {
         PerCpu::new(|| AtomicU64::new(0)),
     );
     let made = AtomicU64::new(0);
-    let cpus = allowed_cpus();
+    let (cpus, here) = (allowed_cpus(), support());
     thread::scope(|scope| {
         for number in 0..THREADS {
             let (counter, pool, cells, made, cpus) = (&counter, &pool, &cells, &made, &cpus);
             scope.spawn(move || {
-                assert_support();
+                assert_eq!(support(), here);
                 for round in 0..ROUNDS {
                     counter.add(1);
                     cells.with(|cell| cell.fetch_add(1, Relaxed));
@@ -370,8 +389,12 @@ fn all_of_this_under_a_filter() {
     use std::os::unix::process::CommandExt;
     let program = std::env::current_exe().expect("this one");
     let mut all = std::process::Command::new(program);
-    all.args(["--skip", "filter"])
-        .env(common::EXPECTED, "atomics");
+    all.args(["--skip", "filter", "--include-ignored"]).args([
+        "--skip",
+        "support_by_libc",
+        "--skip",
+        "support_by_own",
+    ]);
     // SAFETY: between fork and exec, two system calls.
     unsafe { all.pre_exec(|| common::refuse(&[libc::SYS_rseq])) };
     let output = all.output().expect("it starts");

@@ -3,24 +3,6 @@
 
 use std::time::Duration;
 
-use rseq_rt_std::{Support, support};
-
-/// Says what the threads of the program are to get: `libc`, `own` or `atomics`. Without it anything is right.
-pub const EXPECTED: &str = "RSEQ_RT_STD_EXPECTED";
-
-/// Is it what is expected? On a thread that has not ended yet.
-pub fn assert_support() {
-    let expected = std::env::var(EXPECTED).unwrap_or_default();
-    let found = support();
-    let right = match expected.as_str() {
-        "libc" => found == Support::LibcRegistration,
-        "own" => found == Support::OwnRegistration,
-        "atomics" => matches!(found, Support::Atomics(_)),
-        _ => true,
-    };
-    assert!(right, "{found}, where {expected} is expected");
-}
-
 /// Runs `body` in a fork child. Panics unless it returns `true` there in time.
 pub fn in_child(body: impl FnOnce() -> bool) {
     // SAFETY: the child ends by _exit. It allocates and starts threads, which glibc and musl allow for.
