@@ -4,6 +4,7 @@ use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
 
+use super::broken;
 use crate::lazy::place;
 
 /// The head of an object that can be repaired.
@@ -98,7 +99,7 @@ fn install() {
 }
 
 extern "C" fn in_child() {
-    if cfg!(rseq_rt_std_broken = "unrepaired") {
+    if broken::is("unrepaired") {
         return;
     }
     for entry in entries() {

@@ -1,5 +1,6 @@
 //! Where there may be rseq.
 
+mod broken;
 mod fork;
 mod lists;
 mod sums;

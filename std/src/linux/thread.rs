@@ -15,6 +15,7 @@ use std::ptr::NonNull;
 use rseq_rt::percpu::{Current, Sections};
 use rseq_rt::{Area, Config, Exit, ExitMode, Owner, Process, SignalMask, State};
 
+use super::broken;
 use crate::hooks::Support;
 use crate::lazy::{place, remove};
 
@@ -111,7 +112,7 @@ fn own_area(local: &Local) -> Option<NonNull<Area>> {
         return Some(area);
     }
     // Before the registration. Refused once its destructor has run.
-    if !cfg!(rseq_rt_std_broken = "registers-again") && LEAVE.try_with(|_| ()).is_err() {
+    if !broken::is("registers-again") && LEAVE.try_with(|_| ()).is_err() {
         local.stage.set(Stage::Left);
         return None;
     }
@@ -152,20 +153,18 @@ pub(crate) fn stop() {
         };
         local.here.set(None);
         local.own.set(None);
-        local
-            .stage
-            .set(if cfg!(rseq_rt_std_broken = "registers-again") {
-                Stage::New
-            } else {
-                Stage::Left
-            });
+        local.stage.set(if broken::is("registers-again") {
+            Stage::New
+        } else {
+            Stage::Left
+        });
         if release(area, &mask) {
             // SAFETY: give (1) the kernel has let go, and the last reference was in `here`.
             unsafe { memory::give(area) };
         }
         // Open again, unlike in a libc's own exit path: the libc has one to go yet, and while the thread waits there for a lock
         // of the libc's, whoever holds that may wait for this thread to take a signal (setuid(3) does, in all threads).
-        if !cfg!(rseq_rt_std_broken = "left-blocked") {
+        if !broken::is("left-blocked") {
             // It was set a moment ago, so it can be set back.
             let _ = mask.restore();
         }
@@ -176,7 +175,7 @@ pub(crate) fn stop() {
 fn release(area: NonNull<Area>, mask: &SignalMask) -> bool {
     // SAFETY: taken by this thread, and not given back yet.
     let area = unsafe { area.as_ref() };
-    if cfg!(rseq_rt_std_broken = "without-release") {
+    if broken::is("without-release") {
         return true;
     }
     // SAFETY: current_thread (1) `enter` gave it to ensure_registered; (2) there is no other `Thread` of it.
@@ -248,10 +247,10 @@ fn why_none(local: &Local) -> &'static str {
 
 /// Memory of areas.
 mod memory {
-    use super::{Area, NonNull, place, remove};
+    use super::{Area, NonNull, broken, place, remove};
 
     pub(super) fn take() -> NonNull<Area> {
-        if cfg!(rseq_rt_std_broken = "without-release") {
+        if broken::is("without-release") {
             return alone::take();
         }
         place(Area::new())
@@ -260,7 +259,7 @@ mod memory {
     /// # Safety
     /// 1. From [`take`], once, and neither the kernel nor anybody else uses it any more.
     pub(super) unsafe fn give(area: NonNull<Area>) {
-        if cfg!(rseq_rt_std_broken = "without-release") {
+        if broken::is("without-release") {
             return alone::give(area);
         }
         // SAFETY: remove (1) is (1).
