@@ -158,7 +158,7 @@ impl<T: Send + 'static> Pool<T> {
 
     #[cold]
     fn pop_of_shards(&self) -> Option<NonNull<Node<Linked<T>>>> {
-        self.shards.iter().find_map(Stack::pop)
+        self.shards.nearest_first().find_map(Stack::pop)
     }
 }
 

@@ -31,6 +31,13 @@ impl<T> Shards<T> {
         own
     }
 
+    /// All that were made, that of the calling thread first.
+    pub(crate) fn nearest_first(&self) -> impl Iterator<Item = &T> {
+        let all = self.0.peek().map_or(&[][..], |all| all);
+        let (before, from) = all.split_at(thread_number() % all.len().max(1));
+        from.iter().chain(before).map(|Padded(shard)| shard)
+    }
+
     /// All that were made.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let all = self.0.peek().into_iter().flat_map(|all| all.iter());
@@ -79,7 +86,10 @@ mod tests {
     #[test]
     fn what_one_thread_adds_all_see() {
         let shards = Shards::new();
-        assert_eq!(shards.iter().count(), 0);
+        assert_eq!(
+            (shards.iter().count(), shards.nearest_first().count()),
+            (0, 0)
+        );
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| shards.own(|| AtomicU64::new(0)).fetch_add(1, Relaxed));
@@ -87,5 +97,9 @@ mod tests {
         });
         let sum: u64 = shards.iter().map(|shard| shard.load(Relaxed)).sum();
         assert_eq!(sum, 4);
+        let own = shards.own(|| AtomicU64::new(0));
+        let first = shards.nearest_first().next();
+        assert!(first.is_some_and(|first| std::ptr::eq(first, own)));
+        assert_eq!(shards.nearest_first().count(), shards.iter().count());
     }
 }

@@ -39,7 +39,7 @@ fn uses_everything() -> bool {
 
 /// Forks children that call `body`, while four threads use everything.
 fn fork_in_a_storm(body: fn() -> bool) {
-    const CHILDREN: usize = 40;
+    const CHILDREN: usize = 25;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for number in 0..4 {
