@@ -1,16 +1,20 @@
 //! What the program counts, to say at its end whether every thread was registered, read right and let go.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
 use rseq_rt::abi::{FLAG_UNREGISTER, LEGACY_LENGTH, Rseq};
 use rseq_rt::structures::CpuSet;
-use rseq_rt::{Area, Errno, Kernel, Linux, Owner, State, arch};
+use rseq_rt::{Area, Errno, Kernel, Linux, arch};
+use rseq_rt_std::{Counter, Support, current_cpu, support};
 
-use crate::hooks::{self, RSEQ};
-
+/// As each thread counts it by itself, and as all count it together.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
+static COUNTED: Counter = Counter::new();
+
+static SUPPORT: OnceLock<Support> = OnceLock::new();
 static REGISTERED: AtomicUsize = AtomicUsize::new(0);
 static STOPPED: AtomicUsize = AtomicUsize::new(0);
 static LET_GO: AtomicUsize = AtomicUsize::new(0);
@@ -18,18 +22,33 @@ static LOOKS: AtomicUsize = AtomicUsize::new(0);
 static AGREED: AtomicUsize = AtomicUsize::new(0);
 
 /// A thread was started.
-pub fn started(state: State) {
-    let owner = RSEQ.owner();
-    let registered = owner.is_some_and(|owner| state == State::Registered(owner));
-    REGISTERED.fetch_add(usize::from(registered), SeqCst);
+pub fn started() {
+    let found = support();
+    let first = SUPPORT.get_or_init(|| found);
+    REGISTERED.fetch_add(usize::from(found == *first), SeqCst);
+    COUNTED.add(1);
     STARTED.fetch_add(1, SeqCst);
 }
 
 /// A thread was stopped. The kernel tells what is left: the libc's registration where that owns, else none.
 pub fn stopped() {
-    let theirs = RSEQ.owner() == Some(Owner::Libc);
+    COUNTED.sub(1);
+    let theirs = SUPPORT.get() == Some(&Support::LibcRegistration);
     LET_GO.fetch_add(usize::from(is_registered() == theirs), SeqCst);
     STOPPED.fetch_add(1, SeqCst);
+}
+
+/// Has this thread counted as stopped by its last destructor. Before the thread's first use of anything else.
+pub fn stopped_at_the_end() {
+    struct Last;
+    impl Drop for Last {
+        fn drop(&mut self) {
+            stopped();
+        }
+    }
+    // Destructors run in the opposite order of first uses.
+    thread_local!(static LAST: Last = const { Last });
+    LAST.with(|_| ());
 }
 
 /// Moves to each CPU that is allowed, and compares with getcpu(2) on it.
@@ -40,7 +59,7 @@ pub fn look() {
     for cpu in allowed.iter() {
         let moved = CpuSet::one(cpu).allow();
         let asked = Linux.getcpu().ok().map(|(cpu, _)| cpu);
-        agreed &= moved.is_ok() && hooks::current_cpu() == asked && asked == Some(cpu);
+        agreed &= moved.is_ok() && current_cpu() == cpu as usize && asked == Some(cpu);
     }
     let _ = allowed.allow();
     LOOKS.fetch_add(1, SeqCst);
@@ -58,24 +77,26 @@ pub fn settle(expected: usize) {
 }
 
 /// The verdict, in words as well. `least`: how many threads and looks there were to be.
-pub fn verdict(owner: Owner, least: usize) -> bool {
+pub fn verdict(expected: Support, least: usize) -> bool {
     let count = |counter: &AtomicUsize| counter.load(SeqCst);
     let (started, stopped) = (count(&STARTED), count(&STOPPED));
+    let found = SUPPORT.get().copied().unwrap_or_else(support);
     println!(
-        "owner {:?}: threads {started}, registered {}, stopped {stopped}, let go {}, looks {}, agreed {}",
-        RSEQ.owner(),
+        "{found}: threads {started}, registered {}, stopped {stopped}, let go {}, looks {}, agreed {}, left {}",
         count(&REGISTERED),
         count(&LET_GO),
         count(&LOOKS),
-        count(&AGREED)
+        count(&AGREED),
+        COUNTED.sum(),
     );
-    RSEQ.owner() == Some(owner)
+    found == expected
         && started >= least
         && count(&REGISTERED) == started
         && stopped == started
         && count(&LET_GO) == started
         && count(&LOOKS) >= least
         && count(&AGREED) == count(&LOOKS)
+        && COUNTED.sum() == 0
 }
 
 /// Whether the kernel has any registration of the calling thread: a scratch one tells, and leaves none behind.

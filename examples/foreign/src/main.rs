@@ -1,21 +1,21 @@
-//! rseq-rt in the threads of others: std's, rayon's and tokio's, through their start and stop handlers.
+//! Per-CPU counters in the threads of std, rayon and tokio. Nothing here is unsafe but what the ledger asks the kernel.
 //!
 //! ```text
 //! foreign-runtimes std|rayon|tokio libc|runtime
 //! ```
 //!
-//! Starts and stops threads in many cycles. Exit status 0: each of them was registered by the owner that is named,
-//! agreed with getcpu(2) on every CPU, and was let go before its area's memory was.
+//! Starts and stops threads in many cycles. Exit status 0: each of them was registered by the owner that is named, agreed
+//! with getcpu(2) on every CPU, counted, and was let go before its end.
 
-mod executor;
-mod hooks;
 mod ledger;
-mod own;
-mod pool;
 
+use std::io;
 use std::process::ExitCode;
+use std::thread::{self, JoinHandle};
 
-use rseq_rt::Owner;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use rseq_rt_std::{Support, on_thread_start, on_thread_stop};
+use tokio::runtime::{Builder, Runtime};
 
 /// Threads of one cycle.
 const THREADS: usize = 4;
@@ -33,16 +33,16 @@ fn main() -> ExitCode {
         ["tokio", owner] => (tokio_runtime, owner),
         _ => return usage(),
     };
-    let owner = match owner {
-        "libc" => Owner::Libc,
-        "runtime" => Owner::Runtime,
+    let support = match owner {
+        "libc" => Support::LibcRegistration,
+        "runtime" => Support::OwnRegistration,
         _ => return usage(),
     };
     if let Err(error) = run(cycle) {
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    if ledger::verdict(owner, CYCLES * THREADS) {
+    if ledger::verdict(support, CYCLES * THREADS) {
         println!("passed");
         ExitCode::SUCCESS
     } else {
@@ -56,7 +56,6 @@ fn usage() -> ExitCode {
 }
 
 fn run(cycle: fn() -> Outcome) -> Outcome {
-    hooks::init()?;
     for number in 1..=CYCLES {
         cycle()?;
         ledger::settle(number * THREADS);
@@ -64,25 +63,64 @@ fn run(cycle: fn() -> Outcome) -> Outcome {
     Ok(())
 }
 
+/// std's threads have no handlers, and need none: the first use registers, the thread's end takes that back.
+fn spawn(body: fn()) -> JoinHandle<()> {
+    thread::spawn(move || {
+        ledger::stopped_at_the_end();
+        ledger::started();
+        body();
+    })
+}
+
 /// Half of them are joined, and half are not.
 fn own_threads() -> Outcome {
-    let threads: Vec<_> = (0..THREADS).map(|_| own::spawn(ledger::look)).collect();
+    let threads: Vec<_> = (0..THREADS).map(|_| spawn(ledger::look)).collect();
     for thread in threads.into_iter().skip(THREADS / 2) {
-        thread.join().map_err(|_| "a thread panicked")??;
+        thread.join().map_err(|_| "a thread panicked")?;
     }
     Ok(())
 }
 
+/// A pool whose workers are registered before their first task.
+fn pool(workers: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
+    ThreadPoolBuilder::new()
+        .num_threads(workers)
+        .start_handler(|_| {
+            on_thread_start();
+            ledger::started();
+        })
+        .exit_handler(|_| {
+            on_thread_stop();
+            ledger::stopped();
+        })
+        .build()
+}
+
 /// Each worker looks.
 fn rayon_pool() -> Outcome {
-    let pool = pool::build(THREADS)?;
+    let pool = pool(THREADS)?;
     pool.broadcast(|_| ledger::look());
     Ok(())
 }
 
+/// A runtime whose threads are registered before their first task, those for blocking work included.
+fn executor(workers: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .on_thread_start(|| {
+            on_thread_start();
+            ledger::started();
+        })
+        .on_thread_stop(|| {
+            on_thread_stop();
+            ledger::stopped();
+        })
+        .build()
+}
+
 /// Tasks on the workers, and beside them.
 fn tokio_runtime() -> Outcome {
-    let runtime = executor::build(THREADS)?;
+    let runtime = executor(THREADS)?;
     let tasks: Vec<_> = (0..THREADS)
         .flat_map(|_| {
             [
