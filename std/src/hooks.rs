@@ -1,4 +1,7 @@
 //! What a runtime may tell of its threads. Nothing of it is needed.
+//!
+//! Not inlined, as everything that asks which thread it is: where the thread's data lies is not to be remembered over a
+//! switch of fibers.
 
 use std::fmt;
 
@@ -9,7 +12,7 @@ use crate::here;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Support {
-    /// Critical sections, by the registration of the libc: glibc from 2.35 on.
+    /// Critical sections, by the registration of the libc, such as glibc's from 2.35 on.
     LibcRegistration,
     /// Critical sections, by a registration of this crate.
     OwnRegistration,
@@ -36,6 +39,7 @@ impl fmt::Display for Support {
 ///
 /// System calls: none where the libc registers, else three, once for each thread; and once a process, what [`possible_cpus`]
 /// does. Again on the same thread, it does nothing.
+#[inline(never)]
 pub fn on_thread_start() {
     let _ = possible_cpus();
     here::start();
@@ -48,6 +52,7 @@ pub fn on_thread_start() {
 /// in this crate, by atomics; it is not registered again.
 ///
 /// System calls: none where the libc registers, else three.
+#[inline(never)]
 pub fn on_thread_stop() {
     here::stop();
 }
@@ -59,6 +64,7 @@ pub fn on_thread_stop() {
 /// println!("per-CPU counters: {}", rseq_rt_std::support());
 /// ```
 #[must_use]
+#[inline(never)]
 pub fn support() -> Support {
     here::support()
 }
