@@ -1,13 +1,15 @@
 //! What an addition costs, beside the usual ways: `cargo bench --package rseq-rt-std`.
 //!
 //! Each round measures every way once, in an order that turns from round to round; the table has the medians of all rounds,
-//! in nanoseconds of CPU time for each addition, and the ratio to `Counter`.
+//! in nanoseconds of CPU time for each addition, and the ratio to `Counter`. Where other programs keep the threads from running
+//! at once, nothing is contended, and an atomic for all looks as good as one for each: the last line tells.
 
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 use rseq_rt_std::{Counter, support};
@@ -43,8 +45,8 @@ fn cell() {
     CELL.with(|cell| cell.set(black_box(cell.get() + 1)));
 }
 
-/// Its name, and what an addition costs in so many threads.
-type Way = (&'static str, fn(usize) -> f64);
+/// Its name, and what so many threads take.
+type Way = (&'static str, fn(usize) -> Taken);
 
 const WAYS: [Way; 4] = [
     ("Counter", |threads| measure(threads, || COUNTER.add(1))),
@@ -53,27 +55,40 @@ const WAYS: [Way; 4] = [
     ("thread_local Cell", |threads| measure(threads, cell)),
 ];
 
-/// Nanoseconds of CPU time for each addition, of all threads that run at once.
-fn measure(threads: usize, add: impl Fn() + Sync) -> f64 {
+/// What so many threads took.
+struct Taken {
+    /// Nanoseconds of CPU time for each addition, of all threads.
+    each: f64,
+    /// How many of them ran at once, on average: below two, nothing is contended.
+    at_once: f64,
+}
+
+fn measure(threads: usize, add: impl Fn() + Sync) -> Taken {
     let (start, add) = (Barrier::new(threads), &add);
-    let spent: f64 = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    add();
-                    start.wait();
-                    let before = cpu_time();
-                    for _ in 0..ADDITIONS {
-                        add();
-                    }
-                    cpu_time() - before
-                })
-            })
-            .collect();
-        let spent = all.into_iter().map(|thread| thread.join());
-        spent.map(|spent| spent.unwrap_or(f64::NAN)).sum()
+    let one = || {
+        add();
+        start.wait();
+        let (begun, before) = (Instant::now(), cpu_time());
+        for _ in 0..ADDITIONS {
+            add();
+        }
+        (cpu_time() - before, begun, Instant::now())
+    };
+    let all: Vec<(f64, Instant, Instant)> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        let all = all.into_iter().map(|thread| thread.join());
+        all.map(|one| one.expect("no addition panics")).collect()
     });
-    spent / (threads as u64 * ADDITIONS) as f64
+    let spent: f64 = all.iter().map(|(spent, ..)| spent).sum();
+    let begun = all.iter().map(|&(_, begun, _)| begun).min();
+    let ended = all.iter().map(|&(.., ended)| ended).max();
+    let wall = begun
+        .zip(ended)
+        .map_or(0.0, |(from, to)| (to - from).as_nanos() as f64);
+    Taken {
+        each: spent / (threads as u64 * ADDITIONS) as f64,
+        at_once: spent / wall,
+    }
 }
 
 /// Of the calling thread, in nanoseconds: what other programs of the machine take is not in it.
@@ -91,7 +106,6 @@ fn cpu_time() -> f64 {
 #[cfg(not(unix))]
 fn cpu_time() -> f64 {
     use std::sync::OnceLock;
-    use std::time::Instant;
     static BEGUN: OnceLock<Instant> = OnceLock::new();
     BEGUN.get_or_init(Instant::now).elapsed().as_nanos() as f64
 }
@@ -126,14 +140,19 @@ fn main() {
     }
     println!();
     let mut medians = [[0.0; THREADS.len()]; WAYS.len()];
+    let mut at_once = [0.0; THREADS.len()];
     for (column, &threads) in THREADS.iter().enumerate() {
+        let mut parallel = Vec::new();
         let mut rounds = [const { Vec::new() }; WAYS.len()];
         for round in 0..ROUNDS {
             for turn in 0..WAYS.len() {
                 let way = (round + turn) % WAYS.len();
-                rounds[way].push(WAYS[way].1(threads));
+                let taken = WAYS[way].1(threads);
+                rounds[way].push(taken.each);
+                parallel.push(taken.at_once);
             }
         }
+        at_once[column] = median(&mut parallel);
         for (way, rounds) in rounds.iter_mut().enumerate() {
             medians[way][column] = median(rounds);
         }
@@ -146,4 +165,9 @@ fn main() {
         }
         println!();
     }
+    print!("{:<20}", "threads at once");
+    for at_once in at_once {
+        print!("{at_once:>8.2}        ");
+    }
+    println!();
 }
