@@ -47,7 +47,7 @@ impl Counter {
 
     /// Adds, wrapping. It neither blocks nor fails.
     ///
-    /// Cost: two nanoseconds or so, whatever other threads do; without rseq, an atomic addition. The thread's first use of this
+    /// Cost: less than an uncontended atomic addition, whatever other threads do; without rseq, that. The thread's first use of this
     /// crate may register it, the counter's first allocates.
     ///
     /// In a signal handler: once the thread and the counter have been used ([`on_thread_start`](crate::on_thread_start)).
