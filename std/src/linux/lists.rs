@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use rseq_rt::Errno;
 use rseq_rt::percpu::Slots;
-use rseq_rt::structures::{CpuSet, Fence, FreeList, ListSlot, Membarrier, Node};
+use rseq_rt::structures::{Fence, FreeList, ListSlot, Membarrier, Node};
 
 use super::fork::{Header, Registration};
 use super::{as_static, thread};
@@ -132,11 +132,7 @@ unsafe impl Membarrier for Alone {
         Ok(())
     }
 
-    fn affinity(&self) -> Result<CpuSet, Errno> {
-        Ok(CpuSet::empty())
-    }
-
-    fn set_affinity(&self, _: &CpuSet) -> Result<(), Errno> {
+    fn visit(&self, _: u32) -> Result<(), Errno> {
         Ok(())
     }
 }

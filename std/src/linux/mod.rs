@@ -9,8 +9,7 @@ mod thread;
 use std::fs::File;
 use std::io::Read;
 
-use rseq_rt::Linux;
-use rseq_rt::structures::Membarrier;
+use rseq_rt::structures::CpuSet;
 
 use crate::lazy::Array;
 
@@ -43,7 +42,7 @@ fn last_number(list: &[u8]) -> Option<usize> {
 }
 
 fn highest_allowed() -> Option<usize> {
-    let highest = Linux.affinity().ok()?.iter().next_back()?;
+    let highest = CpuSet::allowed().ok()?.iter().next_back()?;
     usize::try_from(highest).ok()
 }
 
