@@ -10,6 +10,7 @@ mod green;
 mod host;
 mod link;
 mod musl;
+mod onstd;
 mod origin;
 mod ownership;
 mod runtimes;
@@ -18,7 +19,7 @@ mod shared;
 mod suite;
 
 /// All families, in the order they run.
-pub static FAMILIES: [Family; 15] = [
+pub static FAMILIES: [Family; 16] = [
     host::FAMILY,
     link::FAMILY,
     sections::FAMILY,
@@ -29,6 +30,7 @@ pub static FAMILIES: [Family; 15] = [
     musl::FAMILY,
     origin::FAMILY,
     runtimes::FAMILY,
+    onstd::FAMILY,
     shared::FAMILY,
     bench::FAMILY,
     demo::FAMILY,

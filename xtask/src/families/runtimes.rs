@@ -1,4 +1,4 @@
-//! The hooks in the threads of others: std, rayon and tokio, on a libc that owns rseq and on two that do not.
+//! The crate for programs on std in the threads of std, rayon and tokio, on a libc that owns rseq and on two that do not.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,7 +86,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
             cases.push(Case::new(name, move |cx| whole(cx, arch, runtime, under)));
         }
     }
-    // Nobody joins the thread, musl unmaps its memory, and the program is to die.
+    // The thread's area is unmapped while the kernel knows it, and the program is to die.
     cases.push(Case::new("std/musl/without-release", move |cx| {
         broken(cx, arch, "without-release", MUSL, |run| {
             run.check_death(SIGSEGV)
@@ -111,11 +111,11 @@ fn whole(cx: &Context, arch: Arch, runtime: &str, under: Under) -> Result<Outcom
 fn broken(
     cx: &Context,
     arch: Arch,
-    feature: &str,
+    variant: &str,
     under: Under,
     judge: fn(Finished) -> Result<Outcome>,
 ) -> Result<Outcome> {
-    let once = || judge(start(cx, arch, Some(feature), "std", under, HANG)?);
+    let once = || judge(start(cx, arch, Some(variant), "std", under, HANG)?);
     let mut last = once();
     for _ in 1..ATTEMPTS {
         if last.is_ok() {
@@ -142,12 +142,13 @@ fn hangs(finished: Finished) -> Result<Outcome> {
 fn start(
     cx: &Context,
     arch: Arch,
-    feature: Option<&str>,
+    broken: Option<&str>,
     runtime: &str,
     under: Under,
     seconds: u64,
 ) -> Result<Finished> {
-    let mut started = command(build(cx, arch, under.musl, feature)?);
+    let mut started = command(build(cx, arch, under.musl, broken.is_some())?);
+    started.envs(broken.map(|variant| ("RSEQ_RT_STD_BROKEN", variant)));
     set_glibc_rseq(started.args([runtime, under.owner]), under.libc_on);
     let limits = Limits {
         inspect: is_stuck,
@@ -183,7 +184,8 @@ fn waits_for_ever(status: &str) -> bool {
     has("SigPnd:") && has("SigBlk:")
 }
 
-fn build(cx: &Context, arch: Arch, musl: bool, broken: Option<&str>) -> Result<PathBuf> {
+/// `breakable`: one that `RSEQ_RT_STD_BROKEN` makes a broken one.
+fn build(cx: &Context, arch: Arch, musl: bool, breakable: bool) -> Result<PathBuf> {
     let target = match musl {
         true => arch.target().replace("-gnu", "-musl"),
         false => arch.target().to_owned(),
@@ -195,9 +197,13 @@ fn build(cx: &Context, arch: Arch, musl: bool, broken: Option<&str>) -> Result<P
             false => Missing::required(why),
         });
     }
-    let folder = cx.root.join("target/embed/runtimes");
-    // The next build with another feature takes the place of this one.
-    let kept = folder.join(format!("{target}-{}", broken.unwrap_or("whole")));
+    // Builds with other flags would replace each other.
+    let (folder, flags) = match breakable {
+        true => ("target/embed/runtimes/broken", "--cfg=rseq_rt_std_broken"),
+        false => ("target/embed/runtimes", ""),
+    };
+    let folder = cx.root.join(folder);
+    let kept = folder.join(format!("{target}-program"));
     cx.once(kept.display().to_string(), || {
         let mut cargo = Compiler::Current.cargo("build", CORE, &target);
         cargo
@@ -207,10 +213,8 @@ fn build(cx: &Context, arch: Arch, musl: bool, broken: Option<&str>) -> Result<P
             // It is not the speed that is tested.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
-        if let Some(feature) = broken {
-            cargo.args(["--features", feature]);
-        }
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+            .env("RUSTFLAGS", flags);
         compiler::build(cx, arch, cargo, "the program")?;
         let made = folder.join(&target).join("release/foreign-runtimes");
         std::fs::copy(made, &kept)?;

@@ -1,0 +1,285 @@
+//! The crate for programs on std: its own test programs on each libc, without rseq, and as PID 1 of real kernels.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal::SIGSEGV;
+
+use crate::arch::Arch;
+use crate::case::{Case, Family};
+use crate::cell::{At, keep_console};
+use crate::compiler::{self, Compiler, cargo, finish};
+use crate::context::Context;
+use crate::machine::boot;
+use crate::machine::place::{Machine, Place};
+use crate::outcome::{Failure, Missing, Outcome};
+use crate::process::{Finished, command, run, set_glibc_rseq};
+
+pub const FAMILY: Family = Family {
+    name: "std",
+    cases,
+    needs: |_, at| match at {
+        At::Place(place) => place.needs(),
+        _ => vec![],
+    },
+};
+
+const PACKAGE: &str = "rseq-rt-std";
+
+/// Its test programs, as cargo names them.
+const PROGRAMS: [&str; 5] = ["lib", "allocator", "filter", "fork", "threads"];
+
+/// Who gives a thread its rseq: a test of `threads` each, of which a run takes one.
+const LIBC: &str = "support_by_libc";
+const OWN: &str = "support_by_own";
+const ATOMICS: &str = "support_by_atomics";
+
+/// A libc on this machine: its name, whether it is musl, whether it registers for itself, and the support that follows.
+const UNDER: [(&str, bool, bool, &str); 3] = [
+    ("glibc/libc-owns", false, true, LIBC),
+    ("glibc/runtime-owns", false, false, OWN),
+    ("musl/runtime-owns", true, false, OWN),
+];
+
+/// Each broken variant, the program that is to find it, and its test; none where the program is to die of SIGSEGV.
+const BROKEN: [(&str, &str, Option<&str>); 4] = [
+    ("without-release", "threads", None),
+    (
+        "left-blocked",
+        "threads",
+        Some("signals_are_open_behind_the_end"),
+    ),
+    (
+        "registers-again",
+        "threads",
+        Some("nothing_registers_behind_the_end"),
+    ),
+    (
+        "unrepaired",
+        "lib",
+        Some("here::fork::tests::what_is_entered_is_repaired_in_the_child"),
+    ),
+];
+
+/// Where there is no rseq it compiles, and works by atomics.
+const ELSEWHERE: [&str; 3] = [
+    "aarch64-apple-darwin",
+    "i686-unknown-linux-gnu",
+    "x86_64-pc-windows-gnu",
+];
+
+/// Seconds for a program: a storm takes a few natively, and a minute where the CPU is emulated.
+const PATIENCE: u64 = 600;
+
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Place(place) = at else {
+        return Ok(vec![]);
+    };
+    let emulated = |program: &'static str| {
+        Case::new(program, move |cx: &Context| emulated(cx, place, program))
+    };
+    Ok(match place.machine {
+        Machine::Native => on_the_host(place.arch),
+        _ if aborts_nothing(place) => vec![emulated("threads")],
+        Machine::User if Arch::host() == Some(place.arch) => vec![],
+        Machine::User => PROGRAMS.map(emulated).into(),
+        _ if place.is_newest() => PROGRAMS.map(emulated).into(),
+        _ => vec![],
+    })
+}
+
+/// The kernel whose sections are known to be broken.
+fn aborts_nothing(place: Place) -> bool {
+    let system = place.system();
+    place.arch == Arch::Aarch64 && system.is_some_and(|system| system.name == "7.0")
+}
+
+fn on_the_host(arch: Arch) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (under, musl, libc_on, support) in UNDER {
+        for program in PROGRAMS {
+            cases.push(Case::new(format!("{under}/{program}"), move |cx| {
+                let mut started = command(build(cx, arch, &target(arch, musl), "", program)?);
+                set_glibc_rseq(started.args(arguments(support, &[])), libc_on);
+                let finished = run(&mut started, PATIENCE)?;
+                let ok = finished.ok();
+                passed(finished, ok)
+            }));
+        }
+    }
+    for (variant, program, test) in BROKEN {
+        cases.push(Case::new(format!("broken/{variant}"), move |cx| {
+            broken(cx, arch, variant, program, test)
+        }));
+    }
+    for elsewhere in ELSEWHERE {
+        cases.push(Case::new(format!("compiles/{elsewhere}"), move |cx| {
+            compiles(cx, elsewhere)
+        }));
+    }
+    cases.push(Case::new("docs", |cx| {
+        let tests = cargo(cx, None, &["test", "--doc", "--package", PACKAGE]);
+        finish(tests)?.check("its examples")?;
+        Ok(Outcome::passed())
+    }));
+    cases.push(Case::new("msrv", msrv));
+    cases
+}
+
+/// All tests but those of another support, and those that are skipped.
+fn arguments(support: &str, skipped: &[&str]) -> Vec<String> {
+    let others = [LIBC, OWN, ATOMICS].into_iter();
+    let others = others.filter(|other| *other != support);
+    let skip = others.chain(skipped.iter().copied());
+    ["--include-ignored", "--color", "never"]
+        .into_iter()
+        .chain(skip.flat_map(|test| ["--skip", test]))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A static program: of musl, and for riscv64, for which there may be no std with it, of glibc.
+fn emulated(cx: &Context, place: Place, program: &str) -> Result<Outcome> {
+    let target = target(place.arch, place.arch != Arch::Riscv64);
+    let flags = "-Ctarget-feature=+crt-static";
+    let file = build(cx, place.arch, &target, flags, program)?;
+    let without = place.machine == Machine::User || aborts_nothing(place);
+    let support = if without { ATOMICS } else { OWN };
+    let skipped: &[&str] = match place.boots() {
+        // They start programs, of which there are none.
+        true => &["under_a_filter", "another_program_is_started"],
+        // qemu-user has no filters, and dies of a thread in the fork child of a process with threads.
+        false => &["filter", "starts_threads"],
+    };
+    let finished = boot::run(cx, place, &file, &[], &arguments(support, skipped))?.finished;
+    if place.boots() {
+        keep_console(cx, &format!("std-{program}"), place, &finished.output);
+    }
+    // PID 1 has no exit code; the kernel's words are all where it was faster than the console.
+    let ended_well = finished.output.contains("init! exitcode=0x00000000");
+    let ok = match place.boots() {
+        true => ended_well || finished.output.contains("test result: ok. "),
+        false => finished.ok(),
+    };
+    passed(finished, ok)
+}
+
+/// The program's own words, where it ended well.
+fn passed(finished: Finished, ok: bool) -> Result<Outcome> {
+    let mut lines = finished.output.lines();
+    let result = lines.find_map(|line| line.trim().strip_prefix("test result: "));
+    match result {
+        Some(result) if ok && result.starts_with("ok. ") => {
+            let passed = result.trim_start_matches("ok. ").split(';').next();
+            Ok(Outcome::Passed(passed.unwrap_or_default().to_owned()))
+        }
+        None if ok => Ok(Outcome::Passed("exit code 0".to_owned())),
+        _ => Err(Failure::error(finished.end.to_string(), finished.output)),
+    }
+}
+
+fn broken(
+    cx: &Context,
+    arch: Arch,
+    variant: &str,
+    program: &str,
+    test: Option<&str>,
+) -> Result<Outcome> {
+    let flags = "--cfg=rseq_rt_std_broken";
+    let mut started = command(build(cx, arch, &target(arch, false), flags, program)?);
+    started
+        .args(["--skip", "filter"])
+        .env("RSEQ_RT_STD_BROKEN", variant);
+    let finished = run(set_glibc_rseq(&mut started, false), PATIENCE)?;
+    let Some(test) = test else {
+        return finished.check_death(SIGSEGV);
+    };
+    let line = format!("test {test} ... FAILED");
+    match finished.output.lines().any(|said| said.trim() == line) {
+        true => Ok(Outcome::Passed(format!("seen by {test}"))),
+        false => Err(Failure::error(
+            format!("it survives: {}", finished.end),
+            finished.output,
+        )),
+    }
+}
+
+fn compiles(cx: &Context, target: &str) -> Result<Outcome> {
+    if !compiler::has_std(cx, target) {
+        let why = format!("no toolchain of this machine has std for {target}");
+        return Err(Missing::optional(why));
+    }
+    let folder = folder(cx).display().to_string();
+    let arguments = ["check", "--package", PACKAGE, "--target", target];
+    let mut check = cargo(cx, None, &arguments);
+    check
+        .args(["--target-dir", &folder])
+        .env("RUSTFLAGS", "-Dwarnings");
+    finish(check)?.check("the crate")?;
+    Ok(Outcome::passed())
+}
+
+/// With the compiler that is promised, if it is here.
+fn msrv(cx: &Context) -> Result<Outcome> {
+    let manifest = std::fs::read_to_string(cx.root.join("std/Cargo.toml"))?;
+    let mut lines = manifest.lines();
+    let promised = lines.find_map(|line| line.strip_prefix("rust-version = "));
+    let promised = promised.context("std/Cargo.toml states no rust-version")?;
+    let promised = promised.trim_matches('"');
+    if !finish(cargo(cx, Some(promised), &["--version"])).is_ok_and(|asked| asked.ok()) {
+        let why = format!("no toolchain of this machine is Rust {promised}");
+        return Err(Missing::optional(why));
+    }
+    let folder = folder(cx).join("msrv").display().to_string();
+    let arguments = ["build", "--package", PACKAGE, "--target-dir", &folder];
+    finish(cargo(cx, Some(promised), &arguments))?.check("the crate")?;
+    Ok(Outcome::passed())
+}
+
+fn target(arch: Arch, musl: bool) -> String {
+    let libc = if musl { "-musl" } else { "-gnu" };
+    arch.target().replace("-gnu", libc)
+}
+
+fn folder(cx: &Context) -> PathBuf {
+    cx.root.join("target/embed/std")
+}
+
+/// One of the test programs. cargo builds all of them, and the next time nothing.
+fn build(cx: &Context, arch: Arch, target: &str, flags: &str, program: &str) -> Result<PathBuf> {
+    if !compiler::has_std(cx, target) {
+        let why = format!("no toolchain of this machine has std for {target}");
+        return Err(match target.ends_with("-musl") {
+            true => Missing::optional(why),
+            false => Missing::required(why),
+        });
+    }
+    // Builds with other flags would replace each other.
+    let place = match flags {
+        "" => folder(cx),
+        flags => folder(cx).join(flags.replace(|letter: char| !letter.is_alphanumeric(), "")),
+    };
+    let mut build = Compiler::Current.cargo("test", "std", target);
+    build
+        .current_dir(&cx.root)
+        .args(["--no-run", "--tests", "--package", PACKAGE, "--target-dir"])
+        .arg(&place)
+        .env("RUSTFLAGS", flags)
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
+        .env("CARGO_TERM_COLOR", "never");
+    if Arch::host() != Some(arch) {
+        let target = target.to_uppercase().replace('-', "_");
+        build.env(format!("CARGO_TARGET_{target}_LINKER"), arch.cross_linker());
+    }
+    let built = finish(build)?.check("the test programs do not build")?;
+    let wanted = format!("{program}.rs (");
+    let line = built.lines().find(|line| line.contains(&wanted));
+    let path = line.and_then(|line| Some(line.split_once('(')?.1.trim_end_matches(')')));
+    let Some(path) = path else {
+        bail!("cargo names no program {program}");
+    };
+    ensure!(cx.root.join(path).is_file(), "{path} was not built");
+    Ok(cx.root.join(path))
+}
