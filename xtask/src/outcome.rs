@@ -41,6 +41,18 @@ impl Outcome {
     }
 }
 
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Outcome::passed()
+    }
+}
+
+impl From<String> for Outcome {
+    fn from(note: String) -> Self {
+        Outcome::Passed(note)
+    }
+}
+
 /// The error of a machine that lacks something. A case that meets it is never passed.
 #[derive(Clone, Debug)]
 pub struct Missing {

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use wait_timeout::ChildExt;
 
-use crate::outcome::{Failure, Missing, Outcome, tail};
+use crate::outcome::{Failure, Missing, tail};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -69,11 +69,9 @@ impl Finished {
     }
 
     /// That it died of `signal`, as a broken variant has to.
-    pub fn check_death(self, signal: Signal) -> Result<Outcome> {
+    pub fn check_death(self, signal: Signal) -> Result<String> {
         match self.end {
-            End::Signal(number) if number == signal as i32 => {
-                Ok(Outcome::Passed(format!("dies: {}", self.end)))
-            }
+            End::Signal(number) if number == signal as i32 => Ok(format!("dies: {}", self.end)),
             end => {
                 let why = format!("it is to die of {signal}: {end}");
                 Err(Failure::error(why, self.output))

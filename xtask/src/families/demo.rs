@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::guests::{guest, guest_needs};
 use crate::machine::boot::{Setup, USUAL, run_on};
 use crate::machine::place::Place;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Failure, Missing};
 
 pub const FAMILY: Family = Family {
     name: "demo",
@@ -39,7 +39,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     if place.arch == Arch::X86_64 && system.is_some_and(|system| system.name == "6.1") {
         cases.push(Case::new(MANY, move |cx| {
             if let Some(why) = too_little_memory() {
-                return Ok(Outcome::Skipped(why));
+                return Err(Missing::optional(why));
             }
             let more = ["--threads", "4", "--cpu-numbers", "2048"];
             run(cx, place, MANY, &MANY_CPUS, &more)
@@ -48,7 +48,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn run(cx: &Context, place: Place, test: &str, setup: &Setup, more: &[&str]) -> Result<Outcome> {
+fn run(cx: &Context, place: Place, test: &str, setup: &Setup, more: &[&str]) -> Result<String> {
     let mut arguments = place.demo_arguments();
     arguments.extend(more.iter().map(ToString::to_string));
     let init = guest(cx, place.arch, "init")?;
@@ -56,7 +56,7 @@ fn run(cx: &Context, place: Place, test: &str, setup: &Setup, more: &[&str]) -> 
     keep_console(cx, &format!("demo-{test}"), place, &run.output);
     let demo = console::demo(&run.output, run.end, !place.boots());
     match demo.failure {
-        None => Ok(Outcome::Passed(demo.summary())),
+        None => Ok(demo.summary()),
         Some(why) => Err(Failure::error(why, run.output)),
     }
 }

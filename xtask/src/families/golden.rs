@@ -12,7 +12,6 @@ use crate::context::Context;
 use crate::elf::operations::{NUMBERS, Operation, read};
 use crate::guests::guest;
 use crate::install::Need;
-use crate::outcome::Outcome;
 use crate::percpu_header;
 
 pub const FAMILY: Family = Family {
@@ -63,22 +62,22 @@ fn needs(cx: &Context, at: At) -> Vec<Need> {
 }
 
 /// The C operations are what the generator makes of the sections.
-fn header(cx: &Context) -> Result<Outcome> {
+fn header(cx: &Context) -> Result<String> {
     let file = cx.root.join(percpu_header::PATH);
     let text = percpu_header::text(&cx.root)?;
     if cx.bless {
         std::fs::write(&file, text)?;
-        return Ok(Outcome::Passed("written anew".to_owned()));
+        return Ok("written anew".to_owned());
     }
     let expected = std::fs::read_to_string(&file)?;
     ensure!(
         expected == text,
         "not what the sections make it: cargo xtask test --only golden::header --bless"
     );
-    Ok(Outcome::passed())
+    Ok(String::new())
 }
 
-fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<Outcome> {
+fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<String> {
     let file = cx.root.join(format!("tests-qemu/golden/{arch}.txt"));
     let mut text = String::new();
     for operation in operations {
@@ -90,7 +89,7 @@ fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<Outcome>
     let count = operations.len();
     if cx.bless {
         std::fs::write(&file, text)?;
-        return Ok(Outcome::Passed(format!("{count} sections, written anew")));
+        return Ok(format!("{count} sections, written anew"));
     }
     let expected = std::fs::read_to_string(&file).with_context(|| {
         let file = file.display();
@@ -102,11 +101,11 @@ fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<Outcome>
         bail!("line {nth}: expected `{one}`, is `{other}`");
     }
     ensure!(expected == text, "there are more sections, or fewer");
-    Ok(Outcome::Passed(format!("{count} sections")))
+    Ok(format!("{count} sections"))
 }
 
 /// No operation takes more instructions than the C library's, and a number takes one.
-fn counted(arch: Arch, operations: &[Operation]) -> Result<Outcome> {
+fn counted(arch: Arch, operations: &[Operation]) -> Result<String> {
     let find = |name: &str| {
         let found = operations.iter().find(|operation| operation.name == name);
         found.with_context(|| format!("no {name}"))
@@ -128,5 +127,5 @@ fn counted(arch: Arch, operations: &[Operation]) -> Result<Outcome> {
     }
     let longer = longer.join(", ");
     ensure!(longer.is_empty(), "longer than the C library's: {longer}");
-    Ok(Outcome::Passed(counts.join(", ")))
+    Ok(counts.join(", "))
 }

@@ -12,7 +12,7 @@ use crate::compiler::{self, Compiler, cargo, finish};
 use crate::context::Context;
 use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
-use crate::outcome::{Failure, Missing, Outcome};
+use crate::outcome::{Failure, Missing};
 use crate::process::{Finished, command, run, set_glibc_rseq};
 
 pub const FAMILY: Family = Family {
@@ -120,7 +120,7 @@ fn on_the_host(arch: Arch) -> Vec<Case> {
     cases.push(Case::new("docs", |cx| {
         let tests = cargo(cx, None, &["test", "--doc", "--package", PACKAGE]);
         finish(tests)?.check("its examples")?;
-        Ok(Outcome::passed())
+        Ok(String::new())
     }));
     cases.push(Case::new("msrv", msrv));
     cases
@@ -139,7 +139,7 @@ fn arguments(support: &str, skipped: &[&str]) -> Vec<String> {
 }
 
 /// A static program: of musl, and for riscv64, for which there may be no std with it, of glibc.
-fn emulated(cx: &Context, place: Place, program: &str) -> Result<Outcome> {
+fn emulated(cx: &Context, place: Place, program: &str) -> Result<String> {
     let target = target(place.arch, place.arch != Arch::Riscv64);
     let flags = "-Ctarget-feature=+crt-static";
     let file = build(cx, place.arch, &target, flags, program)?;
@@ -165,15 +165,15 @@ fn emulated(cx: &Context, place: Place, program: &str) -> Result<Outcome> {
 }
 
 /// The program's own words, where it ended well.
-fn passed(finished: Finished, ok: bool) -> Result<Outcome> {
+fn passed(finished: Finished, ok: bool) -> Result<String> {
     let mut lines = finished.output.lines();
     let result = lines.find_map(|line| line.trim().strip_prefix("test result: "));
     match result {
         Some(result) if ok && result.starts_with("ok. ") => {
             let passed = result.trim_start_matches("ok. ").split(';').next();
-            Ok(Outcome::Passed(passed.unwrap_or_default().to_owned()))
+            Ok(passed.unwrap_or_default().to_owned())
         }
-        None if ok => Ok(Outcome::Passed("exit code 0".to_owned())),
+        None if ok => Ok("exit code 0".to_owned()),
         _ => Err(Failure::error(finished.end.to_string(), finished.output)),
     }
 }
@@ -184,7 +184,7 @@ fn broken(
     variant: &str,
     program: &str,
     test: Option<&str>,
-) -> Result<Outcome> {
+) -> Result<String> {
     let flags = "--cfg=rseq_rt_std_broken";
     let mut started = command(build(cx, arch, &target(arch, false), flags, program)?);
     started
@@ -196,7 +196,7 @@ fn broken(
     };
     let line = format!("test {test} ... FAILED");
     match finished.output.lines().any(|said| said.trim() == line) {
-        true => Ok(Outcome::Passed(format!("seen by {test}"))),
+        true => Ok(format!("seen by {test}")),
         false => Err(Failure::error(
             format!("it survives: {}", finished.end),
             finished.output,
@@ -204,7 +204,7 @@ fn broken(
     }
 }
 
-fn compiles(cx: &Context, target: &str) -> Result<Outcome> {
+fn compiles(cx: &Context, target: &str) -> Result<String> {
     if !compiler::has_std(cx, target) {
         let why = format!("no toolchain of this machine has std for {target}");
         return Err(Missing::optional(why));
@@ -216,11 +216,11 @@ fn compiles(cx: &Context, target: &str) -> Result<Outcome> {
         .args(["--target-dir", &folder])
         .env("RUSTFLAGS", "-Dwarnings");
     finish(check)?.check("the crate")?;
-    Ok(Outcome::passed())
+    Ok(String::new())
 }
 
 /// With the compiler that is promised, if it is here.
-fn msrv(cx: &Context) -> Result<Outcome> {
+fn msrv(cx: &Context) -> Result<String> {
     let manifest = std::fs::read_to_string(cx.root.join("std/Cargo.toml"))?;
     let mut lines = manifest.lines();
     let promised = lines.find_map(|line| line.strip_prefix("rust-version = "));
@@ -233,7 +233,7 @@ fn msrv(cx: &Context) -> Result<Outcome> {
     let folder = folder(cx).join("msrv").display().to_string();
     let arguments = ["build", "--package", PACKAGE, "--target-dir", &folder];
     finish(cargo(cx, Some(promised), &arguments))?.check("the crate")?;
-    Ok(Outcome::passed())
+    Ok(String::new())
 }
 
 fn target(arch: Arch, musl: bool) -> String {

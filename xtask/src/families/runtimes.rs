@@ -12,7 +12,7 @@ use crate::cell::At;
 use crate::compiler::{self, CORE, Compiler};
 use crate::context::Context;
 use crate::install::Need;
-use crate::outcome::{Failure, Missing, Outcome};
+use crate::outcome::{Failure, Missing};
 use crate::process::{End, Finished, Limits, command, run_within, set_glibc_rseq};
 
 pub const FAMILY: Family = Family {
@@ -100,11 +100,11 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn whole(cx: &Context, arch: Arch, runtime: &str, under: Under) -> Result<Outcome> {
+fn whole(cx: &Context, arch: Arch, runtime: &str, under: Under) -> Result<String> {
     let finished = start(cx, arch, None, runtime, under, PATIENCE)?;
     let said = finished.check("the program")?;
     let counts = said.lines().find(|line| line.contains("threads "));
-    Ok(Outcome::Passed(counts.unwrap_or_default().to_owned()))
+    Ok(counts.unwrap_or_default().to_owned())
 }
 
 /// A broken program gets through now and then: seen in one of eight runs, of that which hangs.
@@ -113,8 +113,8 @@ fn broken(
     arch: Arch,
     variant: &str,
     under: Under,
-    judge: fn(Finished) -> Result<Outcome>,
-) -> Result<Outcome> {
+    judge: fn(Finished) -> Result<String>,
+) -> Result<String> {
     let once = || judge(start(cx, arch, Some(variant), "std", under, HANG)?);
     let mut last = once();
     for _ in 1..ATTEMPTS {
@@ -126,11 +126,9 @@ fn broken(
     last
 }
 
-fn hangs(finished: Finished) -> Result<Outcome> {
+fn hangs(finished: Finished) -> Result<String> {
     match finished.end {
-        End::TimedOut(_) if finished.inspected => {
-            Ok(Outcome::Passed(format!("hangs: {}", finished.end)))
-        }
+        End::TimedOut(_) if finished.inspected => Ok(format!("hangs: {}", finished.end)),
         end => {
             let why = format!("it is to hang with the signal pending: {end}");
             Err(Failure::error(why, finished.output))

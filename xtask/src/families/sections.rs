@@ -15,7 +15,6 @@ use crate::guests::{self, guest_needs};
 use crate::install::Need;
 use crate::machine::boot;
 use crate::machine::place::Place;
-use crate::outcome::Outcome;
 use crate::process::{command, optional_tool, output, tool};
 
 use Kind::{Pie, Shared, Static};
@@ -143,7 +142,7 @@ fn needs(cx: &Context, at: At) -> Vec<Need> {
 }
 
 /// Links it, looks at the file, and runs it where it can be run.
-fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<Outcome> {
+fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<String> {
     match link.linker {
         Gnu => tool(&arch.tool("gcc"))?,
         Lld => tool("ld.lld")?,
@@ -189,11 +188,11 @@ fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<Outcome> {
         _ => sections(&bytes)?,
     };
     if link.kind != Static {
-        return Ok(Outcome::Passed(found));
+        return Ok(found);
     }
     let run = boot::run(cx, Place::of_programs(arch), &file, &[], &[])?;
     run.finished.check("the program")?;
-    Ok(Outcome::Passed(format!("{found}; it ran")))
+    Ok(format!("{found}; it ran"))
 }
 
 /// A source of C or of assembly as an object.

@@ -10,7 +10,6 @@ use crate::compiler::{has_libc, start_c};
 use crate::context::Context;
 use crate::elf::archive;
 use crate::elf::hardening;
-use crate::outcome::Outcome;
 use crate::process::{optional_tool, output};
 use crate::staticlib::{self, Plan};
 
@@ -20,8 +19,7 @@ pub fn cases(arch: Arch) -> Vec<Case> {
         Case::new("archive/plain", move |cx| promises(cx, arch, false)),
         Case::new("archive/trio", move |cx| promises(cx, arch, true)),
         Case::new("archive/alone", move |cx| {
-            link(cx, arch, "alone.c", &ALONE)?;
-            Ok(Outcome::passed())
+            link(cx, arch, "alone.c", &ALONE).map(drop)
         }),
     ];
     if hardening::mark(arch).is_some() {
@@ -31,10 +29,10 @@ pub fn cases(arch: Arch) -> Vec<Case> {
     cases
 }
 
-fn promises(cx: &Context, arch: Arch, trio: bool) -> Result<Outcome> {
+fn promises(cx: &Context, arch: Arch, trio: bool) -> Result<String> {
     let out = staticlib::built(cx, arch, trio)?;
     let count = archive::check(&Plan { arch, trio }.archive(&out), trio)?;
-    Ok(Outcome::Passed(format!("{count} symbols")))
+    Ok(format!("{count} symbols"))
 }
 
 /// A program without libc.
@@ -60,7 +58,7 @@ fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str]) -> Result<Comman
 
 /// The linker finds the mark that a hardened program wants of all its parts. The emulator enforces BTI; of IBT nobody is
 /// known to enforce it, and Linux does not, so the landing pads of x86_64 are read by `cargo xtask staticlib` alone.
-fn hardened(cx: &Context, arch: Arch) -> Result<Outcome> {
+fn hardened(cx: &Context, arch: Arch) -> Result<()> {
     let hardening = match arch {
         Arch::X86_64 => ["-fcf-protection=full", "-Wl,-z,cet-report=error"],
         _ => ["-mbranch-protection=standard", "-Wl,-z,force-bti"],
@@ -71,13 +69,13 @@ fn hardened(cx: &Context, arch: Arch) -> Result<Outcome> {
         "the program",
         120,
     )?;
-    Ok(Outcome::passed())
+    Ok(())
 }
 
 /// An at-exit callback that ends the thread.
-fn unwinds(cx: &Context, arch: Arch) -> Result<Outcome> {
+fn unwinds(cx: &Context, arch: Arch) -> Result<()> {
     has_libc(arch)?;
     let flags = ["-pthread", "-fexceptions"];
     output(&mut link(cx, arch, "unwind.c", &flags)?, "the program", 120)?;
-    Ok(Outcome::passed())
+    Ok(())
 }

@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::outcome::Outcome;
 use crate::process::{command, optional_tool, output, set_glibc_rseq};
 use crate::staticlib;
 
@@ -90,7 +89,7 @@ pub static PROGRAMS: &[Program] = &[
 ];
 
 /// Compiles, links and runs it.
-pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<Outcome> {
+pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
     let out = &staticlib::built(cx, arch, program.trio)?;
     let folder = cx.root.join("tests-qemu/capi");
     let file = out.join(program.test.replace(['/', '+'], "-"));
@@ -119,8 +118,8 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<Outcome> {
     let said = output(&mut started, "the program", 120)?;
     let passed = said.lines().filter(|line| line.ends_with(": passed"));
     Ok(match passed.count() {
-        0 => Outcome::passed(),
-        count => Outcome::Passed(format!("{count} tests")),
+        0 => String::new(),
+        count => format!("{count} tests"),
     })
 }
 

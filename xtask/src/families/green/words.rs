@@ -11,7 +11,7 @@ use crate::guests::start_green;
 use crate::install::Need;
 use crate::machine::boot::Run;
 use crate::machine::place::Place;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Failure;
 use crate::process::{command, output};
 
 const MADE: &str = "words_of_a_made_tree";
@@ -47,7 +47,7 @@ pub fn needs() -> Vec<Need> {
 }
 
 /// Counts the words of the test's trees at `place`, over each queue.
-pub fn count(cx: &Context, place: Place, test: &str) -> Result<Outcome> {
+pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
     let made = tempfile::tempdir()?;
     let mut trees: Vec<(&str, PathBuf)> = Vec::new();
     if test != OF_SOURCES {
@@ -77,7 +77,7 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<Outcome> {
     }
     let Counts { words, files } = sum;
     let detail = format!("{words} words in {files} files over each queue, {steals} steals");
-    Ok(Outcome::Passed(detail))
+    Ok(detail)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,11 +14,11 @@ use crate::context::Context;
 use crate::machine::boot::{self, Run};
 use crate::machine::place::Place;
 use crate::musl::Variant;
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::Failure;
 use crate::process::{command, output};
 
 /// A case's name and what it does.
-type Row = (&'static str, fn(&Context, Arch) -> Result<Outcome>);
+type Row = (&'static str, fn(&Context, Arch) -> Result<String>);
 
 const ROWS: [Row; 8] = [
     (PIE, static_pie),
@@ -59,7 +59,7 @@ fn native(cx: &Context, arch: Arch, program: &Path, arguments: &[&str]) -> Resul
 }
 
 /// The storm against a musl whose release hook is not where it has to be: every process is killed.
-fn dies(cx: &Context, arch: Arch, variant: Variant) -> Result<Outcome> {
+fn dies(cx: &Context, arch: Arch, variant: Variant) -> Result<String> {
     let program = Programs::open(cx, arch, variant)?.link_static(cx)?;
     let arguments = ["--scale", "native", "--only", "detached_storm"];
     let said = native(cx, arch, &program, &arguments)?.finished.output;
@@ -70,11 +70,11 @@ fn dies(cx: &Context, arch: Arch, variant: Variant) -> Result<Outcome> {
     let counts = format!("{dead} of {all} processes died by SIGSEGV");
     let failed = said.contains("@test static/detached_storm failed");
     ensure!(dead == all && failed, "{counts}");
-    Ok(Outcome::Passed(counts))
+    Ok(counts)
 }
 
 /// All tests in a static program that relocates itself: its start is another one, and so is where its trio lies.
-fn static_pie(cx: &Context, arch: Arch) -> Result<Outcome> {
+fn static_pie(cx: &Context, arch: Arch) -> Result<String> {
     let program = Programs::open(cx, arch, Variant::Hooked)?.link_pie(cx)?;
     let names = names(cx)?.into_iter();
     let names: Vec<String> = names.map(|name| format!("{PIE}/{name}")).collect();
@@ -84,7 +84,7 @@ fn static_pie(cx: &Context, arch: Arch) -> Result<Outcome> {
 }
 
 /// The musl whose programs have to ask for rseq.
-fn off_by_default(cx: &Context, arch: Arch) -> Result<Outcome> {
+fn off_by_default(cx: &Context, arch: Arch) -> Result<String> {
     let program = Programs::open(cx, arch, Variant::Off)?.link_static(cx)?;
     // The second installs a filter that kills for rseq(2), and then starts as the first.
     for (argument, switch) in [
@@ -101,14 +101,14 @@ fn off_by_default(cx: &Context, arch: Arch) -> Result<Outcome> {
         output(&mut started, argument, 60)?;
     }
     let note = "also where rseq(2) kills; on with MUSL_RSEQ=1";
-    Ok(Outcome::Passed(note.to_owned()))
+    Ok(note.to_owned())
 }
 
 /// Calls by phase and number.
 type Counts = BTreeMap<(String, String), i64>;
 
 /// A hundred threads under our musl and under the distribution's: what ours call beside the rest is what the hooks cost.
-fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<Outcome> {
+fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<String> {
     let count = |variant| {
         let program =
             Programs::open(cx, arch, variant)?.link(cx, "count", &["-static"], &["count.c"])?;
@@ -134,7 +134,7 @@ fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<Outc
         .collect();
     let calls = format!("100 threads, against stock musl: {}", calls.join(", "));
     ensure!(right && !stock.is_empty(), "{calls}");
-    Ok(Outcome::Passed(calls))
+    Ok(calls)
 }
 
 /// Reads lines `@count PHASE CALL TIMES`.

@@ -19,7 +19,7 @@ use crate::install::Need;
 use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
 use crate::musl::{self, Release, Variant};
-use crate::outcome::{Missing, Outcome};
+use crate::outcome::Missing;
 
 pub const FAMILY: Family = Family {
     name: "musl",
@@ -137,7 +137,7 @@ fn only(tests: &[String]) -> Option<&str> {
 }
 
 /// How many passed; or the first that did not, with its console.
-fn under_newer(cx: &Context, place: Place) -> Result<Outcome> {
+fn under_newer(cx: &Context, place: Place) -> Result<String> {
     // The mirror may not have that source.
     let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
     built.map_err(Missing::excused)?;
