@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
-use crate::compiler::{self, CORE};
+use crate::compiler::{CORE, find, finish};
 use crate::context::Context;
 use crate::elf::{archive, hardening};
 use crate::percpu_header;
@@ -136,7 +136,7 @@ fn compile(cx: &Context, plan: Plan) -> Result<PathBuf> {
     }
     flags.extend(hardening::flag(plan.arch));
     let folder = cx.root.join("target/capi").join(plan.folder());
-    let mut cargo = compiler::find(cx, plan.arch)?.cargo("build", CORE, plan.arch.target());
+    let mut cargo = find(cx, plan.arch)?.cargo("build", CORE, plan.arch.target());
     cargo
         .args(["--quiet", "--package", "rseq-rt-capi", "--target-dir"])
         .arg(&folder)
@@ -146,7 +146,9 @@ fn compile(cx: &Context, plan: Plan) -> Result<PathBuf> {
     if plan.trio {
         cargo.args(["--features", "trio"]);
     }
-    compiler::build(cx, plan.arch, cargo, "the C interface")?;
+    // Nothing is linked, so that it takes no linker of that CPU.
+    cargo.current_dir(&cx.root).env("CARGO_TERM_COLOR", "never");
+    finish(cargo)?.check("the C interface does not build")?;
     let built = folder.join(plan.arch.target()).join("release");
     Ok(built.join("librseq_rt_capi.a"))
 }
