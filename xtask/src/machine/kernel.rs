@@ -117,6 +117,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_short_version() {
+        let kernel = |version: &str| Kernel {
+            version: version.into(),
+            ..Kernel::given(Path::new("x"))
+        };
+        assert_eq!(kernel("6.12.95-1~bpo12+1").short(), "6.12");
+        assert_eq!(kernel("vmlinuz-mine").short(), "vmlinuz-mine");
+    }
+
+    #[test]
     fn an_image_is_made_of_its_version_and_its_options() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let hash = |arch, version| made_of(&root, arch, version).unwrap();
