@@ -132,7 +132,8 @@ fn sections<O: Measured>(threads: usize) {
         what,
     );
     let aborts: u64 = spent.contexts.iter().map(|tries| tries.aborts).sum();
-    let rate = aborts as f64 * 1e6 / (done + aborts) as f64;
+    // None at all in the window, on a machine that is busy with something else: no number.
+    let rate = aborts as f64 * 1e6 / (done + aborts).max(1) as f64;
     let what =
         "sections that the kernel aborted, of a million begun, in the row of that many threads";
     let name = format!("aborts, threads: {threads}");
