@@ -3,8 +3,8 @@
 
 use core::fmt::Arguments;
 
-use crate::show::{Text, text};
 use crate::sys::io;
+use crate::text::{Text, text};
 
 /// Writes the text and a line feed.
 pub fn put_line(mut text: Text) {
@@ -24,9 +24,8 @@ pub fn print_line(line: Arguments<'_>) {
     put_line(text(line));
 }
 
-/// As PID 1: makes sure that 0, 1 and 2 are the console. The kernel opens
-/// /dev/console for init when the archive has that node, and says only a
-/// warning when it has not.
+/// As PID 1: makes sure that 0, 1 and 2 are the console. The kernel opens /dev/console for init when the archive has
+/// that node, and only warns when it has not.
 pub fn open_for_init() {
     if io::is_open(1) {
         return;
@@ -39,14 +38,6 @@ pub fn open_for_init() {
             }
         }
     }
-}
-
-/// Writes a line of the pieces: `line!("cpu ", n, " of ", m)`.
-#[macro_export]
-macro_rules! line {
-    ($($piece:expr),* $(,)?) => {
-        $crate::console::put_line($crate::text!($($piece),*))
-    };
 }
 
 /// std's, as one write(2).

@@ -1,4 +1,4 @@
-//! The main job, in one look: threads are born, registered, moved, and torn down with proof.
+//! The demo: threads are created, registered, moved, and torn down with proof.
 
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering::{Relaxed, Release};
@@ -9,10 +9,10 @@ use rseq_rt::{ClearTid, Owner, State, Thread};
 use crate::entry::Env;
 use crate::hooked::{self, Hooked, Joinable, RSEQ};
 use crate::println;
-use crate::show::Text;
 use crate::stack::Stack;
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::{mm, process};
+use crate::text::Text;
 
 const STACK_SIZE: usize = 32 * 1024;
 const DEFAULT_THREADS: usize = 16;

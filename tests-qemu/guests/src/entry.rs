@@ -10,7 +10,7 @@ use linux_raw_sys::auxvec::AT_PAGESZ;
 use crate::sys::{mm, process};
 use crate::{console, tcb};
 
-/// What the kernel handed over: it stays where it is for the life of the program.
+/// Arguments, environment and auxiliary vector: they stay where they are for the life of the program.
 #[derive(Clone, Copy)]
 pub struct Env {
     argc: usize,
@@ -23,8 +23,6 @@ pub struct Env {
 unsafe impl Sync for Env {}
 
 impl Env {
-    /// Reads the initial stack.
-    ///
     /// # Safety
     /// 1. `stack` is what the stack pointer was at the first instruction.
     unsafe fn new(stack: *const usize) -> Self {
@@ -152,7 +150,7 @@ extern "C" fn getauxval(key: usize) -> usize {
 }
 
 unsafe extern "Rust" {
-    /// What [`entry!`](crate::entry!) makes of the program's main.
+    /// From [`entry!`](crate::entry!).
     safe fn rseq_rt_guests_main(env: &Env) -> i32;
 }
 

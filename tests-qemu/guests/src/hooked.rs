@@ -1,4 +1,4 @@
-//! A runtime on the hooks: what the README's twenty lines become in full.
+//! A runtime on the hooks: the one of the README in full.
 //!
 //! Each thread has its rseq area, its at-exit callbacks and its clear-tid word in
 //! its control block, and the block lies on top of the stack:
@@ -57,7 +57,7 @@ unsafe impl Sync for Hooked {}
 // SAFETY: it moves between threads once, from the parent, while `at_exit` is empty.
 unsafe impl Send for Hooked {}
 
-/// How a thread leaves.
+/// The way out of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// Keep: the joiner reclaims.
@@ -128,7 +128,7 @@ pub fn start_detached(size: usize, body: Body, argument: usize) -> Result<(), Er
     start(Stack::map(size)?, body, argument, Exit::Detached, None).map(drop)
 }
 
-/// As [`start_detached`], on `stack`, with a clear-tid word that tells of the thread's end.
+/// As [`start_detached`], on `stack`, with a clear-tid word outside of it.
 pub fn start_watched(
     stack: Stack,
     body: Body,

@@ -1,7 +1,6 @@
 //! The crowds of the structures, and the sections alone, while CPUs go offline and come back.
 //!
-//! Who runs on a CPU that goes is moved, whatever its mask says, and may run nowhere else before; a slot is left with what
-//! is in it. The crowds bring storms of signals, moves and drains of all slots, of those of offline CPUs too.
+//! A thread on a CPU that goes is moved, whatever its mask, and may run nowhere else before; a slot keeps its contents. The crowds bring storms of signals, moves and drains of all slots, of those of offline CPUs too.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -103,7 +102,7 @@ fn plugged<R: Answer>(ctx: &Ctx, test: fn(&Ctx<'_>) -> R) {
         lost: AtomicU32::new(0),
     };
     let plug = thread::start(64 * 1024, state, plug).unwrap();
-    let is_failure = test(ctx).is_failure();
+    let is_failure = test(ctx).into_failure();
     let state = plug.payload();
     state.over.store(true, Relaxed);
     plug.wait();

@@ -1,12 +1,11 @@
 //! The runtime of the freestanding guests, and the harness of their tests.
 //!
-//! From the bottom up: [`arch`] and [`sys`] speak to the CPU and the kernel;
+//! From the bottom up: [`arch`] and [`sys`] are the CPU and the kernel;
 //! [`stack`], [`tcb`] and [`thread`] make threads whose end the caller decides;
 //! [`signals`], [`seccomp`], [`trace`] and [`stepper`] disturb and watch them; [`harness`]
 //! runs tests, each in a process of its own.
 //!
-//! No libc, no allocator, no thread-local storage, and in a release image no
-//! reachable panic: see [`mod@panic`].
+//! No libc, no allocator, no thread-local storage, and in the shipped images no reachable panic: see [`mod@panic`].
 #![no_std]
 
 pub mod arch;
@@ -33,6 +32,7 @@ pub mod stepper;
 pub mod structures;
 pub mod sys;
 pub mod tcb;
+pub mod text;
 pub mod thread;
 pub mod trace;
 pub mod witness;

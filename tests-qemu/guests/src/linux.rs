@@ -1,4 +1,4 @@
-//! The parts of the real kernel in those that tests play.
+//! The calls of the real kernel, for the kernels that tests simulate.
 
 /// Inside an `impl Kernel`: the calls that are Linux's own whatever the test changes of rseq(2), the release and the trio.
 #[macro_export]

@@ -18,7 +18,7 @@ use crate::sys::raw::check;
 use crate::sys::{futex, process};
 use crate::tcb::{Head, Tcb};
 
-/// Where a thread starts: it never returns.
+/// The start of a thread.
 pub type Entry = unsafe extern "C" fn(*mut u8) -> !;
 
 /// Puts the two words for [`arch::clone`] below `top`.

@@ -15,7 +15,7 @@ use linux_raw_sys::general::__NR_clone;
 /// The name of this CPU as the host runner spells it.
 pub const NAME: &str = "aarch64";
 
-/// Where the kernel starts the program.
+/// The entry point.
 ///
 /// # Safety
 /// 1. Only the kernel jumps here, with the initial stack as the ABI lays it out.
@@ -89,19 +89,19 @@ pub fn handler_entry(_: i32, handler: usize) -> usize {
     handler
 }
 
-/// Where the kernel's order of the registers has the program counter: see ptrace(2), PTRACE_GETREGSET.
+/// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.
 pub const PC: usize = 32;
 
 /// The breakpoint, and how many bits it has.
 pub const BREAKPOINT: (u64, u32) = (0xd420_0000, 32);
 
-/// How far the program counter is beyond a breakpoint that was hit.
+/// The distance of the program counter beyond a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 0;
 
-/// Does the CPU step by single instructions?
+/// Steps by single instructions.
 pub const CAN_STEP: bool = true;
 
-/// Has it exclusive loads and stores?
+/// Exclusive loads and stores.
 pub const HAS_EXCLUSIVES: bool = true;
 
 /// The instructions that a tracer knows.
@@ -136,7 +136,7 @@ pub mod decode {
     }
 }
 
-/// Where the answer of a system call stands in a handler's ucontext: x0, after the fault address; the registers are 16-aligned, behind a set of 1024 signals.
+/// The offset of a system call's answer in a handler's ucontext: x0, after the fault address; the registers are 16-aligned, behind a set of 1024 signals.
 const ANSWER: usize = 176 + 8;
 
 /// Answers the system call that a filter has trapped, from its SIGSYS handler.

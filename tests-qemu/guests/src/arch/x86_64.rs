@@ -18,7 +18,7 @@ use crate::sys::raw;
 /// The name of this CPU as the host runner spells it.
 pub const NAME: &str = "x86_64";
 
-/// Where the kernel starts the program.
+/// The entry point.
 ///
 /// # Safety
 /// 1. Only the kernel jumps here, with the initial stack as the ABI lays it out.
@@ -116,7 +116,7 @@ pub fn handler_entry(signal: i32, handler: usize) -> usize {
     }
 }
 
-/// Where a handler returns to.
+/// The return address of handlers.
 ///
 /// # Safety
 /// 1. Only a handler of the kernel's returns here.
@@ -125,19 +125,19 @@ pub unsafe extern "C" fn restorer() {
     naked_asm!("mov eax, {nr}", "syscall", "ud2", nr = const __NR_rt_sigreturn)
 }
 
-/// Where the kernel's order of the registers has the program counter: see ptrace(2), PTRACE_GETREGSET.
+/// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.
 pub const PC: usize = 16;
 
 /// The breakpoint, and how many bits it has.
 pub const BREAKPOINT: (u64, u32) = (0xcc, 8);
 
-/// How far the program counter is beyond a breakpoint that was hit.
+/// The distance of the program counter beyond a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 1;
 
-/// Does the CPU step by single instructions?
+/// Steps by single instructions.
 pub const CAN_STEP: bool = true;
 
-/// Has it exclusive loads and stores?
+/// Exclusive loads and stores.
 pub const HAS_EXCLUSIVES: bool = false;
 
 /// The instructions that a tracer knows: here nothing, as the CPU steps.
@@ -163,7 +163,7 @@ pub mod decode {
     }
 }
 
-/// Where the answer of a system call stands in a handler's ucontext: rax, the 14th of the registers, which come after 40 bytes.
+/// The offset of a system call's answer in a handler's ucontext: rax, the 14th of the registers, which come after 40 bytes.
 const ANSWER: usize = 40 + 13 * 8;
 
 /// Answers the system call that a filter has trapped, from its SIGSYS handler.

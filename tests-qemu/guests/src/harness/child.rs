@@ -1,6 +1,5 @@
 //! Children of a test.
 
-use super::report::Failed;
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::sys::process::{self, Status};
@@ -51,13 +50,6 @@ pub fn must_die(signal: i32, body: impl FnOnce()) {
     });
     let expected = Ok(Status::Killed(signal));
     assert_eq!(status, expected, "the broken variant");
-}
-
-/// As [`must_die`], for tests that return a verdict.
-#[track_caller]
-pub fn expect_killed_by(signal: i32, body: impl FnOnce()) -> Result<(), Failed> {
-    must_die(signal, body);
-    Ok(())
 }
 
 /// The child must come to the end of `body`: whoever panics exits with another code.

@@ -14,41 +14,17 @@ pub mod child;
 pub mod facts;
 mod report;
 mod run;
+mod verdict;
 
-pub use child::{expect_killed_by, forked, must_die, must_pass, vforked};
+pub use child::{forked, must_die, must_pass, vforked};
 pub use facts::{Facts, Needs};
-pub use report::{Failed, Kind, failed, note_passed, panic, passed_with, skip_now, skipped};
+pub use report::{Kind, note_passed, panic, skip_now};
 pub use run::{judge, run_suite};
+pub use verdict::{
+    Answer, Failed, Outcome, PASSED, Verdict, expect_killed_by, failed, passed_with, skipped,
+};
 
 use crate::entry::Env;
-
-/// The answer of tests that do not assert. The text is in a page that all processes of the test share, so a failure in
-/// any of its threads or children counts.
-pub type Verdict = Result<Outcome, Failed>;
-
-/// A test that did not fail.
-#[must_use]
-pub struct Outcome(());
-
-/// It passed, and there is no more to say.
-pub const PASSED: Verdict = Ok(Outcome(()));
-
-/// What a test function may return: nothing, or a [`Verdict`].
-pub trait Answer {
-    fn is_failure(self) -> bool;
-}
-
-impl Answer for () {
-    fn is_failure(self) -> bool {
-        false
-    }
-}
-
-impl Answer for Verdict {
-    fn is_failure(self) -> bool {
-        self.is_err()
-    }
-}
 
 /// One test.
 pub struct Test {
@@ -70,7 +46,7 @@ unsafe impl Sync for Test {}
 unsafe fn call<R: Answer>(run: *const (), ctx: &Ctx<'_>) -> bool {
     // SAFETY: 1.
     let run: fn(&Ctx<'_>) -> R = unsafe { core::mem::transmute(run) };
-    run(ctx).is_failure()
+    run(ctx).into_failure()
 }
 
 impl Test {
@@ -102,7 +78,7 @@ impl Test {
     }
 }
 
-/// What kind of machine runs the suite.
+/// The kind of machine that runs the suite.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
     /// The host itself.
@@ -113,16 +89,14 @@ pub enum Scale {
     User,
 }
 
-/// What a test is given.
+/// The argument of a test.
 #[derive(Clone, Copy)]
 pub struct Ctx<'a> {
     /// Arguments and auxv.
     pub env: &'a Env,
-    /// What was found out about the machine.
     pub facts: &'a Facts,
-    /// Where it runs.
     pub scale: Scale,
-    /// How many times longer than on a quiet machine all may take.
+    /// All may take so many times longer than on a quiet machine.
     pub patience: u64,
 }
 
@@ -153,32 +127,3 @@ macro_rules! skip_as {
     };
 }
 pub use crate::{passed_as as passed, skip_as as skip};
-
-// The forms for tests that return a `Verdict`.
-
-/// Fails the function with file, line and the pieces unless the condition holds.
-#[macro_export]
-macro_rules! check {
-    ($holds:expr, $($piece:expr),+ $(,)?) => {
-        // A plain `!` would mean something else for `a == b` on partial orders.
-        if $holds {} else {
-            return Err($crate::harness::failed($crate::text!($($piece),+)));
-        }
-    };
-}
-
-/// Ends a test that passed with a detail for its line.
-#[macro_export]
-macro_rules! passed {
-    ($($piece:expr),+ $(,)?) => {
-        $crate::harness::passed_with($crate::text!($($piece),+))
-    };
-}
-
-/// Ends a test that cannot run here: `return skip!("...")`.
-#[macro_export]
-macro_rules! skip {
-    ($($piece:expr),+ $(,)?) => {
-        $crate::harness::skipped($crate::text!($($piece),+))
-    };
-}

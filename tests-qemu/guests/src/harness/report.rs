@@ -1,27 +1,21 @@
-//! The page in which a test says how it went. The first failure stays: what
-//! follows it is mostly its consequence.
+//! The report of a test, in a page that all its processes share. The first failure stays: those that follow are mostly
+//! its consequence.
 
 use core::cell::UnsafeCell;
 use core::fmt::{Arguments, Write as _};
-use core::panic::{Location, PanicInfo};
+use core::panic::PanicInfo;
 use core::ptr;
 use core::sync::atomic::{
     AtomicBool, AtomicPtr,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use super::{Outcome, Verdict};
 use crate::errno::Errno;
-use crate::show::Text;
 use crate::sys::time::{self, Span};
 use crate::sys::{mm, process};
+use crate::text::Text;
 
-/// A test failed, and why is in the report.
-#[must_use]
-#[derive(Clone, Copy, Debug)]
-pub struct Failed(());
-
-/// How it went; the greatest one counts.
+/// The outcome; the greatest one counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Passed,
@@ -49,17 +43,15 @@ unsafe impl Sync for Slot {}
 
 static REPORT: AtomicPtr<Report> = AtomicPtr::new(ptr::null_mut());
 
-/// Where verdicts go at the moment.
 pub(super) fn current() -> *mut Report {
     REPORT.load(Acquire)
 }
 
-/// Verdicts go where they went before.
 pub(super) fn set(report: *mut Report) {
     REPORT.store(report, Release);
 }
 
-/// Maps the page that children will share; verdicts go there from now on.
+/// Maps the page that children will share; outcomes go there from now on.
 pub(super) fn share() -> Result<&'static Report, Errno> {
     let page = mm::map_shared(mm::whole_pages(size_of::<Report>()))?.cast();
     REPORT.store(page, Release);
@@ -122,7 +114,7 @@ impl Report {
     }
 }
 
-fn say(kind: Kind, text: Arguments<'_>) {
+pub(super) fn say(kind: Kind, text: Arguments<'_>) {
     let report = REPORT.load(Acquire);
     // SAFETY: null before the first test, then never unmapped.
     match unsafe { report.as_ref() } {
@@ -162,34 +154,4 @@ pub fn note_passed(text: Arguments<'_>) {
 pub fn skip_now(text: Arguments<'_>) -> ! {
     say(Kind::Skipped, text);
     process::exit_group(0)
-}
-
-/// Records a failure at the caller's place; for [`check!`](crate::check!) and
-/// for threads, whose verdict nobody collects.
-#[track_caller]
-pub fn failed(text: Text) -> Failed {
-    let place = Location::caller();
-    let (file, line) = (place.file(), place.line());
-    say(Kind::Failed, format_args!("{text} ({file}:{line})"));
-    Failed(())
-}
-
-/// For [`passed!`](crate::passed!).
-pub fn passed_with(text: Text) -> Verdict {
-    say(Kind::Passed, format_args!("{text}"));
-    Ok(Outcome(()))
-}
-
-/// For [`skip!`](crate::skip!).
-pub fn skipped(text: Text) -> Verdict {
-    say(Kind::Skipped, format_args!("{text}"));
-    Ok(Outcome(()))
-}
-
-impl From<Errno> for Failed {
-    /// `?` on what the kernel refused, with the place of the `?`.
-    #[track_caller]
-    fn from(errno: Errno) -> Self {
-        failed(crate::text!("unexpected ", errno))
-    }
 }

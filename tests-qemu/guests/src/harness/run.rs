@@ -8,10 +8,10 @@ use super::{Ctx, Facts, Scale, Test};
 use crate::entry::Env;
 use crate::errno::Errno;
 use crate::println;
-use crate::show::{Text, text};
 use crate::sys::process::{self, Status};
 use crate::sys::signal::{self, Mask};
 use crate::sys::time::{self, Span};
+use crate::text::{Text, text};
 
 /// Runs the suites as the arguments say; 0 if nothing failed.
 pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
@@ -127,7 +127,7 @@ fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
         (Ok(None), _) => text(format_args!("not done after {seconds} s")),
         (Err(errno), _) => text(format_args!("the harness itself met {errno}")),
     };
-    // The last word of a process that died is not the verdict, but says where it was.
+    // The failure that a process recorded before it died is not the outcome, but shows where it was.
     match said {
         Some((Kind::Failed, why)) => (Kind::Failed, text(format_args!("{end}; before: {why}"))),
         _ => (Kind::Failed, end),
@@ -167,7 +167,7 @@ fn in_child(test: &Test, ctx: &Ctx, limit: Span) -> Result<Option<Status>, Errno
     if !matches!(status, Ok(Some(_))) {
         let _ = process::wait(pid);
     }
-    // Orphans of the group die as they were told; a moment for the slow ones.
+    // Orphans of the group die by that signal; a moment for the slow ones.
     let mut patience = 2_000;
     while let Ok(reaped) = process::wait_now(-1) {
         if reaped.is_none() {

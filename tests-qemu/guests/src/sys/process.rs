@@ -14,7 +14,6 @@ use linux_raw_sys::system::new_utsname;
 use super::raw::{call0, call1, syscall};
 use super::time::Span;
 use crate::errno::Errno;
-use crate::show::{Show, Text};
 
 pub fn getpid() -> i32 {
     // SAFETY: touches no memory.
@@ -102,22 +101,6 @@ impl fmt::Display for Status {
 impl fmt::Debug for Status {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, to)
-    }
-}
-
-impl Show for Status {
-    fn show(&self, to: &mut Text) {
-        let (how, number) = match *self {
-            Self::Exited(code) => ("exited with ", code),
-            Self::Killed(signal) => ("killed by ", signal),
-            Self::Stopped(signal) => ("stopped by ", signal),
-        };
-        to.and(how);
-        match (self, super::signal::name(number)) {
-            (Self::Killed(_) | Self::Stopped(_), Some(name)) => to.and(name),
-            (Self::Exited(_), _) => to.and(&number),
-            _ => to.and("signal ").and(&number),
-        };
     }
 }
 

@@ -1,5 +1,4 @@
-//! rseq(2) and membarrier(2), raw: what the library under test calls, for the
-//! tests that play a foreign owner or look at the kernel's own answers.
+//! rseq(2) and membarrier(2), raw: for the tests that act as a foreign owner or look at the kernel's own answers.
 
 use linux_raw_sys::general::{__NR_membarrier, __NR_rseq};
 

@@ -11,12 +11,12 @@ use crate::hooks::common::Hooks as _;
 use crate::sys::mm::{self, Access};
 use crate::{other_calls_of_linux, witness};
 
-/// How often a registration was asked for.
+/// Requests for a registration.
 static ASKED: AtomicU32 = AtomicU32::new(0);
-/// Of those with a length above 32: how often an id was another one than before.
+/// Of those with a length above 32: an id was another one than before.
 static STORED: AtomicU32 = AtomicU32::new(0);
 static IDS: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
-/// Who answers.
+/// The kernel that answers.
 static PLAYED: AtomicU32 = AtomicU32::new(THE_KERNEL);
 const THE_KERNEL: u32 = 0;
 const EMULATOR: u32 = 1;

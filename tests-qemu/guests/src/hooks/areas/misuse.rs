@@ -78,7 +78,7 @@ pub fn misuse(ctx: &Ctx) {
     mask.restore().unwrap();
 }
 
-/// The first thread's bad memory is that thread's own affair.
+/// Bad memory of the first thread changes nothing for others.
 pub fn bad_memory(ctx: &Ctx) {
     static GOOD: Area = Area::new();
     // Memory that the thread can write and the kernel cannot: only a filter makes such.

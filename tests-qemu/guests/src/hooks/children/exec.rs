@@ -103,7 +103,7 @@ pub fn from_thread(ctx: &Ctx) {
             witness::migrate(witness::cpus());
             match hooked::start_joinable(STACK, |_, _| {}, 0) {
                 Ok(thread) => thread.join().unwrap(),
-                // What clone(CLONE_FS) says while another thread is in the middle of an exec.
+                // The answer of clone(CLONE_FS) while another thread is in the middle of an exec.
                 Err(Errno::AGAIN) => sched::relax(),
                 Err(errno) => panic!("a creation amid an exec: {errno}"),
             }

@@ -191,7 +191,7 @@ impl Calls {
 
     fn count(&mut self, tid: i32, call: Call) {
         if let Some(section) = self.of_thread(tid) {
-            // Where there is no room it has been too many for long.
+            // Without room there are too many already.
             let _ = section.calls.push(call);
         }
     }

@@ -94,7 +94,7 @@ pub fn scoped_and_lazy(ctx: &Ctx) {
     calls.expect("the first ensure_registered", &lazy);
 }
 
-// What is unmapped here is not the stack of the thread: its address is known before the thread is there.
+// Unmapped in place of the stack of the thread: the address is known before the thread is there.
 static OUTSIDE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static INSIDE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static TID: AtomicU32 = AtomicU32::new(0);

@@ -147,7 +147,7 @@ pub fn attempts(_: &Ctx) {
 /// A libc that exports `__rseq_*` has registered its threads: nothing is left to do but to block signals.
 pub fn libc_in_sight(_: &Ctx) {
     static PROCESS: Process<Libc> = Process::with_kernel(Libc);
-    // What the libc wrote before the thread started, as far as the hooks look at it.
+    // Written by the libc before the thread started, as far as the hooks look at it.
     static CPU_ID: AtomicI32 = AtomicI32::new(0);
     let calls = Calls::of(|| {
         libc::export(CPU_ID.as_ptr().cast());

@@ -38,7 +38,7 @@ static CALLED: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 /// The start of a thread that outlives the main one.
 type Start = fn() -> Result<(), crate::errno::Errno>;
 
-/// Leaves with `status` by the exit hook, after it started the last thread. The kernel tells when it is gone.
+/// Leaves with `status` by the exit hook, after it started the last thread. The kernel clears a word when it is gone.
 fn main_leaves(ctx: &Ctx, start: Start, status: i32) -> ! {
     let thread = main_thread(ctx);
     let own = hooked::here().unwrap();

@@ -62,7 +62,7 @@ fn release_of_main_is_refused(main: Thread<'_>) {
     assert!(MAIN.cpu_id() >= 0);
 }
 
-/// What keeps a handler from registering as well is the claim: the hook needs no mask, and a release cannot do without.
+/// The claim, not the mask, keeps a handler from registering as well: the hook needs no mask, and a release does.
 pub fn no_mask_from_start(ctx: &Ctx) {
     refuse(__NR_rt_sigprocmask);
     init(ctx);

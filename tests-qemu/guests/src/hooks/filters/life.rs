@@ -31,7 +31,7 @@ use crate::{arch, hooked, signals};
 static PROCESS: Process = Process::new();
 static DEFERRED: Deferred = Deferred::new();
 static LENGTH: AtomicU32 = AtomicU32::new(0);
-/// Of the threads that wait for the filter.
+/// Opened for the threads that wait for the filter.
 static GATE: AtomicU32 = AtomicU32::new(0);
 static STANDING: AtomicU32 = AtomicU32::new(0);
 static PLAN: AtomicPtr<Plan> = AtomicPtr::new(core::ptr::null_mut());
@@ -47,7 +47,7 @@ enum Way {
 /// The record of a thread, read after its end.
 struct Record {
     tid: AtomicU32,
-    /// Where it has come to: 0 not started, 1 created, 2 in its exit hook, 3 behind it.
+    /// 0 not started, 1 created, 2 in its exit hook, 3 behind it.
     progress: AtomicU32,
     is_released: AtomicBool,
     why: AtomicU32,

@@ -11,7 +11,7 @@ use crate::witness::Known;
 
 /// No value that a register happens to hold.
 pub const MARK: u32 = 0x5eed_f117;
-/// Its argument.
+/// The argument that has it.
 pub const NTH: u32 = 5;
 
 /// # Safety

@@ -92,7 +92,7 @@ pub fn leaves_again(ctx: &Ctx) {
     is_ours(main.area());
 }
 
-/// Where we are registered it is the other one who is refused, and we do not notice.
+/// A foreign owner that comes after our registration is refused, and changes nothing for us.
 pub fn comes_second(ctx: &Ctx) {
     static FOREIGN: Foreign = Foreign::new();
     fn body(thread: &Thread<'_>, _: &Hooked) {
@@ -110,8 +110,8 @@ pub fn comes_second(ctx: &Ctx) {
     is_ours(main.area());
 }
 
-/// The kernel knows our own area already, as another copy of the crate registered it, or this one in a life that the
-/// memory tells of no more: that is made a registration of ours, without a store to an id.
+/// The kernel knows our own area already, as another copy of the crate registered it, or this one before the memory
+/// was cleared: that is made a registration of ours, without a store to an id.
 pub fn behind_us(ctx: &Ctx) {
     static MAIN: Area = Area::new();
     static LATER: Area = Area::new();

@@ -1,4 +1,4 @@
-//! A libc that exports `__rseq_offset`, `__rseq_size` and `__rseq_flags`, played by the test; all else is Linux.
+//! A libc that exports `__rseq_offset`, `__rseq_size` and `__rseq_flags`, simulated by the test; all else is Linux.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering::Relaxed};

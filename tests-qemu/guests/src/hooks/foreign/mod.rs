@@ -1,4 +1,4 @@
-//! Somebody else's area: never changed, never unregistered, and nobody of ours suffers from it.
+//! A foreign area: never changed, never unregistered, and without effect on our other threads.
 
 mod late;
 pub mod libc;
@@ -37,14 +37,14 @@ pub const TESTS: &[Test] = &[
 const STACK: usize = 16 * 1024;
 
 /// An area of other code, in the program's own memory.
-pub struct Foreign(Area);
+struct Foreign(Area);
 
 impl Foreign {
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         Self(Area::new())
     }
 
-    pub fn as_rseq(&self) -> &Rseq {
+    fn as_rseq(&self) -> &Rseq {
         rseq_of(&self.0)
     }
 
@@ -54,23 +54,23 @@ impl Foreign {
     }
 
     /// For the calling thread.
-    pub fn register(&self, length: u32, signature: u32) -> Result<(), Errno> {
+    fn register(&self, length: u32, signature: u32) -> Result<(), Errno> {
         self.call(length, 0, signature)
     }
 
-    pub fn unregister(&self, length: u32, signature: u32) -> Result<(), Errno> {
+    fn unregister(&self, length: u32, signature: u32) -> Result<(), Errno> {
         self.call(length, FLAG_UNREGISTER, signature)
     }
 
     /// The kernel still knows it as it was registered, and keeps its ids right on every CPU.
     #[track_caller]
-    pub fn is_alive(&self, length: u32, signature: u32) {
+    fn is_alive(&self, length: u32, signature: u32) {
         assert_eq!(self.register(length, signature), Err(Errno::BUSY));
         self.follows();
     }
 
     #[track_caller]
-    pub fn follows(&self) {
+    fn follows(&self) {
         witness::on_each_cpu(|cpu| {
             assert_eq!(self.as_rseq().cpu_id_start.load(Relaxed), cpu);
             assert_eq!(self.as_rseq().cpu_id.load(Relaxed) as u32, cpu);
@@ -78,7 +78,7 @@ impl Foreign {
     }
 
     /// The rest, which is its owner's alone: all but the kernel's ids.
-    pub fn rest(&self) -> [u64; 6] {
+    fn rest(&self) -> [u64; 6] {
         let area = self.as_rseq();
         let [a, b, c, d] = &area.future;
         let flags = area.flags.load(Relaxed).into();
