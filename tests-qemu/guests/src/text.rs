@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-const TEXT: usize = 480;
+const TEXT: usize = 1000;
 
 /// A line of text on the stack.
 pub struct Text {

@@ -1,5 +1,9 @@
 //! Tests, each in a process of its own, with a limit of time.
 //!
+//! A test fails by a panic, in whatever thread, signal handler or child: the message goes to the report that all of them
+//! share, and that process ends with 101. A hazard that must kill is told from it by its status: [`must_die`].
+//! [`passed!`] adds a detail to the line of a test, [`skip!`] ends it.
+//!
 //! The protocol, one line each, for the host runner and for people:
 //!
 //! ```text
