@@ -1,17 +1,31 @@
 //! The calls of the real kernel, for the kernels that tests simulate.
 
-/// Inside an `impl Kernel`: the calls that are Linux's own whatever the test changes of rseq(2), the release and the trio.
+/// Inside an `impl Kernel`: the calls of these names are Linux's own.
 #[macro_export]
-macro_rules! other_calls_of_linux {
-    () => {
+macro_rules! calls_of_linux {
+    (@ rseq) => {
+        unsafe fn rseq(
+            &self,
+            area: *const ::rseq_rt::abi::Rseq,
+            length: u32,
+            flags: u32,
+            signature: u32,
+        ) -> Result<(), ::rseq_rt::Errno> {
+            // SAFETY: rseq (1) is this function's (1).
+            unsafe { ::rseq_rt::Kernel::rseq(&::rseq_rt::Linux, area, length, flags, signature) }
+        }
+    };
+    (@ set_signal_mask) => {
         fn set_signal_mask(&self, mask: u64) -> Result<u64, ::rseq_rt::Errno> {
             ::rseq_rt::Kernel::set_signal_mask(&::rseq_rt::Linux, mask)
         }
-
+    };
+    (@ getcpu) => {
         fn getcpu(&self) -> Result<(u32, u32), ::rseq_rt::Errno> {
             ::rseq_rt::Kernel::getcpu(&::rseq_rt::Linux)
         }
-
+    };
+    (@ futex_wait) => {
         fn futex_wait(
             &self,
             word: &::core::sync::atomic::AtomicU32,
@@ -19,22 +33,41 @@ macro_rules! other_calls_of_linux {
         ) -> Result<(), ::rseq_rt::Errno> {
             ::rseq_rt::Kernel::futex_wait(&::rseq_rt::Linux, word, expected)
         }
-
+    };
+    (@ slice_yield) => {
         fn slice_yield(&self) -> Result<bool, ::rseq_rt::Errno> {
             ::rseq_rt::Kernel::slice_yield(&::rseq_rt::Linux)
         }
-
+    };
+    (@ probe_write) => {
         fn probe_write(
             &self,
             address: *const ::core::sync::atomic::AtomicU32,
         ) -> Result<(), ::rseq_rt::Errno> {
             ::rseq_rt::Kernel::probe_write(&::rseq_rt::Linux, address)
         }
-
+    };
+    (@ libc_trio) => {
+        fn libc_trio(&self) -> Option<::rseq_rt::Trio> {
+            ::rseq_rt::Kernel::libc_trio(&::rseq_rt::Linux)
+        }
+    };
+    (@ thread_pointer) => {
         unsafe fn thread_pointer(&self) -> *const u8 {
             // SAFETY: thread_pointer (1) is the caller's.
             unsafe { ::rseq_rt::Kernel::thread_pointer(&::rseq_rt::Linux) }
         }
+    };
+    ($($call:ident)+) => {
+        $($crate::calls_of_linux!(@ $call);)+
+    };
+}
+
+/// Inside an `impl Kernel`: all calls but rseq(2), the release and the trio are Linux's own.
+#[macro_export]
+macro_rules! other_calls_of_linux {
+    () => {
+        $crate::calls_of_linux!(set_signal_mask getcpu futex_wait slice_yield probe_write thread_pointer);
     };
 }
 

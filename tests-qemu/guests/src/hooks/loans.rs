@@ -31,7 +31,7 @@ fn begin(ctx: &Ctx<'_>) -> Thread<'static> {
     main_thread_with(hooked::config(ctx.env).slice_extension())
 }
 
-/// What a loan takes out of use and its end gives back: the state, the slice extension, mm_cid.
+/// The parts of an area that a loan takes out of use: the state, the slice extension, mm_cid.
 type Usable = (State, bool, bool);
 
 const LENT: Usable = (State::Lent, false, false);

@@ -17,7 +17,7 @@ use crate::hooks::common::Hooks as _;
 use crate::seccomp::{self, Answer, When};
 use crate::sys::mm::{self, Access};
 use crate::sys::sched::{self, CpuSet};
-use crate::{thread, witness};
+use crate::{other_calls_of_linux, thread, witness};
 
 static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 static IS_FILTERED: AtomicBool = AtomicBool::new(false);
@@ -50,7 +50,7 @@ unsafe impl Kernel for Overtaken {
         None
     }
 
-    crate::other_calls_of_linux!();
+    other_calls_of_linux!();
 }
 
 fn installs(errno: &Errno) {

@@ -55,7 +55,7 @@ unsafe extern "C" fn main_of_taken(argument: *mut u8) -> ! {
     unsafe { exit.unmap_and_exit(base, length, ClearTidPlace::Inside, &DEFERRED, 0) }
 }
 
-/// What such a thread leaves behind.
+/// The memory that such a thread leaves behind.
 #[derive(Clone, Copy)]
 pub struct Left {
     pub stack: Stack,

@@ -71,7 +71,7 @@ fn leave_registered(thread: &Thread<'_>, hooked: &Hooked) {
     unmap_registered(thread, hooked);
 }
 
-/// What stands where the thread's memory was.
+/// The new contents of the addresses where the thread's memory was.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Empty,

@@ -14,7 +14,7 @@ use crate::sys::{mm, ptrace, sched};
 use crate::trace::{Event, Tracee};
 use crate::{tcb, thread};
 
-/// What the kernel should know of the traced thread, written before it calls the tracer's attention.
+/// The traced thread's registration as it should be, written before it calls the tracer's attention.
 #[repr(C)]
 struct Stated {
     /// Counted from 1.

@@ -45,7 +45,7 @@ fn moved(body: fn(&'static Area)) -> (Status, u64) {
                 child.one().unwrap();
                 moves += 1;
             }
-            // What it dies of.
+            // The signal that it dies of.
             Status::Stopped(signal) => child.run_with(signal).unwrap(),
             _ => break,
         }

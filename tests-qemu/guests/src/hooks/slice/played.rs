@@ -1,4 +1,4 @@
-//! Requests for a time slice on a fake kernel: it grants when it is told to, so that each order is met.
+//! Requests for a time slice on a fake kernel: it grants at the test's command, so that each order is met.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU32};
@@ -8,13 +8,13 @@ use rseq_rt::abi::{
     CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, FLAG_UNREGISTER, Rseq, SLICE_GRANTED,
     SLICE_REQUEST,
 };
-use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Process, SliceEnd, Trio};
+use rseq_rt::{Area, Claim, Config, Errno, Kernel, Process, SliceEnd, Trio};
 
 use crate::harness::Ctx;
 use crate::hooks::common::Hooks as _;
 use crate::sys::process;
 use crate::sys::signal::kill_thread;
-use crate::{signals, witness};
+use crate::{calls_of_linux, signals, witness};
 
 /// The answer of rseq_slice_yield(2).
 static IN_TIME: AtomicBool = AtomicBool::new(true);
@@ -35,36 +35,17 @@ unsafe impl Kernel for Played {
         Ok(())
     }
 
-    fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno> {
-        Linux.set_signal_mask(mask)
-    }
-
-    fn getcpu(&self) -> Result<(u32, u32), Errno> {
-        Linux.getcpu()
-    }
-
-    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno> {
-        Linux.futex_wait(word, expected)
-    }
-
     fn slice_yield(&self) -> Result<bool, Errno> {
         YIELDS.fetch_add(1, Relaxed);
         control().store(0, Relaxed);
         Ok(IN_TIME.load(Relaxed))
     }
 
-    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno> {
-        Linux.probe_write(address)
-    }
-
     fn libc_trio(&self) -> Option<Trio> {
         None
     }
 
-    unsafe fn thread_pointer(&self) -> *const u8 {
-        // SAFETY: thread_pointer (1) is this function's.
-        unsafe { Linux.thread_pointer() }
-    }
+    calls_of_linux!(set_signal_mask getcpu futex_wait probe_write thread_pointer);
 }
 
 static PROCESS: Process<Played> = Process::with_kernel(Played);

@@ -6,7 +6,7 @@ use core::sync::atomic::{
 };
 use linux_raw_sys::general::{SIGSEGV, SIGUSR1, siginfo_t};
 use rseq_rt::abi::Rseq;
-use rseq_rt::{Area, Errno, Kernel, Linux, Owner, Process, State, Trio, arch};
+use rseq_rt::{Area, Errno, Kernel, Linux, Owner, Process, State, arch};
 
 use super::storm::nothing_registered;
 use crate::harness::{Ctx, must_die, passed};
@@ -16,7 +16,7 @@ use crate::sys::process;
 use crate::sys::rseq::rseq;
 use crate::sys::signal::{self, Mask};
 use crate::witness::{self, Known};
-use crate::{hooked, signals};
+use crate::{calls_of_linux, hooked, signals};
 
 const SIGNAL: i32 = SIGUSR1 as i32;
 static IN_HANDLER: AtomicBool = AtomicBool::new(false);
@@ -72,14 +72,7 @@ unsafe impl Kernel for Interrupted {
         around(|| Linux.probe_write(address))
     }
 
-    fn libc_trio(&self) -> Option<Trio> {
-        Linux.libc_trio()
-    }
-
-    unsafe fn thread_pointer(&self) -> *const u8 {
-        // SAFETY: thread_pointer (1) is the caller's.
-        unsafe { Linux.thread_pointer() }
-    }
+    calls_of_linux!(libc_trio thread_pointer);
 }
 
 static PROCESS: Process<Interrupted> = Process::with_kernel(Interrupted);

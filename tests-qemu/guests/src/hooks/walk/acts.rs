@@ -1,4 +1,4 @@
-//! What the handler does between two instructions of a hook: each legal thing, judged on the spot.
+//! The handler between two instructions of a hook: it does one legal thing, and checks it on the spot.
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -21,7 +21,7 @@ use crate::sys::rseq::rseq;
 use crate::sys::sched;
 use crate::witness::{self, Known};
 
-/// What the handler finds.
+/// The environment of the handler, which is given nothing.
 pub struct Scene {
     pub subject: Subject,
     /// For exec.

@@ -1,6 +1,6 @@
 //! One case of the walk: a hook, the state before it, and what a handler does in the middle.
 
-/// What is walked through.
+/// The code that is walked through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
     Create,
@@ -27,7 +27,7 @@ pub enum Hook {
     BrokenSweep,
 }
 
-/// What is true of the thread before.
+/// The thread's state before the hook.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Before {
     /// Zeroed memory, the first area of the process.
@@ -61,7 +61,7 @@ impl Before {
     ];
 }
 
-/// What the handler does.
+/// The handler's action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     Nothing,

@@ -1,4 +1,4 @@
-//! What must be true behind a hook, whatever a handler has done in the middle of it.
+//! The postconditions of a hook, whatever a handler has done in the middle of it.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -13,7 +13,7 @@ use crate::sys::sched::{self, CpuSet};
 use crate::sys::signal::{self, Mask};
 use crate::witness::{self, Known};
 
-/// What came of the hook.
+/// The result of the hook.
 #[derive(Default)]
 pub struct Outcome {
     /// It answered an error.
@@ -55,7 +55,7 @@ impl Subject {
             "the hook answered an error that its state does not explain",
         )?;
         self.judge_registration(case, &outcome, process)?;
-        // What waited for the mask is delivered now.
+        // A signal that waited for the mask is delivered now.
         signal::mask(Mask::Exactly(0)).unwrap();
         self.judge_registration(case, &outcome, process)?;
         if case.is_moved && is_ours(area) {

@@ -52,29 +52,23 @@ pub const TESTS: &[Test] = &[
     test("walk/no-mask", |ctx| {
         use Hook::{Create, Ensure, Keep, Release, ScopedEnd};
         let hooks = [Create, Ensure, Keep, Release, ScopedEnd];
-        let refuses_mask = true;
-        walk(
-            ctx,
-            &hooks,
-            &Before::ALL,
-            Case {
-                refuses_mask,
-                ..CASE
-            },
-        );
+        let case = Case {
+            refuses_mask: true,
+            ..CASE
+        };
+        walk(ctx, &hooks, &Before::ALL, case);
     }),
     // The one signal that stays open: somebody sends it, and its handler does not know that nobody trapped.
     test("walk/sigsys", |ctx| {
+        use Before::{KnownTaken, Lazy, New, Zeroed};
         use Hook::{Create, CreateMasked, Recycle, Release, ScopedEnd};
         let hooks = [Create, CreateMasked, Release, ScopedEnd, Recycle];
-        let befores = [
-            Before::Zeroed,
-            Before::New,
-            Before::Lazy,
-            Before::KnownTaken,
-        ];
-        let is_sigsys = true;
-        walk(ctx, &hooks, &befores, Case { is_sigsys, ..CASE });
+        let befores = [Zeroed, New, Lazy, KnownTaken];
+        let case = Case {
+            is_sigsys: true,
+            ..CASE
+        };
+        walk(ctx, &hooks, &befores, case);
     }),
     test("walk/broken-loan-is-found", |ctx| {
         let (before, act) = (Before::New, Act::Ensure);
@@ -105,7 +99,7 @@ const CASE: Case = Case {
     stops_behind: false,
 };
 
-/// What ran, for the test's line.
+/// Totals, for the test's line.
 #[derive(Default)]
 struct Count {
     hooks: u32,

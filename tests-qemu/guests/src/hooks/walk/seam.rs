@@ -1,12 +1,13 @@
-//! What is a new one in each case: the process, on one kernel or the other, and the callbacks.
+//! The values that each case begins anew with: the process, on one kernel or the other, and the callbacks.
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rseq_rt::abi::Rseq;
-use rseq_rt::{AtExit, Callback, Errno, Kernel, Linux, Process, Trio};
+use rseq_rt::{AtExit, Callback, Errno, Kernel, Linux, Process};
+
+use crate::calls_of_linux;
 
 /// The real kernel, where a filter refuses the mask: every instruction of the hooks can be interrupted.
 #[derive(Clone, Copy, Debug)]
@@ -14,45 +15,11 @@ pub struct NoMask;
 
 // SAFETY: Kernel (1, 2, 3): each call is Linux's own, but for the one that is refused.
 unsafe impl Kernel for NoMask {
-    unsafe fn rseq(
-        &self,
-        area: *const Rseq,
-        length: u32,
-        flags: u32,
-        signature: u32,
-    ) -> Result<(), Errno> {
-        // SAFETY: rseq (1) is this function's (1).
-        unsafe { Linux.rseq(area, length, flags, signature) }
-    }
-
     fn set_signal_mask(&self, _: u64) -> Result<u64, Errno> {
         Err(Errno::PERM)
     }
 
-    fn getcpu(&self) -> Result<(u32, u32), Errno> {
-        Linux.getcpu()
-    }
-
-    fn futex_wait(&self, word: &AtomicU32, expected: u32) -> Result<(), Errno> {
-        Linux.futex_wait(word, expected)
-    }
-
-    fn slice_yield(&self) -> Result<bool, Errno> {
-        Linux.slice_yield()
-    }
-
-    fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno> {
-        Linux.probe_write(address)
-    }
-
-    fn libc_trio(&self) -> Option<Trio> {
-        Linux.libc_trio()
-    }
-
-    unsafe fn thread_pointer(&self) -> *const u8 {
-        // SAFETY: thread_pointer (1) is this function's.
-        unsafe { Linux.thread_pointer() }
-    }
+    calls_of_linux!(rseq getcpu futex_wait slice_yield probe_write libc_trio thread_pointer);
 }
 
 /// A kernel with a process that is a new one in each case.

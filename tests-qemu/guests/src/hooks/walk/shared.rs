@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use super::case::Case;
 use crate::sys::mm;
 
-/// What was wrong. At the same address in all processes of the walk, which are copies of one.
+/// A broken postcondition, in words. At the same address in all processes of the walk, which are copies of one.
 pub type Fault = &'static str;
 
 /// The fault, unless it holds.

@@ -56,7 +56,7 @@ impl Subject {
         self.place.area()
     }
 
-    /// What the kernel knows of the thread and its area.
+    /// The kernel's view of the thread and its area.
     pub fn ask(&self) -> Known {
         witness::ask(self.area(), self.config.length())
     }
@@ -253,7 +253,7 @@ impl Subject {
     }
 }
 
-/// What is walked through.
+/// Runs the code that is walked through.
 fn between<R>(case: Case, run: impl FnOnce() -> R) -> R {
     shared().phase.set(Phase::Front);
     stop();

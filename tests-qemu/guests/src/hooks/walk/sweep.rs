@@ -51,17 +51,7 @@ impl List {
         let ended = kept::leave(CpuSet::empty());
         Self { ended, running }
     }
-}
 
-/// Writes its clear-tid word; what the kernel writes at the end of the thread is 0.
-fn set_running(left: &Left, word: u32) {
-    // SAFETY: in the area, which is mapped as long as the list has not been swept with a word of 0.
-    let clear_tid = unsafe { left.area.cast::<u8>().add(CLEAR_TID_OFFSET) };
-    // SAFETY: as above; an atomic there, too.
-    unsafe { &*clear_tid.cast::<AtomicU32>() }.store(word, Relaxed);
-}
-
-impl List {
     /// After the sweep that has unmapped so many.
     pub fn judge(&self, swept: usize) -> Result<(), Fault> {
         let swept = swept + SWEPT.load(Relaxed);
@@ -75,4 +65,12 @@ impl List {
         let is_kept = DEFERRED.sweep() == 1 && !self.running.is_mapped();
         must(is_kept, "the running thread was lost from the list")
     }
+}
+
+/// Writes its clear-tid word; what the kernel writes at the end of the thread is 0.
+fn set_running(left: &Left, word: u32) {
+    // SAFETY: in the area, which is mapped as long as the list has not been swept with a word of 0.
+    let clear_tid = unsafe { left.area.cast::<u8>().add(CLEAR_TID_OFFSET) };
+    // SAFETY: as above; an atomic there, too.
+    unsafe { &*clear_tid.cast::<AtomicU32>() }.store(word, Relaxed);
 }
