@@ -253,6 +253,7 @@ mod tests {
     }
 
     #[cfg(unix)]
+    #[cfg_attr(miri, ignore = "Miri does not fork")]
     #[test]
     fn a_fork_child_waits_for_nobody() {
         let lazy = Lazy::new();

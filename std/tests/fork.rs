@@ -51,7 +51,9 @@ fn fork_in_a_storm(body: fn() -> bool) {
                     POOL.push(item);
                     if number == 0 {
                         POOL.drain().into_iter().for_each(|item| POOL.push(item));
-                        drop(Pool::<String>::new());
+                        // The handler of the fork finds pools that come and go.
+                        let short = Pool::new();
+                        short.push(Item::new(String::new()));
                     }
                 }
             });
