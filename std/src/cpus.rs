@@ -34,7 +34,7 @@ pub fn current_cpu() -> usize {
 /// [`std::thread::available_parallelism`].
 ///
 /// Cost: a load. The first call in a process reads `/sys/devices/system/cpu/possible`; where that cannot be
-/// opened, it is one more than the highest CPU that the calling thread may use, and `current_cpu` takes its numbers modulo that.
+/// opened, it is what the kernel's own sets of CPUs have room for, a multiple of 64; and 1 where a filter refuses that too.
 #[must_use]
 pub fn possible_cpus() -> usize {
     static COUNT: AtomicUsize = AtomicUsize::new(0);

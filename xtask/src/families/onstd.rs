@@ -27,7 +27,7 @@ pub const FAMILY: Family = Family {
 const PACKAGE: &str = "rseq-rt-std";
 
 /// Its test programs, as cargo names them.
-const PROGRAMS: [&str; 5] = ["lib", "allocator", "filter", "fork", "threads"];
+const PROGRAMS: [&str; 6] = ["lib", "allocator", "fibers", "filter", "fork", "threads"];
 
 /// Who gives a thread its rseq: a test of `threads` each, of which a run takes one.
 const LIBC: &str = "support_by_libc";
@@ -123,6 +123,7 @@ fn on_the_host(arch: Arch) -> Vec<Case> {
         Ok(String::new())
     }));
     cases.push(Case::new("msrv", msrv));
+    cases.push(Case::new("miri", miri));
     cases
 }
 
@@ -233,6 +234,24 @@ fn msrv(cx: &Context) -> Result<String> {
     let folder = folder(cx).join("msrv").display().to_string();
     let arguments = ["build", "--package", PACKAGE, "--target-dir", &folder];
     finish(cargo(cx, Some(promised), &arguments))?.check("the crate")?;
+    Ok(String::new())
+}
+
+/// The part that needs no rseq, on a system that has none: Miri runs no critical section.
+fn miri(cx: &Context) -> Result<String> {
+    let has = |toolchain: &Option<&str>| compiler::has_tool(cx, *toolchain, "miri").is_ok();
+    let toolchain = [None, Some("nightly")].into_iter().find(has);
+    let toolchain =
+        toolchain.ok_or_else(|| Missing::optional("no toolchain of this machine has Miri"))?;
+    let mut miri = cargo(cx, toolchain, &["miri", "test", "--package", PACKAGE]);
+    miri.args([
+        "--lib",
+        "--target",
+        ELSEWHERE[0],
+        "--target-dir",
+        "target/miri",
+    ]);
+    finish(miri)?.check("its tests under Miri")?;
     Ok(String::new())
 }
 
