@@ -8,6 +8,7 @@
 pub mod linker;
 pub mod percpu;
 mod process;
+mod report;
 pub mod structures;
 mod sys;
 mod thread;
@@ -20,6 +21,7 @@ pub mod arch;
 pub use process::Process;
 pub use process::config::{Claim, Config};
 pub use process::state::{Owner, Reason, State};
+pub use report::{Behaviour, Report, SliceAnswer};
 pub use sys::abi;
 pub use sys::error::{Errno, Error};
 pub use sys::kernel::{Kernel, Linux};

@@ -13,6 +13,7 @@ mod given;
 mod layout;
 mod percpu;
 mod process;
+mod report;
 mod state;
 mod structures;
 mod thread;

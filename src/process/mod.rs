@@ -75,6 +75,7 @@ pub struct Process<K: Kernel = Linux> {
     decision: AtomicU32,
     length: AtomicU32,
     feature_size: AtomicU32,
+    wants_slice: AtomicBool,
     asks_for_slice: AtomicBool,
     kernel_lays_out: AtomicBool,
     libc_offset: AtomicIsize,
@@ -102,6 +103,7 @@ impl<K: Kernel> Process<K> {
             decision: AtomicU32::new(Decision::Uninitialized.encode()),
             length: AtomicU32::new(LEGACY_LENGTH),
             feature_size: AtomicU32::new(LEGACY_FEATURE_SIZE),
+            wants_slice: AtomicBool::new(false),
             asks_for_slice: AtomicBool::new(false),
             kernel_lays_out: AtomicBool::new(false),
             libc_offset: AtomicIsize::new(0),
@@ -135,6 +137,7 @@ impl<K: Kernel> Process<K> {
             .map_err(|_| Error::AlreadyInitialized)?;
         self.length.store(config.length, Relaxed);
         self.feature_size.store(config.feature_size(), Relaxed);
+        self.wants_slice.store(config.slice_extension, Relaxed);
         self.asks_for_slice
             .store(config.registers_with_slice(), Relaxed);
         self.kernel_lays_out
@@ -223,6 +226,11 @@ impl<K: Kernel> Process<K> {
     /// The length to try while nothing is decided.
     pub(crate) fn wished_length(&self) -> u32 {
         self.length.load(Relaxed)
+    }
+
+    /// The wish of the configuration, whatever came of it.
+    pub(crate) fn wants_slice(&self) -> bool {
+        self.wants_slice.load(Relaxed)
     }
 
     pub(crate) fn asks_for_slice(&self) -> bool {

@@ -78,7 +78,7 @@ impl<K: Kernel> Process<K> {
         Ok(area.state())
     }
 
-    fn ensure_initialized(&self) -> Result<(), Error> {
+    pub(crate) fn ensure_initialized(&self) -> Result<(), Error> {
         match self.decision() {
             Decision::Uninitialized | Decision::Initializing => Err(Error::NotInitialized),
             _ => Ok(()),

@@ -31,6 +31,7 @@ void _start(void)
 	THROUGH(rseq_rt_owner)();
 	THROUGH(rseq_rt_feature_size)();
 	THROUGH(rseq_rt_length)();
+	THROUGH(rseq_rt_report)(&area, 0, 0);
 	THROUGH(rseq_rt_thread_state)(&area);
 	THROUGH(rseq_rt_thread_errno)(&area);
 	THROUGH(rseq_rt_cpu)(&area);

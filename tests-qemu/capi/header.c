@@ -35,5 +35,7 @@ int main(void)
 		return 5;
 	if (rseq_rt_owner() != RSEQ_RT_OWNER_NOBODY || rseq_rt_feature_size() != 0 || rseq_rt_length() != 0)
 		return 6;
+	if (rseq_rt_report(&area, 0, 0) <= 0)
+		return 7;
 	return 0;
 }

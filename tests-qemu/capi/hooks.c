@@ -58,6 +58,38 @@ static void init_and_main_thread(void)
 	CHECK_IS(rseq_rt_length() >= 32, owner == RSEQ_RT_OWNER_RUNTIME);
 }
 
+/* Every size of the buffer: what is written is the start of the whole text, and nothing behind it is touched. */
+static void report_is_cut_to_the_buffer(void)
+{
+	static const char *const owners[] = { "undecided", "nobody", "libc", "this runtime" };
+	char whole[1024], part[sizeof whole], line[64];
+	int length = rseq_rt_report(&main_area, whole, sizeof whole);
+	size_t size, i;
+	CHECK(length > 0 && (size_t)length < sizeof whole);
+	CHECK_IS(strlen(whole), length);
+	snprintf(line, sizeof line, "owner: %s\n", owners[owner]);
+	CHECK_IS(strncmp(whole, line, strlen(line)), 0);
+	snprintf(line, sizeof line, "thread: registered by %s\n", owner == RSEQ_RT_OWNER_LIBC ? "the libc" : "this runtime");
+	CHECK(strstr(whole, line));
+	snprintf(line, sizeof line, "feature size %u ", rseq_rt_feature_size());
+	CHECK(strstr(whole, line));
+	snprintf(line, sizeof line, "length %u,", rseq_rt_length());
+	CHECK_IS(strstr(whole, line) != NULL, owner == RSEQ_RT_OWNER_RUNTIME);
+	for (size = 0; size <= (size_t)length + 2; size++) {
+		size_t room = size > (size_t)length ? (size_t)length : size ? size - 1 : 0;
+		memset(part, '#', sizeof part);
+		CHECK_IS(rseq_rt_report(&main_area, part, size), length);
+		CHECK_IS(memcmp(part, whole, room), 0);
+		CHECK_IS(part[room], size ? 0 : '#');
+		for (i = room + 1; i < sizeof part; i++)
+			CHECK_IS(part[i], '#');
+	}
+	CHECK_IS(rseq_rt_report(&main_area, NULL, 0), length);
+	CHECK_IS(rseq_rt_report(&main_area, NULL, 1), -EFAULT);
+	CHECK_IS(rseq_rt_report(NULL, whole, sizeof whole), -EFAULT);
+	CHECK_IS(rseq_rt_report((rseq_rt_area *)((char *)&main_area + 1), whole, sizeof whole), -EINVAL);
+}
+
 static int keep(rseq_rt_area *area)
 {
 	return rseq_rt_on_thread_exit(area, RSEQ_RT_KEEP);
@@ -200,6 +232,7 @@ int main(int count, char **arguments)
 	RUN(layout_agrees);
 	RUN(before_init);
 	RUN(init_and_main_thread);
+	RUN(report_is_cut_to_the_buffer);
 	RUN(bad_input);
 	RUN(cpu_after_moves);
 	RUN(raw_threads_keep);

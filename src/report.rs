@@ -1,0 +1,293 @@
+//! Whether rseq is in use here, and if not, why: for a log, a bug report, or a person in front of a debugger.
+
+use core::fmt::{self, Write};
+
+use crate::percpu::{Sections, VouchedBy};
+use crate::process::Process;
+use crate::process::state::{Owner, Reason, State};
+use crate::sys::abi::{
+    FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID, FEATURE_SIZE_SLICE_CTRL, LEGACY_LENGTH,
+};
+use crate::sys::error::Errno;
+use crate::sys::kernel::Kernel;
+use crate::thread::area::Area;
+
+/// How the kernel treats a registration: the length of it decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Behaviour {
+    /// Length 32, and every length before Linux 7.0: the ids are written at every switch, and stray stores to them
+    /// repaired.
+    Legacy,
+    /// A longer one, on a kernel that states more than 32 bytes of fields: from Linux 7.0.10 on the ids are written on
+    /// change only, and a store to them kills.
+    Linux7,
+}
+
+/// Why the time-slice extension of a thread is on or off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SliceAnswer {
+    /// On.
+    On,
+    /// [`Config::slice_extension`](crate::Config::slice_extension) was not asked for.
+    NotAsked,
+    /// The thread is not registered by this runtime, is lent, or exits.
+    NotRegistered,
+    /// The registration is too short for the field: the kernel states fewer bytes, or the legacy length was asked for.
+    TooShort,
+    /// The kernel refused it, or took the request and enabled nothing.
+    Refused,
+}
+
+/// The answer of [`Process::report`]: plain values, and by [`fmt::Display`] or [`Self::write_to`] five lines of text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Has [`Process::init`] been called?
+    pub is_initialized: bool,
+    /// [`Process::owner`].
+    pub owner: Option<Owner>,
+    /// [`Process::reason`].
+    pub reason: Option<Reason>,
+    /// [`Process::length`].
+    pub length: u32,
+    /// [`Process::feature_size`].
+    pub feature_size: u32,
+    /// Of the owner's registrations; `None` while there is none, or it cannot be seen.
+    pub behaviour: Option<Behaviour>,
+    /// [`Area::state`]; the reason is in it.
+    pub state: State,
+    /// [`Area::errno`].
+    pub errno: Option<Errno>,
+    /// [`Process::sections`].
+    pub sections: Sections,
+    /// [`Process::vouched_by`].
+    pub vouched_by: VouchedBy,
+    /// The time-slice extension.
+    pub slice: SliceAnswer,
+}
+
+impl<K: Kernel> Process<K> {
+    /// Who owns rseq here, what became of one thread, and why. No system call; async-signal-safe; of any thread's area.
+    ///
+    /// The fence is not in it: [`Fence`](crate::structures::Fence) is a value of its holder's, who asks
+    /// [`has_membarrier`](crate::structures::Fence::has_membarrier), and of any other the kernel alone can tell.
+    #[cold]
+    pub fn report(&self, area: &Area) -> Report {
+        let (length, feature_size) = (self.length(), self.feature_size());
+        // A libc states its feature size alone, and registers at least so much.
+        let behaviour = match length.max(feature_size) {
+            0 => None,
+            1..=LEGACY_LENGTH => Some(Behaviour::Legacy),
+            _ if self.kernel_lays_out() => Some(Behaviour::Linux7),
+            _ => Some(Behaviour::Legacy),
+        };
+        let slice = if area.has_slice_extension() {
+            SliceAnswer::On
+        } else if !self.wants_slice() {
+            SliceAnswer::NotAsked
+        } else if !area.is_registered() {
+            SliceAnswer::NotRegistered
+        } else if length < FEATURE_SIZE_SLICE_CTRL {
+            SliceAnswer::TooShort
+        } else {
+            SliceAnswer::Refused
+        };
+        Report {
+            is_initialized: self.ensure_initialized().is_ok(),
+            owner: self.owner(),
+            reason: self.reason(),
+            length,
+            feature_size,
+            behaviour,
+            state: area.state(),
+            errno: area.errno(),
+            sections: self.sections(),
+            vouched_by: self.vouched_by(),
+            slice,
+        }
+    }
+}
+
+impl Report {
+    /// The text in the caller's buffer, without a terminator. Returns the bytes that the whole text has: where that is more
+    /// than `buffer` holds, the text ends at the end of the buffer.
+    #[cold]
+    pub fn write_to(&self, buffer: &mut [u8]) -> usize {
+        let mut text = Cut { buffer, length: 0 };
+        // A cut text refuses nothing.
+        let _ = self.write(&mut text);
+        text.length
+    }
+
+    fn write(&self, to: &mut impl Write) -> fmt::Result {
+        self.write_owner(to)?;
+        self.write_registration(to)?;
+        self.write_thread(to)?;
+        self.write_sections(to)?;
+        to.write_str("slice extension: ")?;
+        to.write_str(match self.slice {
+            SliceAnswer::On => "on",
+            SliceAnswer::NotAsked => "off, not asked for",
+            SliceAnswer::NotRegistered => "off, this runtime has not registered the thread",
+            SliceAnswer::TooShort => "off, the registration is too short for it",
+            SliceAnswer::Refused => "off, refused by the kernel",
+        })?;
+        to.write_str("\n")
+    }
+
+    fn write_owner(&self, to: &mut impl Write) -> fmt::Result {
+        to.write_str("owner: ")?;
+        to.write_str(match self.owner {
+            None if !self.is_initialized => "undecided, not initialized",
+            None => "undecided, no registration has succeeded",
+            Some(Owner::Nobody) => "nobody",
+            Some(Owner::Libc) => "libc",
+            Some(Owner::Runtime) => "this runtime",
+        })?;
+        match self.reason {
+            // Where a libc is said to own rseq, and shows no area.
+            Some(Reason::Taken) => to.write_str(", which does not show its area")?,
+            Some(reason) => {
+                to.write_str(", ")?;
+                to.write_str(reason.as_str())?;
+            }
+            None => {}
+        }
+        to.write_str("\n")
+    }
+
+    fn write_registration(&self, to: &mut impl Write) -> fmt::Result {
+        to.write_str("registration: ")?;
+        if self.length != 0 {
+            to.write_str("length ")?;
+            write_number(to, self.length)?;
+            to.write_str(", ")?;
+        }
+        let Some(behaviour) = self.behaviour else {
+            return to.write_str("none to be seen\n");
+        };
+        to.write_str("feature size ")?;
+        write_number(to, self.feature_size)?;
+        to.write_str(match self.feature_size {
+            FEATURE_SIZE_MM_CID.. => " (cpu, node, concurrency id)",
+            FEATURE_SIZE_NODE_ID.. => " (cpu, node)",
+            _ => " (cpu)",
+        })?;
+        to.write_str(match behaviour {
+            Behaviour::Legacy => ", legacy behaviour\n",
+            Behaviour::Linux7 => ", behaviour of Linux 7\n",
+        })
+    }
+
+    fn write_thread(&self, to: &mut impl Write) -> fmt::Result {
+        to.write_str("thread: ")?;
+        to.write_str(match self.state {
+            State::Unregistered => "unregistered, nobody has tried",
+            State::Registered(Owner::Libc) => "registered by the libc",
+            State::Registered(_) => "registered by this runtime",
+            State::Unavailable(_) => "without rseq, ",
+            State::Exiting => "exiting",
+            State::Lent => "lent to a vfork child",
+        })?;
+        if let State::Unavailable(reason) = self.state {
+            to.write_str(reason.as_str())?;
+        }
+        if let Some(errno) = self.errno {
+            to.write_str(", errno ")?;
+            write_number(to, errno.raw().into())?;
+        }
+        to.write_str("\n")
+    }
+
+    fn write_sections(&self, to: &mut impl Write) -> fmt::Result {
+        to.write_str("sections: ")?;
+        to.write_str(match self.sections {
+            Sections::NotAsked => "off, not asked for",
+            Sections::Allowed => "allowed",
+            Sections::KnownBad => "off, this kernel does not abort them",
+            Sections::Unknown => "off, the kernel does not tell its version",
+            Sections::NotAborted => "off, one was committed that should have been aborted",
+        })?;
+        to.write_str(match self.vouched_by {
+            VouchedBy::Nobody => "\n",
+            VouchedBy::Name => ", by the kernel's name\n",
+            VouchedBy::Probe => ", by a probe\n",
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+/// A text that is cut where its buffer ends, and counted to its own end.
+struct Cut<'a> {
+    buffer: &'a mut [u8],
+    length: usize,
+}
+
+impl Cut<'_> {
+    /// Not inlined: a loop over this one would be made a call of memcpy, which a libc may not have yet.
+    #[inline(never)]
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.buffer.get_mut(self.length) {
+            *place = byte;
+        }
+        self.length = self.length.wrapping_add(1);
+    }
+}
+
+impl Write for Cut<'_> {
+    /// Not inlined either: there are some twenty calls.
+    #[inline(never)]
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.push(byte);
+        }
+        Ok(())
+    }
+}
+
+/// In decimal. Without `core::fmt`, which is larger than the whole report.
+#[inline(never)]
+fn write_number(to: &mut impl Write, number: u32) -> fmt::Result {
+    let mut divisor = 1_000_000_000;
+    while divisor > 0 {
+        let digit = (number / divisor % 10) as usize;
+        if number >= divisor || divisor == 1 {
+            to.write_str("0123456789".get(digit..=digit).unwrap_or_default())?;
+        }
+        divisor /= 10;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_as_people_write_them() {
+        let rows = [
+            (0, "0"),
+            (9, "9"),
+            (10, "10"),
+            (32, "32"),
+            (4095, "4095"),
+            (100_000, "100000"),
+            (u32::MAX, "4294967295"),
+        ];
+        for (number, expected) in rows {
+            let mut text = [0; 16];
+            let mut cut = Cut {
+                buffer: &mut text,
+                length: 0,
+            };
+            assert_eq!(write_number(&mut cut, number), Ok(()));
+            let length = cut.length;
+            assert_eq!(text.get(..length), Some(expected.as_bytes()));
+        }
+    }
+}
