@@ -13,6 +13,7 @@ mod compiler;
 mod console;
 mod context;
 mod demo;
+mod doctor;
 mod elf;
 mod families;
 mod guests;
@@ -49,6 +50,8 @@ enum Command {
     Staticlib(staticlib::Args),
     /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
     Musl(musl::Args),
+    /// Is rseq in use on this machine, and if not, why: a table with remedies; or each thread of a living process.
+    Doctor(doctor::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Staticlib(args) => staticlib::run(args),
         Command::Musl(args) => musl::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -5,6 +5,7 @@ use crate::case::Family;
 mod bench;
 mod capi;
 mod demo;
+mod doctor;
 mod golden;
 mod green;
 mod host;
@@ -34,6 +35,7 @@ pub static FAMILIES: [Family; 16] = [
     shared::FAMILY,
     bench::FAMILY,
     demo::FAMILY,
+    doctor::FAMILY,
     suite::FAMILY,
     green::FAMILY,
 ];

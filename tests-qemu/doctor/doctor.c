@@ -1,0 +1,79 @@
+/*
+ * What the tests of `cargo xtask doctor` compare it with.
+ *
+ *     ask                 the answer to a registration of 32 bytes, an errno or 0, and glibc's __rseq_size
+ *     refuse ERRNO P ...  runs P with a filter that answers rseq(2) with ERRNO; 0 kills instead
+ *     wait                a second thread, then a line with its registration by glibc, then nothing until stdin ends
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../capi/filter.h"
+#include "../../include/rseq_rt.h"
+
+/* Absent before glibc 2.35. */
+extern const ptrdiff_t __rseq_offset __attribute__((__weak__));
+extern const unsigned int __rseq_size __attribute__((__weak__));
+
+static unsigned glibc_size(void)
+{
+	return &__rseq_size ? __rseq_size : 0;
+}
+
+static int ask(void)
+{
+	static rseq_rt_area area = RSEQ_RT_AREA_INIT;
+	long answer = syscall(SYS_rseq, &area, 32, 0, RSEQ_RT_SIG);
+	printf("%d %u\n", answer ? errno : 0, glibc_size());
+	return 0;
+}
+
+static int refuse(char **arguments)
+{
+	int error = atoi(arguments[0]);
+	if (filter_call(SYS_rseq, error ? REFUSE(error) : SECCOMP_RET_KILL_PROCESS))
+		return 1;
+	execv(arguments[1], arguments + 1);
+	return 1;
+}
+
+static void *pauses(void *nothing)
+{
+	while (pause())
+		;
+	return nothing;
+}
+
+static int live(void)
+{
+	pthread_t second;
+	char byte;
+	void *place = glibc_size() ? (char *)__builtin_thread_pointer() + __rseq_offset : NULL;
+	/* Yama lets a parent alone trace its children. */
+	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+	if (pthread_create(&second, NULL, pauses, NULL))
+		return 1;
+	printf("%#lx %#010x\n", (unsigned long)(uintptr_t)place, RSEQ_RT_SIG);
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	return 0;
+}
+
+int main(int count, char **arguments)
+{
+	if (count == 2 && !strcmp(arguments[1], "ask"))
+		return ask();
+	if (count > 3 && !strcmp(arguments[1], "refuse"))
+		return refuse(arguments + 2);
+	if (count == 2 && !strcmp(arguments[1], "wait"))
+		return live();
+	return 1;
+}
