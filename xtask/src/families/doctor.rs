@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::case::{At, Case, Family};
+use crate::case::{Case, Family};
+use crate::cell::At;
 use crate::compiler::needs;
 use crate::context::Context;
-use crate::outcome::{Missing, Outcome};
+use crate::outcome::Missing;
 use crate::process::{command, optional_tool, output, run, set_glibc_rseq};
 
 pub const FAMILY: Family = Family {
@@ -81,7 +82,7 @@ fn remedies(document: &Value) -> Result<Vec<&str>> {
     Ok(remedies)
 }
 
-fn machine(cx: &Context, libc_on: bool) -> Result<Outcome> {
+fn machine(cx: &Context, libc_on: bool) -> Result<()> {
     let program = program(cx)?;
     let mut look = command(doctor()?);
     set_glibc_rseq(look.args(["doctor", "--json"]), libc_on);
@@ -110,11 +111,11 @@ fn machine(cx: &Context, libc_on: bool) -> Result<Outcome> {
         document["kernel"]["release"] == release.trim(),
         "{document}"
     );
-    Ok(Outcome::passed())
+    Ok(())
 }
 
 /// Under a filter that answers rseq(2) with that errno, or kills.
-fn filter(cx: &Context, errno: i32, remedy: &str) -> Result<Outcome> {
+fn filter(cx: &Context, errno: i32, remedy: &str) -> Result<()> {
     let program = program(cx)?;
     if asked(&program, false)?.0 != 0 {
         return Err(Missing::optional("rseq(2) is refused here in any case"));
@@ -131,11 +132,11 @@ fn filter(cx: &Context, errno: i32, remedy: &str) -> Result<Outcome> {
         let names_it = said.starts_with(remedy) && said.ends_with(&allow);
         ensure!(names_it, "the remedy is {said}");
     }
-    Ok(Outcome::passed())
+    Ok(())
 }
 
 /// A living process of two threads, and what it says of itself.
-fn threads(cx: &Context, libc_on: bool) -> Result<Outcome> {
+fn threads(cx: &Context, libc_on: bool) -> Result<()> {
     let mut waits = command(program(cx)?);
     set_glibc_rseq(waits.arg("wait"), libc_on);
     let mut child = waits.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -151,7 +152,7 @@ fn threads(cx: &Context, libc_on: bool) -> Result<Outcome> {
     compared
 }
 
-fn compare(said: &str, pid: u32) -> Result<Outcome> {
+fn compare(said: &str, pid: u32) -> Result<()> {
     let (address, signature) = said.trim().split_once(' ').context(said.to_owned())?;
     let mut look = command(doctor()?);
     look.args(["doctor", "--json", "--pid", &pid.to_string()]);
@@ -175,16 +176,16 @@ fn compare(said: &str, pid: u32) -> Result<Outcome> {
     if is_registered {
         ensure!(threads[0]["address"] == address, "{document}");
     }
-    Ok(Outcome::passed())
+    Ok(())
 }
 
 /// No such process is said so.
-fn nobody(_: &Context) -> Result<Outcome> {
+fn nobody(_: &Context) -> Result<()> {
     let mut look = command(doctor()?);
     // Above every number that the kernel gives out.
     look.args(["doctor", "--json", "--pid", "2147483647"]);
     let looked = run(&mut look, 60)?;
     let said = looked.output.contains("no process 2147483647");
     ensure!(!looked.ok() && said, "{}", looked.output);
-    Ok(Outcome::passed())
+    Ok(())
 }
