@@ -46,7 +46,7 @@ enum Command {
     Test(test::Args),
     /// Measure, in one run on this machine: a table, JSON, and a plot.
     Bench(bench::Args),
-    /// Make the static library for C: DIR/lib/librseq_rt.a, its header and its pkg-config files.
+    /// Make the static library for C, or the assembly file it is made of, with headers, pkg-config and CMake files.
     Staticlib(staticlib::Args),
     /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
     Musl(musl::Args),

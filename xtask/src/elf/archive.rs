@@ -16,6 +16,9 @@ pub const TRIO: [&str; 3] = ["__rseq_flags", "__rseq_offset", "__rseq_size"];
 /// The linker's symbol of the dynamic section.
 const DYNAMIC: &str = "_DYNAMIC";
 
+/// Another one of every linker's, which GNU as names where code reads that table.
+const OFFSET_TABLE: &str = "_GLOBAL_OFFSET_TABLE_";
+
 /// Parts of the names of symbols that mean a panic, an unwinder or an allocator.
 const UNWANTED: [&str; 8] = [
     "panicking",
@@ -28,7 +31,7 @@ const UNWANTED: [&str; 8] = [
     "__rust_no_alloc_shim",
 ];
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Symbols {
     /// Defined, and visible to the linker.
     pub exported: BTreeSet<String>,
@@ -48,10 +51,7 @@ impl Symbols {
         let mut symbols = Self::default();
         for member in file.members() {
             let data = member?.data(&*bytes)?;
-            // Cargo's archive also holds the crate's metadata, which is no object.
-            if let Ok(object) = object::File::parse(data) {
-                symbols.add(&object);
-            }
+            symbols.add(&object::File::parse(data)?);
         }
         let defined = &symbols.exported;
         symbols.undefined.retain(|name| !defined.contains(name));
@@ -61,7 +61,10 @@ impl Symbols {
 
     fn add(&mut self, object: &object::File<'_>) {
         for symbol in object.symbols() {
-            let Some(name) = symbol.name().ok().filter(|name| !name.is_empty()) else {
+            // Of the assembler's own: marks of code and data, and labels.
+            let is_own = |name: &str| name.starts_with('$') || name.starts_with(".L");
+            let is_named = |name: &&str| !name.is_empty() && !is_own(name) && *name != OFFSET_TABLE;
+            let Some(name) = symbol.name().ok().filter(is_named) else {
                 continue;
             };
             let kind = match (symbol.is_undefined(), symbol.is_weak(), symbol.is_global()) {
@@ -80,13 +83,6 @@ impl Symbols {
             self.named.insert(name.to_owned());
         }
     }
-}
-
-/// The names that cargo's archive defines for C.
-pub fn interface(raw: &Path) -> Result<Vec<String>> {
-    let of_ours = |name: &String| name.starts_with(PREFIX) || TRIO.contains(&name.as_str());
-    let exported = Symbols::read(raw)?.exported;
-    Ok(exported.into_iter().filter(of_ours).collect())
 }
 
 /// Whether the archive keeps its promises: the interface alone is global, and hidden but for `__rseq_*`, nothing is

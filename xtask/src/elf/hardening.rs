@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use object::elf::{
-    R_AARCH64_ABS64, R_AARCH64_CALL26, R_AARCH64_JUMP26, R_X86_64_64, R_X86_64_PLT32,
+    R_AARCH64_ABS64, R_AARCH64_CALL26, R_AARCH64_JUMP26, R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32,
 };
 use object::{
     File, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationFlags, RelocationTarget,
@@ -88,12 +88,23 @@ fn entries(file: &File<'_>) -> Result<Vec<(SectionIndex, u64)>> {
         if section.name()?.starts_with(".eh_frame") {
             continue;
         }
-        for (_, relocation) in section.relocations() {
+        let data = section.data()?;
+        for (at, relocation) in section.relocations() {
             let RelocationFlags::Elf { r_type } = relocation.flags() else {
                 continue;
             };
             let refers = if section.kind() == SectionKind::Text {
-                ![R_X86_64_PLT32, R_AARCH64_CALL26, R_AARCH64_JUMP26].contains(&r_type)
+                match r_type {
+                    R_AARCH64_CALL26 | R_AARCH64_JUMP26 => false,
+                    // Either may be a branch or not, as the assembler likes. Before the distance to an operand stands
+                    // its ModRM byte, which no opcode of a branch looks like.
+                    R_X86_64_PC32 | R_X86_64_PLT32 => {
+                        let before = usize::try_from(at)?.checked_sub(1);
+                        let before = before.and_then(|at| data.get(at));
+                        before.is_some_and(|byte| byte & 0xc7 == 0x05)
+                    }
+                    _ => true,
+                }
             } else {
                 [R_X86_64_64, R_AARCH64_ABS64].contains(&r_type)
             };

@@ -1,5 +1,6 @@
 //! The archive of each CPU: what is read from it, and C programs for that CPU, natively or under qemu-user.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -8,10 +9,10 @@ use crate::arch::Arch;
 use crate::case::Case;
 use crate::compiler::{has_libc, start_c};
 use crate::context::Context;
-use crate::elf::archive;
+use crate::elf::archive::{self, Symbols};
 use crate::elf::hardening;
 use crate::process::{optional_tool, output};
-use crate::staticlib::{self, Plan};
+use crate::staticlib::{self, Plan, assembly};
 
 /// The cases of that CPU. riscv64 has no mark of hardening that a toolchain of today would look for.
 pub fn cases(arch: Arch) -> Vec<Case> {
@@ -19,14 +20,22 @@ pub fn cases(arch: Arch) -> Vec<Case> {
         Case::new("archive/plain", move |cx| promises(cx, arch, false)),
         Case::new("archive/trio", move |cx| promises(cx, arch, true)),
         Case::new("archive/alone", move |cx| {
-            link(cx, arch, "alone.c", &ALONE).map(drop)
+            link(cx, arch, "alone.c", &ALONE, &plain(cx, arch)?)?;
+            Ok(())
         }),
     ];
     if hardening::mark(arch).is_some() {
-        cases.push(Case::new("archive/hardened", move |cx| hardened(cx, arch)));
+        cases.push(Case::new("archive/hardened", move |cx| {
+            hardened(cx, arch, &plain(cx, arch)?)
+        }));
     }
     cases.push(Case::new("archive/unwinds", move |cx| unwinds(cx, arch)));
+    cases.push(Case::new("archive/from-asm", move |cx| from_asm(cx, arch)));
     cases
+}
+
+fn plain(cx: &Context, arch: Arch) -> Result<PathBuf> {
+    Ok(Plan { arch, trio: false }.archive(&staticlib::built(cx, arch, false)?))
 }
 
 fn promises(cx: &Context, arch: Arch, trio: bool) -> Result<String> {
@@ -35,11 +44,36 @@ fn promises(cx: &Context, arch: Arch, trio: bool) -> Result<String> {
     Ok(format!("{count} symbols"))
 }
 
+/// The assembly file becomes the same archive by the compilers that a C user has.
+fn from_asm(cx: &Context, arch: Arch) -> Result<()> {
+    let target = format!("--target={arch}-linux-gnu");
+    for trio in [false, true] {
+        let plan = Plan { arch, trio };
+        let usual = Symbols::read(&plan.archive(&staticlib::built(cx, arch, trio)?))?;
+        let out = staticlib::assembly(cx, arch, trio)?;
+        for (name, flag) in [
+            (arch.tool("gcc"), None),
+            ("clang".to_owned(), Some(&target)),
+        ] {
+            let mut compiler = optional_tool(&name)?;
+            compiler.arg("-c").args(flag);
+            let archive = out.join(format!("{name}.a"));
+            assembly::assemble(plan, compiler, &plan.assembly(&out), &archive)?;
+            archive::check(&archive, trio)?;
+            ensure!(Symbols::read(&archive)? == usual, "{name}: other symbols");
+            if !trio && hardening::mark(arch).is_some() {
+                hardened(cx, arch, &archive)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A program without libc.
 const ALONE: [&str; 3] = ["-nostdlib", "-static", "-fno-stack-protector"];
 
 /// Links a program of `tests-qemu/capi`; the linker is to have nothing to say. What starts it.
-fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str]) -> Result<Command> {
+fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str], archive: &Path) -> Result<Command> {
     let out = staticlib::built(cx, arch, false)?;
     let file = out.join(source.replace(".c", ""));
     let mut link = optional_tool(&arch.tool("gcc"))?;
@@ -50,7 +84,7 @@ fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str]) -> Result<Comman
         .arg("-I")
         .arg(out.join("include"))
         .arg(cx.root.join("tests-qemu/capi").join(source))
-        .arg(Plan { arch, trio: false }.archive(&out));
+        .arg(archive);
     let said = output(&mut link, "the link", 120)?;
     ensure!(said.is_empty(), "{said}");
     start_c(arch, &file)
@@ -58,14 +92,14 @@ fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str]) -> Result<Comman
 
 /// The linker finds the mark that a hardened program wants of all its parts. The emulator enforces BTI; of IBT nobody is
 /// known to enforce it, and Linux does not, so the landing pads of x86_64 are read by `cargo xtask staticlib` alone.
-fn hardened(cx: &Context, arch: Arch) -> Result<()> {
+fn hardened(cx: &Context, arch: Arch, archive: &Path) -> Result<()> {
     let hardening = match arch {
         Arch::X86_64 => ["-fcf-protection=full", "-Wl,-z,cet-report=error"],
         _ => ["-mbranch-protection=standard", "-Wl,-z,force-bti"],
     };
     let flags = [&ALONE[..], &hardening].concat();
     output(
-        &mut link(cx, arch, "hardened.c", &flags)?,
+        &mut link(cx, arch, "hardened.c", &flags, archive)?,
         "the program",
         120,
     )?;
@@ -76,6 +110,7 @@ fn hardened(cx: &Context, arch: Arch) -> Result<()> {
 fn unwinds(cx: &Context, arch: Arch) -> Result<()> {
     has_libc(arch)?;
     let flags = ["-pthread", "-fexceptions"];
-    output(&mut link(cx, arch, "unwind.c", &flags)?, "the program", 120)?;
+    let mut program = link(cx, arch, "unwind.c", &flags, &plain(cx, arch)?)?;
+    output(&mut program, "the program", 120)?;
     Ok(())
 }

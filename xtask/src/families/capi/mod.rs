@@ -1,7 +1,10 @@
 //! The C interface: the archive on each CPU, and C programs that use it under the host's glibc.
 
 mod archives;
+mod installed;
 mod programs;
+
+use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
@@ -38,10 +41,16 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     cases.push(Case::new("shared-object", move |cx| {
         shared_object(cx, arch)
     }));
+    cases.push(Case::new("install/pkg-config", move |cx| {
+        installed::pkg_config(cx, arch)
+    }));
+    cases.push(Case::new("install/cmake", move |cx| {
+        installed::cmake(cx, arch)
+    }));
     Ok(cases)
 }
 
-/// The header declares what the archive exports, and nothing else.
+/// The header declares what the archive exports, and nothing else; the manual page names all of it.
 fn header_names(cx: &Context, arch: Arch) -> Result<String> {
     let out = staticlib::built(cx, arch, true)?;
     let plan = Plan { arch, trio: true };
@@ -51,6 +60,13 @@ fn header_names(cx: &Context, arch: Arch) -> Result<String> {
     let declared = archive::declared(&header);
     let odd: Vec<_> = declared.symmetric_difference(&exported).collect();
     ensure!(odd.is_empty(), "in one and not in the other: {odd:?}");
+    let manual = std::fs::read_to_string(out.join("share/man/man3/rseq_rt.3"))?;
+    let words: BTreeSet<_> = manual.split_whitespace().collect();
+    let unnamed: Vec<_> = declared
+        .iter()
+        .filter(|it| !words.contains(&***it))
+        .collect();
+    ensure!(unnamed.is_empty(), "not in the manual page: {unnamed:?}");
     Ok(format!("{} names", declared.len()))
 }
 

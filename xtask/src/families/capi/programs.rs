@@ -1,13 +1,15 @@
 //! C programs on the C interface under the host's glibc: what they are, and how one is made and judged.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
 use crate::context::Context;
+use crate::outcome::Missing;
 use crate::process::{command, optional_tool, output, set_glibc_rseq};
-use crate::staticlib;
+use crate::staticlib::{self, Plan};
 
 /// A C program: sources, options, libc. Lists are words of one text.
 pub struct Program {
@@ -20,6 +22,8 @@ pub struct Program {
     trio: bool,
     /// Whether glibc registers rseq, which the program then expects.
     libc_on: bool,
+    /// Whether the archive is made of the assembly file, where there is no Rust.
+    from_asm: bool,
 }
 
 const fn c(test: &'static str, flags: &'static str, sources: &'static str) -> Program {
@@ -30,6 +34,7 @@ const fn c(test: &'static str, flags: &'static str, sources: &'static str) -> Pr
         sources,
         trio: false,
         libc_on: false,
+        from_asm: false,
     }
 }
 
@@ -79,6 +84,7 @@ pub static PROGRAMS: &[Program] = &[
     c("header/static-pie", "-std=c99 -static-pie", "header.c"),
     c("hooks/runtime-owns", "-std=gnu99", "hooks.c threads.c loans.c raw.c"),
     Program { libc_on: true, ..c("hooks/libc-owns", "-std=gnu99", "hooks.c threads.c loans.c raw.c") },
+    Program { from_asm: true, ..c("asm/hooks-runtime-owns", "-std=gnu99", "hooks.c threads.c loans.c raw.c") },
     c("filters", "-std=gnu99", "filters.c filter.c raw.c"),
     c("kept", "-std=gnu99", "kept.c filter.c raw.c"),
     trio(c("sealed", "-std=gnu99 -Wl,-z,relro,-z,now", "sealed.c raw.c")),
@@ -90,7 +96,10 @@ pub static PROGRAMS: &[Program] = &[
 
 /// Compiles, links and runs it.
 pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
-    let out = &staticlib::built(cx, arch, program.trio)?;
+    let out = &match program.from_asm {
+        true => staticlib::assembly(cx, arch, program.trio)?,
+        false => staticlib::built(cx, arch, program.trio)?,
+    };
     let folder = cx.root.join("tests-qemu/capi");
     let file = out.join(program.test.replace(['/', '+'], "-"));
     let mut compile = optional_tool(program.compiler)?;
@@ -111,6 +120,11 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
         false => &["-lrseq_rt"],
     });
     compile.args(["-Wl,--no-whole-archive", "-o"]);
+    let tools = tempfile::tempdir()?;
+    if program.from_asm {
+        assemble_without_rust(arch, out, tools.path())?;
+        compile.env("PATH", tools.path());
+    }
     output(compile.arg(&file), "does not compile", 120)?;
     let mut started = command(&file);
     started.args(program.libc_on.then_some("libc"));
@@ -121,6 +135,30 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
         0 => String::new(),
         count => format!("{count} tests"),
     })
+}
+
+/// Makes the archive in the way that the assembly file says, with nothing on PATH but the C compiler and the binutils. `tools`
+/// becomes that PATH.
+fn assemble_without_rust(arch: Arch, out: &Path, tools: &Path) -> Result<()> {
+    for (name, program) in [("cc", "gcc"), ("as", "as"), ("ld", "ld"), ("ar", "ar")] {
+        let path =
+            which::which(program).map_err(|_| Missing::optional(format!("no {program} here")))?;
+        symlink(path, tools.join(name))?;
+    }
+    let plan = Plan { arch, trio: false };
+    let file = plan.assembly(out);
+    let text = std::fs::read_to_string(&file)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(" *     "));
+    let mut shell = command("/bin/sh");
+    shell
+        .arg("-c")
+        .arg(line.context("it does not say how")?)
+        .env("PATH", tools)
+        .current_dir(file.parent().context("in no folder")?);
+    output(&mut shell, "the assembly file", 120)?;
+    std::fs::create_dir_all(out.join("lib"))?;
+    let made = file.with_file_name(format!("lib{}.a", plan.library()));
+    Ok(std::fs::rename(made, plan.archive(out))?)
 }
 
 fn other(folder: &Path, out: &Path) -> Result<PathBuf> {
