@@ -97,9 +97,10 @@ fn linger(state: &Lingering) {
     // SAFETY: on_thread_create (1, 3) its own area, here; (2) not at all: `reuse_early` does not wait for its end.
     let created = unsafe { RSEQ.on_thread_create(&state.area) };
     state.done.store(u32::from(created.is_ok()), Relaxed);
+    let cpus = witness::cpus();
     // Each move is a change of ids.
     while state.over.load(Relaxed) == 0 {
-        for cpu in witness::cpus().iter() {
+        for cpu in cpus.iter() {
             let _ = sched::allow(0, &CpuSet::one(cpu));
             state.moves.fetch_add(1, Relaxed);
         }
