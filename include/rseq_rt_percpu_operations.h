@@ -12,16 +12,16 @@
 
 /* The descriptor of a section, and its entries in the two arrays by which tools find it and its exits. */
 #define RSEQ_RT_PERCPU_DESCRIPTOR(exits) \
-		".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n\t" \
+		".pushsection __rseq_cs_ptr_array, \"aw?\", @progbits\n\t" \
 		".balign 8\n\t" \
 		"26: .quad 3f\n\t" \
 		".popsection\n\t" \
-		".pushsection __rseq_exit_point_array, \"aw\", @progbits\n\t" \
+		".pushsection __rseq_exit_point_array, \"aw?\", @progbits\n\t" \
 		".balign 8\n\t" \
 		"27:\n\t" \
 		exits \
 		".popsection\n\t" \
-		".pushsection __rseq_cs, \"aw\", @progbits\n\t" \
+		".pushsection __rseq_cs, \"aw?\", @progbits\n\t" \
 		".balign 32\n\t" \
 		"3: .long 0, 0\n\t" \
 		".quad 2f, 5f - 2f, 4f\n\t" \

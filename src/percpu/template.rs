@@ -13,16 +13,16 @@ use super::Miss;
 macro_rules! descriptor {
     ($($exit:expr),+) => {
         concat!(
-            ".pushsection __rseq_cs_ptr_array, \"aw\", @progbits\n",
+            ".pushsection __rseq_cs_ptr_array, \"aw?\", @progbits\n",
             ".balign 8\n",
             "26: .quad 3f\n",
             ".popsection\n",
-            ".pushsection __rseq_exit_point_array, \"aw\", @progbits\n",
+            ".pushsection __rseq_exit_point_array, \"aw?\", @progbits\n",
             ".balign 8\n",
             "27:\n",
             $(".quad 2f, ", $exit, "\n",)+
             ".popsection\n",
-            ".pushsection __rseq_cs, \"aw\", @progbits\n",
+            ".pushsection __rseq_cs, \"aw?\", @progbits\n",
             ".balign 32\n",
             "3: .long 0, 0\n",
             ".quad 2f, 5f - 2f, 4f\n",
