@@ -3,7 +3,7 @@
  *
  * An operation changes the slot of the CPU that the thread is on *at that moment*, without an atomic
  * instruction: the kernel aborts it where the thread is preempted, migrated or interrupted in the middle, and it
- * starts over. GCC or clang (asm goto), x86_64, aarch64, riscv64. No call, no libc, no errno, no thread-local storage.
+ * starts over. GCC or clang (asm goto; on x86 not with -masm=intel), x86_64, aarch64, riscv64. No call, no libc, no errno, no thread-local storage.
  *
  *     struct slot { uintptr_t count; char room[120]; } __attribute__((__aligned__(128)));
  *     static struct slot storage[64];
@@ -44,8 +44,10 @@
 
 #include "rseq_rt.h"
 
-#if !defined(__x86_64__) && !defined(__aarch64__) && !(defined(__riscv) && __riscv_xlen == 64)
-#error "rseq_rt_percpu.h needs x86_64, aarch64 or riscv64"
+#if !defined(__x86_64__) && !(defined(__aarch64__) && !defined(__AARCH64EB__)) && !(defined(__riscv) && __riscv_xlen == 64)
+#error "rseq_rt_percpu.h needs x86_64, aarch64 or riscv64, little-endian"
+#elif __SIZEOF_POINTER__ != 8
+#error "rseq_rt_percpu.h needs pointers of 64 bits: neither x32 nor another ILP32"
 #endif
 
 #ifdef RSEQ_RT_DEBUG
