@@ -83,6 +83,9 @@ enum {
 #define RSEQ_RT_SLOT_SHIFT 7
 #endif
 
+/* The size of a slot, in bytes. */
+#define RSEQ_RT_SLOT_SIZE (sizeof(char) << RSEQ_RT_SLOT_SHIFT)
+
 /* Numbers as the assembly has them. */
 #define RSEQ_RT_PERCPU_SPELT(number) #number
 #define RSEQ_RT_PERCPU_TEXT(number) RSEQ_RT_PERCPU_SPELT(number)

@@ -108,6 +108,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(add)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t value)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -177,6 +178,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(add_through)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, ptrdiff_t offset, uintptr_t value)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -248,6 +250,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -320,7 +323,9 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_two_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, size_t second, uintptr_t expect_second, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
 	RSEQ_RT_PERCPU_ASSERT(second % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(second < RSEQ_RT_SLOT_SIZE);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -406,7 +411,9 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_store_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, size_t second, uintptr_t value, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
 	RSEQ_RT_PERCPU_ASSERT(second % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(second < RSEQ_RT_SLOT_SIZE);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -488,6 +495,8 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_link_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, uintptr_t *link, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
+	RSEQ_RT_PERCPU_ASSERT(link && RSEQ_RT_PERCPU_ADDRESS(link) % sizeof(uintptr_t) == 0);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -575,6 +584,8 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(pop)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, void *empty, ptrdiff_t link, void **popped)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
+	RSEQ_RT_PERCPU_ASSERT(popped);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -660,6 +671,10 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_copy_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, size_t offset, const void *source, size_t length, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
+	RSEQ_RT_PERCPU_ASSERT(offset <= RSEQ_RT_SLOT_SIZE);
+	RSEQ_RT_PERCPU_ASSERT(source || !length);
+	RSEQ_RT_PERCPU_ASSERT(length <= RSEQ_RT_SLOT_SIZE - offset);
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)

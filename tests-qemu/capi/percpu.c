@@ -186,6 +186,7 @@ static void each_operation(void)
 	for (variant = 0; variant < 4; variant++) {
 		struct rseq *rseq = current(variant, &main_area);
 		struct node node = { 0, 0 };
+		void *popped = NULL;
 		size_t i, copied = 0;
 
 		clear();
@@ -211,7 +212,7 @@ static void each_operation(void)
 		CHECK_IS(copied, 1);
 		/* And the misses. */
 		CHECK_IS(rseq_rt_percpu_compare_and_store(rseq, slots, WORD, 99, 1), RSEQ_RT_DIFFERS);
-		CHECK_IS(rseq_rt_percpu_pop(rseq, slots, HEAD, NULL, 0, NULL), RSEQ_RT_DIFFERS);
+		CHECK_IS(rseq_rt_percpu_pop(rseq, slots, HEAD, NULL, 0, &popped), RSEQ_RT_DIFFERS);
 		CHECK_IS(total(WORD), 5);
 	}
 }
@@ -324,6 +325,8 @@ static void storm(void)
 	CHECK(listed <= THREADS);
 }
 
+static int can_step = 1;
+
 /*
  * A debugger that steps through all of an operation: each stop aborts it, so that it ends as RSEQ_RT_ABORTED, having
  * changed nothing, or commits once.
@@ -355,7 +358,11 @@ static int stepped(int variant, int which)
 		_exit(changed == (outcome == RSEQ_RT_COMMITTED) ? 40 + outcome : 1);
 	}
 	while (waitpid(child, &status, 0) == child && WIFSTOPPED(status))
-		ptrace(PTRACE_SINGLESTEP, child, NULL, NULL);
+		if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL)) {
+			/* riscv64 cannot. */
+			can_step = 0;
+			ptrace(PTRACE_CONT, child, NULL, NULL);
+		}
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
@@ -372,7 +379,7 @@ static void single_stepped(void)
 			CHECK(outcome == 40 + RSEQ_RT_ABORTED || outcome == 40 + RSEQ_RT_COMMITTED);
 		}
 	}
-	CHECK(!live || aborted);
+	CHECK(!live || !can_step || aborted);
 }
 
 int main(void)

@@ -295,6 +295,28 @@ fn comment(operation: &Operation) -> String {
     text + " */\n"
 }
 
+/// What a build with RSEQ_RT_DEBUG looks at, so that the assertion names the argument.
+fn asserted(operation: &str, operands: &[String], has_result: bool) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for operand in operands {
+        all.extend(match (operation, operand.as_str()) {
+            (_, "word" | "second") => vec![
+                format!("{operand} % sizeof(uintptr_t) == 0"),
+                format!("{operand} < RSEQ_RT_SLOT_SIZE"),
+            ],
+            (_, "to") => vec!["offset <= RSEQ_RT_SLOT_SIZE".to_owned()],
+            (_, "from") => vec!["source || !length".to_owned()],
+            (_, "length") => vec!["length <= RSEQ_RT_SLOT_SIZE - offset".to_owned()],
+            ("compare_link_and_store", "link") => {
+                vec!["link && RSEQ_RT_PERCPU_ADDRESS(link) % sizeof(uintptr_t) == 0".to_owned()]
+            }
+            _ => vec![],
+        });
+    }
+    all.extend(has_result.then(|| "popped".to_owned()));
+    all
+}
+
 fn function(operation: &Operation, arches: &[(Arch, Sections)]) -> Result<String> {
     let mut out = format!("\n{}", comment(operation));
     let mut bodies = String::new();
@@ -329,16 +351,8 @@ fn function(operation: &Operation, arches: &[(Arch, Sections)]) -> Result<String
         operation.name
     )?;
     writeln!(out, "{{")?;
-    for operand in &operands {
-        match operand.as_str() {
-            "word" | "second" => {
-                writeln!(
-                    out,
-                    "\tRSEQ_RT_PERCPU_ASSERT({operand} % sizeof(uintptr_t) == 0);"
-                )?;
-            }
-            _ => {}
-        }
+    for holds in asserted(&operation.name, &operands, parameters.contains("popped")) {
+        writeln!(out, "\tRSEQ_RT_PERCPU_ASSERT({holds});")?;
     }
     writeln!(out, "\tif (!rseq)\n\t\treturn RSEQ_RT_OUT_OF_RANGE;")?;
     out += &bodies;

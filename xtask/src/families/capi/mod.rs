@@ -1,6 +1,7 @@
 //! The C interface: the archive on each CPU, and C programs that use it under the host's glibc.
 
 mod archives;
+mod booted;
 mod installed;
 mod programs;
 
@@ -23,6 +24,11 @@ pub const FAMILY: Family = Family {
     needs: |cx, at| match at {
         At::Link(arch) => needs_with_libc(cx, arch),
         At::Libcs(arch) => needs(cx, arch),
+        At::Place(place) if place.is_newest() => {
+            let mut all = needs_with_libc(cx, place.arch);
+            all.extend(place.needs());
+            all
+        }
         _ => vec![],
     },
 };
@@ -31,6 +37,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let arch = match at {
         At::Link(arch) => return Ok(archives::cases(arch)),
         At::Libcs(arch) => arch,
+        At::Place(place) => return Ok(booted::cases(place)),
         _ => return Ok(vec![]),
     };
     let case = |program: &'static programs::Program| {

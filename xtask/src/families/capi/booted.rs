@@ -1,0 +1,61 @@
+//! C programs as PID 1 of the newest kernels: what the host alone cannot show of three CPUs.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::case::Case;
+use crate::cell::keep_console;
+use crate::context::Context;
+use crate::machine::boot;
+use crate::machine::place::Place;
+use crate::outcome::Failure;
+use crate::process::{output, tool};
+use crate::staticlib;
+
+/// Each a file of `tests-qemu/capi`.
+const PROGRAMS: [&str; 2] = ["percpu", "structures"];
+
+pub fn cases(place: Place) -> Vec<Case> {
+    if !place.is_newest() {
+        return vec![];
+    }
+    let case = |program: &'static str| {
+        let name = format!("{program}/init");
+        Case::new(name, move |cx: &Context| run(cx, place, program))
+    };
+    PROGRAMS.map(case).into()
+}
+
+/// PID 1 has no exit code: the kernel's last words, or all tests' own.
+fn run(cx: &Context, place: Place, program: &str) -> Result<String> {
+    let file = build(cx, place, program)?;
+    let finished = boot::run(cx, place, &file, &[], &[])?.finished;
+    keep_console(cx, &format!("capi-{program}"), place, &finished.output);
+    let said = |end: &str| {
+        let lines = finished.output.lines();
+        lines.filter(|line| line.trim().ends_with(end)).count()
+    };
+    let (passed, failed) = (said(": passed"), said(": failed"));
+    if passed != 0 && failed == 0 && finished.output.contains("exitcode=0x00000000") {
+        return Ok(format!("{passed} tests"));
+    }
+    Err(Failure::error(finished.end.to_string(), finished.output))
+}
+
+fn build(cx: &Context, place: Place, program: &str) -> Result<PathBuf> {
+    let arch = place.arch;
+    let out = staticlib::built(cx, arch, false)?;
+    let file = out.join(format!("{program}-init"));
+    let mut compile = tool(&arch.tool("gcc"))?;
+    compile
+        .args(["-std=gnu99", "-O2", "-static", "-pthread", "-I"])
+        .arg(out.join("include"))
+        .arg(cx.root.join(format!("tests-qemu/capi/{program}.c")))
+        .arg("-L")
+        .arg(out.join("lib"))
+        .args(["-lrseq_rt", "-o"])
+        .arg(&file);
+    output(&mut compile, "the program does not compile", 120)?;
+    Ok(file)
+}
