@@ -168,6 +168,7 @@ int rseq_rt_report(const rseq_rt_area *area, char *buffer, size_t size);
  * the same: rseq_rt_thread_state tells. The area is the calling thread's own
  * until it is recycled; its memory stays until the exit hook has answered RSEQ_RT_RELEASED,
  * or the kernel has reported the end of the thread through clear-tid.
+ * The main thread's is not on the stack of a main that returns: exit handlers run there.
  * When: first on each new thread, the main one included. The signal mask may
  * be any, and is left as found. Costs: 3 (mask, register, mask); 4 where memory is zero and the thread starts on CPU 0.
  */

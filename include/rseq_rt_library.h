@@ -89,7 +89,7 @@ extern "C" {
 #endif
 
 /*
- * Version 1. The calls are on the calling thread. Fields are only ever added at the end, and
+ * Version 2, as the symbol says. The calls are on the calling thread. Fields are only ever added at the end, and
  * a caller that wants one of those looks at size first: the owner may be older.
  */
 struct rseq_rt_library {

@@ -3,7 +3,12 @@
  *
  * An operation changes the slot of the CPU that the thread is on *at that moment*, without an atomic
  * instruction: the kernel aborts it where the thread is preempted, migrated or interrupted in the middle, and it
- * starts over. GCC or clang (asm goto; on x86 not with -masm=intel), x86_64, aarch64, riscv64. No call, no libc, no errno, no thread-local storage.
+ * starts over. GCC or clang (asm goto; on x86 not with -masm=intel), x86_64, aarch64, riscv64. No call, no libc, no
+ * errno, no thread-local storage.
+ *
+ * For threads that are registered: after rseq_rt_init and each thread's create hook (rseq_rt.h). Without them, and
+ * without rseq_rt_allow_sections, all of this works and every operation says RSEQ_RT_OUT_OF_RANGE. examples/c/requests.c
+ * is a whole program.
  *
  *     struct slot { uintptr_t count; char room[120]; } __attribute__((__aligned__(128)));
  *     static struct slot storage[64];
@@ -153,8 +158,10 @@ RSEQ_RT_PERCPU_INLINE int rseq_rt_slots_init(struct rseq_rt_slots *slots, void *
 }
 
 /*
- * The size that covers every CPU number of this machine, without a file: what sched_getaffinity(2) answers bounds the
- * numbers, in multiples of 64. 0 where a filter refuses the call. Costs: 1.
+ * A number of slots that covers every CPU number of this machine, without a file: the bits of the mask that
+ * sched_getaffinity(2) answers with, which may be many more than there are CPUs (256 of a kernel built for 256). For the
+ * exact number a program with a file system reads /sys/devices/system/cpu/possible. 0 where a filter refuses the call.
+ * Costs: 1.
  */
 size_t rseq_rt_cpu_bound(void);
 

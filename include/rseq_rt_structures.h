@@ -3,9 +3,11 @@
  *
  * A thread that is registered changes the slot of the CPU that it runs on, by a critical section and without an atomic
  * instruction; every other thread, and one whose section was aborted too often, the overflow slot by atomics. So any
- * thread may use them, at any time, a signal handler included: with its area, or with a null one.
+ * thread may use them, at any time, a signal handler included: with its area, or with a null one. A thread has a slot
+ * after rseq_rt_init, its create hook (rseq_rt.h) and rseq_rt_allow_sections (rseq_rt_percpu.h); examples/c/requests.c is
+ * a whole program.
  *
- *     static struct rseq_rt_line lines[64];	// one for each CPU number: rseq_rt_cpu_bound()
+ *     static struct rseq_rt_line lines[64];	// one for each CPU; rseq_rt_cpu_bound() for any machine
  *     static struct rseq_rt_list pool;
  *
  *     rseq_rt_allow_sections();

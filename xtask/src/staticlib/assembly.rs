@@ -65,6 +65,8 @@ fn adapt(plan: Plan, written: &str) -> String {
          *\n \
          *     cc -c {name} -o {library}.o && ar rcs lib{library}.a {library}.o\n \
          *\n \
+         * The pkg-config and CMake files look for the archive in the lib folder.\n \
+         *\n \
          * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT\n \
          */\n",
         arch = plan.arch,
