@@ -37,6 +37,14 @@
  *                          whose CPU has no slot, is answered RSEQ_RT_OUT_OF_RANGE: it takes the way without slots
  *   cost                   no system call
  *
+ * A committed operation leaves the address of its descriptor in the area, which the kernel reads at the next
+ * preemption: a shared object that has operations in it stays mapped (-Wl,-z,nodelete), or its threads die after dlclose(3).
+ *
+ * What the assemblers ask for: on riscv64 an object whose text has more than 1 MiB is compiled with -ffunction-sections,
+ * since a jump reaches no farther to the abort handlers behind it; and clang 14 does not mend a branch to an exit that is
+ * more than 4 KiB away (GNU as does). With GCC, operations cannot be inlined into a function whose target attribute has
+ * less than the file's.
+ *
  * With RSEQ_RT_DEBUG defined, an assert(3) names the argument that is wrong.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
@@ -86,10 +94,12 @@ enum {
  */
 #ifndef RSEQ_RT_SLOT_SHIFT
 #define RSEQ_RT_SLOT_SHIFT 7
+#elif RSEQ_RT_SLOT_SHIFT < 3 || RSEQ_RT_SLOT_SHIFT > 30
+#error "RSEQ_RT_SLOT_SHIFT is log2 of the size of a slot: 3 to 30"
 #endif
 
 /* The size of a slot, in bytes. */
-#define RSEQ_RT_SLOT_SIZE (sizeof(char) << RSEQ_RT_SLOT_SHIFT)
+#define RSEQ_RT_SLOT_SIZE (sizeof(char) << (RSEQ_RT_SLOT_SHIFT))
 
 /* Numbers as the assembly has them. */
 #define RSEQ_RT_PERCPU_SPELT(number) #number
@@ -146,11 +156,11 @@ RSEQ_RT_PERCPU_INLINE int rseq_rt_slots_init(struct rseq_rt_slots *slots, void *
 {
 	if (!slots || !base)
 		return -14;
-	if (RSEQ_RT_PERCPU_ADDRESS(base) % sizeof(uintptr_t) || stride >> RSEQ_RT_SLOT_SHIFT != 1
-	    || stride & (stride - 1) || !count)
+	if (RSEQ_RT_PERCPU_ADDRESS(base) % sizeof(uintptr_t) || stride != RSEQ_RT_SLOT_SIZE
+	    || !count)
 		return -22;
 	/* -1 and -2 are no numbers of a CPU. */
-	if (count > 0x7fffffff || count << RSEQ_RT_SLOT_SHIFT >> RSEQ_RT_SLOT_SHIFT != count)
+	if (count > 0x7fffffff || count > (sizeof(char) << 62) / RSEQ_RT_SLOT_SIZE)
 		return -75;
 	slots->base = base;
 	slots->count = count;

@@ -71,7 +71,9 @@
 		".inst " RSEQ_RT_PERCPU_SIGNATURE "\n\t" \
 		"4:\n\t" \
 		"subs x10, x10, #1\n\t" \
-		"b.hs 21b\n\t" \
+		"b.lo 24f\n\t" \
+		"b 21b\n\t" \
+		"24:\n\t" \
 		"b %l[aborted]\n\t" \
 		".previous\n\t"
 #elif defined(__riscv)

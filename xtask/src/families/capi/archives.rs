@@ -31,11 +31,26 @@ pub fn cases(arch: Arch) -> Vec<Case> {
     }
     cases.push(Case::new("archive/unwinds", move |cx| unwinds(cx, arch)));
     cases.push(Case::new("archive/from-asm", move |cx| from_asm(cx, arch)));
+    cases.push(Case::new("percpu/far", move |cx| far(cx, arch)));
     cases
 }
 
 fn plain(cx: &Context, arch: Arch) -> Result<PathBuf> {
     Ok(Plan { arch, trio: false }.archive(&staticlib::built(cx, arch, false)?))
+}
+
+/// An object with more text than a branch reaches. riscv64 has none that reaches farther: there it takes
+/// `-ffunction-sections`.
+fn far(cx: &Context, arch: Arch) -> Result<()> {
+    let mut compile = optional_tool(&arch.tool("gcc"))?;
+    compile
+        .args(["-O1", "-c", "-o", "/dev/null", "-I"])
+        .arg(cx.root.join("include"))
+        .arg(cx.root.join("tests-qemu/capi/far.c"));
+    if arch == Arch::Riscv64 {
+        compile.arg("-ffunction-sections");
+    }
+    output(&mut compile, "does not compile", 120).map(drop)
 }
 
 fn promises(cx: &Context, arch: Arch, trio: bool) -> Result<String> {
