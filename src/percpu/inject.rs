@@ -49,7 +49,7 @@ impl<I: Index> Current<'_, I> {
         commit: Commit,
         steps: &Steps,
     ) -> Result<*mut u8, Miss> {
-        let (area, count) = (self.rseq.as_ptr().cast_const(), slots.limit());
+        let (area, count) = (self.as_rseq(), slots.limit());
         let steps = core::ptr::from_ref(steps).cast_mut();
         macro_rules! run {
             ($name:ident($($operand:expr),*)) => {

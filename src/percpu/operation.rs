@@ -259,8 +259,7 @@ impl<I: Index> Current<'_, I> {
         operation: Operation,
         commit: Commit,
     ) -> Result<*mut u8, Miss> {
-        let (area, count, restarts) =
-            (self.rseq.as_ptr().cast_const(), slots.limit(), self.bound());
+        let (area, count, restarts) = (self.as_rseq(), slots.limit(), self.bound());
         macro_rules! run {
             ($name:ident($($operand:expr),*)) => {
                 // SAFETY: the section's (1) is (1), (2) and (3).

@@ -1,5 +1,6 @@
 //! The three CPUs, and what each is called by whom.
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -44,6 +45,13 @@ impl Arch {
             Arch::Aarch64 => "aarch64-unknown-linux-gnu",
             Arch::Riscv64 => "riscv64gc-unknown-linux-gnu",
         }
+    }
+
+    /// The CPU that was asked for, or this machine's.
+    pub fn or_host(asked: Option<Arch>) -> anyhow::Result<Arch> {
+        asked
+            .or_else(Arch::host)
+            .context("this machine is none of the three CPUs: name one with --arch")
     }
 
     /// Cargo's environment variable for the linker of that target.

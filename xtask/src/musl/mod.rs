@@ -48,10 +48,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
-    let arch = args
-        .arch
-        .or_else(Arch::host)
-        .context("this machine is none of the three CPUs: name one with --arch")?;
+    let arch = Arch::or_host(args.arch)?;
     let variant = if args.off { Variant::Off } else { args.variant };
     let root = build(&cx, arch, variant, args.release, Some(&args.out))?;
     println!("{}", root.join("bin/musl-gcc").display());

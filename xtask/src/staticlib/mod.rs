@@ -95,10 +95,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
-    let arch = args
-        .arch
-        .or_else(Arch::host)
-        .context("this machine is none of the three CPUs: name one with --arch")?;
+    let arch = Arch::or_host(args.arch)?;
     let trio = args.trio;
     let layout = match (&args.out, &args.prefix) {
         (Some(out), _) => Layout::folder(out),
