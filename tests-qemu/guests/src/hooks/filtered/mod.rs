@@ -14,7 +14,7 @@ use rseq_rt::{Area, Error, Owner, Reason, State, Thread};
 
 use super::common::{self, Hooks as _, main_thread};
 use crate::errno::Errno;
-use crate::harness::{Ctx, Failed, Needs, Test, skip};
+use crate::harness::{Ctx, Needs, Test, skip};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::seccomp::{self, Answer, When};
 
@@ -92,18 +92,7 @@ pub fn runs_on(area: &Area, reason: Reason, errno: Option<rseq_rt::Errno>) {
     common::right_everywhere(area);
 }
 
-// For tests that return a verdict.
 pub use common::right_everywhere;
-
-pub fn joined(body: hooked::Body) -> Result<(), Failed> {
-    common::joined(STACK, body, 0);
-    Ok(())
-}
-
-pub fn detached(body: hooked::Body) -> Result<(), Failed> {
-    common::detached(STACK, body, 0);
-    Ok(())
-}
 
 /// No filter: the system itself has no rseq(2), as qemu-user.
 fn not_there(ctx: &Ctx) {
