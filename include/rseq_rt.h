@@ -281,6 +281,8 @@ int rseq_rt_at_exit_run(struct rseq_rt_at_exit *callbacks);
  *     pthread_sigmask(SIG_BLOCK, &all, &old);
  *     rseq_rt_on_thread_exit_masked(area, mode);
  *     pthread_sigmask(SIG_SETMASK, &old, NULL);
+ * Nothing between them waits for a lock, the heap's included: its holder may be the one that setuid(3) has stopped. So
+ * free(area) after the last line.
  */
 
 /*

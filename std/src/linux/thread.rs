@@ -158,17 +158,31 @@ pub(crate) fn stop() {
         } else {
             Stage::Left
         });
-        if release(area, &mask) {
-            // SAFETY: give (1) the kernel has let go, and the last reference was in `here`.
-            unsafe { memory::give(area) };
+        let gone = release(area, &mask);
+        if broken::is("frees-blocked") {
+            use_the_heap();
         }
-        // Open again, unlike in a libc's own exit path: the libc has one to go yet, and while the thread waits there for a lock
-        // of the libc's, whoever holds that may wait for this thread to take a signal (setuid(3) does, in all threads).
+        // Open again, unlike in a libc's own exit path, and before any lock of the libc's is waited for, the heap's first of
+        // all: whoever holds that may wait for this thread to take a signal (setuid(3) does, in all threads).
         if !broken::is("left-blocked") {
             // It was set a moment ago, so it can be set back.
             let _ = mask.restore();
         }
+        if broken::is("frees-blocked") {
+            use_the_heap();
+        }
+        if gone {
+            // SAFETY: give (1) the kernel has let go, and the last reference was in `here`.
+            unsafe { memory::give(area) };
+        }
     });
+}
+
+/// For the broken variant: longer than one call, so that it is seen.
+fn use_the_heap() {
+    for length in 1..=1000 {
+        drop(std::hint::black_box(vec![0_u8; length]));
+    }
 }
 
 /// Has the kernel let go?
