@@ -161,11 +161,14 @@ pub(super) fn too_early(ctx: &Ctx<'_>) {
 struct Pool {
     area: Area,
     turn: AtomicU32,
+    /// Changes of ids by the threads that have passed it on.
+    moves: AtomicU32,
 }
 
 static POOL: Pool = Pool {
     area: Area::new(),
     turn: AtomicU32::new(0),
+    moves: AtomicU32::new(0),
 };
 static WRONG: AtomicU64 = AtomicU64::new(0);
 static THREADS: AtomicU32 = AtomicU32::new(0);
@@ -207,6 +210,7 @@ fn pass_on(turn: u32, cpus: CpuSet) {
     while next < THREADS.load(Relaxed) && POOL.turn.load(Relaxed) == next {
         for cpu in cpus.iter() {
             let _ = sched::allow(0, &CpuSet::one(cpu));
+            POOL.moves.fetch_add(1, Relaxed);
         }
     }
 }
@@ -232,6 +236,9 @@ pub(super) fn to_pool(ctx: &Ctx<'_>) {
     passed!("{threads} threads on one area");
 }
 
+/// Changes of ids of the thread before that one waits for on each CPU.
+const POOL_MOVES: u32 = 100;
+
 /// The broken pool: the area is handed on while the kernel still writes to it for the thread before.
 fn on_stolen_area(turn: &u32) {
     wait_for_turn(*turn);
@@ -241,13 +248,14 @@ fn on_stolen_area(turn: &u32) {
     let thread = unsafe { RSEQ.on_thread_create(&POOL.area) }.unwrap();
     assert_eq!(thread.state(), State::Registered(Owner::Runtime));
     let cpus = witness::cpus();
-    // Long enough that the other thread's ids are written, and without a system call, after which the kernel would put
-    // this thread's own back. A realtime kernel shows them in no shorter time.
+    // While the other thread moves, and without a system call, after which the kernel would put this thread's own ids back.
     for cpu in cpus.iter() {
         let moved = sched::allow(0, &CpuSet::one(cpu)).is_ok();
-        let strange = |_| RSEQ.current_cpu(&POOL.area) != Ok(cpu);
-        if moved && (0..100_000).any(strange) {
-            process::exit_group(STRAY);
+        let before = POOL.moves.load(Relaxed);
+        while *turn > 0 && POOL.moves.load(Relaxed).wrapping_sub(before) < POOL_MOVES {
+            if moved && RSEQ.current_cpu(&POOL.area) != Ok(cpu) {
+                process::exit_group(STRAY);
+            }
         }
     }
     pass_on(*turn, cpus);
