@@ -14,9 +14,8 @@ use crate::switch::yield_now;
 use crate::words::number;
 use guests::entry::Env;
 use guests::errno::Errno;
-use guests::show::Text;
+use guests::println;
 use guests::sys::{sched, time};
-use guests::{line, text};
 
 /// What one measurement runs.
 #[derive(Clone, Copy)]
@@ -39,7 +38,7 @@ pub fn main(env: &Env) -> i32 {
     };
     // SAFETY: (1) once, on the main thread.
     if unsafe { carrier::adopt_main(env) }.is_err() {
-        line!("green bench: no carrier's block for the main thread");
+        println!("green bench: no carrier's block for the main thread");
         return 2;
     }
     let loads: Vec<Load> = match asked("--carriers") {
@@ -54,7 +53,7 @@ pub fn main(env: &Env) -> i32 {
                 .and_then(|()| run::<MpmcQueue>(load, told))
                 .and_then(|()| run::<MutexQueue>(load, told));
             if let Err(why) = done {
-                line!("green bench: ", why);
+                println!("green bench: {why}");
                 return 2;
             }
         }
@@ -79,32 +78,15 @@ fn run<Q: RunQueue>(load: Load, told: bool) -> Result<(), Errno> {
     let ran = time::process_time().0.saturating_sub(begun_running);
     runtime.stop();
     if told {
-        let rounds = load.green.saturating_mul(load.switches);
-        let at_once = load.carriers.min(load.cpus);
-        let mut text = text!(
-            "{\"name\": \"green/",
-            *Q::NAME,
-            "/",
+        let rounds = load.green.saturating_mul(load.switches) as f64;
+        let at_once = load.carriers.min(load.cpus) as f64;
+        println!(
+            "{{\"name\": \"green/{}/{}\", \"ns\": {:.3}, \"cpu_ns\": {:.3}}}",
+            Q::NAME,
             load.carriers,
-            "\", \"ns\": "
+            elapsed as f64 * at_once / rounds,
+            ran as f64 / rounds,
         );
-        quotient(elapsed.saturating_mul(at_once), rounds, &mut text);
-        text.and(", \"cpu_ns\": ");
-        quotient(ran, rounds, &mut text);
-        text.and("}");
-        line!(text);
     }
     Ok(())
-}
-
-/// With three digits behind the point.
-fn quotient(dividend: u64, divisor: u64, text: &mut Text) {
-    let thousandths = dividend.saturating_mul(1000) / divisor.max(1);
-    let (whole, part) = (thousandths / 1000, thousandths % 1000);
-    let zeroes = match part {
-        0..10 => "00",
-        10..100 => "0",
-        _ => "",
-    };
-    text.and(&whole).and(".").and(zeroes).and(&part);
 }

@@ -13,7 +13,7 @@ use crate::slots::Count;
 use crate::words::{self, Totals, number};
 use guests::entry::Env;
 use guests::errno::Errno;
-use guests::line;
+use guests::println;
 use guests::sys::sched;
 
 /// What goes wrong outside the files.
@@ -22,7 +22,7 @@ const TROUBLE: i32 = 2;
 /// Runs the command.
 pub fn main(env: &Env) -> i32 {
     let Some(root) = env.args().nth(2).filter(|arg| !arg.starts_with(b"--")) else {
-        line!("green wc PATH [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]");
+        println!("green wc PATH [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]");
         return TROUBLE;
     };
     let asked = |name: &str| env.value_of(name).and_then(number);
@@ -31,7 +31,7 @@ pub fn main(env: &Env) -> i32 {
     let green = asked("--green").unwrap_or(64).clamp(1, 1 << 16) as usize;
     // SAFETY: (1) once, on the main thread.
     if unsafe { carrier::adopt_main(env) }.is_err() {
-        line!("green wc: no carrier's block for the main thread");
+        println!("green wc: no carrier's block for the main thread");
         return TROUBLE;
     }
     let done = match env.value_of("--queue").unwrap_or(b"percpu") {
@@ -40,12 +40,12 @@ pub fn main(env: &Env) -> i32 {
         b"mpmc" => run::<MpmcQueue>(root, carriers, green),
         b"all" => run_over_all(root, carriers, green),
         other => {
-            line!("green wc: no such queue: ", *other);
+            println!("green wc: no such queue: {}", other.escape_ascii());
             return TROUBLE;
         }
     };
     done.unwrap_or_else(|why| {
-        line!("green wc: ", why);
+        println!("green wc: {why}");
         TROUBLE
     })
 }
@@ -83,15 +83,10 @@ fn run<Q: RunQueue>(root: &'static [u8], carriers: u64, at_once: usize) -> Resul
     walker?.join();
     runtime.stop();
     words::report(&totals);
-    line!(
-        "queue ",
-        *Q::NAME,
-        " carriers ",
-        carriers,
-        " switches ",
-        runtime.sum(Count::Switches),
-        " steals ",
-        runtime.sum(Count::Steals)
+    let (switches, steals) = (runtime.sum(Count::Switches), runtime.sum(Count::Steals));
+    println!(
+        "queue {} carriers {carriers} switches {switches} steals {steals}",
+        Q::NAME
     );
     Ok(i32::from(totals.errors.load(Relaxed) != 0))
 }

@@ -2,11 +2,10 @@
 #![no_std]
 #![no_main]
 
-use green::tests::{idle, life, migrate, queues, steals};
-use green::{bench, count};
+use green::{bench, count, tests};
 use guests::entry::Env;
 use guests::harness::{self, run_suite};
-use guests::{entry, line};
+use guests::{entry, println};
 
 entry!(main, harness::panic);
 
@@ -14,18 +13,9 @@ fn main(env: &Env) -> i32 {
     match env.args().nth(1) {
         Some(b"wc") => count::main(env),
         Some(b"bench") => bench::main(env),
-        Some(b"test") => run_suite(
-            env,
-            &[
-                queues::TESTS,
-                steals::TESTS,
-                life::TESTS,
-                idle::TESTS,
-                migrate::TESTS,
-            ],
-        ),
+        Some(b"test") => run_suite(env, tests::SUITES),
         _ => {
-            line!("green wc PATH | green test | green bench");
+            println!("green wc PATH | green test | green bench");
             2
         }
     }

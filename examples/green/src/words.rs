@@ -8,7 +8,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use guests::errno::Errno;
-use guests::{line, text};
+use guests::println;
 
 use crate::files::{self, Kind, Path};
 use crate::green::Handle;
@@ -36,7 +36,7 @@ impl Totals {
     fn refused(&self, path: &Path, why: Errno) {
         self.errors.fetch_add(1, Relaxed);
         let name = path.strip_suffix(b"\0").unwrap_or(path);
-        line!("green wc: ", *name, ": ", why);
+        println!("green wc: {}: {why}", name.escape_ascii());
     }
 }
 
@@ -132,8 +132,5 @@ pub fn number(text: &[u8]) -> Option<u64> {
 pub fn report(totals: &Totals) {
     let [words, bytes, files, errors] =
         [&totals.words, &totals.bytes, &totals.files, &totals.errors].map(|n| n.load(Relaxed));
-    let text = text!(
-        "words ", words, " bytes ", bytes, " files ", files, " errors ", errors
-    );
-    line!(text);
+    println!("words {words} bytes {bytes} files {files} errors {errors}");
 }

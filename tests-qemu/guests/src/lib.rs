@@ -25,7 +25,6 @@ pub mod panic;
 pub mod percpu;
 pub mod runtime_tests;
 pub mod seccomp;
-pub mod show;
 pub mod signals;
 pub mod stack;
 pub mod stepper;

@@ -5,9 +5,8 @@ use alloc::sync::Arc;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
-use guests::harness::{Ctx, Failed, Test, Verdict};
+use guests::harness::{Ctx, Test, passed};
 use guests::sys::time::{self, Span};
-use guests::{check, passed};
 use rseq_rt::Area;
 
 use super::{runtime, wait_until};
@@ -17,7 +16,6 @@ use crate::runtime::Runtime;
 use crate::slots::Count;
 use crate::switch::sleep;
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("idle/carriers-sleep-percpu", carriers_sleep::<PercpuQueue>),
     Test::new("idle/carriers-sleep-mpmc", carriers_sleep::<MpmcQueue>),
@@ -35,11 +33,8 @@ const LONG: Span = Span::millis(3_600_000);
 const ROUNDS: u64 = 4;
 
 /// Carriers, all of which have been without work, and a green thread that sleeps for long. Their rounds until then.
-fn with_a_sleeper<Q: RunQueue>(
-    ctx: &Ctx<'_>,
-    carriers: u32,
-) -> Result<(&'static Runtime<Q>, u64), Failed> {
-    let runtime = runtime::<Q>(ctx, 1, carriers)?;
+fn with_a_sleeper<Q: RunQueue>(ctx: &Ctx<'_>, carriers: u32) -> (&'static Runtime<Q>, u64) {
+    let runtime = runtime::<Q>(ctx, 1, carriers);
     let told = Arc::new(AtomicBool::new(false));
     let tell = Arc::clone(&told);
     let body = move || {
@@ -47,40 +42,35 @@ fn with_a_sleeper<Q: RunQueue>(
         sleep(LONG);
     };
     // SAFETY: spawn (1) it keeps a flag across its switch.
-    let sleeper = unsafe { runtime.spawn(body) }?;
+    let sleeper = unsafe { runtime.spawn(body) }.unwrap();
     // It is not waited for: its stack stays.
     let _ = sleeper;
-    wait_until(|| told.load(Relaxed))?;
+    wait_until(|| told.load(Relaxed));
     let before = runtime.sum(Count::Rests);
     // One round each, or as many together: what is counted is alive.
-    wait_until(|| runtime.sum(Count::Rests) >= u64::from(carriers))?;
-    Ok((runtime, before))
+    wait_until(|| runtime.sum(Count::Rests) >= u64::from(carriers));
+    (runtime, before)
 }
 
-fn carriers_sleep<Q: RunQueue>(ctx: &Ctx<'_>) -> Verdict {
+fn carriers_sleep<Q: RunQueue>(ctx: &Ctx<'_>) {
     let carriers = (ctx.facts.cpus * 2).min(8);
-    let (runtime, before) = with_a_sleeper::<Q>(ctx, carriers)?;
-    time::sleep(Span::millis(100))?;
+    let (runtime, before) = with_a_sleeper::<Q>(ctx, carriers);
+    time::sleep(Span::millis(100)).unwrap();
     let rounds = runtime.sum(Count::Rests) - before;
     let most = ROUNDS * u64::from(carriers);
-    check!(
+    assert!(
         rounds <= most,
-        carriers,
-        " idle carriers made ",
-        rounds,
-        " rounds, and ",
-        most,
-        " have a reason"
+        "{carriers} idle carriers made {rounds} rounds, and {most} have a reason"
     );
     runtime.stop();
-    passed!(rounds, " rounds of ", carriers, " carriers")
+    passed!("{rounds} rounds of {carriers} carriers");
 }
 
 /// A carrier alone: it sleeps until the time that its green thread waits for, not less and not in pieces. Besides, it
 /// rests before and after, when the spawn wakes it, and when the kernel refuses its barrier.
-fn one_round_a_sleep(ctx: &Ctx<'_>) -> Verdict {
+fn one_round_a_sleep(ctx: &Ctx<'_>) {
     const SLEEPS: u64 = 20;
-    let runtime = runtime::<PercpuQueue>(ctx, 1, 1)?;
+    let runtime = runtime::<PercpuQueue>(ctx, 1, 1);
     let body = move || {
         for turn in 0..SLEEPS {
             // Not in whole milliseconds, nor in whole microseconds.
@@ -88,18 +78,15 @@ fn one_round_a_sleep(ctx: &Ctx<'_>) -> Verdict {
         }
     };
     // SAFETY: spawn (1) it keeps a count across its switches.
-    unsafe { runtime.spawn(body) }?.join();
+    unsafe { runtime.spawn(body) }.unwrap().join();
     runtime.stop();
     let rounds = runtime.sum(Count::Rests);
     let most = SLEEPS + ROUNDS;
-    check!(
+    assert!(
         rounds <= most,
-        rounds,
-        " rounds without work for ",
-        SLEEPS,
-        " sleeps"
+        "{rounds} rounds without work for {SLEEPS} sleeps"
     );
-    passed!(rounds, " rounds for ", SLEEPS, " sleeps")
+    passed!("{rounds} rounds for {SLEEPS} sleeps");
 }
 
 /// Broken: it never looks empty, so that whoever finds nothing looks again at once.
@@ -128,12 +115,12 @@ impl RunQueue for NeverEmpty {
 }
 
 /// Carriers that spin are over the bound sooner or later. The harness's limit of time is the only one.
-fn spinning_is_seen(ctx: &Ctx<'_>) -> Verdict {
+fn spinning_is_seen(ctx: &Ctx<'_>) {
     const CARRIERS: u32 = 2;
-    let (runtime, before) = with_a_sleeper::<NeverEmpty>(ctx, CARRIERS)?;
+    let (runtime, before) = with_a_sleeper::<NeverEmpty>(ctx, CARRIERS);
     let rounds = || runtime.sum(Count::Rests) - before;
-    wait_until(|| rounds() > ROUNDS * u64::from(CARRIERS))?;
+    wait_until(|| rounds() > ROUNDS * u64::from(CARRIERS));
     let seen = rounds();
     runtime.stop();
-    passed!("seen: ", seen, " rounds")
+    passed!("seen: {seen} rounds");
 }

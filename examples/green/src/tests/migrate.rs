@@ -6,10 +6,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use guests::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, child, failed};
+use guests::harness::{Ctx, Needs, Test, child, passed};
 use guests::sys::process::{self, Status};
 use guests::sys::sched;
-use guests::{check, passed, text};
 use rseq_rt::percpu::{CpuId, Sections};
 use rseq_rt::structures::{Counter, CounterSlot};
 
@@ -20,7 +19,6 @@ use crate::queue::{PercpuQueue, RunQueue};
 use crate::runtime::Runtime;
 use crate::switch::{move_to, yield_now};
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("migrate/every-operation", every_operation),
     Test::new("migrate/kept-carrier-is-another-thread", kept_carrier),
@@ -92,10 +90,10 @@ fn hop(way: Way, hops: u64, carriers: usize, counter: &Counter<'_>, seen: &Seen)
     }
 }
 
-fn all_hop(ctx: &Ctx<'_>, way: Way) -> Result<(Arc<Seen>, &'static Counter<'static>), Failed> {
+fn all_hop(ctx: &Ctx<'_>, way: Way) -> (Arc<Seen>, &'static Counter<'static>) {
     let (green, hops) = (ctx.scale(8, 4, 4), ctx.scale(1000, 50, 100));
-    let runtime = runtime::<PercpuQueue>(ctx, green as usize, ctx.facts.cpus.clamp(2, 4))?;
-    pin(runtime)?;
+    let runtime = runtime::<PercpuQueue>(ctx, green as usize, ctx.facts.cpus.clamp(2, 4));
+    pin(runtime);
     let carriers = runtime.tids().count();
     let (seen, counter) = (Arc::new(Seen::default()), counter());
     let mut all: Vec<Handle> = Vec::new();
@@ -103,19 +101,17 @@ fn all_hop(ctx: &Ctx<'_>, way: Way) -> Result<(Arc<Seen>, &'static Counter<'stat
         let seen = Arc::clone(&seen);
         // SAFETY: spawn (1) it keeps counts across its switches, and in the broken way a carrier on purpose.
         let handle = unsafe { runtime.spawn(move || hop(way, hops, carriers, counter, &seen)) };
-        all.push(handle?);
+        all.push(handle.unwrap());
     }
     all.into_iter().for_each(Handle::join);
     runtime.stop();
-    if seen.operations.load(Relaxed) != green * hops {
-        return Err(failed(text!("not all operations were done")));
-    }
-    Ok((seen, counter))
+    assert_eq!(seen.operations.load(Relaxed), green * hops, "operations");
+    (seen, counter)
 }
 
 /// The right way.
-fn every_operation(ctx: &Ctx<'_>) -> Verdict {
-    let (seen, counter) = all_hop(ctx, Way::Fresh)?;
+fn every_operation(ctx: &Ctx<'_>) {
+    let (seen, counter) = all_hop(ctx, Way::Fresh);
     let (sum, overflowed) = (counter.sum(), counter.overflowed());
     let [operations, migrations, carriers, cpus] = [
         &seen.operations,
@@ -124,83 +120,57 @@ fn every_operation(ctx: &Ctx<'_>) -> Verdict {
         &seen.another_cpu,
     ]
     .map(|count| count.load(Relaxed));
-    check!(
-        sum as u64 == operations,
-        "the counter says ",
-        sum,
-        " of ",
-        operations
-    );
-    check!(
-        carriers == 0 && cpus == 0,
-        carriers,
-        " on another carrier, ",
-        cpus,
-        " on another CPU"
+    assert_eq!(sum as u64, operations);
+    assert_eq!(
+        (carriers, cpus),
+        (0, 0),
+        "on another carrier, on another CPU"
     );
     // Where sections run, that is what has counted: one in a hundred may have been aborted too often.
     let sections = ctx.facts.rseq.is_ok() && RSEQ.sections() == Sections::Allowed;
-    check!(
+    assert!(
         !sections || overflowed <= sum / 100,
-        overflowed,
-        " of ",
-        sum,
-        " by the overflow slot"
+        "{overflowed} of {sum} by the overflow slot"
     );
-    check!(
+    assert!(
         sections || overflowed == sum,
-        overflowed,
-        " of ",
-        sum,
-        " by the overflow slot, without rseq"
+        "{overflowed} of {sum} by the overflow slot, without rseq"
     );
     // The first of each may find the carrier that it is on already.
     let least = operations - ctx.scale(8, 4, 4);
-    check!(
+    assert!(
         migrations >= least,
-        migrations,
-        " migrations for ",
-        operations,
-        " operations"
+        "{migrations} migrations for {operations} operations"
     );
-    passed!(
-        operations,
-        " operations, ",
-        migrations,
-        " migrations between carriers"
-    )
+    passed!("{operations} operations, {migrations} migrations between carriers");
 }
 
 /// Broken: the first carrier is kept. It is another thread by now, with rseq or without.
-fn kept_carrier(ctx: &Ctx<'_>) -> Verdict {
-    let (seen, _) = all_hop(ctx, Way::Kept)?;
+fn kept_carrier(ctx: &Ctx<'_>) {
+    let (seen, _) = all_hop(ctx, Way::Kept);
     let (wrong, operations) = (
         seen.another_carrier.load(Relaxed),
         seen.operations.load(Relaxed),
     );
-    check!(
+    assert!(
         wrong > 0,
-        "a kept carrier was the right one ",
-        operations,
-        " times"
+        "a kept carrier was the right one {operations} times"
     );
-    passed!("seen: ", wrong, " of ", operations, " on another thread")
+    passed!("seen: {wrong} of {operations} on another thread");
 }
 
 /// Broken: the area of the first carrier is kept. It shows the CPU of that one.
-fn kept_area(ctx: &Ctx<'_>) -> Verdict {
-    let (seen, _) = all_hop(ctx, Way::Kept)?;
+fn kept_area(ctx: &Ctx<'_>) {
+    let (seen, _) = all_hop(ctx, Way::Kept);
     let (wrong, operations) = (
         seen.another_cpu.load(Relaxed),
         seen.operations.load(Relaxed),
     );
-    check!(
+    assert!(
         wrong > 0,
-        "a kept area showed the right CPU ",
-        operations,
-        " times"
+        "a kept area showed the right CPU {operations} times"
     );
-    passed!("seen: ", wrong, " of ", operations, " on another CPU")
+    passed!("seen: {wrong} of {operations} on another CPU");
 }
 
 /// Adds on the carrier in `slot`, until both have begun and then `count` times.
@@ -211,7 +181,7 @@ fn add_on<Q: RunQueue>(
     begun: &Arc<AtomicU64>,
     counter: &'static Counter<'static>,
     count: u64,
-) -> Result<Handle, Failed> {
+) -> Handle {
     let begun = Arc::clone(begun);
     let body = move || {
         move_to(slot);
@@ -226,14 +196,14 @@ fn add_on<Q: RunQueue>(
         }
     };
     // SAFETY: spawn (1) it keeps counts across its switch, and a carrier on purpose.
-    Ok(unsafe { runtime.spawn(body) }?)
+    unsafe { runtime.spawn(body) }.unwrap()
 }
 
 /// Broken: two carriers on two CPUs add to the slot of one of them, each without atomics.
-fn kept_area_loses(ctx: &Ctx<'_>) -> Verdict {
+fn kept_area_loses(ctx: &Ctx<'_>) {
     const COUNT: u64 = 200_000;
-    let runtime = runtime::<PercpuQueue>(ctx, 3, 2)?;
-    pin(runtime)?;
+    let runtime = runtime::<PercpuQueue>(ctx, 3, 2);
+    pin(runtime);
     for round in 1..=200 {
         let carrier = Arc::new(AtomicU64::new(0));
         let told = Arc::clone(&carrier);
@@ -243,33 +213,31 @@ fn kept_area_loses(ctx: &Ctx<'_>) -> Verdict {
             told.store(here as u64, Relaxed);
         };
         // SAFETY: spawn (1) it keeps a count across its switch.
-        unsafe { runtime.spawn(tell) }?.join();
+        unsafe { runtime.spawn(tell) }.unwrap().join();
         let kept = carrier.load(Relaxed) as usize;
         let (begun, counter) = (Arc::new(AtomicU64::new(0)), counter());
-        let own = add_on(runtime, 0, kept, &begun, counter, COUNT)?;
-        let others = add_on(runtime, 1, kept, &begun, counter, COUNT)?;
+        let own = add_on(runtime, 0, kept, &begun, counter, COUNT);
+        let others = add_on(runtime, 1, kept, &begun, counter, COUNT);
         own.join();
         others.join();
         let lost = 2 * COUNT - counter.sum() as u64;
         if lost > 0 {
             runtime.stop();
-            return passed!("seen: ", lost, " of ", 2 * COUNT, " lost in round ", round);
+            passed!("seen: {lost} of {} lost in round {round}", 2 * COUNT);
+            return;
         }
     }
-    Err(failed(text!("a kept area lost nothing")))
+    panic!("a kept area lost nothing");
 }
 
 /// A green thread that switches under `here` would find its carrier gone: it is not let.
-fn switch_under_a_loan(ctx: &Ctx<'_>) -> Verdict {
+fn switch_under_a_loan(ctx: &Ctx<'_>) {
     let ctx = *ctx;
     let ended = child::forked(move || {
-        let Ok(runtime) = runtime::<PercpuQueue>(&ctx, 1, 1) else {
-            process::exit_group(1);
-        };
+        let runtime = runtime::<PercpuQueue>(&ctx, 1, 1);
         // SAFETY: spawn (1) it keeps a carrier across a switch, and is stopped.
         let green = unsafe { runtime.spawn(|| _ = carrier::here(|_| yield_now())) };
         green.into_iter().for_each(Handle::join);
-    })?;
-    check!(ended == Status::Exited(121), "the program ", ended);
-    PASSED
+    });
+    assert_eq!(ended, Ok(Status::Exited(121)), "the program");
 }

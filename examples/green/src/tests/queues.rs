@@ -5,9 +5,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
-use guests::harness::{Ctx, Needs, Test, Verdict, failed};
+use guests::harness::{Ctx, Needs, Test, passed};
 use guests::sys::sched::{self, CpuSet};
-use guests::{check, passed, text};
 
 use super::{pin, runtime, wait_until};
 use crate::green::Handle;
@@ -15,7 +14,6 @@ use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
 use crate::slots::Count;
 use crate::switch::{move_to, yield_now};
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("queues/each-once-percpu", each_once::<PercpuQueue>),
     Test::new("queues/each-once-mpmc", each_once::<MpmcQueue>),
@@ -28,9 +26,8 @@ pub const TESTS: &[Test] = &[
 /// One green thread each: it must not run in two places, and has to be run to its end.
 fn yields(running: &AtomicBool, rounds: u64, done: &AtomicU64) {
     for _ in 0..rounds {
-        if running.swap(true, AcqRel) {
-            let _ = failed(text!("a green thread runs on two carriers"));
-        }
+        let twice = running.swap(true, AcqRel);
+        assert!(!twice, "a green thread runs on two carriers");
         core::hint::spin_loop();
         running.store(false, SeqCst);
         yield_now();
@@ -38,49 +35,45 @@ fn yields(running: &AtomicBool, rounds: u64, done: &AtomicU64) {
     }
 }
 
-fn crowd<Q: RunQueue>(ctx: &Ctx<'_>, green: u64, rounds: u64) -> Verdict {
+fn crowd<Q: RunQueue>(ctx: &Ctx<'_>, green: u64, rounds: u64) {
     // More carriers than CPUs: they are preempted between any two steps.
     let carriers = ctx.facts.cpus * 3;
-    let runtime = runtime::<Q>(ctx, green as usize, carriers)?;
+    let runtime = runtime::<Q>(ctx, green as usize, carriers);
     let done = Arc::new(AtomicU64::new(0));
     let mut crowd: Vec<Handle> = Vec::new();
     for _ in 0..green {
         let (done, running) = (Arc::clone(&done), AtomicBool::new(false));
         // SAFETY: spawn (1) it keeps counts across its switches.
         let handle = unsafe { runtime.spawn(move || yields(&running, rounds, &done)) };
-        crowd.push(handle?);
+        crowd.push(handle.unwrap());
     }
     crowd.into_iter().for_each(Handle::join);
     runtime.stop();
     let done = done.load(Relaxed);
-    check!(done == green * rounds, done, " rounds of ", green * rounds);
+    assert_eq!(done, green * rounds, "rounds");
     // Each of them is switched to once more, for its end.
     let switches = runtime.sum(Count::Switches);
-    check!(switches == green * (rounds + 1), switches, " switches");
+    assert_eq!(switches, green * (rounds + 1), "switches");
     passed!(
-        switches,
-        " switches, ",
-        runtime.sum(Count::Steals),
-        " steals, ",
-        carriers,
-        " carriers"
-    )
+        "{switches} switches, {} steals, {carriers} carriers",
+        runtime.sum(Count::Steals)
+    );
 }
 
-fn each_once<Q: RunQueue>(ctx: &Ctx<'_>) -> Verdict {
+fn each_once<Q: RunQueue>(ctx: &Ctx<'_>) {
     crowd::<Q>(ctx, ctx.scale(100, 40, 40), ctx.scale(5000, 40, 100))
 }
 
 /// The overflow slots beside the rings, and the way back.
-fn more_than_a_ring(ctx: &Ctx<'_>) -> Verdict {
+fn more_than_a_ring(ctx: &Ctx<'_>) {
     crowd::<PercpuQueue>(ctx, ctx.scale(2000, 600, 600), ctx.scale(50, 2, 4))
 }
 
 /// Work that its own CPU has no time for: one carrier is held until another has run all of it.
-fn stolen(ctx: &Ctx<'_>) -> Verdict {
+fn stolen(ctx: &Ctx<'_>) {
     const WORK: u64 = 20;
-    let runtime = runtime::<PercpuQueue>(ctx, WORK as usize + 1, 2)?;
-    pin(runtime)?;
+    let runtime = runtime::<PercpuQueue>(ctx, WORK as usize + 1, 2);
+    pin(runtime);
     let done = Arc::new(AtomicU64::new(0));
     let of_holder = Arc::clone(&done);
     let holder = move || {
@@ -93,32 +86,25 @@ fn stolen(ctx: &Ctx<'_>) -> Verdict {
                 })
             };
             // Their stacks stay: to join is to let the own carrier run them.
-            if handle.map(core::mem::forget).is_err() {
-                let _ = failed(text!("spawn"));
-            }
+            let _ = handle.unwrap();
         }
         while of_holder.load(Relaxed) != WORK {
             sched::relax();
         }
     };
     // SAFETY: spawn (1) it never switches.
-    unsafe { runtime.spawn(holder) }?.join();
+    unsafe { runtime.spawn(holder) }.unwrap().join();
     runtime.stop();
     let steals = runtime.sum(Count::Steals);
-    check!(
-        steals > 0,
-        "nothing was stolen, and yet ",
-        WORK,
-        " were run"
-    );
-    passed!(steals, " steals for ", WORK)
+    assert!(steals > 0, "nothing was stolen, and yet {WORK} were run");
+    passed!("{steals} steals for {WORK}");
 }
 
 /// A CPU is masked away with green threads in its ring, and the carriers have enough to do elsewhere.
-fn left_behind(ctx: &Ctx<'_>) -> Verdict {
+fn left_behind(ctx: &Ctx<'_>) {
     const GREEN: usize = 8;
-    let runtime = runtime::<PercpuQueue>(ctx, GREEN, 2)?;
-    pin(runtime)?;
+    let runtime = runtime::<PercpuQueue>(ctx, GREEN, 2);
+    pin(runtime);
     let over = Arc::new(AtomicBool::new(false));
     let rounds: Arc<[AtomicU64; GREEN]> = Arc::new([const { AtomicU64::new(0) }; GREEN]);
     let mut all: Vec<Handle> = Vec::new();
@@ -128,14 +114,12 @@ fn left_behind(ctx: &Ctx<'_>) -> Verdict {
             // Half of them on each carrier, whichever has spawned them.
             move_to(number % 2);
             while !over.load(Relaxed) {
-                if let Some(count) = rounds.get(number) {
-                    count.fetch_add(1, Relaxed);
-                }
+                rounds[number].fetch_add(1, Relaxed);
                 yield_now();
             }
         };
         // SAFETY: spawn (1) it keeps counts across its switches.
-        all.push(unsafe { runtime.spawn(body) }?);
+        all.push(unsafe { runtime.spawn(body) }.unwrap());
     }
     let all_move_on = || {
         let seen: Vec<u64> = rounds.iter().map(|count| count.load(Relaxed)).collect();
@@ -147,17 +131,17 @@ fn left_behind(ctx: &Ctx<'_>) -> Verdict {
         };
         wait_until(moved)
     };
-    all_move_on()?;
-    let cpus = sched::allowed()?;
+    all_move_on();
+    let cpus = sched::allowed().unwrap();
     for cpu in cpus.iter().take(2) {
         // All carriers to one CPU, and then to the other: one of the two rings is left each time.
         for (_, tid) in runtime.tids() {
-            sched::allow(tid, &CpuSet::one(cpu))?;
+            sched::allow(tid, &CpuSet::one(cpu)).unwrap();
         }
-        all_move_on()?;
+        all_move_on();
     }
     over.store(true, Relaxed);
     all.into_iter().for_each(Handle::join);
     runtime.stop();
-    passed!(runtime.sum(Count::Steals), " steals")
+    passed!("{} steals", runtime.sum(Count::Steals));
 }

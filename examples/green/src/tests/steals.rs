@@ -8,12 +8,11 @@ use alloc::boxed::Box;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use guests::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
+use guests::harness::{Ctx, Needs, Test, passed, skip};
 use guests::structures::drains::Lies;
 use guests::structures::rounds::{Rounds, Told};
 use guests::structures::slow::Slow;
 use guests::sys::sched::{self, CpuSet};
-use guests::{check, passed, skip, text};
 use rseq_rt::Thread;
 use rseq_rt::percpu::{CpuId, Sections};
 use rseq_rt::structures::{Fence, Membarrier};
@@ -22,7 +21,6 @@ use crate::carrier::{self, Carrier, Exit, RSEQ, Schedule};
 use crate::green;
 use crate::queue::ring::{CPUS, Rings};
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("steals/at-each-step-of-a-push", at_each_step::<PUSH>).needs(NEEDS),
     Test::new("steals/at-each-step-of-a-pop", at_each_step::<POP>).needs(NEEDS),
@@ -72,11 +70,9 @@ impl<K: Membarrier, const OP: u32> Subject<K, OP> {
 impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
     /// The victim's rounds.
     fn run(&self, _: &Carrier, thread: &Thread<'_>) {
-        let _ = sched::allow(0, &CpuSet::one(self.cpu));
+        sched::allow(0, &CpuSet::one(self.cpu)).unwrap();
         // SAFETY: Thread::current (1): nothing is lent, and this carrier runs no green thread.
-        let Some(current) = (unsafe { thread.current::<CpuId>() }) else {
-            return;
-        };
+        let current = unsafe { thread.current::<CpuId>() }.unwrap();
         let stopping = Slow {
             current,
             stop: &self.rounds.stop,
@@ -102,28 +98,28 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
 }
 
 /// Runs so many rounds at each step, or until one is wrong.
-fn rounds<K, const OP: u32>(count: u32, fence: Fence<K>, until_wrong: bool) -> Result<Told, Failed>
+fn rounds<K, const OP: u32>(count: u32, fence: Fence<K>, until_wrong: bool) -> Told
 where
     K: Membarrier + Send + Sync + 'static,
 {
-    let mut cpus = sched::allowed()?.iter();
-    let (here, there) = (cpus.next().unwrap_or(0), cpus.next().unwrap_or(0));
-    check!((there as usize) < CPUS, "no ring for CPU ", there);
+    let mut cpus = sched::allowed().unwrap().iter();
+    let (here, there) = (cpus.next().unwrap(), cpus.next().unwrap());
+    assert!((there as usize) < CPUS, "no ring for CPU {there}");
     let green = || {
         // SAFETY: make (1) it switches nowhere.
         let made = unsafe { green::make(|| ()) };
         made.map(|(green, _)| green.into_raw().expose_provenance())
     };
-    let rings = Rings::leak(fence).ok_or_else(|| failed(text!("no rings")))?;
+    let rings = Rings::leak(fence).unwrap();
     let subject: &'static Subject<K, OP> = Box::leak(Box::new(Subject {
         rings,
-        greens: [green()?, green()?],
+        greens: [green().unwrap(), green().unwrap()],
         taken: [const { AtomicU32::new(0) }; 2],
         rounds: Rounds::new(),
         cpu: there,
     }));
-    sched::allow(0, &CpuSet::one(here))?;
-    let victim = carrier::start(subject, Exit::Joinable)?;
+    sched::allow(0, &CpuSet::one(here)).unwrap();
+    let victim = carrier::start(subject, Exit::Joinable).unwrap();
     let told = subject.rounds.at_each_step(
         STEPS,
         count,
@@ -131,39 +127,36 @@ where
         || subject.steal(),
         |()| subject.is_right(),
     );
-    if let Some(victim) = victim {
-        check!(victim.join().is_ok(), "join");
-    }
-    Ok(told)
+    victim.unwrap().join().unwrap();
+    told
 }
 
 /// Makes the main thread a carrier; may sections run?
-fn begin(ctx: &Ctx<'_>) -> Result<bool, Failed> {
+fn begin(ctx: &Ctx<'_>) -> bool {
     // SAFETY: adopt_main (1) each test has a process of its own, and this is its main thread.
-    let adopted = unsafe { carrier::adopt_main(ctx.env) };
-    check!(adopted.is_ok(), "the create hook of the main thread");
-    Ok(RSEQ.sections() == Sections::Allowed)
+    let _ = unsafe { carrier::adopt_main(ctx.env) }.unwrap();
+    RSEQ.sections() == Sections::Allowed
 }
 
-fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
-    if !begin(ctx)? {
-        return skip!("this kernel is known to abort no sections");
+fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) {
+    if !begin(ctx) {
+        skip!("this kernel is known to abort no sections");
     }
     let count = ctx.scale(6, 3, 0) as u32;
-    let told = rounds::<_, OP>(count, Fence::register(), false)?;
-    told.right_at_each_step(STEPS)
+    let told = rounds::<_, OP>(count, Fence::register(), false);
+    told.right_at_each_step(STEPS);
 }
 
 /// Broken: the thief is done while the victim stands in its section.
-fn without<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
-    if !begin(ctx)? {
-        return skip!("this kernel is known to abort no sections");
+fn without<const OP: u32>(ctx: &Ctx<'_>) {
+    if !begin(ctx) {
+        skip!("this kernel is known to abort no sections");
     }
     let count = ctx.scale(8, 4, 0) as u32;
-    let told = rounds::<_, OP>(count, Fence::register_on(Lies), true)?;
-    check!(
+    let told = rounds::<_, OP>(count, Fence::register_on(Lies), true);
+    assert!(
         told.wrong > 0,
         "no green thread was in two hands, or in none"
     );
-    passed!("seen")
+    passed!("seen");
 }

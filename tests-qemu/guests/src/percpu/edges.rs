@@ -9,15 +9,14 @@ use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
 
 use super::single::{End, OPS, once};
 use super::slot::{self, BYTES, Node, Slot, WORD, slots};
-use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, expect_killed_by, forked};
+use crate::harness::{Ctx, Needs, Test, forked, must_die, passed, skip};
 use crate::hooked::{self, RSEQ};
 use crate::signals;
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::time::{self, Span};
-use crate::{check, other_calls_of_linux, passed, skip, witness};
+use crate::{other_calls_of_linux, witness};
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("percpu/who-may", who_may),
     Test::new("percpu/no-slot-for-this-cpu", no_slot).needs(Needs::RSEQ.cpus(2)),
@@ -29,173 +28,133 @@ pub const TESTS: &[Test] = &[
 type Cpu<'a> = Option<Current<'a, CpuId>>;
 
 /// Not before the question, not unregistered, not lent, not after the exit.
-fn who_may(ctx: &Ctx<'_>) -> Verdict {
+fn who_may(ctx: &Ctx<'_>) {
     static AREA: Area = Area::new();
     let current = || -> Cpu<'static> {
         // SAFETY: (1) the only thread's; (2) used for nothing.
         unsafe { RSEQ.current(&AREA) }
     };
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     // SAFETY: (1, 2, 3) the only thread's, static.
-    let Ok(thread) = (unsafe { RSEQ.on_thread_create(&AREA) }) else {
-        check!(false, "create");
-        return PASSED;
-    };
-    check!(current().is_none(), "allowed before the question");
-    check!(RSEQ.sections() == Sections::NotAsked, "not asked");
+    let thread = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
+    assert!(current().is_none(), "allowed before the question");
+    assert_eq!(RSEQ.sections(), Sections::NotAsked, "not asked");
     let sections = RSEQ.allow_sections();
-    check!(RSEQ.sections() == sections, "forgotten");
+    assert_eq!(RSEQ.sections(), sections, "forgotten");
     let live = ctx.facts.rseq.is_ok() && sections == Sections::Allowed;
-    check!(current().is_some() == live, "the thread itself");
+    assert_eq!(current().is_some(), live, "the thread itself");
     // SAFETY: as above.
     let by_mm_cid: Option<Current<'_, MmCid>> = unsafe { thread.current() };
     let has_it = live && RSEQ.feature_size() >= 28;
-    check!(by_mm_cid.is_some() == has_it, "by concurrency id");
+    assert_eq!(by_mm_cid.is_some(), has_it, "by concurrency id");
     let lent = thread.lend();
-    check!(current().is_none(), "while lent");
+    assert!(current().is_none(), "while lent");
     lent.end();
-    check!(current().is_some() == live, "after the loan");
+    assert_eq!(current().is_some(), live, "after the loan");
     let other = Area::new();
     // SAFETY: as above.
     let unregistered: Cpu<'_> = unsafe { RSEQ.current(&other) };
-    check!(unregistered.is_none(), "an area that nobody registered");
-    let gone = hooked::release(thread);
-    check!(gone.is_ok(), "release");
-    check!(current().is_none(), "after the exit hook");
-    match live {
-        true => PASSED,
-        false => passed!("every thread goes without slots here"),
+    assert!(unregistered.is_none(), "an area that nobody registered");
+    let _gone = hooked::release(thread).unwrap();
+    assert!(current().is_none(), "after the exit hook");
+    if !live {
+        passed!("every thread goes without slots here");
     }
 }
 
 /// Registers the main thread for good, and allows sections.
-fn here(ctx: &Ctx<'_>) -> Result<Cpu<'static>, Failed> {
+fn here(ctx: &Ctx<'_>) -> Cpu<'static> {
     static AREA: Area = Area::new();
-    super::init(ctx)?;
+    super::init(ctx);
     slot::clear();
     // SAFETY: (1, 2, 3) the only thread's, static.
-    check!(unsafe { RSEQ.on_thread_create(&AREA) }.is_ok(), "create");
+    let _ = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
     // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    Ok(unsafe { RSEQ.current(&AREA) })
+    unsafe { RSEQ.current(&AREA) }
 }
 
 const COMMITS: [Commit; 2] = [Commit::Relaxed, Commit::Release];
+const ADD: Operation = Operation::Add {
+    word: WORD,
+    value: 1,
+};
 
-fn no_slot(ctx: &Ctx<'_>) -> Verdict {
+fn no_slot(ctx: &Ctx<'_>) {
     static ONE: [Slot; 1] = slot::new();
     static NODE: Node = Node::new();
-    let (Some(current), Ok(few)) = (here(ctx)?, Slots::<CpuId, Slot>::new(&ONE)) else {
-        return skip!("this kernel may run no sections");
+    let (Some(current), Ok(few)) = (here(ctx), Slots::<CpuId, Slot>::new(&ONE)) else {
+        skip!("this kernel may run no sections");
     };
     for cpu in witness::cpus().iter() {
-        sched::allow(0, &CpuSet::one(cpu))?;
+        sched::allow(0, &CpuSet::one(cpu)).unwrap();
         for commit in COMMITS {
             // SAFETY: (1, 2) the words of `Slot`.
-            let added = unsafe {
-                current.run(
-                    few,
-                    Operation::Add {
-                        word: WORD,
-                        value: 1,
-                    },
-                    commit,
-                )
-            };
-            check!(added.is_ok() == (cpu == 0), "an add on CPU ", cpu);
+            let added = unsafe { current.run(few, ADD, commit) };
+            assert_eq!(added.is_ok(), cpu == 0, "an add on CPU {cpu}");
             if cpu != 0 {
                 for nth in 0..OPS {
                     let end = once(nth, current, few, commit, &NODE, || {});
-                    check!(end == End::Missed(Miss::OutOfRange), "operation ", nth);
+                    assert_eq!(end, End::Missed(Miss::OutOfRange), "operation {nth}");
                 }
             }
         }
     }
     let [only] = &ONE;
-    check!(only.word.load(SeqCst) <= 2, "changed");
-    PASSED
+    assert!(only.word.load(SeqCst) <= 2, "changed");
 }
 
-fn misses(ctx: &Ctx<'_>) -> Verdict {
+fn misses(ctx: &Ctx<'_>) {
     static NODE: Node = Node::new();
-    let (Some(current), Some(slots)) = (here(ctx)?, slots::<CpuId>()) else {
-        return skip!("this kernel may run no sections");
+    let (Some(current), Some(slots)) = (here(ctx), slots::<CpuId>()) else {
+        skip!("this kernel may run no sections");
     };
-    sched::allow(0, &CpuSet::one(witness::cpus().iter().next().unwrap_or(0)))?;
-    let differs = Err(Miss::Differs);
-    let (word, second) = (WORD, slot::SECOND);
+    sched::allow(0, &CpuSet::one(witness::cpus().iter().next().unwrap())).unwrap();
+    let (word, second, from) = (WORD, slot::SECOND, [9u8; 8]);
     for commit in COMMITS {
-        // SAFETY: (1, 2, 3, 4) the words of `Slot`, and nothing is stored.
-        unsafe {
-            let popped = current.run(
-                slots,
-                Operation::Pop {
-                    word: slot::HEAD,
-                    empty: core::ptr::null_mut(),
-                    link: 0,
-                },
-                commit,
-            );
-            check!(popped == Err(Miss::Differs), "an empty list");
-            let stored = current.run(
-                slots,
-                Operation::CompareAndStore {
-                    word,
-                    expect: 1,
-                    new: 2,
-                },
-                commit,
-            );
-            check!(stored == differs, "a comparison");
-            let stored = current.run(
-                slots,
-                Operation::CompareTwoAndStore {
-                    word,
-                    expect: 0,
-                    second,
-                    expect_second: 1,
-                    new: 2,
-                },
-                commit,
-            );
-            check!(stored == differs, "a second comparison");
-            let stored = current.run(
-                slots,
-                Operation::CompareStoreAndStore {
-                    word,
-                    expect: 1,
-                    second,
-                    value: 0,
-                    new: 2,
-                },
-                commit,
-            );
-            check!(stored == differs, "a comparison before a store");
-            let link = NODE.next.as_ptr();
-            let stored = current.run(
-                slots,
-                Operation::CompareLinkAndStore {
-                    word: slot::HEAD,
-                    expect: 8,
-                    link,
-                    new: 16,
-                },
-                commit,
-            );
-            check!(stored == differs, "a comparison before a link");
-            let from = [9u8; 8];
-            let stored = current.run(
-                slots,
-                Operation::CompareCopyAndStore {
-                    word,
-                    expect: 1,
-                    offset: BYTES,
-                    source: from.as_ptr(),
-                    length: 8,
-                    new: 2,
-                },
-                commit,
-            );
-            check!(stored == differs, "a comparison before a copy");
+        let operations = [
+            Operation::Pop {
+                word: slot::HEAD,
+                empty: core::ptr::null_mut(),
+                link: 0,
+            },
+            Operation::CompareAndStore {
+                word,
+                expect: 1,
+                new: 2,
+            },
+            Operation::CompareTwoAndStore {
+                word,
+                expect: 0,
+                second,
+                expect_second: 1,
+                new: 2,
+            },
+            Operation::CompareStoreAndStore {
+                word,
+                expect: 1,
+                second,
+                value: 0,
+                new: 2,
+            },
+            Operation::CompareLinkAndStore {
+                word: slot::HEAD,
+                expect: 8,
+                link: NODE.next.as_ptr(),
+                new: 16,
+            },
+            Operation::CompareCopyAndStore {
+                word,
+                expect: 1,
+                offset: BYTES,
+                source: from.as_ptr(),
+                length: 8,
+                new: 2,
+            },
+        ];
+        for (nth, operation) in operations.into_iter().enumerate() {
+            // SAFETY: (1, 2, 3, 4) the words of `Slot`, and nothing is stored.
+            let stored = unsafe { current.run(slots, operation, commit) };
+            assert_eq!(stored, Err(Miss::Differs), "comparison {nth}");
         }
         let untouched = slots.iter().all(|slot| {
             slot.word.load(SeqCst) == 0
@@ -207,7 +166,7 @@ fn misses(ctx: &Ctx<'_>) -> Verdict {
                     .flatten()
                     .all(|word| word.load(SeqCst) == 0)
         });
-        check!(
+        assert!(
             untouched && NODE.next.load(SeqCst) == 0,
             "something was stored"
         );
@@ -220,16 +179,15 @@ fn misses(ctx: &Ctx<'_>) -> Verdict {
                 end => break end,
             }
         };
-        check!(end == End::Done, "operation ", nth);
+        assert_eq!(end, End::Done, "operation {nth}");
     }
-    PASSED
 }
 
 /// Every length, from and to every alignment, and not a byte more.
-fn copies(ctx: &Ctx<'_>) -> Verdict {
+fn copies(ctx: &Ctx<'_>) {
     const MAX: usize = 40;
-    let (Some(current), Some(slots)) = (here(ctx)?, slots::<CpuId>()) else {
-        return skip!("this kernel may run no sections");
+    let (Some(current), Some(slots)) = (here(ctx), slots::<CpuId>()) else {
+        skip!("this kernel may run no sections");
     };
     let from: [u8; MAX + 8] = core::array::from_fn(|nth| nth as u8 ^ 0xa5);
     let mut copied = 0;
@@ -237,16 +195,14 @@ fn copies(ctx: &Ctx<'_>) -> Verdict {
         for (off, to) in (0..8).flat_map(|off| [(off, 0), (off, 3), (0, off)]) {
             let place = loop {
                 let Some(slot) = slots.get(current.id()) else {
-                    return skip!("more CPUs than slots");
+                    skip!("more CPUs than slots");
                 };
                 slot.records
                     .iter()
                     .flatten()
                     .for_each(|word| word.store(0, SeqCst));
                 let word = slot.word.load(SeqCst);
-                let Some(source) = from.get(off..off + length) else {
-                    return PASSED;
-                };
+                let source = &from[off..off + length];
                 let commit = if copied % 2 == 0 {
                     Commit::Relaxed
                 } else {
@@ -276,26 +232,13 @@ fn copies(ctx: &Ctx<'_>) -> Verdict {
                 // SAFETY: within the records.
                 let byte = unsafe { base.cast::<u8>().add(nth).read_volatile() };
                 let inside = nth.checked_sub(to).filter(|&at| at < length);
-                let want = inside
-                    .and_then(|at| from.get(off + at))
-                    .copied()
-                    .unwrap_or(0);
-                check!(
-                    byte == want,
-                    "byte ",
-                    nth,
-                    " of ",
-                    length,
-                    " from ",
-                    off,
-                    " to ",
-                    to
-                );
+                let want = inside.map_or(0, |at| from[off + at]);
+                assert_eq!(byte, want, "byte {nth} of {length} from {off} to {to}");
             }
             copied += 1;
         }
     }
-    passed!(copied, " copies")
+    passed!("{copied} copies");
 }
 
 /// A kernel that is told another signature than the sections carry.
@@ -325,69 +268,50 @@ unsafe impl Kernel for Mislabelled {
     other_calls_of_linux!();
 }
 
-static ABORTED: AtomicUsize = AtomicUsize::new(0);
 static STEPS: Steps = Steps::new();
+
+/// The exit codes of [`interrupted`].
+const NO_SECTIONS: i32 = 2;
+const ABORTED: i32 = 7;
 
 /// Stops in the middle of a section until a signal comes, which aborts it. Does it live on?
 fn interrupted<K: Kernel>(process: &'static Process<K>, ctx: &Ctx<'_>) -> ! {
     static AREA: Area = Area::new();
-    if process.init(hooked::config(ctx.env)).is_err() {
-        exit_group(1);
-    }
+    process.init(hooked::config(ctx.env)).unwrap();
     process.allow_sections();
     // SAFETY: (1, 2, 3) the only thread's, static.
-    let created = unsafe { process.on_thread_create(&AREA) }.is_ok();
+    let _ = unsafe { process.on_thread_create(&AREA) }.unwrap();
     // SAFETY: (1) its own; (2) no loan, and no exit hook.
     let current: Cpu<'_> = unsafe { process.current(&AREA) };
-    let (true, Some(current), Some(slots)) = (created, current, slots()) else {
-        exit_group(2)
+    let (Some(current), Some(slots)) = (current, slots()) else {
+        exit_group(NO_SECTIONS)
     };
-    let timer = time::timer_create(process::gettid(), SIGUSR1 as i32);
+    let timer = time::timer_create(process::gettid(), SIGUSR1 as i32).unwrap();
     for _ in 0..50 {
         STEPS.left.store(2, SeqCst);
         STEPS.turns.store(u32::MAX, SeqCst);
-        if timer.is_ok_and(|timer| time::timer_once(timer, Span::millis(2)).is_err()) {
-            exit_group(3);
-        }
+        time::timer_once(timer, Span::millis(2)).unwrap();
         // SAFETY: (1, 2) a sum.
-        if unsafe {
-            current.stopping(
-                slots,
-                Operation::Add {
-                    word: WORD,
-                    value: 1,
-                },
-                Commit::Relaxed,
-                &STEPS,
-            )
-        }
-        .is_err()
-        {
-            ABORTED.fetch_add(1, SeqCst);
-            exit_group(7);
+        if unsafe { current.stopping(slots, ADD, Commit::Relaxed, &STEPS) }.is_err() {
+            exit_group(ABORTED);
         }
     }
-    exit_group(4)
+    panic!("no section was aborted")
 }
 
 /// The broken variant beside the right one: only the signature differs.
-fn wrong_signature(ctx: &Ctx<'_>) -> Verdict {
+fn wrong_signature(ctx: &Ctx<'_>) {
     unsafe extern "C" fn go_on(_: i32, _: *mut linux_raw_sys::general::siginfo_t, _: *mut u8) {
         STEPS.turns.store(0, SeqCst);
     }
     static RIGHT: Process = Process::new();
     static WRONG: Process<Mislabelled> = Process::with_kernel(Mislabelled);
     // SAFETY: handle (1) one store.
-    unsafe { signals::handle(SIGUSR1 as i32, go_on, 0)? };
-    let status = forked(|| interrupted(&RIGHT, ctx))?;
-    if status == Status::Exited(2) {
-        return skip!("this kernel may run no sections");
+    unsafe { signals::handle(SIGUSR1 as i32, go_on, 0) }.unwrap();
+    let status = forked(|| interrupted(&RIGHT, ctx)).unwrap();
+    if status == Status::Exited(NO_SECTIONS) {
+        skip!("this kernel may run no sections");
     }
-    check!(
-        status == Status::Exited(7),
-        "with the right signature it ",
-        status
-    );
-    expect_killed_by(SIGSEGV as i32, || interrupted(&WRONG, ctx))?;
-    PASSED
+    assert_eq!(status, Status::Exited(ABORTED), "with the right signature");
+    must_die(SIGSEGV as i32, || interrupted(&WRONG, ctx));
 }

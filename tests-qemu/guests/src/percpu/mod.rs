@@ -13,13 +13,11 @@ pub mod stress;
 pub mod unprotected;
 pub(crate) mod work;
 
-use crate::check;
-use crate::harness::{Ctx, Failed};
+use crate::harness::Ctx;
 use crate::hooked::{self, RSEQ};
 
 /// Initialises rseq and allows sections.
-pub(crate) fn init(ctx: &Ctx<'_>) -> Result<(), Failed> {
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+pub(crate) fn init(ctx: &Ctx<'_>) {
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     RSEQ.allow_sections();
-    Ok(())
 }

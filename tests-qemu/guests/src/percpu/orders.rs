@@ -8,13 +8,11 @@ use rseq_rt::Thread;
 use rseq_rt::percpu::{Commit, CpuId, Current, Operation, Sections};
 
 use super::slot::{self, BYTES, FAR, HEAD, NEXT, Node, SECOND, VALUES, WORD, slots};
-use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::show::Text;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, skip, text, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] =
     &[Test::new("percpu/release-is-seen-with-its-data", seen).needs(Needs::RSEQ.cpus(2))];
 
@@ -48,13 +46,10 @@ static NODES: [Node; 2] = [const { Node::new() }; 2];
 
 /// On the first CPU: data, and then the commit that tells of it, again and again.
 fn writer(thread: &Thread<'_>, hooked: &Hooked) {
-    let moved = sched::allow(0, &CpuSet::one(CPU.load(Relaxed) as u32));
+    sched::allow(0, &CpuSet::one(CPU.load(Relaxed) as u32)).unwrap();
     // SAFETY: (1) no loan, no green threads.
-    let current: Option<Current<'_, CpuId>> = unsafe { thread.current() };
-    let (Some(current), Some(slots)) = (current.filter(|_| moved.is_ok()), slots()) else {
-        FINISHED.store(1, Relaxed);
-        return;
-    };
+    let current: Current<'_, CpuId> = unsafe { thread.current() }.unwrap();
+    let slots = slots().unwrap();
     for round in 1..=ROUNDS.load(Relaxed) {
         if hooked.argument != BROKEN {
             DATA.store(round, Relaxed);
@@ -107,10 +102,13 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
         }
     }
     // A list: each node comes with what was written into it, and is popped before it comes again.
-    for round in 1..=ROUNDS.load(Relaxed) {
-        let Some(node) = NODES.get(round % 2).filter(|_| hooked.argument == 0) else {
-            break;
-        };
+    let rounds = if hooked.argument == 0 {
+        ROUNDS.load(Relaxed)
+    } else {
+        0
+    };
+    for round in 1..=rounds {
+        let node = &NODES[round % 2];
         node.found.store(round as u64, Relaxed);
         let at = core::ptr::from_ref(node).expose_provenance();
         let push = Operation::CompareLinkAndStore {
@@ -137,20 +135,15 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
     FINISHED.store(1, Relaxed);
 }
 
-/// On another one: whoever sees the number sees the data. What was wrong, and how many numbers were seen.
-fn read(nth: usize) -> (Option<Text>, u64) {
-    let cpu = CPU.load(Relaxed);
-    let slot = slot::few::<CpuId>().and_then(|slots| slots.get(cpu));
-    let Some(slot) = slot else {
-        SEEN.store(usize::MAX, Relaxed);
-        return (Some(text!("no slot of CPU ", cpu)), 0);
-    };
+/// What it is, and its values.
+type Wrong = (&'static str, [usize; 3]);
+
+/// On another one: whoever sees the number sees the data. How many numbers were seen, or what was wrong.
+fn read(nth: usize) -> Result<u64, Wrong> {
+    let slots = slot::few::<CpuId>().unwrap();
+    let slot = slots.get(CPU.load(Relaxed)).unwrap();
     let word = if nth == 1 { &slot.far } else { &slot.word };
     let (mut numbers, mut last, mut round) = (0, 0, 0);
-    let done = |wrong, numbers| {
-        SEEN.store(usize::MAX, Relaxed);
-        (wrong, numbers)
-    };
     while FINISHED.load(Relaxed) == 0 {
         let seen = word.load(Acquire);
         let data = DATA.load(Relaxed);
@@ -161,8 +154,7 @@ fn read(nth: usize) -> (Option<Text>, u64) {
         };
         let carried = carried.map_or(seen, |carried| carried.load(Relaxed));
         if data < seen || carried < seen {
-            let wrong = text!(seen, " with data ", data, " and ", carried);
-            return done(Some(wrong), numbers);
+            return Err(("the number, and older data", [seen, data, carried]));
         }
         if seen != last {
             numbers += 1;
@@ -176,64 +168,57 @@ fn read(nth: usize) -> (Option<Text>, u64) {
             // What it was pushed with, or later: the other node is one round apart.
             let found = node.found.load(Relaxed);
             if found == 0 || found + 1 < round {
-                let wrong = text!("a node of round ", found, " after ", round);
-                return done(Some(wrong), numbers);
+                return Err((
+                    "a node of an older round",
+                    [found as usize, round as usize, 0],
+                ));
             }
             round = found;
         }
     }
-    done(None, numbers)
+    Ok(numbers)
 }
 
 /// One writer and one reader.
-fn pair(nth: usize) -> Result<(Option<Text>, u64), Failed> {
+fn pair(nth: usize) -> Result<u64, Wrong> {
     slot::clear();
     DATA.store(0, Relaxed);
     FINISHED.store(0, Relaxed);
     SEEN.store(0, Relaxed);
-    let writer = hooked::start_joinable(64 * 1024, writer, nth)?;
+    let writer = hooked::start_joinable(64 * 1024, writer, nth).unwrap();
     let found = read(nth);
-    check!(writer.join().is_ok(), "join");
-    Ok(found)
+    // The writer waits for the reader no more.
+    SEEN.store(usize::MAX, Relaxed);
+    writer.join().unwrap();
+    found
 }
 
-fn seen(ctx: &Ctx<'_>) -> Verdict {
-    super::init(ctx)?;
+fn seen(ctx: &Ctx<'_>) {
+    super::init(ctx);
     if RSEQ.sections() != Sections::Allowed {
-        return skip!("this kernel may run no sections");
+        skip!("this kernel may run no sections");
     }
     let cpus = witness::cpus();
     let (first, last) = (cpus.iter().next(), cpus.iter().last());
     let (Some(first), Some(last)) = (first, last.filter(|_| first != last)) else {
-        return skip!("this thread may use one CPU only");
+        skip!("this thread may use one CPU only");
     };
     CPU.store(first as usize, Relaxed);
-    sched::allow(0, &CpuSet::one(last))?;
+    sched::allow(0, &CpuSet::one(last)).unwrap();
     ROUNDS.store(ctx.scale(500_000, 10_000, 0) as usize, Relaxed);
     let mut numbers = 0;
     for nth in 0..OPS {
-        let (wrong, seen) = pair(nth)?;
-        if let Some(wrong) = wrong {
-            check!(false, "operation ", nth, ": ", wrong);
-        }
+        let seen = pair(nth).unwrap_or_else(|wrong| panic!("operation {nth}: {wrong:?}"));
         let met = seen >= MEETINGS as u64;
-        check!(met, "the reader saw ", seen, " numbers of operation ", nth);
+        assert!(met, "the reader saw {seen} numbers of operation {nth}");
         numbers += seen;
     }
     let listed = LISTED.load(Relaxed);
-    check!(listed >= MEETINGS, listed, " nodes were seen in the list");
+    assert!(listed >= MEETINGS, "{listed} nodes were seen in the list");
     // And the reader does notice.
-    let (noticed, _) = pair(BROKEN)?;
-    check!(
-        noticed.is_some(),
-        "data that comes after its commit was not noticed"
-    );
+    let noticed = pair(BROKEN).is_err();
+    assert!(noticed, "data that comes after its commit was not noticed");
     passed!(
-        OPS,
-        " operations, ",
-        numbers,
-        " numbers seen with their data, and ",
-        listed,
-        " nodes of a list"
-    )
+        "{OPS} operations, {numbers} numbers seen with their data, and {listed} nodes of a list"
+    );
 }

@@ -9,12 +9,11 @@ use rseq_rt::{Area, Kernel, Process};
 
 use super::known_bad::Renamed;
 use super::unprotected::Pretending;
-use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict};
+use crate::harness::{Ctx, Needs, Test, passed};
 use crate::hooked::{self, RSEQ};
 use crate::sys::{process, sched};
-use crate::{check, passed, signals, thread};
+use crate::{signals, thread};
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("percpu/probe", probe),
     Test::new("percpu/probe-with-a-blocked-signal", blocked).needs(Needs::RSEQ),
@@ -24,7 +23,6 @@ pub const TESTS: &[Test] = &[
 ];
 
 const STACK: usize = 64 * 1024;
-const NO_AREA: &str = "the create hook";
 
 /// A thread that is lent to a probe.
 struct Lent<K: Kernel + 'static> {
@@ -33,8 +31,6 @@ struct Lent<K: Kernel + 'static> {
     found: AtomicU32,
     /// Afterwards it may run sections.
     runs: AtomicU32,
-    /// It may run where it could before.
-    is_back: AtomicU32,
 }
 
 /// What was found, as a number that is not 0, with the causes that were tried.
@@ -67,62 +63,51 @@ fn lent<K: Kernel>(lent: &Lent<K>) {
     let area = Area::new();
     let before = sched::allowed();
     // SAFETY: scoped (1, 2, 3) this thread's, and nothing else is registered.
-    let scope = unsafe { lent.process.scoped(&area) };
-    if scope.is_err() {
-        let _ = crate::harness::failed(crate::text!(NO_AREA));
-    }
+    let _scope = unsafe { lent.process.scoped(&area) }.unwrap();
     // SAFETY: probe_sections (1) this thread's own.
     let found = unsafe { lent.process.probe_sections(&area, lent.probe) };
     lent.found.store(code(found), Relaxed);
     // SAFETY: Process::current (1) this thread's; (2) not used.
     let current: Option<Current<'_, CpuId>> = unsafe { lent.process.current(&area) };
     lent.runs.store(current.is_some().into(), Relaxed);
-    lent.is_back
-        .store((before == sched::allowed()).into(), Relaxed);
+    let is_back = before == sched::allowed();
+    assert!(is_back, "the thread is still bound to a CPU");
 }
 
 /// Two threads for one probe: what both found, and whether they may run sections.
 fn two<K: Kernel + Sync>(
     process: &'static Process<K>,
     probe: &'static SectionProbe,
-) -> Result<(u32, bool), Failed> {
+) -> (u32, bool) {
     let lend = || {
         let payload = Lent {
             process,
             probe,
             found: AtomicU32::new(0),
             runs: AtomicU32::new(0),
-            is_back: AtomicU32::new(0),
         };
-        thread::start(STACK, payload, lent::<K>)
+        thread::start(STACK, payload, lent::<K>).unwrap()
     };
-    let threads = [lend()?, lend()?];
-    let mut found = [(0, 0); 2];
-    for (thread, found) in threads.iter().zip(&mut found) {
+    let [one, other] = [lend(), lend()].map(|thread| {
         thread.wait();
         let lent = thread.payload();
-        *found = (lent.found.load(Relaxed), lent.runs.load(Relaxed));
-        let is_back = lent.is_back.load(Relaxed) != 0;
-        check!(is_back, "a thread is still bound to a CPU");
-    }
-    for thread in threads {
-        thread.join()?;
-    }
-    let [one, other] = found;
-    check!(
-        one == other,
-        "one thread found ",
-        one.0,
-        " and the other ",
-        other.0
-    );
-    Ok((one.0, one.1 != 0))
+        let found = (lent.found.load(Relaxed), lent.runs.load(Relaxed) != 0);
+        thread.join().unwrap();
+        found
+    });
+    assert_eq!(one, other, "the two threads");
+    one
 }
 
 static HANDLED: SectionProbe = SectionProbe::new().with_signal(SIGUSR1);
 
 unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
     HANDLED.on_signal();
+}
+
+/// What a process knows about sections, and from whom.
+fn answer<K: Kernel>(process: &Process<K>) -> (Sections, VouchedBy) {
+    (process.sections(), process.vouched_by())
 }
 
 /// Is this one of the kernels that are known to abort nothing on a preemption?
@@ -134,117 +119,99 @@ fn is_known_bad() -> bool {
         })
 }
 
-fn probe(ctx: &Ctx<'_>) -> Verdict {
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
-    check!(
-        RSEQ.sections() == Sections::NotAsked && RSEQ.vouched_by() == VouchedBy::Nobody,
+fn probe(ctx: &Ctx<'_>) {
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
+    assert_eq!(
+        answer(&RSEQ),
+        (Sections::NotAsked, VouchedBy::Nobody),
         "nobody has asked"
     );
     // SAFETY: handle (1) it stores one word.
-    unsafe { signals::handle(SIGUSR1 as i32, handler, 0)? };
-    let (found, runs) = two(&RSEQ, &HANDLED)?;
+    unsafe { signals::handle(SIGUSR1 as i32, handler, 0) }.unwrap();
+    let (found, runs) = two(&RSEQ, &HANDLED);
     let expected = match ctx.facts.rseq {
         Err(_) => UNAVAILABLE,
         Ok(()) if is_known_bad() => COMMITTED,
         Ok(()) if ctx.facts.cpus == 1 => ABORTED_BY_PREEMPTION,
         Ok(()) => ABORTED_BY_ALL,
     };
-    check!(found == expected, "found ", found, " and not ", expected);
+    assert_eq!(found, expected);
     let (sections, by) = match expected {
         UNAVAILABLE => (Sections::NotAsked, VouchedBy::Nobody),
         COMMITTED => (Sections::NotAborted, VouchedBy::Probe),
         _ => (Sections::Allowed, VouchedBy::Probe),
     };
-    check!(
-        RSEQ.sections() == sections && RSEQ.vouched_by() == by,
-        "what it left behind"
-    );
-    check!(
-        runs == (sections == Sections::Allowed),
-        "who may run sections"
-    );
+    assert_eq!(answer(&RSEQ), (sections, by), "what it left behind");
+    assert_eq!(runs, sections == Sections::Allowed, "who may run sections");
     if by == VouchedBy::Probe {
-        check!(
-            RSEQ.allow_sections() == sections && RSEQ.vouched_by() == by,
-            "the name changed it"
-        );
+        assert_eq!(RSEQ.allow_sections(), sections, "the name changed it");
+        assert_eq!(RSEQ.vouched_by(), by);
     }
-    passed!("found ", found)
+    passed!("found {found}");
 }
 
 /// The signal that was lent is blocked: that cause is left out, and the probe ends.
-fn blocked(ctx: &Ctx<'_>) -> Verdict {
+fn blocked(ctx: &Ctx<'_>) {
     static PROBE: SectionProbe = SectionProbe::new().with_signal(SIGUSR1);
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     // Threads have the mask of who starts them.
-    let mask = rseq_rt::SignalMask::block_all();
-    check!(mask.is_ok(), "the mask");
-    let (found, _) = two(&RSEQ, &PROBE)?;
+    let _mask = rseq_rt::SignalMask::block_all().unwrap();
+    let (found, _) = two(&RSEQ, &PROBE);
     let expected = match ctx.facts.cpus {
         _ if is_known_bad() => COMMITTED,
         1 => ABORTED_BY_PREEMPTION,
         _ => ABORTED_BY_ALL_BUT_A_SIGNAL,
     };
-    check!(found == expected, "found ", found, " and not ", expected);
-    PASSED
+    assert_eq!(found, expected);
 }
 
 /// It says that it has registered, and the ids are written by hand: the name is trusted, the probe is not satisfied.
-fn never(ctx: &Ctx<'_>) -> Verdict {
+fn never(ctx: &Ctx<'_>) {
     static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
     static PROBE: SectionProbe = SectionProbe::new();
-    check!(PROCESS.init(hooked::config(ctx.env)) == Ok(None), "init");
-    check!(
-        PROCESS.allow_sections() == Sections::Allowed && PROCESS.vouched_by() == VouchedBy::Name,
-        "the name is trusted"
-    );
-    let (found, runs) = two(&PROCESS, &PROBE)?;
-    check!(found == COMMITTED, "found ", found);
-    check!(
-        PROCESS.sections() == Sections::NotAborted && PROCESS.vouched_by() == VouchedBy::Probe,
+    assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
+    assert_eq!(PROCESS.allow_sections(), Sections::Allowed, "the name");
+    assert_eq!(PROCESS.vouched_by(), VouchedBy::Name);
+    let (found, runs) = two(&PROCESS, &PROBE);
+    assert_eq!(found, COMMITTED);
+    assert_eq!(
+        answer(&PROCESS),
+        (Sections::NotAborted, VouchedBy::Probe),
         "what it left behind"
     );
-    check!(
-        !runs && PROCESS.allow_sections() == Sections::NotAborted,
-        "sections are allowed"
-    );
-    PASSED
+    assert!(!runs, "a thread may run sections");
+    assert_eq!(PROCESS.allow_sections(), Sections::NotAborted);
 }
 
 /// A name that is refused on aarch64, over a kernel that aborts.
-fn renamed(ctx: &Ctx<'_>) -> Verdict {
+fn renamed(ctx: &Ctx<'_>) {
     static PROCESS: Process<Renamed> = Process::with_kernel(Renamed(b"7.0.5-arm64"));
     static PROBE: SectionProbe = SectionProbe::new();
-    check!(PROCESS.init(hooked::config(ctx.env)) == Ok(None), "init");
+    assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
     let named = PROCESS.allow_sections();
     let refused = cfg!(target_arch = "aarch64");
-    check!(
-        (named == Sections::KnownBad) == refused && PROCESS.vouched_by() == VouchedBy::Name,
-        "the name"
-    );
-    let (found, runs) = two(&PROCESS, &PROBE)?;
+    assert_eq!(named == Sections::KnownBad, refused, "the name");
+    assert_eq!(PROCESS.vouched_by(), VouchedBy::Name);
+    let (found, runs) = two(&PROCESS, &PROBE);
     if is_known_bad() {
-        check!(found == COMMITTED && !runs, "found ", found);
-        return PASSED;
+        assert_eq!((found, runs), (COMMITTED, false));
+        return;
     }
     let aborted = found == ABORTED_BY_PREEMPTION || found == ABORTED_BY_ALL_BUT_A_SIGNAL;
-    check!(aborted && runs, "found ", found);
-    check!(
-        PROCESS.sections() == Sections::Allowed && PROCESS.vouched_by() == VouchedBy::Probe,
+    assert!(aborted && runs, "found {found}");
+    assert_eq!(
+        answer(&PROCESS),
+        (Sections::Allowed, VouchedBy::Probe),
         "what it left behind"
     );
-    PASSED
 }
 
-fn alone(ctx: &Ctx<'_>) -> Verdict {
+fn alone(ctx: &Ctx<'_>) {
     static PROBE: SectionProbe = SectionProbe::new().with_patience(100);
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     // SAFETY: adopt_main (1) once in this process, on its main thread.
-    check!(unsafe { hooked::adopt_main() }.is_ok(), NO_AREA);
-    let Some(here) = hooked::here() else {
-        check!(false, "no block");
-        return PASSED;
-    };
+    let _ = unsafe { hooked::adopt_main() }.unwrap();
+    let here = hooked::here().unwrap();
     let expected = if ctx.facts.rseq.is_ok() {
         UNDECIDED
     } else {
@@ -254,11 +221,11 @@ fn alone(ctx: &Ctx<'_>) -> Verdict {
     for _ in 0..3 {
         // SAFETY: probe_sections (1) this thread's own.
         let found = code(unsafe { RSEQ.probe_sections(&here.area, &PROBE) });
-        check!(found == expected, "found ", found, " and not ", expected);
-        check!(
-            RSEQ.sections() == Sections::NotAsked && RSEQ.vouched_by() == VouchedBy::Nobody,
+        assert_eq!(found, expected);
+        assert_eq!(
+            answer(&RSEQ),
+            (Sections::NotAsked, VouchedBy::Nobody),
             "something was left behind"
         );
     }
-    PASSED
 }

@@ -11,7 +11,6 @@ use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, RESTARTS};
 
 use super::slot::{Slot, slots};
 use super::stops::stops;
-use crate::errno::Errno;
 use crate::hooked;
 use crate::signals;
 use crate::sys::process;
@@ -99,33 +98,26 @@ pub fn taken() -> [u64; ACTIONS.len()] {
 }
 
 fn take(action: u32) {
-    if let Some(count) = TAKEN.get(action as usize) {
-        count.fetch_add(1, Relaxed);
-    }
+    TAKEN[action as usize].fetch_add(1, Relaxed);
 }
 
 /// Installs the handler.
-pub fn handler() -> Result<(), Errno> {
+pub fn handler() {
     unsafe extern "C" fn hit(_: i32, _: *mut siginfo_t, _: *mut u8) {
-        if let Some(hooked) = hooked::here()
-            && let Some(worker) = WORKER.get(hooked.argument)
-        {
-            worker.hit();
-        }
+        WORKER[hooked::here().unwrap().argument].hit();
     }
     // SAFETY: handle (1) atomics and system calls alone.
-    unsafe { signals::handle(HIT, hit, 0) }
+    unsafe { signals::handle(HIT, hit, 0) }.unwrap();
 }
 
 impl Worker {
     /// On its thread, first.
-    pub fn enter(&self, seed: u64) -> Result<(), Errno> {
+    pub fn enter(&self, seed: u64) {
         let tid = process::gettid();
-        self.timer
-            .store(time::timer_create(tid, HIT)? as u32, Relaxed);
+        let timer = time::timer_create(tid, HIT).unwrap();
+        self.timer.store(timer as u32, Relaxed);
         self.random.store(seed | 1, Relaxed);
         self.tid.store(tid, Relaxed);
-        Ok(())
     }
 
     /// On its thread, last.
@@ -181,9 +173,7 @@ impl Worker {
     fn migrate(&self) -> bool {
         let cpus = crate::witness::cpus();
         let nth = self.random() as usize % cpus.count().max(1) as usize;
-        let Some(cpu) = cpus.iter().nth(nth) else {
-            return false;
-        };
+        let cpu = cpus.iter().nth(nth).unwrap();
         let before = sched::getcpu();
         let moved = sched::allow(0, &CpuSet::one(cpu));
         let _ = sched::allow(0, &cpus);

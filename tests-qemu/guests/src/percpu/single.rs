@@ -12,7 +12,7 @@ use super::slot::{BYTES, FAR, HEAD, NEXT, Node, RECORDS, SECOND, Slot, VALUES, W
 pub const OPS: usize = 8;
 
 /// What an operation came to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// Committed, once.
     Done,

@@ -5,15 +5,14 @@ use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Sections};
 
 use super::single::{End, OPS, once};
 use super::slot::{self, Node};
-use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::RSEQ;
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, skip, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("percpu/single-stepped", stepped).needs(Needs::RSEQ.and(Needs::PTRACE)),
     Test::new("percpu/moved-at-each-instruction", moved)
@@ -23,10 +22,6 @@ pub const TESTS: &[Test] = &[
 ];
 
 const ALL_RIGHT: i32 = 7;
-/// Nothing was ever aborted, or not everything that was stepped.
-const UNDISTURBED: i32 = 8;
-/// Plus the number of the operation: it said one thing and did another.
-const WRONG: i32 = 20;
 /// More than the longest operation, once aborted and tried again, from the stop before it to the stop behind it.
 const REACH: u32 = 110;
 /// In the short form each so many depths, of each operation; without a common divisor, so that each depth is some
@@ -41,15 +36,11 @@ fn child<I: Index>(rounds: u32) -> ! {
     slot::clear();
     // Before any step: deciding for the process is a compare-and-swap.
     // SAFETY: (1, 2, 3) the only thread's, static.
-    let registered = unsafe { RSEQ.on_thread_create(&AREA) }.is_ok();
+    let _ = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
     // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    let current: Option<Current<'_, I>> = unsafe { RSEQ.current(&AREA) };
-    let (Some(current), Some(slots)) = (current, slot::few::<I>()) else {
-        exit_group(if registered { 2 } else { 3 })
-    };
-    if ptrace::trace_me().is_err() {
-        exit_group(4);
-    }
+    let current: Current<'_, I> = unsafe { RSEQ.current(&AREA) }.unwrap();
+    let slots = slot::few::<I>().unwrap();
+    ptrace::trace_me().unwrap();
     let mut aborted = 0;
     for commit in [Commit::Relaxed, Commit::Release] {
         for nth in 0..OPS {
@@ -64,7 +55,7 @@ fn child<I: Index>(rounds: u32) -> ! {
                     slot::clear();
                 }
                 match once(nth, current, slots, commit, &NODE, stop) {
-                    End::Wrong => exit_group(WRONG + nth as i32),
+                    End::Wrong => panic!("operation {nth} said one thing and did another"),
                     End::Missed(Miss::Aborted) => aborted += 1,
                     _ => {}
                 }
@@ -76,16 +67,13 @@ fn child<I: Index>(rounds: u32) -> ! {
     }
     // In one round each operation is stepped all the way, and has no try that is not.
     let enough = if rounds == 1 { 2 * OPS } else { 1 };
-    exit_group(if aborted < enough {
-        UNDISTURBED
-    } else {
-        ALL_RIGHT
-    })
+    assert!(aborted >= enough, "{aborted} tries were aborted");
+    exit_group(ALL_RIGHT)
 }
 
-fn begin(ctx: &Ctx<'_>) -> Result<bool, Failed> {
-    super::init(ctx)?;
-    Ok(RSEQ.sections() == Sections::Allowed)
+fn begin(ctx: &Ctx<'_>) -> bool {
+    super::init(ctx);
+    RSEQ.sections() == Sections::Allowed
 }
 
 /// Which kinds of index this kernel has.
@@ -94,44 +82,33 @@ fn indices(ctx: &Ctx<'_>) -> usize {
 }
 
 /// A stop after every instruction: every section is aborted, up to the bound, and says so.
-fn stepped(ctx: &Ctx<'_>) -> Verdict {
-    if !begin(ctx)? {
-        return skip!("this kernel may run no sections");
+fn stepped(ctx: &Ctx<'_>) {
+    if !begin(ctx) {
+        skip!("this kernel may run no sections");
     }
     let (mut steps, mut sections) = (0, 0u32);
     let bodies: [fn() -> !; 2] = [|| child::<CpuId>(1), || child::<MmCid>(1)];
     for body in bodies.into_iter().take(indices(ctx)) {
         // SAFETY: start (1) the test is a process of its own.
-        let mut child = unsafe { Stepper::start(body)? };
+        let mut child = unsafe { Stepper::start(body) }.unwrap();
         while child.stands() {
-            child.step(u32::MAX)?;
+            child.step(u32::MAX).unwrap();
             sections += 1;
             if child.stands() {
-                child.run()?;
+                child.run().unwrap();
             }
         }
-        let status = child.status;
-        check!(
-            status == Status::Exited(ALL_RIGHT),
-            "after ",
-            child.steps,
-            " steps it ",
-            status
-        );
+        let end = Status::Exited(ALL_RIGHT);
+        assert_eq!(child.status, end, "after {} steps", child.steps);
         steps += child.steps;
     }
-    passed!(
-        steps,
-        " steps, ",
-        sections,
-        " operations, which all came to their end"
-    )
+    passed!("{steps} steps, {sections} operations, which all came to their end");
 }
 
 /// Stopped after so many instructions, and moved: the operation ends right, wherever that was.
-fn moved(ctx: &Ctx<'_>) -> Verdict {
-    if !begin(ctx)? {
-        return skip!("this kernel may run no sections");
+fn moved(ctx: &Ctx<'_>) {
+    if !begin(ctx) {
+        skip!("this kernel may run no sections");
     }
     let cpus = witness::cpus();
     let (mut steps, mut moves) = (0, 0u64);
@@ -147,34 +124,28 @@ fn moved(ctx: &Ctx<'_>) -> Verdict {
     let bodies = if stride == 1 { native } else { emulated };
     for (first, body) in bodies.into_iter().enumerate().take(indices(ctx)) {
         // SAFETY: start (1) the test is a process of its own.
-        let mut child = unsafe { Stepper::start(body)? };
+        let mut child = unsafe { Stepper::start(body) }.unwrap();
         let mut depth = first as u32;
         let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
         while child.stands() {
-            if child.step(depth)? {
+            if child.step(depth).unwrap() {
                 let over = stride == 1 && depth + 1 == REACH;
-                check!(!over, "an operation is longer than ", REACH);
+                assert!(!over, "an operation is longer than {REACH}");
                 if let Some(cpu) = to.next() {
-                    sched::allow(child.pid as u32, &CpuSet::one(cpu))?;
+                    sched::allow(child.pid as u32, &CpuSet::one(cpu)).unwrap();
                     moves += 1;
                 }
-                child.run()?;
+                child.run().unwrap();
             }
             // The stop behind the section.
             if child.stands() {
-                child.run()?;
+                child.run().unwrap();
             }
             depth = (depth + stride) % REACH;
         }
-        let status = child.status;
-        let right = status == Status::Exited(ALL_RIGHT);
-        check!(right, "after ", moves, " moves it ", status);
+        let end = Status::Exited(ALL_RIGHT);
+        assert_eq!(child.status, end, "after {moves} moves");
         steps += child.steps;
     }
-    passed!(
-        moves,
-        " moves, each after another instruction, ",
-        steps,
-        " steps"
-    )
+    passed!("{moves} moves, each after another instruction, {steps} steps");
 }

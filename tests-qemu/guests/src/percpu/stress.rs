@@ -7,30 +7,29 @@ use rseq_rt::percpu::{Commit, CpuId, Current, Index, MmCid};
 use super::rig::{self, ABORTS, ACTIONS, Action, HITS, WORKER, WORKERS};
 use super::stops;
 use super::work::{self, Job, KINDS, Kind, WITHOUT};
-use crate::harness::{Ctx, Failed, Scale, Test, Verdict, failed};
+use crate::harness::{Ctx, Scale, Test, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::time::{self, Span};
-use crate::{check, passed, skip, text, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("percpu/stress-add", |ctx| stress(ctx, Kind::Add)),
     Test::new("percpu/stress-add-through", |ctx| {
-        stress(ctx, Kind::AddThrough)
+        stress(ctx, Kind::AddThrough);
     }),
     Test::new("percpu/stress-compare", |ctx| {
-        stress(ctx, Kind::CompareAndStore)
+        stress(ctx, Kind::CompareAndStore);
     }),
     Test::new("percpu/stress-compare-two", |ctx| {
-        stress(ctx, Kind::CompareTwoAndStore)
+        stress(ctx, Kind::CompareTwoAndStore);
     }),
     Test::new("percpu/stress-array", |ctx| {
-        stress(ctx, Kind::CompareStoreAndStore)
+        stress(ctx, Kind::CompareStoreAndStore);
     }),
     Test::new("percpu/stress-list", |ctx| stress(ctx, Kind::LinkAndPop)),
     Test::new("percpu/stress-copy", |ctx| {
-        stress(ctx, Kind::CompareCopyAndStore)
+        stress(ctx, Kind::CompareCopyAndStore);
     }),
 ];
 
@@ -56,23 +55,16 @@ static WITH: AtomicU32 = AtomicU32::new(0);
 
 fn worker<I: Index>(thread: &Thread<'_>, hooked: &Hooked) {
     let me = hooked.argument;
-    let Some(worker) = WORKER.get(me) else {
-        return;
-    };
+    let worker = &WORKER[me];
     // SAFETY: (1) no loan, no green threads.
     let current: Option<Current<'_, I>> = unsafe { thread.current() };
     WITH.fetch_add(u32::from(current.is_some()), Relaxed);
     let seed = (me as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    if worker
-        .enter(seed ^ u64::from(PERCENT.load(Relaxed)))
-        .is_err()
-    {
-        let _ = failed(text!("no timer"));
-    }
+    worker.enter(seed ^ u64::from(PERCENT.load(Relaxed)));
     let action = *ACTIONS
         .get(ACTION.load(Relaxed) as usize)
         .unwrap_or(&Action::Any);
-    let kind = *KINDS.get(KIND.load(Relaxed) as usize).unwrap_or(&Kind::Add);
+    let kind = KINDS[KIND.load(Relaxed) as usize];
     let commit = if RELEASE.load(Relaxed) == 0 {
         Commit::Relaxed
     } else {
@@ -95,7 +87,7 @@ fn worker<I: Index>(thread: &Thread<'_>, hooked: &Hooked) {
 }
 
 /// Six times the CPUs, all at it, and the sums are exact.
-fn run(setting: Setting, workers: usize) -> Result<u32, Failed> {
+fn run(setting: Setting, workers: usize) -> u32 {
     work::clear();
     KIND.store(setting.kind as u32, Relaxed);
     RELEASE.store(setting.commit as u32, Relaxed);
@@ -109,17 +101,17 @@ fn run(setting: Setting, workers: usize) -> Result<u32, Failed> {
         worker::<CpuId>
     };
     let mut threads = [const { None }; WORKERS];
-    for (me, thread) in threads.iter_mut().enumerate().take(workers) {
-        *thread = Some(hooked::start_joinable(STACK, body, me)?);
+    for (me, thread) in threads[..workers].iter_mut().enumerate() {
+        *thread = Some(hooked::start_joinable(STACK, body, me).unwrap());
     }
     if matches!(setting.action, Action::Migrate | Action::Any) {
         move_them(workers);
     }
     for thread in threads.into_iter().flatten() {
-        check!(thread.join().is_ok(), "join");
+        thread.join().unwrap();
     }
-    work::judge(setting.kind)?;
-    Ok(WITH.load(Relaxed))
+    work::judge(setting.kind);
+    WITH.load(Relaxed)
 }
 
 /// From CPU to CPU, whatever they are doing, until all have ended.
@@ -140,9 +132,9 @@ fn move_them(workers: usize) {
     }
 }
 
-pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
-    super::init(ctx)?;
-    rig::handler()?;
+pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) {
+    super::init(ctx);
+    rig::handler();
     rig::SOON.store(ctx.scale(5, 100, 100), Relaxed);
     rig::LONG.store(ctx.scale(10_000_000, 200_000, 200_000) as u32, Relaxed);
     PIECES.store(ctx.scale(150, 12, 12), Relaxed);
@@ -154,7 +146,7 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
         // Without sections this would be arithmetic: the structures are what runs there, and they have crowds of their own.
         let live = expected(ctx, by_mm_cid);
         if !live {
-            check!(refused(by_mm_cid)?, "a thread may run sections");
+            assert!(refused(by_mm_cid), "a thread may run sections");
             continue;
         }
         for commit in [Commit::Relaxed, Commit::Release] {
@@ -172,92 +164,50 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) -> Verdict {
                     let mut aborted = 0;
                     for _ in 0..5 {
                         let before = ABORTS.load(Relaxed);
-                        let with = run(setting, workers)?;
+                        let with = run(setting, workers);
                         pieces += workers as u64 * PIECES.load(Relaxed);
                         without += WITHOUT.load(Relaxed);
-                        check!(
-                            with as usize == workers,
-                            with,
-                            " of ",
-                            workers,
-                            " threads may run sections"
-                        );
+                        assert_eq!(with as usize, workers, "threads that may run sections");
                         aborted = ABORTS.load(Relaxed) - before;
                         if aborted != 0 {
                             break;
                         }
                     }
-                    check!(aborted != 0, "no section was aborted, cell ", cells);
+                    assert_ne!(aborted, 0, "no section was aborted, cell {cells}");
                 }
             }
         }
     }
     if cells == 0 {
-        return skip!("no thread may run sections here");
+        skip!("no thread may run sections here");
     }
     // One try of each piece is disturbed: more than a few that never came through would hide the others.
-    check!(
+    assert!(
         without * 20 <= pieces,
-        without,
-        " of ",
-        pieces,
-        " pieces without a slot"
+        "{without} of {pieces} pieces without a slot"
     );
     let (stops, missed) = stops::missed();
-    check!(
+    assert!(
         stops != 0 && missed == 0,
-        missed,
-        " of ",
-        stops,
-        " steps never stopped at"
+        "{missed} of {stops} steps never stopped at"
     );
     let [delays, signals, yields, sleeps, moves] = rig::taken();
     let all = delays.min(signals).min(yields).min(sleeps) != 0;
-    check!(
+    assert!(
         all && (moves != 0 || witness::cpus().count() == 1),
-        "not each action: ",
-        delays,
-        " delays, ",
-        signals,
-        " signals, ",
-        yields,
-        " yields, ",
-        sleeps,
-        " sleeps, ",
-        moves,
-        " migrations"
+        "not each action: {delays} delays, {signals} signals, {yields} yields, {sleeps} sleeps, \
+         {moves} migrations"
     );
     let (aborts, hits) = (ABORTS.load(Relaxed), HITS.load(Relaxed));
     passed!(
-        cells,
-        " cells, ",
-        workers,
-        " threads, ",
-        pieces,
-        " pieces, ",
-        aborts,
-        " aborts, ",
-        hits,
-        " by a signal at one of ",
-        stops,
-        " steps, each of them seen, and by all: ",
-        delays,
-        " delays, ",
-        signals,
-        " signals, ",
-        yields,
-        " yields, ",
-        sleeps,
-        " sleeps, ",
-        moves,
-        " migrations; ",
-        without,
-        " without a slot"
-    )
+        "{cells} cells, {workers} threads, {pieces} pieces, {aborts} aborts, {hits} by a signal at \
+         one of {stops} steps, each of them seen, and by all: {delays} delays, {signals} signals, \
+         {yields} yields, {sleeps} sleeps, {moves} migrations; {without} without a slot"
+    );
 }
 
 /// A thread where sections may not run.
-fn refused(by_mm_cid: bool) -> Result<bool, Failed> {
+fn refused(by_mm_cid: bool) -> bool {
     fn body<I: Index>(thread: &Thread<'_>, _: &Hooked) {
         // SAFETY: (1) no loan, no green threads.
         let current: Option<Current<'_, I>> = unsafe { thread.current() };
@@ -269,9 +219,9 @@ fn refused(by_mm_cid: bool) -> Result<bool, Failed> {
     } else {
         body::<CpuId>
     };
-    let joined = hooked::start_joinable(STACK, body, 0)?.join();
-    check!(joined.is_ok(), "join");
-    Ok(WITH.load(Relaxed) == 0)
+    let thread = hooked::start_joinable(STACK, body, 0).unwrap();
+    thread.join().unwrap();
+    WITH.load(Relaxed) == 0
 }
 
 /// Do threads run sections here?

@@ -10,11 +10,10 @@ use rseq_rt::percpu::{Commit, CpuId, Current, Operation};
 use rseq_rt::{Area, Errno as Raw, Kernel, Process, Trio, abi::Rseq};
 
 use super::slot::{self, WORD, slots};
-use crate::harness::{Ctx, Test, Verdict, failed};
+use crate::harness::{Ctx, Test, passed};
 use crate::linux::release;
-use crate::{check, hooked, other_calls_of_linux, passed, text, thread};
+use crate::{hooked, other_calls_of_linux, thread};
 
-/// The family.
 pub const TESTS: &[Test] = &[Test::new(
     "percpu/sums-without-a-kernel-are-wrong",
     unprotected,
@@ -52,18 +51,13 @@ const THREADS: usize = 4;
 fn adds(_: &()) {
     let area = Area::new();
     // SAFETY: (1, 2, 3) this thread's, and nothing is registered.
-    let created = unsafe { PROCESS.scoped(&area) };
+    let _scope = unsafe { PROCESS.scoped(&area) }.unwrap();
     // SAFETY: (1) this thread's; (2) not after this function.
-    let current: Option<Current<'_, CpuId>> = unsafe { PROCESS.current(&area) };
-    let (Ok(_scope), Some(current), Some(slots)) = (created, current, slots::<CpuId>()) else {
-        let _ = failed(text!("no thread that pretends"));
-        return;
-    };
+    let current: Current<'_, CpuId> = unsafe { PROCESS.current(&area) }.unwrap();
+    let slots = slots::<CpuId>().unwrap();
     let steps = Steps::default();
     for _ in 0..1_000 {
-        let Some(word) = slots.get(0).map(|slot| slot.word.load(SeqCst)) else {
-            return;
-        };
+        let word = slots.get(0).unwrap().word.load(SeqCst);
         // The last step, behind the comparison and before the store.
         steps
             .left
@@ -81,30 +75,24 @@ fn adds(_: &()) {
     }
 }
 
-fn unprotected(ctx: &Ctx<'_>) -> Verdict {
-    check!(PROCESS.init(hooked::config(ctx.env)) == Ok(None), "init");
+fn unprotected(ctx: &Ctx<'_>) {
+    assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
     PROCESS.allow_sections();
     slot::clear();
     for round in 1..=100 {
         let threads: [_; THREADS] = core::array::from_fn(|_| thread::start(64 * 1024, (), adds));
         for thread in threads {
-            thread?.join()?;
+            thread.unwrap().join().unwrap();
         }
         let sum = slot::all()
             .map(|slot| slot.word.load(SeqCst))
             .sum::<usize>();
         let done = DONE.load(SeqCst);
-        check!(done != 0, "nothing was added");
+        assert_ne!(done, 0, "nothing was added");
         if sum != done {
-            return passed!(
-                done - sum.min(done),
-                " of ",
-                done,
-                " lost, in round ",
-                round
-            );
+            passed!("{} of {done} lost, in round {round}", done - sum.min(done));
+            return;
         }
     }
-    check!(false, "the sums are exact without any protection");
-    crate::harness::PASSED
+    panic!("the sums are exact without any protection");
 }

@@ -9,8 +9,6 @@ use super::rig::{Action, WORKERS, Worker};
 use super::slot::{
     self, BYTES, FAR, HEAD, NEXT, Node, RECORDS, ROOM, SECOND, Slot, VALUES, WORD, WORDS, all,
 };
-use crate::check;
-use crate::harness::Failed;
 
 /// An operation, and what is done with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -196,7 +194,7 @@ impl<I: Index> Job<'_, I> {
         let popped = self.run(|slot| {
             let count = slot.word.load(Relaxed);
             let last = count.checked_sub(1)?;
-            let value = slot.values.get(last)?.load(Relaxed);
+            let value = slot.values[last].load(Relaxed);
             seen.set(value);
             Some(Operation::CompareTwoAndStore {
                 word: WORD,
@@ -212,9 +210,7 @@ impl<I: Index> Job<'_, I> {
     }
 
     fn push_node(&self) {
-        let Some(held) = HELD.get(self.me) else {
-            return;
-        };
+        let held = &HELD[self.me];
         let Some(node) = let_go(held) else {
             return;
         };
@@ -235,9 +231,6 @@ impl<I: Index> Job<'_, I> {
     }
 
     fn pop_node(&self) {
-        let Some(held) = HELD.get(self.me) else {
-            return;
-        };
         if let Ok(node) = self.run(|_| {
             Some(Operation::Pop {
                 word: HEAD,
@@ -245,7 +238,7 @@ impl<I: Index> Job<'_, I> {
                 link: NEXT,
             })
         }) {
-            hold(held, node.cast());
+            hold(&HELD[self.me], node.cast());
         }
     }
 
@@ -282,7 +275,7 @@ fn record(value: usize) -> [usize; WORDS] {
 }
 
 /// Judges the work when all have ended.
-pub fn judge(kind: Kind) -> Result<(), Failed> {
+pub fn judge(kind: Kind) {
     let total = |word: fn(&Slot) -> usize| all().map(word).fold(0, usize::wrapping_add);
     let word = || total(|slot| slot.word.load(Relaxed));
     let far = || total(|slot| slot.far.load(Relaxed));
@@ -297,27 +290,20 @@ pub fn judge(kind: Kind) -> Result<(), Failed> {
                 .fold(0, usize::wrapping_add)
         }),
         Kind::CompareCopyAndStore => {
-            records()?;
+            records();
             word()
         }
         Kind::LinkAndPop => {
-            nodes()?;
+            nodes();
             0
         }
     };
     let found = found.wrapping_add(out);
-    check!(
-        found == sent,
-        "in the slots and without ",
-        found,
-        ", sent ",
-        sent
-    );
-    Ok(())
+    assert_eq!(found, sent, "found in the slots and without, and sent");
 }
 
 /// No record is torn.
-fn records() -> Result<(), Failed> {
+fn records() {
     for slot in all() {
         let count = slot.word.load(Relaxed);
         for (nth, words) in slot.records.iter().enumerate().take(count) {
@@ -325,26 +311,24 @@ fn records() -> Result<(), Failed> {
             if count >= RECORDS && nth == count % RECORDS {
                 continue;
             }
-            let first = words.first().map_or(0, |word| word.load(Relaxed)) ^ mixed(0);
+            let first = words[0].load(Relaxed) ^ mixed(0);
             let whole = words
                 .iter()
                 .zip(record(first))
                 .all(|(word, is)| word.load(Relaxed) == is);
-            check!(whole, "a torn record");
+            assert!(whole, "a torn record");
         }
     }
-    Ok(())
 }
 
 /// Each node is in one hand or one list.
-fn nodes() -> Result<(), Failed> {
-    let lists = all().map(|slot| &slot.head).chain(&HELD);
-    for list in lists {
+fn nodes() {
+    for list in all().map(|slot| &slot.head).chain(&HELD) {
         let mut at = list.load(Relaxed);
         // SAFETY: the lists link nodes of `NODE`, and nobody works on them.
         while let Some(node) = unsafe { at.as_ref() } {
             let found = node.found.fetch_add(1, Relaxed);
-            check!(found == 0, "a node is there twice");
+            assert_eq!(found, 0, "a node is there twice");
             at = core::ptr::with_exposed_provenance_mut(node.next.load(Relaxed));
         }
     }
@@ -353,6 +337,5 @@ fn nodes() -> Result<(), Failed> {
         .flatten()
         .filter(|node| node.found.load(Relaxed) == 0);
     let lost = lost.count();
-    check!(lost == 0, lost, " nodes are lost");
-    Ok(())
+    assert_eq!(lost, 0, "nodes are lost");
 }

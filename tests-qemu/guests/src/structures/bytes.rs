@@ -8,11 +8,9 @@ use rseq_rt::percpu::{CpuId, Index, MmCid};
 use rseq_rt::structures::{Bytes, BytesSlot, DrainError, Fence, NotPushed};
 
 use super::crowd::{self, Crowd, SLOTS, here, place};
-use crate::harness::{Ctx, Failed, Test, Verdict, failed};
+use crate::harness::{Ctx, Test, passed};
 use crate::sys::sched;
-use crate::{check, passed, text};
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("structures/bytes-by-cpu", crowded::<CpuId>),
     Test::new("structures/bytes-by-concurrency-id", crowded::<MmCid>),
@@ -84,9 +82,11 @@ struct Found {
 impl Found {
     fn read(&mut self, bytes: &[u8]) {
         let (records, rest) = bytes.as_chunks::<RECORD>();
-        if !rest.is_empty() {
-            let _ = failed(text!("half a record at the end of ", bytes.len()));
-        }
+        assert!(
+            rest.is_empty(),
+            "half a record at the end of {}",
+            bytes.len()
+        );
         for bytes in records {
             let mut words = bytes
                 .as_chunks::<4>()
@@ -94,39 +94,40 @@ impl Found {
                 .iter()
                 .copied()
                 .map(u32::from_le_bytes);
-            let mut next = || words.next().unwrap_or(0);
+            let mut next = || words.next().unwrap();
             let (writer, number) = (next(), next());
-            if record(writer, number) != *bytes {
-                let _ = failed(text!("a record of ", writer, " is mixed with another"));
-            }
+            assert_eq!(
+                record(writer, number),
+                *bytes,
+                "a record of {writer} is mixed with another"
+            );
             self.count += 1;
             self.sum += number as usize;
         }
     }
 
-    fn drain<I: Index>(&mut self, subject: &Subject<I>, fence: &Fence) -> Result<(), Failed> {
+    fn drain<I: Index>(&mut self, subject: &Subject<I>, fence: &Fence) {
         for slot in 0..SLOTS {
             match subject.log.drain(slot, fence, |bytes| self.read(bytes)) {
                 Ok(_) | Err(DrainError::Busy) => {}
-                Err(_) => check!(false, "the drain of slot ", slot as u32, " was refused"),
+                Err(why) => panic!("the drain of slot {slot}: {why:?}"),
             }
         }
         // Busy: somebody is in the middle of a push, and will be collected the next time.
         let _ = subject.log.drain_overflow(|bytes| self.read(bytes));
-        Ok(())
     }
 }
 
-pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
-    crowd::begin(ctx)?;
-    let slots = place([const { BytesSlot::<ROOM>::new() }; SLOTS])?;
+pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) {
+    crowd::begin(ctx);
+    let slots = place([const { BytesSlot::<ROOM>::new() }; SLOTS]);
     let subject = place(Subject {
         // SAFETY: new (1) fresh slots, for this one alone.
         log: unsafe { Bytes::<ROOM, I>::new(slots) },
         rounds: crowd::rounds(ctx, 300, 20, 20) as u32,
         stored: [const { AtomicUsize::new(0) }; 2],
         refused: AtomicUsize::new(0),
-    })?;
+    });
     let crowd = Crowd {
         generations: ctx.scale(5, 2, 2) as usize,
         work: work::<I>,
@@ -135,24 +136,13 @@ pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) -> Verdict {
     let fence = Fence::register();
     let mut found = Found::default();
     let [stopped, shipped] =
-        crowd::run::<_, I>(ctx, subject, &crowd, || found.drain(subject, &fence))?;
-    found.drain(subject, &fence)?;
+        crowd::run::<_, I>(ctx, subject, &crowd, || found.drain(subject, &fence));
+    found.drain(subject, &fence);
     let [count, sum] = subject.stored.each_ref().map(|stored| stored.load(Relaxed));
-    check!(found.count == count, found.count, " records of ", count);
-    check!(
-        found.sum == sum,
-        "not the same records: ",
-        found.sum,
-        ", ",
-        sum
-    );
+    assert_eq!(found.count, count, "records");
+    assert_eq!(found.sum, sum, "not the same records");
     passed!(
-        count,
-        " records, ",
-        subject.refused.load(Relaxed),
-        " times no room, aborted at a stop ",
-        stopped,
-        ", without ",
-        shipped
-    )
+        "{count} records, {} times no room, aborted at a stop {stopped}, without {shipped}",
+        subject.refused.load(Relaxed)
+    );
 }

@@ -3,9 +3,6 @@
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 
-use crate::harness::failed;
-use crate::text;
-
 /// In a structure.
 const FREE: u32 = 0x0f4e_e000;
 /// In somebody's hands.
@@ -54,16 +51,13 @@ impl Card {
         }
     }
 
-    /// It was got: nobody else may have it. `false`, and the test has failed, if somebody does.
-    pub fn take(&self, held: &Held) -> bool {
+    /// It was got: nobody else may have it.
+    pub fn take(&self, held: &Held) {
         let before = self.state.swap(HELD, AcqRel);
         held.0.fetch_add(1, Relaxed);
         // SAFETY: held by this thread alone, or the test has failed.
         unsafe { *self.held.get() += 1 };
-        if before != FREE {
-            let _ = failed(text!("a node was given twice, or is none: ", before));
-        }
-        before == FREE
+        assert_eq!(before, FREE, "a node was given twice, or is none");
     }
 
     /// It is about to be given back.

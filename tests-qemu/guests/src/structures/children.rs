@@ -7,14 +7,13 @@ use rseq_rt::structures::{
 use rseq_rt::{Area, ExitMode, State, Thread};
 
 use super::crowd::{self, SLOTS, place, place_mut};
-use crate::harness::{Ctx, Failed, Needs, PASSED, Test, Verdict, vforked};
+use crate::harness::{Ctx, Needs, Test, passed, vforked};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::stack::Stack;
-use crate::sys::process::{self, Status};
+use crate::sys::process::Status;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("structures/vfork-child-overflows", lent).needs(Needs::REAL_KERNEL),
     Test::new("structures/exiting-thread-overflows", exiting),
@@ -28,14 +27,14 @@ struct Subject {
     list: FreeList<'static, u32>,
 }
 
-fn subject() -> Result<&'static Subject, Failed> {
+fn subject() -> &'static Subject {
     let subject = place(Subject {
-        counter: Counter::new(place([const { CounterSlot::new() }; SLOTS])?),
+        counter: Counter::new(place([const { CounterSlot::new() }; SLOTS])),
         // SAFETY: new (1) fresh slots, for this one alone.
-        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])?) },
-    })?;
+        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
+    });
     crowd::set_subject(subject);
-    Ok(subject)
+    subject
 }
 
 /// The calling thread, which may be in a state in which it runs no section.
@@ -44,111 +43,91 @@ fn current(area: &Area) -> Option<Current<'_, CpuId>> {
     unsafe { RSEQ.current(area) }
 }
 
-fn lent(ctx: &Ctx<'_>) -> Verdict {
-    crowd::begin(ctx)?;
-    let subject = subject()?;
-    let stack = Stack::map(STACK)?;
-    let Some(hooked) = hooked::here() else {
-        check!(false, "no block");
-        return PASSED;
-    };
+fn lent(ctx: &Ctx<'_>) {
+    crowd::begin(ctx);
+    let subject = subject();
+    let stack = Stack::map(STACK).unwrap();
+    let hooked = hooked::here().unwrap();
     // SAFETY: current_thread (1) the main thread's; (2) `begin` has dropped its own.
-    let Ok(thread) = (unsafe { RSEQ.current_thread(&hooked.area) }) else {
-        check!(false, "no thread");
-        return PASSED;
-    };
-    let node = place_mut(Node::new(7))?;
+    let thread = unsafe { RSEQ.current_thread(&hooked.area) }.unwrap();
+    let node = place_mut(Node::new(7));
     for round in 0..ctx.scale(200, 20, 0) as usize {
         let before = subject.counter.overflowed();
         let lent = thread.lend();
         let status = vforked(stack, || {
             let here = current(&hooked.area);
-            if here.is_some() {
-                process::exit_group(1);
-            }
+            assert!(here.is_none());
             // On another CPU than the frozen one says.
             for cpu in witness::cpus().iter() {
-                let _ = sched::allow(0, &CpuSet::one(cpu));
+                sched::allow(0, &CpuSet::one(cpu)).unwrap();
                 subject.counter.add(here, 1);
             }
             if round.is_multiple_of(2) {
                 // SAFETY: push_ptr (1): in no list at even rounds, and stays.
                 unsafe { subject.list.push_ptr(here, node) };
-            } else if subject.list.pop(here).is_err() {
-                process::exit_group(2);
+            } else {
+                subject.list.pop(here).unwrap();
             }
-        })?;
+        });
         lent.end();
-        check!(status == Status::Exited(0), "the child ", status);
+        assert_eq!(status, Ok(Status::Exited(0)), "the child");
         let added = subject.counter.overflowed() - before;
         let cpus = witness::cpus().count() as usize;
-        check!(added == cpus, added, " of ", cpus, " by overflow");
+        assert_eq!(added, cpus, "additions by overflow");
         let registered = matches!(thread.state(), State::Registered(_));
         subject.counter.add(current(&hooked.area), 1);
         let overflowed = subject.counter.overflowed() - before - added;
         let usable = RSEQ.sections() == rseq_rt::percpu::Sections::Allowed && registered;
-        check!(
+        assert!(
             overflowed <= 1 && (usable || overflowed == 1),
             "the parent's"
         );
     }
-    PASSED
 }
 
-fn exiting(ctx: &Ctx<'_>) -> Verdict {
+fn exiting(ctx: &Ctx<'_>) {
     fn body(thread: &Thread<'_>, hooked: &Hooked) {
         // SAFETY: subject (1) `subject`.
         let subject = unsafe { crowd::subject::<Subject>() };
         subject.counter.add(current(&hooked.area), 1);
         // What a library's late handler would do: after the exit hook has latched the state.
         // SAFETY: current_thread (1) its own; (2) `thread` is used no more but to leave, which ends nothing twice.
-        let Ok(again) = (unsafe { RSEQ.current_thread(thread.area()) }) else {
-            return;
-        };
+        let again = unsafe { RSEQ.current_thread(thread.area()) }.unwrap();
         let kept = again.on_exit(ExitMode::Keep).into_kept();
         let before = subject.counter.overflowed();
         let here = current(&hooked.area);
         subject.counter.add(here, 1);
-        if here.is_some() || subject.counter.overflowed() != before + 1 {
-            let _ = crate::harness::failed(crate::text!("a slot after the exit hook"));
-        }
+        assert!(here.is_none(), "a slot after the exit hook");
+        assert_eq!(subject.counter.overflowed(), before + 1);
         // SAFETY: exit (1) nothing on this stack waits to be dropped.
         unsafe { kept.exit(0) }
     }
-    crowd::begin(ctx)?;
-    let subject = subject()?;
+    crowd::begin(ctx);
+    let subject = subject();
     let threads = ctx.scale(100, 10, 10) as usize;
     for _ in 0..threads {
-        let joined = hooked::start_joinable(STACK, body, 0)?.join();
-        check!(joined.is_ok(), "join");
+        let thread = hooked::start_joinable(STACK, body, 0).unwrap();
+        thread.join().unwrap();
     }
-    let sum = subject.counter.sum();
-    check!(sum == 2 * threads, "the sum is ", sum);
-    PASSED
+    assert_eq!(subject.counter.sum(), 2 * threads);
 }
 
 /// A CPU that is not there: the fence answers success, and there is nothing.
-fn absent(ctx: &Ctx<'_>) -> Verdict {
-    crowd::begin(ctx)?;
-    let subject = subject()?;
+fn absent(ctx: &Ctx<'_>) {
+    crowd::begin(ctx);
+    let subject = subject();
     let fence = Fence::register();
-    let slots = place([const { BufferSlot::<14>::new() }; SLOTS])?;
+    let slots = place([const { BufferSlot::<14>::new() }; SLOTS]);
     let buffer = Buffer::<u32, 14>::new(slots);
     for cpu in (0..SLOTS).filter(|&cpu| !witness::cpus().has(cpu as u32)) {
         let empty = subject
             .list
             .take(cpu, &fence)
             .is_ok_and(|chain| chain.is_empty());
-        check!(empty, "the drain of CPU ", cpu as u32);
+        assert!(empty, "the drain of CPU {cpu}");
         let drained = buffer.drain(cpu, &fence, |_| ());
-        check!(drained == Ok(0), "the drain of CPU ", cpu as u32);
+        assert_eq!(drained, Ok(0), "the drain of CPU {cpu}");
     }
-    passed!(
-        "membarrier ",
-        if fence.has_membarrier() {
-            "is there"
-        } else {
-            "is not there"
-        }
-    )
+    let not = if fence.has_membarrier() { "" } else { "not " };
+    passed!("membarrier is {not}there");
 }

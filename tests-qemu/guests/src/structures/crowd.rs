@@ -9,8 +9,7 @@ use rseq_rt::Thread;
 use rseq_rt::percpu::Index;
 
 use super::here::{self, Here};
-use crate::errno::Errno;
-use crate::harness::{Ctx, Failed};
+use crate::harness::Ctx;
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::signals::{self, Handler, Storm};
 use crate::sys::mm::{self, Access};
@@ -18,7 +17,7 @@ use crate::sys::process;
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::time::Span;
 use crate::thread;
-use crate::{check, witness};
+use crate::witness;
 
 /// Slots of each structure: more than the CPUs of any machine that the tests boot, and fewer than some hosts have.
 pub const SLOTS: usize = 16;
@@ -44,18 +43,18 @@ pub fn here<I: Index>() -> Option<Here<I>> {
 }
 
 /// A value that stays for ever, in memory of its own.
-pub fn place_mut<T>(value: T) -> Result<NonNull<T>, Errno> {
-    let at = mm::map(mm::whole_pages(size_of::<T>()), Access::ReadWrite)?.cast::<T>();
-    let at = NonNull::new(at).ok_or(Errno::NOMEM)?;
+pub fn place_mut<T>(value: T) -> NonNull<T> {
+    let at = mm::map(mm::whole_pages(size_of::<T>()), Access::ReadWrite).unwrap();
+    let at = NonNull::new(at).unwrap().cast::<T>();
     // SAFETY: a new mapping, large enough, and aligned to a page.
     unsafe { at.write(value) };
-    Ok(at)
+    at
 }
 
 /// As [`place_mut`], to be shared.
-pub fn place<T>(value: T) -> Result<&'static T, Errno> {
+pub fn place<T>(value: T) -> &'static T {
     // SAFETY: initialized, and never unmapped.
-    place_mut(value).map(|at| unsafe { at.as_ref() })
+    unsafe { place_mut(value).as_ref() }
 }
 
 /// What the crowd works on.
@@ -117,39 +116,31 @@ enum Started {
 fn work(number: usize) {
     let place = place_of(number);
     here::begin(place);
-    let tid = TIDS.get(place);
-    if let Some(tid) = tid {
-        tid.store(process::gettid(), Relaxed);
-    }
+    TIDS[place].store(process::gettid(), Relaxed);
     let work = WORK.load(Acquire);
     // SAFETY: `run` stored a function of this type before the first thread.
     unsafe { core::mem::transmute::<*mut (), fn(usize)>(work)(number) };
-    if let Some(tid) = tid {
-        tid.store(0, Relaxed);
-    }
-    if let Some(done) = DONE_HERE.get(place) {
-        done.fetch_add(1, Release);
-    }
+    TIDS[place].store(0, Relaxed);
+    DONE_HERE[place].fetch_add(1, Release);
     DONE.fetch_add(1, Release);
 }
 
-fn start(number: usize) -> Result<Started, Errno> {
+fn start(number: usize) -> Started {
     fn registered(_: &Thread<'_>, hooked: &Hooked) {
         work(hooked.argument - 1);
     }
     if number % 4 == 3 {
-        thread::start(STACK, number, |&number| work(number)).map(Started::Not)
+        Started::Not(thread::start(STACK, number, |&number| work(number)).unwrap())
     } else {
-        hooked::start_joinable(STACK, registered, number + 1).map(Started::Registered)
+        Started::Registered(hooked::start_joinable(STACK, registered, number + 1).unwrap())
     }
 }
 
-fn join(started: Started) -> Result<(), Failed> {
+fn join(started: Started) {
     match started {
-        Started::Registered(thread) => check!(thread.join().is_ok(), "join"),
-        Started::Not(thread) => thread.join()?,
+        Started::Registered(thread) => thread.join().unwrap(),
+        Started::Not(thread) => thread.join().unwrap(),
     }
-    Ok(())
 }
 
 /// Masks CPUs away from the threads at work, and gives them back.
@@ -178,12 +169,11 @@ pub fn rounds(ctx: &Ctx<'_>, native: u64, emulated: u64, user: u64) -> usize {
 }
 
 /// Registers the main thread.
-pub fn begin(ctx: &Ctx<'_>) -> Result<(), Failed> {
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+pub fn begin(ctx: &Ctx<'_>) {
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     // SAFETY: (1) once in this process, on its main thread.
-    check!(unsafe { hooked::adopt_main() }.is_ok(), "the create hook");
+    let _ = unsafe { hooked::adopt_main() }.unwrap();
     RSEQ.allow_sections();
-    Ok(())
 }
 
 /// Runs the crowd of this process on `subject`; `beside` is what the main thread does meanwhile, again and again.
@@ -193,45 +183,42 @@ pub fn run<T, I: Index>(
     ctx: &Ctx<'_>,
     subject: &'static T,
     crowd: &Crowd,
-    mut beside: impl FnMut() -> Result<(), Failed>,
-) -> Result<[usize; 2], Failed> {
+    mut beside: impl FnMut(),
+) -> [usize; 2] {
     set_subject(subject);
     WORK.store(crowd.work as *mut (), Release);
     let (alive, cpus) = (threads(ctx), witness::cpus());
     PLACES.store(alive, Relaxed);
     HANDLER.store(crowd.handler as *mut (), Release);
     // SAFETY: handle (1) the handlers of these tests use the structures, which bear it, and atomics.
-    unsafe { signals::handle(SIGUSR1 as i32, handler, 0)? };
+    unsafe { signals::handle(SIGUSR1 as i32, handler, 0) }.unwrap();
     let pause = Span::micros(ctx.scale(50, 500, 5_000));
-    let storm = Storm::start(&TIDS, SIGUSR1 as i32, pause)?;
+    let storm = Storm::start(&TIDS, SIGUSR1 as i32, pause).unwrap();
     let mut started: [Option<Started>; ALIVE] = [const { None }; ALIVE];
     let mut turn = 0;
     for number in 0..alive * crowd.generations {
         let (at, generation) = (number % alive, number / alive);
-        let (Some(place), Some(done)) = (started.get_mut(at), DONE_HERE.get(at)) else {
-            continue;
-        };
         // The one before may wait for what the main thread does meanwhile.
-        while done.load(Acquire) < generation {
+        while DONE_HERE[at].load(Acquire) < generation {
             turn += 1;
             shake(cpus, turn);
-            beside()?;
+            beside();
             sched::relax();
         }
-        if let Some(before) = place.take() {
-            join(before)?;
+        if let Some(before) = started[at].take() {
+            join(before);
         }
-        *place = Some(start(number)?);
+        started[at] = Some(start(number));
     }
     while DONE.load(Acquire) < alive * crowd.generations {
         turn += 1;
         shake(cpus, turn);
-        beside()?;
+        beside();
         sched::relax();
     }
     for thread in started.into_iter().flatten() {
-        join(thread)?;
+        join(thread);
     }
-    storm.stop()?;
+    storm.stop().unwrap();
     here::aborted::<I>(ctx)
 }

@@ -16,13 +16,12 @@ use rseq_rt::structures::{
 use super::crowd::{self, SLOTS, place, place_mut};
 use super::rounds::{Rounds, Told};
 use super::slow::Slow;
-use crate::harness::{Ctx, Failed, Needs, Test, Verdict, failed};
+use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::sys::process;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, text, witness};
+use crate::witness;
 
-/// The family. Without sections (a known-bad kernel) there is nothing to stop.
+// Without sections (a known-bad kernel) there is nothing to stop.
 pub const TESTS: &[Test] = &[
     Test::new("structures/drain-at-each-step-of-a-pop", at_each_step::<0>).needs(NEEDS),
     Test::new("structures/drain-at-each-step-of-a-push", at_each_step::<1>).needs(NEEDS),
@@ -153,13 +152,9 @@ fn rest<const OP: u32>(subject: &Subject) -> u32 {
 fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
     // SAFETY: subject (1) `rounds`.
     let subject = unsafe { crowd::subject::<Subject>() };
-    let _ = sched::allow(0, &CpuSet::one(subject.cpu.load(Relaxed)));
+    sched::allow(0, &CpuSet::one(subject.cpu.load(Relaxed))).unwrap();
     // SAFETY: Thread::current (1): nothing is lent.
-    let Some(current) = (unsafe { thread.current() }) else {
-        // The main thread waits for rounds.
-        let _ = failed(text!("the worker may run no sections"));
-        process::exit_group(1);
-    };
+    let current = unsafe { thread.current() }.unwrap();
     let here = Slow {
         current,
         stop: &subject.rounds.stop,
@@ -182,24 +177,24 @@ fn rounds<const OP: u32, K: Membarrier>(
     rounds: u32,
     fence: &Fence<K>,
     stop_at_wrong: bool,
-) -> Result<Told, Failed> {
+) -> Told {
     let mut cpus = witness::cpus().iter();
-    let (here, there) = (cpus.next().unwrap_or(0), cpus.next().unwrap_or(0));
-    check!((there as usize) < SLOTS, "no slot for CPU ", there);
+    let (here, there) = (cpus.next().unwrap(), cpus.next().unwrap());
+    assert!((there as usize) < SLOTS, "no slot for CPU {there}");
     let subject = place(Subject {
         // SAFETY: new (1) fresh slots, for this one alone.
-        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])?) },
-        buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])?),
+        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
+        buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])),
         // SAFETY: new (1) fresh slots, for this one alone.
-        log: unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])?) },
-        nodes: [place_mut(Node::new(0))?, place_mut(Node::new(1))?],
+        log: unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])) },
+        nodes: [place_mut(Node::new(0)), place_mut(Node::new(1))],
         rounds: Rounds::new(),
         cpu: AtomicU32::new(there),
         worker: AtomicU32::new(0),
-    })?;
+    });
     crowd::set_subject(subject);
-    sched::allow(0, &CpuSet::one(here))?;
-    let thread = hooked::start_joinable(64 * 1024, worker::<OP>, 0)?;
+    sched::allow(0, &CpuSet::one(here)).unwrap();
+    let thread = hooked::start_joinable(64 * 1024, worker::<OP>, 0).unwrap();
     let there_are = if matches!(OP, POP | BUFFER_POP) { 1 } else { 2 };
     let told = subject.rounds.at_each_step(
         STEPS,
@@ -208,38 +203,33 @@ fn rounds<const OP: u32, K: Membarrier>(
         || drain::<OP, K>(subject, there as usize, fence),
         |drained| drained + subject.worker.load(Relaxed) + rest::<OP>(subject) == there_are,
     );
-    check!(thread.join().is_ok(), "join");
-    Ok(told)
+    thread.join().unwrap();
+    told
 }
 
-fn allowed(ctx: &Ctx<'_>) -> Result<bool, Failed> {
-    crowd::begin(ctx)?;
-    Ok(RSEQ.sections() == rseq_rt::percpu::Sections::Allowed)
+fn allowed(ctx: &Ctx<'_>) -> bool {
+    crowd::begin(ctx);
+    RSEQ.sections() == rseq_rt::percpu::Sections::Allowed
 }
 
-fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
-    if !allowed(ctx)? {
-        return crate::skip!("this kernel is known to abort no sections");
+fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) {
+    if !allowed(ctx) {
+        skip!("this kernel is known to abort no sections");
     }
     let count = ctx.scale(6, 3, 0) as u32;
-    let told = rounds::<OP, _>(count, &Fence::register(), false)?;
-    told.right_at_each_step(STEPS)
+    let told = rounds::<OP, _>(count, &Fence::register(), false);
+    told.right_at_each_step(STEPS);
 }
 
 /// The broken variant has to be seen.
-fn broken<const OP: u32>(ctx: &Ctx<'_>) -> Verdict {
-    if !allowed(ctx)? {
-        return crate::skip!("this kernel is known to abort no sections");
+fn broken<const OP: u32>(ctx: &Ctx<'_>) {
+    if !allowed(ctx) {
+        skip!("this kernel is known to abort no sections");
     }
     // The first wrong round ends it; on a loaded machine most stops are aborted by a preemption.
-    let told = rounds::<OP, _>(
-        ctx.scale(200, 60, 0) as u32,
-        &Fence::register_on(Lies),
-        true,
-    )?;
-    check!(
-        told.wrong > 0,
-        "nothing was lost or doubled without the fence"
-    );
-    passed!("seen")
+    let count = ctx.scale(200, 60, 0) as u32;
+    let told = rounds::<OP, _>(count, &Fence::register_on(Lies), true);
+    let seen = told.wrong > 0;
+    assert!(seen, "nothing was lost or doubled without the fence");
+    passed!("seen");
 }

@@ -13,13 +13,12 @@ use rseq_rt::{Linux, Thread};
 
 use super::crowd::{self, SLOTS, place, place_mut};
 use super::slow::{Slow, Stop};
-use crate::harness::{Ctx, Failed, Test, Verdict, forked};
+use crate::harness::{Ctx, Test, forked, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::process::{self, Status};
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] = &[
     Test::new("structures/fork-child-of-a-free-list", free_list),
     Test::new("structures/fork-child-of-a-buffer", buffer),
@@ -134,7 +133,7 @@ unsafe impl Membarrier for GatedFence<'_> {
 
 /// A structure of things with numbers.
 trait Things: Sync + Sized + 'static {
-    fn new() -> Result<Self, Failed>;
+    fn new() -> Self;
     fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool;
     /// One thing, if the structure gives single ones.
     fn pop<L: ThreadSections<CpuId>>(&self, here: L) -> Result<usize, PopError>;
@@ -155,24 +154,21 @@ struct List {
 unsafe impl Sync for List {}
 
 impl Things for List {
-    fn new() -> Result<Self, Failed> {
+    fn new() -> Self {
         let mut nodes = [NonNull::dangling(); ALL + 1];
         for (id, node) in nodes.iter_mut().enumerate() {
-            *node = place_mut(Node::new(id))?;
+            *node = place_mut(Node::new(id));
         }
-        Ok(Self {
+        Self {
             // SAFETY: new (1) fresh slots, for this one alone.
-            list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])?) },
+            list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
             nodes,
-        })
+        }
     }
 
     fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
-        let Some(&node) = self.nodes.get(id) else {
-            return false;
-        };
         // SAFETY: push_ptr (1): each is pushed once, and stays.
-        unsafe { self.list.push_ptr(here, node) };
+        unsafe { self.list.push_ptr(here, self.nodes[id]) };
         true
     }
 
@@ -214,11 +210,11 @@ fn id(pointer: NonNull<usize>) -> usize {
 }
 
 impl Things for Pointers {
-    fn new() -> Result<Self, Failed> {
-        Ok(Self {
-            buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])?),
-            ids: place_mut(core::array::from_fn(|id| id))?,
-        })
+    fn new() -> Self {
+        Self {
+            buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])),
+            ids: place_mut(core::array::from_fn(|id| id)),
+        }
     }
 
     fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
@@ -271,10 +267,10 @@ fn ids(bytes: &[u8], mut each: impl FnMut(usize)) {
 }
 
 impl Things for Log {
-    fn new() -> Result<Self, Failed> {
+    fn new() -> Self {
         // SAFETY: new (1) fresh slots, for this one alone.
-        let bytes = unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])?) };
-        Ok(Self(bytes))
+        let bytes = unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])) };
+        Self(bytes)
     }
 
     fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
@@ -317,7 +313,7 @@ fn worker<S: Things>(thread: &Thread<'_>, _: &Hooked) {
     // SAFETY: subject (1) `stand`.
     let subject = unsafe { crowd::subject::<Subject<S>>() };
     let things = &subject.things;
-    let _ = sched::allow(0, &CpuSet::one(subject.cpu));
+    sched::allow(0, &CpuSet::one(subject.cpu)).unwrap();
     // SAFETY: Thread::current (1): nothing is lent.
     let current: Option<Current<'_, CpuId>> = unsafe { thread.current() };
     for id in 0..IN_SLOT {
@@ -390,30 +386,25 @@ fn works<S: Things>(things: &S, here: Option<Current<'_, CpuId>>, lost: usize) -
 }
 
 /// One thread that stands at a step, and one child; `None` if there is no such step, else whether the child is right.
-fn stand<S: Things>(
-    (what, by): (Do, By),
-    lost: usize,
-    step: u32,
-    repaired: bool,
-) -> Result<Option<bool>, Failed> {
+fn stand<S: Things>((what, by): (Do, By), lost: usize, step: u32, repaired: bool) -> Option<bool> {
     let subject = place(Subject {
-        things: S::new()?,
+        things: S::new(),
         what,
         by,
-        cpu: witness::cpus().iter().last().unwrap_or(0),
+        cpu: witness::cpus().iter().last().unwrap(),
         gate: Gate::new(),
         stop: Stop::new(),
         filled: AtomicU32::new(0),
         go: AtomicU32::new(0),
         ended: AtomicU32::new(0),
-    })?;
-    check!(
+    });
+    assert!(
         (subject.cpu as usize) < SLOTS,
-        "no slot for CPU ",
+        "no slot for CPU {}",
         subject.cpu
     );
     crowd::set_subject(subject);
-    let thread = hooked::start_joinable(STACK, worker::<S>, 0)?;
+    let thread = hooked::start_joinable(STACK, worker::<S>, 0).unwrap();
     while subject.filled.load(Acquire) == 0 {
         sched::relax();
     }
@@ -426,69 +417,63 @@ fn stand<S: Things>(
     while !stands() && subject.ended.load(Acquire) == 0 {
         sched::relax();
     }
-    let status = if stands() {
-        Some(forked(|| {
+    let is_right = stands().then(|| {
+        let status = forked(|| {
             if repaired {
                 // SAFETY: repair (1): this thread alone is here, and it is in no operation.
                 unsafe { subject.things.repair() };
             }
-            let here = hooked::here();
+            let here = hooked::here().unwrap();
             // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
-            let here = here.and_then(|here| unsafe { RSEQ.current(&here.area) });
+            let here = unsafe { RSEQ.current(&here.area) };
+            // Not a panic: without the repair it has to be wrong.
             if !works(&subject.things, here, lost) {
                 process::exit_group(1);
             }
-        })?)
-    } else {
-        None
-    };
+        });
+        status == Ok(Status::Exited(0))
+    });
     subject.gate.open.store(1, Release);
     subject.stop.release();
-    check!(thread.join().is_ok(), "join");
-    Ok(status.map(|status| status == Status::Exited(0)))
+    thread.join().unwrap();
+    is_right
 }
 
 /// All steps; how many there were, and at how many the child was wrong.
-fn each_step<S: Things>(op: (Do, By), lost: usize, repaired: bool) -> Result<(u32, u32), Failed> {
+fn each_step<S: Things>(op: (Do, By), lost: usize, repaired: bool) -> (u32, u32) {
     let (mut steps, mut wrong) = (0, 0);
     for step in 1..=STEPS {
-        let Some(right) = stand::<S>(op, lost, step, repaired)? else {
+        let Some(right) = stand::<S>(op, lost, step, repaired) else {
             break;
         };
         steps += 1;
         wrong += u32::from(!right);
     }
-    Ok((steps, wrong))
+    (steps, wrong)
 }
 
 /// An operation, and how many things its thread may have in hand.
 type Case = ((Do, By), usize);
 
-fn all_right<S: Things>(ctx: &Ctx<'_>, cases: &[Case]) -> Verdict {
-    crowd::begin(ctx)?;
+fn all_right<S: Things>(ctx: &Ctx<'_>, cases: &[Case]) {
+    crowd::begin(ctx);
     let sections = RSEQ.sections() == rseq_rt::percpu::Sections::Allowed && ctx.facts.rseq.is_ok();
     let mut all = 0;
     for (nth, &(op, lost)) in cases.iter().enumerate() {
         if op.1 == Section && !sections {
             continue;
         }
-        let (steps, wrong) = each_step::<S>(op, lost, true)?;
-        check!(
+        let (steps, wrong) = each_step::<S>(op, lost, true);
+        assert!(
             steps > 0 && wrong == 0,
-            "case ",
-            nth,
-            ": the child is wrong at ",
-            wrong,
-            " of ",
-            steps,
-            " steps"
+            "case {nth}: the child is wrong at {wrong} of {steps} steps"
         );
         all += steps;
     }
-    passed!(all, " steps")
+    passed!("{all} steps");
 }
 
-fn free_list(ctx: &Ctx<'_>) -> Verdict {
+fn free_list(ctx: &Ctx<'_>) {
     // A pop has the overflow slot in hand as a whole; without rseq that is where all are.
     let in_overflow = if ctx.facts.rseq.is_ok() {
         IN_OVERFLOW
@@ -506,10 +491,10 @@ fn free_list(ctx: &Ctx<'_>) -> Verdict {
             ((Pop, Section), 1),
             ((Push, Section), 1),
         ],
-    )
+    );
 }
 
-fn buffer(ctx: &Ctx<'_>) -> Verdict {
+fn buffer(ctx: &Ctx<'_>) {
     all_right::<Pointers>(
         ctx,
         &[
@@ -520,10 +505,10 @@ fn buffer(ctx: &Ctx<'_>) -> Verdict {
             ((Pop, Section), 1),
             ((Push, Section), 1),
         ],
-    )
+    );
 }
 
-fn bytes(ctx: &Ctx<'_>) -> Verdict {
+fn bytes(ctx: &Ctx<'_>) {
     all_right::<Log>(
         ctx,
         &[
@@ -533,28 +518,22 @@ fn bytes(ctx: &Ctx<'_>) -> Verdict {
             ((DrainOverflow, Overflow), ALL),
             ((Push, Section), 1),
         ],
-    )
+    );
 }
 
 /// The broken variant: each of these operations leaves a state behind that somebody has to end.
-fn broken(ctx: &Ctx<'_>) -> Verdict {
-    crowd::begin(ctx)?;
+fn broken(ctx: &Ctx<'_>) {
+    crowd::begin(ctx);
     let mut seen = 0;
-    let mut see = |(steps, wrong): (u32, u32)| -> Result<(), Failed> {
-        check!(
-            wrong > 0,
-            "without the repair ",
-            steps,
-            " children were right"
-        );
+    let mut see = |(steps, wrong): (u32, u32)| {
+        assert!(wrong > 0, "without the repair {steps} children were right");
         seen += wrong;
-        Ok(())
     };
-    see(each_step::<List>((Pop, Overflow), ALL, false)?)?;
-    see(each_step::<List>((Drain, Overflow), ALL, false)?)?;
-    see(each_step::<Pointers>((Drain, Overflow), ALL, false)?)?;
-    see(each_step::<Log>((Push, Overflow), ALL, false)?)?;
-    see(each_step::<Log>((Drain, Overflow), ALL, false)?)?;
-    see(each_step::<Log>((DrainOverflow, Overflow), ALL, false)?)?;
-    passed!(seen, " children found it closed for ever")
+    see(each_step::<List>((Pop, Overflow), ALL, false));
+    see(each_step::<List>((Drain, Overflow), ALL, false));
+    see(each_step::<Pointers>((Drain, Overflow), ALL, false));
+    see(each_step::<Log>((Push, Overflow), ALL, false));
+    see(each_step::<Log>((Drain, Overflow), ALL, false));
+    see(each_step::<Log>((DrainOverflow, Overflow), ALL, false));
+    passed!("{seen} children found it closed for ever");
 }

@@ -11,8 +11,7 @@ use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, Operation, Sections, 
 use rseq_rt::structures::ThreadSections;
 
 use super::crowd::ALIVE;
-use crate::check;
-use crate::harness::{Ctx, Failed};
+use crate::harness::Ctx;
 use crate::hooked::{self, RSEQ};
 
 /// Each so many operations of a thread one stops. Odd, so that it is a push, and then a pop.
@@ -62,10 +61,6 @@ impl<I: Index> Clone for Here<I> {
     }
 }
 
-fn stops_of(place: usize) -> Option<&'static Stops> {
-    STOPS.get(place)
-}
-
 /// Of the calling thread, whose place is `place` if it is one of the crowd; async-signal-safe.
 pub fn here<I: Index>(number: Option<usize>, place: Option<usize>) -> Option<Here<I>> {
     let hooked = hooked::here()?;
@@ -79,7 +74,7 @@ pub fn here<I: Index>(number: Option<usize>, place: Option<usize>) -> Option<Her
             current
         },
         stops: place
-            .and_then(stops_of)
+            .map(|place| &STOPS[place])
             .filter(|stops| stops.handling.load(Relaxed) == 0),
         gives_up,
     })
@@ -87,14 +82,12 @@ pub fn here<I: Index>(number: Option<usize>, place: Option<usize>) -> Option<Her
 
 /// A new thread is in the place.
 pub fn begin(place: usize) {
-    if let Some(stops) = stops_of(place) {
-        stops.operations.store(0, Relaxed);
-    }
+    STOPS[place].operations.store(0, Relaxed);
 }
 
 /// Runs `handler` on the thread in the place: no section of it stops.
 pub fn handle(place: Option<usize>, handler: impl FnOnce()) {
-    let handling = place.and_then(stops_of).map(|stops| &stops.handling);
+    let handling = place.map(|place| &STOPS[place].handling);
     if let Some(handling) = handling {
         handling.store(1, Relaxed);
     }
@@ -105,20 +98,17 @@ pub fn handle(place: Option<usize>, handler: impl FnOnce()) {
 }
 
 /// When all is over: where sections may run, some were aborted. How many, at a stop and without one.
-pub fn aborted<I: Index>(ctx: &Ctx<'_>) -> Result<[usize; 2], Failed> {
+pub fn aborted<I: Index>(ctx: &Ctx<'_>) -> [usize; 2] {
     let aborted = [&AT_A_STOP, &SHIPPED].map(|count| count.load(Relaxed));
     let live = ctx.facts.rseq.is_ok()
         && RSEQ.sections() == Sections::Allowed
         && (I::OFFSET == CpuId::OFFSET || ctx.facts.feature_size >= I::FEATURE_SIZE as usize);
     let [at_a_stop, shipped] = aborted;
-    check!(
+    assert!(
         (at_a_stop != 0) == live && (live || shipped == 0),
-        at_a_stop,
-        " sections were aborted at a stop, ",
-        shipped,
-        " without"
+        "{at_a_stop} sections were aborted at a stop, {shipped} without"
     );
-    Ok(aborted)
+    aborted
 }
 
 impl Stops {

@@ -11,14 +11,13 @@ use rseq_rt::structures::{
 
 use super::crowd::{self, SLOTS, place, place_mut};
 use crate::errno::Errno;
-use crate::harness::{Ctx, Needs, Test, Verdict};
+use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, RSEQ};
 use crate::sys::io;
 use crate::sys::raw::{call3, call5, done};
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, skip, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] =
     &[Test::new("structures/slot-of-an-offline-cpu", offline).needs(Needs::REAL_KERNEL.cpus(2))];
 
@@ -39,10 +38,8 @@ pub(crate) fn mount_sys() -> Result<(), Errno> {
 /// Takes a CPU offline, or back; up to ten CPUs.
 pub(crate) fn set_online(cpu: u32, online: bool) -> Result<(), Errno> {
     let mut path = *b"/sys/devices/system/cpu/cpu0/online\0";
-    if let Some(digit) = path.get_mut(27) {
-        *digit += cpu as u8;
-    }
-    let path = core::ffi::CStr::from_bytes_with_nul(&path).map_err(|_| Errno::INVAL)?;
+    path[27] += cpu as u8;
+    let path = core::ffi::CStr::from_bytes_with_nul(&path).unwrap();
     let file = io::open_read_write(path)?;
     let written = io::write(file, if online { b"1" } else { b"0" });
     io::close(file)?;
@@ -64,32 +61,28 @@ unsafe impl Membarrier for WithoutMembarrier {
     }
 }
 
-fn offline(ctx: &Ctx<'_>) -> Verdict {
+fn offline(ctx: &Ctx<'_>) {
     if ctx.scale(1, 0, 0) == 1 {
-        return skip!("it would take a CPU from this machine");
+        skip!("it would take a CPU from this machine");
     }
     if mount_sys().is_err() {
-        return skip!("there is no sysfs");
+        skip!("there is no sysfs");
     }
-    crowd::begin(ctx)?;
+    crowd::begin(ctx);
     let cpus = witness::cpus();
     let (Some(first), Some(last)) = (cpus.iter().next(), cpus.iter().last()) else {
-        return skip!("there is no CPU");
+        skip!("there is no CPU");
     };
-    check!(
+    assert!(
         last < 10 && (last as usize) < SLOTS,
-        "no slot for CPU ",
-        last
+        "no slot for CPU {last}"
     );
-    let counter: Counter<'_> = Counter::new(place([const { CounterSlot::new() }; SLOTS])?);
+    let counter: Counter<'_> = Counter::new(place([const { CounterSlot::new() }; SLOTS]));
     // SAFETY: new (1) fresh slots, for this one alone.
-    let list = unsafe { FreeList::<u32>::new(place([const { ListSlot::new() }; SLOTS])?) };
-    let buffer = Buffer::<Node<u32>, 14>::new(place([const { BufferSlot::new() }; SLOTS])?);
-    let nodes: [NonNull<Node<u32>>; 2] = [place_mut(Node::new(0))?, place_mut(Node::new(1))?];
-    let Some(hooked) = hooked::here() else {
-        check!(false, "no block");
-        return crate::harness::PASSED;
-    };
+    let list = unsafe { FreeList::<u32>::new(place([const { ListSlot::new() }; SLOTS])) };
+    let buffer = Buffer::<Node<u32>, 14>::new(place([const { BufferSlot::new() }; SLOTS]));
+    let nodes: [NonNull<Node<u32>>; 2] = [place_mut(Node::new(0)), place_mut(Node::new(1))];
+    let hooked = hooked::here().unwrap();
     // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
     let here: Option<Current<'_, CpuId>> = unsafe { RSEQ.current(&hooked.area) };
     let fill = || {
@@ -100,13 +93,13 @@ fn offline(ctx: &Ctx<'_>) -> Verdict {
             let _ = buffer.push(here, node);
         }
     };
-    sched::allow(0, &CpuSet::one(last))?;
+    sched::allow(0, &CpuSet::one(last)).unwrap();
     fill();
-    sched::allow(0, &CpuSet::one(first))?;
+    sched::allow(0, &CpuSet::one(first)).unwrap();
     match set_online(last, false) {
         Ok(()) => {}
-        Err(Errno::NOENT) => return skip!("this kernel takes no CPU offline"),
-        Err(errno) => check!(false, "CPU ", last, " stays online: ", errno),
+        Err(Errno::NOENT) => skip!("this kernel takes no CPU offline"),
+        Err(errno) => panic!("CPU {last} stays online: {errno}"),
     }
     // Without membarrier(2) nobody can go and see whether a section is in flight there: refused, and nothing is lost.
     let visits = Fence::register_on(WithoutMembarrier);
@@ -130,22 +123,17 @@ fn offline(ctx: &Ctx<'_>) -> Verdict {
             break again;
         }
     };
-    check!(gone, "CPU ", last, " is still there");
-    check!(again.is_ok(), "CPU ", last, " does not come back");
+    assert!(gone, "CPU {last} is still there");
+    assert!(again.is_ok(), "CPU {last} does not come back");
     if here.is_some() {
-        check!(both_refused, "a drain visited CPU ", last);
-        check!(
-            (taken, drained) == (2, 2),
-            "of two each, ",
-            taken,
-            " and ",
-            drained
-        );
+        assert!(both_refused, "a drain visited CPU {last}");
+        assert_eq!((taken, drained), (2, 2));
     }
     // And it works as before.
-    sched::allow(0, &CpuSet::one(last))?;
+    sched::allow(0, &CpuSet::one(last)).unwrap();
     fill();
-    let popped = list.pop(here).is_ok() && buffer.pop(here).is_ok();
-    check!(popped && counter.sum() == 2, "after its return");
-    passed!(taken, " nodes and ", drained, " pointers of CPU ", last)
+    list.pop(here).unwrap();
+    buffer.pop(here).unwrap();
+    assert_eq!(counter.sum(), 2, "after its return");
+    passed!("{taken} nodes and {drained} pointers of CPU {last}");
 }

@@ -4,10 +4,8 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::slow::Stop;
-use crate::harness::Verdict;
-use crate::show::Hex;
+use crate::harness::passed;
 use crate::sys::sched;
-use crate::{check, passed};
 
 /// There is no other round.
 const OVER: u32 = u32::MAX;
@@ -125,20 +123,15 @@ pub struct Told {
 
 impl Told {
     /// Nothing was wrong at any step, from the first to the last one, which comes before the last one that was tried.
-    pub fn right_at_each_step(&self, tried: u32) -> Verdict {
-        check!(
-            self.wrong == 0,
-            self.wrong,
-            " rounds lost or doubled something"
-        );
-        check!(self.aborted > 0, "no section was aborted");
+    pub fn right_at_each_step(&self, tried: u32) {
+        assert_eq!(self.wrong, 0, "rounds that lost or doubled something");
+        assert!(self.aborted > 0, "no section was aborted");
         let reached = self.reached >> 1;
         let steps = reached.trailing_ones();
-        check!(
+        assert!(
             (1..tried).contains(&steps) && reached >> steps == 0,
-            "of the steps it stood at ",
-            Hex(reached)
+            "of the steps it stood at {reached:#x}"
         );
-        passed!(self.aborted, " sections aborted at ", steps, " steps")
+        passed!("{} sections aborted at {steps} steps", self.aborted);
     }
 }

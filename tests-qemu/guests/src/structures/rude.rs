@@ -10,13 +10,12 @@ use rseq_rt::{Thread, arch};
 
 use super::crowd::{self, SLOTS, place, place_mut};
 use super::slow::{Slow, Stop};
-use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] =
     &[Test::new("structures/unregistered-in-a-slot", rude)
         .needs(Needs::RSEQ.and(Needs::REAL_KERNEL))];
@@ -46,44 +45,39 @@ fn current<'a>(thread: &'a Thread<'_>) -> Option<Current<'a, CpuId>> {
 fn second(thread: &Thread<'_>, hooked: &Hooked) {
     // SAFETY: subject (1) `pair`.
     let subject = unsafe { crowd::subject::<Subject>() };
-    let moved = sched::allow(0, &CpuSet::one(subject.cpu));
-    let mut got = 1;
-    if let (Ok(()), Some(current)) = (moved, current(thread)) {
-        if hooked.argument == RUDE {
-            let area = thread.area().as_rseq().cast_mut().cast();
-            // SAFETY: rseq (1) nothing is written any more; (2) this thread's own registration.
-            let _ = unsafe { rseq(area, RSEQ.length(), 1, arch::SIGNATURE) };
-            let ids = witness::rseq_of(thread.area());
-            ids.cpu_id.store(subject.cpu as i32, Relaxed);
-        }
-        let stop = &subject.stop;
-        got += u32::from(subject.list.pop(Slow { current, stop }).is_ok());
+    sched::allow(0, &CpuSet::one(subject.cpu)).unwrap();
+    let current = current(thread).unwrap();
+    if hooked.argument == RUDE {
+        let area = thread.area().as_rseq().cast_mut().cast();
+        // SAFETY: rseq (1) nothing is written any more; (2) this thread's own registration.
+        unsafe { rseq(area, RSEQ.length(), 1, arch::SIGNATURE) }.unwrap();
+        let ids = witness::rseq_of(thread.area());
+        ids.cpu_id.store(subject.cpu as i32, Relaxed);
     }
-    subject.got.store(got, Release);
+    let stop = &subject.stop;
+    let got = subject.list.pop(Slow { current, stop }).is_ok();
+    subject.got.store(1 + u32::from(got), Release);
 }
 
 /// While the second thread stands before `step`, the first one, on the same CPU, pops as well. Which of them got the one
 /// node there is; `None` if a pop has no such step.
-fn pair(cpu: u32, argument: usize, step: u32) -> Result<Option<(bool, bool)>, Failed> {
+fn pair(cpu: u32, argument: usize, step: u32) -> Option<(bool, bool)> {
     let subject = place(Subject {
         // SAFETY: new (1) fresh slots, for this one alone.
-        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])?) },
+        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
         stop: Stop::new(),
         cpu,
         got: AtomicU32::new(0),
-    })?;
+    });
     crowd::set_subject(subject);
-    let Some(here) = hooked::here() else {
-        check!(false, "no block");
-        return Ok(None);
-    };
+    let here = hooked::here().unwrap();
     // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
     let here = unsafe { RSEQ.current::<CpuId>(&here.area) };
-    let node: NonNull<Node<u32>> = place_mut(Node::new(7))?;
+    let node: NonNull<Node<u32>> = place_mut(Node::new(7));
     // SAFETY: push_ptr (1): in no list, and stays.
     unsafe { subject.list.push_ptr(here, node) };
     subject.stop.arm(step);
-    let thread = hooked::start_joinable(STACK, second, argument)?;
+    let thread = hooked::start_joinable(STACK, second, argument).unwrap();
     // One CPU: whoever waits lets the other run.
     while !subject.stop.is_there() && subject.got.load(Acquire) == 0 {
         sched::relax();
@@ -91,35 +85,29 @@ fn pair(cpu: u32, argument: usize, step: u32) -> Result<Option<(bool, bool)>, Fa
     let was_there = subject.stop.is_there();
     let first = subject.list.pop(here).is_ok();
     subject.stop.release();
-    check!(thread.join().is_ok(), "join");
+    thread.join().unwrap();
     let second = subject.got.load(Acquire) > 1;
-    Ok(was_there.then_some((first, second)))
+    was_there.then_some((first, second))
 }
 
-fn rude(ctx: &Ctx<'_>) -> Verdict {
-    crowd::begin(ctx)?;
+fn rude(ctx: &Ctx<'_>) {
+    crowd::begin(ctx);
     if RSEQ.sections() != Sections::Allowed {
-        return crate::skip!("this kernel is known to abort no sections");
+        skip!("this kernel is known to abort no sections");
     }
-    let cpu = witness::cpus().iter().next().unwrap_or(0);
-    check!((cpu as usize) < SLOTS, "no slot for CPU ", cpu);
-    sched::allow(0, &CpuSet::one(cpu))?;
+    let cpu = witness::cpus().iter().next().unwrap();
+    assert!((cpu as usize) < SLOTS, "no slot for CPU {cpu}");
+    sched::allow(0, &CpuSet::one(cpu)).unwrap();
     let (mut steps, mut twice) = (0u32, 0u32);
     for step in 1..=STEPS {
-        if let Some(got) = pair(cpu, POLITE, step)? {
+        if let Some(got) = pair(cpu, POLITE, step) {
             steps += 1;
-            check!(got == (true, false), "a registered thread at step ", step);
+            assert_eq!(got, (true, false), "a registered thread at step {step}");
         }
-        if let Some((first, second)) = pair(cpu, RUDE, step)? {
+        if let Some((first, second)) = pair(cpu, RUDE, step) {
             twice += u32::from(first && second);
         }
     }
-    check!(twice > 0, "no node was given twice in ", steps, " steps");
-    passed!(
-        "given twice at ",
-        twice,
-        " of ",
-        steps,
-        " steps; never by a registered thread"
-    )
+    assert!(twice > 0, "no node was given twice in {steps} steps");
+    passed!("given twice at {twice} of {steps} steps; never by a registered thread");
 }

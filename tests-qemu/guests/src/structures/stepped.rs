@@ -13,15 +13,14 @@ use rseq_rt::structures::{
 };
 
 use super::crowd::{SLOTS, place, place_mut};
-use crate::harness::{Ctx, Failed, Needs, Test, Verdict};
+use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, RSEQ};
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
 use crate::sys::sched::{self, CpuSet};
-use crate::{check, passed, skip, witness};
+use crate::witness;
 
-/// The family.
 pub const TESTS: &[Test] =
     &[Test::new("structures/single-stepped", stepped).needs(Needs::RSEQ.and(Needs::PTRACE))];
 
@@ -41,37 +40,24 @@ fn slowly<T>(operation: impl FnOnce() -> T) -> T {
     result
 }
 
-fn counter<I: Index>(here: Here<I>) -> Result<(), Failed> {
-    let counter = Counter::<I>::new(place([const { CounterSlot::new() }; SLOTS])?);
+fn counter<I: Index>(here: Here<I>) {
+    let counter = Counter::<I>::new(place([const { CounterSlot::new() }; SLOTS]));
     slowly(|| counter.add(here, 5));
-    let by_overflow = counter.overflowed();
-    check!(
-        (counter.sum(), by_overflow) == (5, 5),
-        "an add: ",
-        by_overflow,
-        " by overflow"
-    );
+    assert_eq!((counter.sum(), counter.overflowed()), (5, 5), "an add");
     slowly(|| counter.sub(here, 2));
-    let by_overflow = counter.overflowed();
-    check!(
-        (counter.sum(), by_overflow) == (3, 3),
-        "a sub: ",
-        by_overflow,
-        " by overflow"
-    );
-    Ok(())
+    assert_eq!((counter.sum(), counter.overflowed()), (3, 3), "a sub");
 }
 
-fn list<I: Index>(here: Here<I>) -> Result<(), Failed> {
+fn list<I: Index>(here: Here<I>) {
     // SAFETY: new (1) fresh slots, for this one alone.
-    let list = unsafe { FreeList::<u32, I>::new(place([const { ListSlot::new() }; SLOTS])?) };
-    let nodes: [NonNull<Node<u32>>; 2] = [place_mut(Node::new(1))?, place_mut(Node::new(2))?];
+    let list = unsafe { FreeList::<u32, I>::new(place([const { ListSlot::new() }; SLOTS])) };
+    let nodes: [NonNull<Node<u32>>; 2] = [place_mut(Node::new(1)), place_mut(Node::new(2))];
     let [in_slot, shared] = nodes;
     let no_slot_has_any = || (0..SLOTS).all(|slot| list.looks_empty(Some(slot)));
     // SAFETY: push_ptr (1), here and below: in no list, and stays.
     slowly(|| unsafe { list.push_ptr(here, shared) });
-    check!(no_slot_has_any(), "a push: into a slot");
-    check!(list.take_overflow().count() == 1, "a push: lost");
+    assert!(no_slot_has_any(), "a push: into a slot");
+    assert_eq!(list.take_overflow().count(), 1, "a push: lost");
     // One for the slot: whatever aborts this is rare, and not for ever.
     loop {
         // SAFETY: as above.
@@ -84,136 +70,115 @@ fn list<I: Index>(here: Here<I>) -> Result<(), Failed> {
     unsafe { list.push_ptr(None::<Here<I>>, shared) };
     let value = |popped: Result<&mut Node<u32>, PopError>| popped.map(|node| node.value);
     let popped = slowly(|| value(list.pop(here)));
-    check!(popped == Ok(2), "a pop: not of the overflow slot");
+    assert_eq!(popped, Ok(2), "a pop: not of the overflow slot");
     let popped = slowly(|| value(list.pop(here)));
-    check!(
-        popped == Err(PopError::Busy),
+    assert_eq!(
+        popped,
+        Err(PopError::Busy),
         "a pop: the overflow slot is empty, and the other one out of reach"
     );
-    check!(
+    assert!(
         !no_slot_has_any() && value(list.pop(here)) == Ok(1),
         "a pop: the slot was touched"
     );
-    Ok(())
 }
 
-fn buffer<I: Index>(here: Here<I>, fence: &Fence) -> Result<(), Failed> {
-    let buffer = Buffer::<u32, 14, I>::new(place([const { BufferSlot::new() }; SLOTS])?);
-    let (in_slot, shared) = (place_mut(1u32)?, place_mut(2u32)?);
+fn buffer<I: Index>(here: Here<I>, fence: &Fence) {
+    let buffer = Buffer::<u32, 14, I>::new(place([const { BufferSlot::new() }; SLOTS]));
+    let (in_slot, shared) = (place_mut(1u32), place_mut(2u32));
     let in_slots = || -> usize {
         let drained = |slot| buffer.drain(slot, fence, |_| ()).unwrap_or(0);
         (0..SLOTS).map(drained).sum()
     };
     let in_overflow = || buffer.drain_overflow(None::<Here<I>>, |_| ());
     let pushed = slowly(|| buffer.push(here, shared).is_ok());
-    check!(pushed && in_overflow() == 1, "a push: lost");
-    check!(in_slots() == 0, "a push: into a slot");
+    assert!(pushed && in_overflow() == 1, "a push: lost");
+    assert_eq!(in_slots(), 0, "a push: into a slot");
     loop {
-        check!(buffer.push(here, in_slot).is_ok(), "no room");
+        buffer.push(here, in_slot).unwrap();
         if in_overflow() == 0 {
             break;
         }
     }
-    let given = buffer.push(None::<Here<I>>, shared);
-    check!(given.is_ok(), "no room in the overflow slot");
+    buffer.push(None::<Here<I>>, shared).unwrap();
     let popped = slowly(|| buffer.pop(here));
-    check!(popped == Ok(shared), "a pop: not of the overflow slot");
+    assert_eq!(popped, Ok(shared), "a pop: not of the overflow slot");
     let popped = slowly(|| buffer.pop(here));
-    check!(
-        popped == Err(PopError::Busy),
+    assert_eq!(
+        popped,
+        Err(PopError::Busy),
         "a pop: the overflow slot is empty, and the other one out of reach"
     );
-    check!(in_slots() == 1, "a pop: the slot was touched");
-    Ok(())
+    assert_eq!(in_slots(), 1, "a pop: the slot was touched");
 }
 
-fn bytes<I: Index>(here: Here<I>, fence: &Fence) -> Result<(), Failed> {
+fn bytes<I: Index>(here: Here<I>, fence: &Fence) {
     // SAFETY: new (1) fresh slots, for this one alone.
-    let bytes = unsafe { Bytes::<112, I>::new(place([const { BytesSlot::new() }; SLOTS])?) };
+    let bytes = unsafe { Bytes::<112, I>::new(place([const { BytesSlot::new() }; SLOTS])) };
     let record = *b"a record of more than a word";
     let pushed = slowly(|| bytes.push(here, &record).is_ok());
-    check!(pushed, "a record: refused");
+    assert!(pushed, "a record: refused");
     let mut whole = false;
     let found = bytes.drain_overflow(|found| whole = found == record);
-    check!(found.is_ok() && whole, "a record: not in the overflow slot");
+    assert!(found.is_ok() && whole, "a record: not in the overflow slot");
     let drained = |slot| bytes.drain(slot, fence, |_| ()).unwrap_or(0);
     let in_slots: usize = (0..SLOTS).map(drained).sum();
-    check!(in_slots == 0, "a record: into a slot");
-    Ok(())
+    assert_eq!(in_slots, 0, "a record: into a slot");
 }
 
-/// The child. What it finds wrong is the test's verdict.
+/// The child.
 fn child<I: Index>() -> ! {
-    fn all<I: Index>() -> Result<(), Failed> {
-        static AREA: Area = Area::new();
-        let cpu = witness::cpus().iter().next().unwrap_or(0);
-        sched::allow(0, &CpuSet::one(cpu))?;
-        // SAFETY: (1, 2, 3) the only thread's, static.
-        let created = unsafe { RSEQ.on_thread_create(&AREA) };
-        check!(created.is_ok(), "the create hook");
-        // SAFETY: (1) its own; (2) no loan, and no exit hook.
-        let Some(here) = (unsafe { RSEQ.current::<I>(&AREA) }) else {
-            check!(false, "it may run no sections");
-            return Ok(());
-        };
-        let fence = Fence::register();
-        ptrace::trace_me()?;
-        counter(here)?;
-        list(here)?;
-        buffer(here, &fence)?;
-        bytes(here, &fence)
-    }
     process::no_core_dump();
-    exit_group(if all::<I>().is_ok() { ALL_RIGHT } else { 1 })
+    static AREA: Area = Area::new();
+    let cpu = witness::cpus().iter().next().unwrap();
+    sched::allow(0, &CpuSet::one(cpu)).unwrap();
+    // SAFETY: (1, 2, 3) the only thread's, static.
+    let _ = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    let here = unsafe { RSEQ.current::<I>(&AREA) }.unwrap();
+    let fence = Fence::register();
+    ptrace::trace_me().unwrap();
+    counter(here);
+    list(here);
+    buffer(here, &fence);
+    bytes(here, &fence);
+    exit_group(ALL_RIGHT)
 }
 
-fn stepped(ctx: &Ctx<'_>) -> Verdict {
-    check!(RSEQ.init(hooked::config(ctx.env)) == Ok(None), "init");
+fn stepped(ctx: &Ctx<'_>) {
+    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     if RSEQ.allow_sections() != Sections::Allowed {
-        return skip!("this kernel may run no sections");
+        skip!("this kernel may run no sections");
     }
-    let cpu = witness::cpus().iter().next().unwrap_or(0);
+    let cpu = witness::cpus().iter().next().unwrap();
     if cpu as usize >= SLOTS {
-        return skip!("there is no slot for CPU ", cpu);
+        skip!("there is no slot for CPU {cpu}");
     }
     let (mut steps, mut longest) = (0, 0);
     let bodies: [fn() -> !; 2] = [child::<CpuId>, child::<MmCid>];
     let indices = if ctx.facts.feature_size >= 28 { 2 } else { 1 };
     for body in bodies.into_iter().take(indices) {
         // SAFETY: start (1) the test is a process of its own.
-        let mut child = unsafe { Stepper::start(body)? };
+        let mut child = unsafe { Stepper::start(body) }.unwrap();
         let mut operations = 0;
         while child.stands() {
             let before = child.steps;
-            check!(
-                !child.step(MOST)?,
-                "operation ",
-                operations + 1,
-                " is not over after ",
-                MOST,
-                " steps"
+            assert!(
+                !child.step(MOST).unwrap(),
+                "operation {} is not over after {MOST} steps",
+                operations + 1
             );
             operations += 1;
             longest = longest.max(child.steps - before);
             // The stop behind it.
             if child.stands() {
-                child.run()?;
+                child.run().unwrap();
             }
         }
-        let status = child.status;
-        check!(
-            status == Status::Exited(ALL_RIGHT) && operations == OPERATIONS,
-            "after ",
-            operations,
-            " operations it ",
-            status
-        );
+        let end = Status::Exited(ALL_RIGHT);
+        assert_eq!(child.status, end, "after {operations} operations");
+        assert_eq!(operations, OPERATIONS);
         steps += child.steps;
     }
-    passed!(
-        steps,
-        " steps, at most ",
-        longest,
-        " for one operation; each by the overflow slot"
-    )
+    passed!("{steps} steps, at most {longest} for one operation; each by the overflow slot");
 }

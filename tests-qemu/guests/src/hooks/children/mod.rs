@@ -13,7 +13,7 @@ pub use super::common::look;
 use super::common::{
     self, Hooks as _, area_on_a_page, at, detached, init, init_with, joined, main_thread,
 };
-use crate::harness::{Ctx, Failed, Needs, Test, forked, must_die, must_pass, passed, skip};
+use crate::harness::{Ctx, Needs, Test, forked, must_die, must_pass, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::futex;
 use crate::sys::mm;
@@ -54,12 +54,6 @@ pub const TESTS: &[Test] = &[
 const STACK: usize = 32 * 1024;
 /// The exit code of a child whose checks all passed.
 const ALL_RIGHT: i32 = 7;
-
-/// For tests that return a verdict.
-pub fn is_right(area: &Area) -> Result<(), Failed> {
-    common::is_right(area);
-    Ok(())
-}
 
 /// The forked child: everything true, nothing to redo, and a way out of its own.
 fn child(area: &Area) -> ! {
