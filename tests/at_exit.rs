@@ -1,13 +1,11 @@
 //! The stack of at-exit callbacks.
 
-mod fake;
-
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::ptr::from_ref;
 
-use fake::generation::LINUX_7_1;
-use fake::{Machine, PLAIN, run};
+use crate::fake::generation::LINUX_7_1;
+use crate::fake::{Machine, PLAIN, run};
 use rseq_rt::{AtExit, Callback, Error, Exit, ExitMode, State, Thread};
 
 /// What the callbacks of a test share: the order in which they ran, and what they do besides.

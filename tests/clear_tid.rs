@@ -1,12 +1,10 @@
 //! The joiner's wait: no proof before the end, and one after it.
 
-mod fake;
-
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use fake::generation::LINUX_7_1;
-use fake::{Answers, Call, Machine, PLAIN};
+use crate::fake::generation::LINUX_7_1;
+use crate::fake::{Answers, Call, Machine, PLAIN};
 use rseq_rt::{ClearTid, Errno, Error};
 
 /// The word as the kernel sees it.

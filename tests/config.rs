@@ -1,9 +1,7 @@
 //! What becomes of every auxv, the absurd ones included.
 
-mod fake;
-
-use fake::generation::LINUX_7_1;
-use fake::{Machine, PLAIN};
+use crate::fake::generation::LINUX_7_1;
+use crate::fake::{Machine, PLAIN};
 use rseq_rt::{Claim, Config, Owner, Process};
 
 /// AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, then the length and the fields that follow.

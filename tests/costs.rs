@@ -1,9 +1,7 @@
 //! C9, the way the documentation states it: the system calls of each hook, one line each.
 
-mod fake;
-
-use fake::generation::{LINUX_4_18, LINUX_7_1};
-use fake::{Answers, Call, Foreign, Machine, PLAIN, config, run};
+use crate::fake::generation::{LINUX_4_18, LINUX_7_1};
+use crate::fake::{self, Answers, Call, Foreign, Machine, PLAIN, config, run};
 use rseq_rt::{Area, Config, Errno, ExitMode, Process, SignalMask, Thread};
 
 fn mask_and_rseq(machine: &Machine, hook: impl FnOnce()) -> (u32, u32) {

@@ -1,12 +1,10 @@
 //! Each way to fail has a value of its own, and no thread dies of it.
 
-mod fake;
-
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fake::generation::{ALL, LINUX_4_18, LINUX_6_3, LINUX_7_1};
-use fake::{Answers, Call, Foreign, Generation, Machine, Memory, PLAIN, run};
+use crate::fake::generation::{ALL, LINUX_4_18, LINUX_6_3, LINUX_7_1};
+use crate::fake::{self, Answers, Call, Foreign, Generation, Machine, Memory, PLAIN, run};
 use rseq_rt::{
     Area, Claim, Config, Errno, Error, Exit, ExitMode, Kept, Lent, Owner, Process, Reason, State,
 };

@@ -1,12 +1,10 @@
 //! Areas at addresses that nobody vouches for.
 
-mod fake;
-
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::Relaxed;
 
-use fake::generation::LINUX_7_1;
-use fake::{Answers, Call, Machine, Memory, PLAIN, rseq_of};
+use crate::fake::generation::LINUX_7_1;
+use crate::fake::{Answers, Call, Machine, Memory, PLAIN, rseq_of};
 use rseq_rt::{Area, Errno, Error, Kernel, Linux, State};
 
 #[repr(align(64))]

@@ -1,5 +1,4 @@
 //! Per-CPU operations on the host's own kernel, over the area that glibc has registered.
-#![cfg(not(miri))]
 
 use std::mem::offset_of;
 use std::ptr::{null, null_mut};

@@ -1,14 +1,12 @@
 //! Two threads race for the first registration, and the kernel answers them differently.
 
-mod fake;
-
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Barrier, Mutex};
 
-use fake::generation::LINUX_7_1;
-use fake::{Answers, Call, PLAIN, run};
+use crate::fake::generation::LINUX_7_1;
+use crate::fake::{self, Answers, Call, PLAIN, run};
 use rseq_rt::abi::{FLAG_UNREGISTER, Rseq};
 use rseq_rt::{Area, Errno, Error, Exit, ExitMode, Kernel, Owner, Process, Reason, State, Trio};
 

@@ -1,9 +1,7 @@
 //! The report: each owner, each reason of a thread, and what it costs.
 
-mod fake;
-
-use fake::generation::{LATER_48, LATER_200, LINUX_4_18, LINUX_6_3, LINUX_7_0, LINUX_7_1};
-use fake::{Answer, Answers, Call, Filter, Foreign, Generation, PLAIN, run};
+use crate::fake::generation::{LATER_48, LATER_200, LINUX_4_18, LINUX_6_3, LINUX_7_0, LINUX_7_1};
+use crate::fake::{Answer, Answers, Call, Filter, Foreign, Generation, PLAIN, run};
 use rseq_rt::percpu::{Sections, VouchedBy};
 use rseq_rt::{
     Area, Behaviour, Config, Errno, ExitMode, Owner, Process, Reason, Report, SliceAnswer, State,

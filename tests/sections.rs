@@ -1,9 +1,7 @@
 //! Who may run critical sections, in every state of a thread, and what asking costs.
 
-mod fake;
-
-use fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_7_1};
-use fake::{Answers, Call, Foreign, Generation, Machine, PLAIN, run};
+use crate::fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_7_1};
+use crate::fake::{Answers, Call, Foreign, Generation, Machine, PLAIN, run};
 use rseq_rt::percpu::{CpuId, Index, MmCid, Sections};
 use rseq_rt::{Area, Config, Errno, Exit, ExitMode, Process};
 

@@ -1,11 +1,9 @@
 //! The time-slice extension: each way a request can end, and silence where there is none.
 
-mod fake;
-
 use std::sync::atomic::Ordering::Relaxed;
 
-use fake::generation::{ALL, LINUX_6_3, LINUX_7_0, LINUX_7_1};
-use fake::{Answers, Call, Generation, Machine, PLAIN, rseq_of, run};
+use crate::fake::generation::{ALL, LINUX_6_3, LINUX_7_0, LINUX_7_1};
+use crate::fake::{Answers, Call, Generation, Machine, PLAIN, rseq_of, run};
 use rseq_rt::abi::{SLICE_GRANTED, SLICE_REQUEST};
 use rseq_rt::{Area, Config, Errno, SliceEnd};
 

@@ -2,7 +2,6 @@
 //!
 //! It touches the areas only through the pointers that rseq(2) gets, and only
 //! with atomic accesses, so that Miri can run everything above it.
-#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 pub mod answers;
 pub mod calls;
@@ -11,7 +10,6 @@ pub mod machine;
 pub mod signal;
 pub mod task;
 
-#[allow(unused_imports, reason = "as above")]
 pub use answers::{Answer, Answers, Call, Filter, Foreign, Memory, PLAIN};
 pub use generation::Generation;
 pub use machine::Machine;

@@ -2,10 +2,10 @@
 
 use rseq_rt::{Error, Owner, Reason, State};
 
+use super::world::World;
 use crate::fake::machine::THREADS;
 use crate::fake::task::{Registration, Task, is_blocked};
 use crate::fake::{Call, Foreign};
-use crate::world::World;
 
 /// What is to be compared across one step.
 #[derive(Clone, Copy)]
@@ -71,7 +71,7 @@ impl World<'_> {
             }
             State::Exiting | State::Lent => {}
         }
-        if matches!(self.lives[thread], crate::world::Life::Gone(_)) {
+        if matches!(self.lives[thread], super::world::Life::Gone(_)) {
             assert_eq!(ours, None, "Gone, and the kernel still writes");
         }
     }

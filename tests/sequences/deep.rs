@@ -2,10 +2,10 @@
 
 use rseq_rt::{Claim, Config};
 
+use super::walk::walk;
+use super::world::Scenario;
 use crate::fake::generation::{ALL, LATER_48, LINUX_6_3, LINUX_7_0, LINUX_7_1};
 use crate::fake::{Generation, PLAIN, config};
-use crate::walk::walk;
-use crate::world::Scenario;
 
 /// None blocked, some (SIGHUP and one of the libc's own), all.
 pub const MASKS: [u64; 3] = [0, 1 | 1 << 32, u64::MAX];

@@ -4,10 +4,10 @@ use std::mem::replace;
 
 use rseq_rt::{Error, Exit, ExitMode, Process, Reason, SignalMask, State};
 
+use super::step::Act;
+use super::world::{Life, World};
 use crate::fake::task::ALL_BUT_SIGSYS;
 use crate::fake::{Call, Machine};
-use crate::step::Act;
-use crate::world::{Life, World};
 
 impl<'a> World<'a> {
     /// The exit hooks. The mask is blocked after each, except where nothing of this runtime is at stake.

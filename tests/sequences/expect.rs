@@ -2,10 +2,10 @@
 
 use rseq_rt::{Owner, State};
 
+use super::step::Act;
+use super::world::{Life, World};
 use crate::fake::answers::CALLS;
 use crate::fake::{Call, Foreign};
-use crate::step::Act;
-use crate::world::{Life, World};
 
 /// Calls of one step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rseq_rt::{AtExit, Callback, Error, Process, Reclaimed, SignalMask, State, Thread};
 
-use crate::expect::Cost;
+use super::expect::Cost;
+use super::step::{Act, Step};
+use super::world::{Life, World};
 use crate::fake::machine::VFORK_CHILD;
 use crate::fake::{Machine, rseq_of};
-use crate::step::{Act, Step};
-use crate::world::{Life, World};
 
 /// What the program holds in its hand while its callbacks run.
 struct Reader<'a> {

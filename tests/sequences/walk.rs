@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use rseq_rt::{Area, ClearTid, Process};
 
+use super::step::{Step, all};
+use super::world::{Life, Scenario, World};
 use crate::fake::Machine;
-use crate::step::{Step, all};
-use crate::world::{Life, Scenario, World};
 
 /// Walks every sequence of up to `depth` steps. Returns how many different states there were.
 pub fn walk(scenario: &Scenario, depth: usize) -> usize {

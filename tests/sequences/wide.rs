@@ -3,11 +3,11 @@
 
 use rseq_rt::{Claim, Config, Errno};
 
-use crate::deep::MASKS;
+use super::deep::MASKS;
+use super::walk::walk;
+use super::world::Scenario;
 use crate::fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_6_14_DEBUG, LINUX_7_1};
 use crate::fake::{Answers, Call, Foreign, Generation, PLAIN, config};
-use crate::walk::walk;
-use crate::world::Scenario;
 
 const GENERATIONS: [Generation; 4] = [LINUX_4_18, LINUX_6_3, LINUX_6_14_DEBUG, LINUX_7_1];
 

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, PopError};
 
-use crate::fake::{Alone, Fake, Kernel};
-use crate::world::{CPUS, FEW, Weather, explore, switches, weather};
+use super::fake::{Alone, Fake, Kernel};
+use super::world::{CPUS, FEW, Weather, explore, switches, weather};
 
 const ROOM: usize = 14;
 type Pool<'a> = Buffer<'a, u32, ROOM>;

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use rseq_rt::structures::{Bytes, BytesSlot, DrainError, Fence, NotPushed};
 
-use crate::fake::{Alone, Fake, Kernel};
-use crate::world::{CPUS, FEW, Weather, explore, switches, weather};
+use super::fake::{Alone, Fake, Kernel};
+use super::world::{CPUS, FEW, Weather, explore, switches, weather};
 
 const ROOM: usize = 112;
 type Log<'a> = Bytes<'a, ROOM>;

@@ -3,8 +3,8 @@
 use rseq_rt::percpu::{CpuId, Slots};
 use rseq_rt::structures::{Counter, CounterSlot};
 
-use crate::fake::Fake;
-use crate::world::{CPUS, FEW, Weather, explore, switches, weather};
+use super::fake::Fake;
+use super::world::{CPUS, FEW, Weather, explore, switches, weather};
 
 /// Actor `me` adds `100^me` twice and takes it away once.
 fn try_all(cpus: &[usize], unregistered: usize, unprotected: usize, weather: Weather) -> bool {

@@ -8,7 +8,7 @@ use rseq_rt::Errno;
 use rseq_rt::percpu::{Commit, CpuId, Miss, Operation, RESTARTS, Slots};
 use rseq_rt::structures::{Membarrier, ThreadSections};
 
-use crate::world::{Event, World};
+use super::world::{Event, World};
 
 /// One actor, as the structures see it.
 #[derive(Clone, Copy)]

@@ -8,7 +8,7 @@ use rseq_rt::structures::{
 };
 use rseq_rt::{Errno, Linux};
 
-use crate::fake::Fake;
+use super::fake::Fake;
 
 /// What the calls answer, in turn, and which were made.
 struct Script<'a> {
@@ -56,8 +56,8 @@ fn drain(
     let list = unsafe { FreeList::<u32>::new(&slots) };
     // The overflow slot is not what is drained here: the node goes to slot 1 by the one actor there.
     let given = std::sync::Mutex::new(Some(&mut node));
-    let weather = crate::world::Weather::default();
-    crate::world::explore(weather, &[1], true, |world, start| {
+    let weather = super::world::Weather::default();
+    super::world::explore(weather, &[1], true, |world, start| {
         start(&[&|me| {
             let node = given.lock().expect("no panic inside").take();
             list.push(Fake::new(world, me), node.expect("one plan"));
@@ -67,7 +67,7 @@ fn drain(
     let fence = Fence::register_on(&script);
     let took = list.take(1, &fence).map(Iterator::count);
     if took.is_err() {
-        let left = list.take(1, &Fence::register_on(crate::fake::Alone));
+        let left = list.take(1, &Fence::register_on(super::fake::Alone));
         assert_eq!(
             left.map(Iterator::count),
             Ok(1),

@@ -10,8 +10,8 @@ use rseq_rt::structures::{
     ThreadSections,
 };
 
-use crate::fake::{Alone, Fake};
-use crate::world::{CPUS, FEW, Weather, explore};
+use super::fake::{Alone, Fake};
+use super::world::{CPUS, FEW, Weather, explore};
 
 const NOBODY: Option<Fake<'_>> = None;
 

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, PopError};
 
-use crate::fake::{Alone, Fake, Kernel};
-use crate::world::{CPUS, FEW, Weather, World, explore, switches, weather};
+use super::fake::{Alone, Fake, Kernel};
+use super::world::{CPUS, FEW, Weather, World, explore, switches, weather};
 
 type List<'n> = FreeList<'n, u32>;
 

@@ -9,7 +9,7 @@ use rseq_rt::structures::{
     PopError,
 };
 
-use crate::fake::Fake;
+use super::fake::Fake;
 
 const NOWHERE: Option<Fake<'_>> = None;
 
@@ -55,7 +55,7 @@ fn zeroed_memory_is_empty_slots() {
     }
     let (counters, lists) = (zeroed::<CounterSlot>(), zeroed::<ListSlot>());
     let (buffers, logs) = (zeroed::<BufferSlot<14>>(), zeroed::<BytesSlot<112>>());
-    let fence = rseq_rt::structures::Fence::register_on(crate::fake::Alone);
+    let fence = rseq_rt::structures::Fence::register_on(super::fake::Alone);
     assert_eq!(Counter::<'_, CpuId>::new(&counters).sum(), 0);
     // SAFETY: new (1) slots of its own.
     let list = unsafe { FreeList::<u8>::new(&lists) };

@@ -4,9 +4,6 @@
 //! is not walked again: what can follow it is the same. So a depth of six covers
 //! all sequences of six steps, and not a sample.
 
-#[path = "../fake/mod.rs"]
-mod fake;
-
 mod checks;
 mod deep;
 mod exits;

@@ -1,0 +1,25 @@
+//! The model: what the crate decides, in any order of calls and answers, on a kernel that is played.
+//!
+//! One program, so that the fake kernel is compiled once. Each module is a topic: `cargo test --test model TOPIC::`.
+
+mod fake;
+
+mod at_exit;
+mod clear_tid;
+mod config;
+mod costs;
+mod failures;
+mod memory;
+mod race;
+mod report;
+mod sections;
+mod sequences;
+mod slice;
+mod structures;
+mod values;
+
+// On the kernel and the libc of the host, which Miri has not.
+#[cfg(not(miri))]
+mod glibc;
+#[cfg(not(miri))]
+mod percpu;
