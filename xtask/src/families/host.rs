@@ -31,10 +31,13 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
             checked(cx, &[&["clippy"][..], &scope, &rest].concat())
         }),
     ];
-    cases.extend(Case::together(["test".to_owned()], |cx, _| {
-        let arguments = ["test", "--package", "rseq-rt", "--no-fail-fast"];
-        counted("test", cargo(cx, None, &arguments))
-    }));
+    // The library's tests, and those of this tool.
+    for (name, package) in [("test", "rseq-rt"), ("xtask", "xtask")] {
+        cases.extend(Case::together([name.to_owned()], move |cx, _| {
+            let arguments = ["test", "--package", package, "--no-fail-fast"];
+            counted(name, cargo(cx, None, &arguments))
+        }));
+    }
     cases.extend(Case::together(["miri".to_owned()], |cx, _| miri(cx)));
     cases.push(Case::new("msrv", msrv));
     cases.push(Case::new("package", package));
