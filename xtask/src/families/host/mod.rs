@@ -1,4 +1,6 @@
-//! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, and the contents of the package.
+//! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, and the packages.
+
+mod package;
 
 use std::process::Command;
 
@@ -40,7 +42,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     }
     cases.extend(Case::together(["miri".to_owned()], |cx, _| miri(cx)));
     cases.push(Case::new("msrv", msrv));
-    cases.push(Case::new("package", package));
+    cases.extend(package::cases());
     let titled = |case: Case| {
         let title = format!("host {}", case.name);
         case.in_job(title)
@@ -162,25 +164,6 @@ fn msrv(cx: &Context) -> Result<()> {
     build.args(["--target-dir", "target/msrv"]);
     finish(build)?.check("build")?;
     Ok(())
-}
-
-/// `arch/` and `linker/` are in the package: Cargo drops what is not listed.
-fn package(cx: &Context) -> Result<String> {
-    let arguments = ["package", "--package", "rseq-rt", "--list", "--allow-dirty"];
-    let listed = finish(cargo(cx, None, &arguments))?.check("package")?;
-    let wanted = [
-        "src/",
-        "arch/",
-        "linker/",
-        "README.md",
-        "COPYRIGHT",
-        "LICENSE-",
-    ];
-    for start in wanted {
-        let there = listed.lines().any(|file| file.starts_with(start));
-        ensure!(there, "not in the package: {start}");
-    }
-    Ok(format!("{} files", listed.lines().count()))
 }
 
 #[cfg(test)]

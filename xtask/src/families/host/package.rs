@@ -1,0 +1,214 @@
+//! The packages as a registry hands them out: their contents, and what is built and tested from nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use crate::arch::Arch;
+use crate::case::Case;
+use crate::compiler::{self, CORE, cargo, finish};
+use crate::context::Context;
+use crate::process::{command, output};
+
+/// Their names, and what each has to hold: Cargo drops what is not listed.
+const PACKAGES: [(&str, &[&str]); 2] = [
+    (
+        "rseq-rt",
+        &[
+            "src/",
+            "arch/",
+            "linker/",
+            "README.md",
+            "COPYRIGHT",
+            "LICENSE-",
+        ],
+    ),
+    (
+        "rseq-rt-std",
+        &["src/", "README.md", "COPYRIGHT", "LICENSE-"],
+    ),
+];
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("package", contents),
+        Case::new("package/tests", |cx| tests(&Unpacked::new(cx)?)),
+        Case::new("package/std", |cx| std_tests(&Unpacked::new(cx)?)),
+    ];
+    for arch in Arch::ALL {
+        let name = format!("package/build/{arch}");
+        cases.push(Case::new(name, move |cx| build(cx, arch)));
+    }
+    cases
+}
+
+/// All packages, each unpacked in a folder that is not below the repository: nothing of it is found by chance.
+struct Unpacked {
+    folder: TempDir,
+    target: PathBuf,
+}
+
+impl Unpacked {
+    fn new(cx: &Context) -> Result<Self> {
+        let target = cx.root.join("target/embed/package");
+        let arguments = ["package", "--quiet", "--offline", "--allow-dirty"];
+        let mut pack = cargo(cx, None, &arguments);
+        pack.args(["--no-verify", "--target-dir"]).arg(&target);
+        for (name, _) in PACKAGES {
+            pack.args(["--package", name]);
+        }
+        finish(pack)?.check("package")?;
+        let folder = tempfile::tempdir()?;
+        for (name, _) in PACKAGES {
+            let version = version(cx, name)?;
+            let file = format!("{name}-{version}.crate");
+            let mut unpack = command("tar");
+            unpack.arg("-xzf").arg(target.join("package").join(file));
+            output(unpack.arg("-C").arg(folder.path()), "tar", 60)?;
+            let unpacked = folder.path().join(format!("{name}-{version}"));
+            fs::rename(unpacked, folder.path().join(name))?;
+        }
+        Ok(Self { folder, target })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// `cargo` in the package of that name, with what the machine has.
+    fn cargo(&self, name: &str, mut cargo: Command) -> Command {
+        cargo
+            .current_dir(self.path(name))
+            .env("CARGO_TERM_COLOR", "never")
+            .arg("--offline")
+            .arg("--target-dir")
+            .arg(&self.target);
+        cargo
+    }
+}
+
+fn version(cx: &Context, name: &str) -> Result<String> {
+    let mut ask = cargo(cx, None, &["pkgid", "--offline", "--package", name]);
+    let id = output(&mut ask, "pkgid", 60)?;
+    let (_, version) = id
+        .trim()
+        .rsplit_once(['#', '@'])
+        .with_context(|| id.clone())?;
+    Ok(version.to_owned())
+}
+
+fn contents(cx: &Context) -> Result<String> {
+    let unpacked = Unpacked::new(cx)?;
+    let mut counts = Vec::new();
+    for (name, wanted) in PACKAGES {
+        let files = files(&unpacked.path(name))?;
+        for start in wanted {
+            let there = files.iter().any(|file| file.starts_with(start));
+            ensure!(there, "not in the package {name}: {start}");
+        }
+        let readme = fs::read_to_string(unpacked.path(name).join("README.md"))?;
+        for link in links(&readme) {
+            let there = unpacked.path(name).join(link).exists();
+            ensure!(
+                there,
+                "a link of {name}'s README leads out of the package: {link}"
+            );
+        }
+        counts.push(format!("{name}: {} files", files.len()));
+    }
+    Ok(counts.join(", "))
+}
+
+/// All files below `folder`, by their paths from there.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(one) = folders.pop() {
+        for entry in fs::read_dir(one)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(folder)?.display().to_string());
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The files that a Markdown text links to, relative to itself.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1);
+    let targets = targets.filter_map(|rest| rest.split([')', '#']).next());
+    targets
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
+}
+
+/// Unit tests and the examples of the documentation, README's among them.
+fn tests(unpacked: &Unpacked) -> Result<String> {
+    let mut counts = Vec::new();
+    for kind in ["--lib", "--doc"] {
+        let mut test = command(cargo_program());
+        test.args(["test", kind]);
+        counts.push(passed(unpacked.cargo("rseq-rt", test))?);
+    }
+    Ok(counts.join(", "))
+}
+
+/// The same of the crate for std, on the other package in place of the registry's.
+fn std_tests(unpacked: &Unpacked) -> Result<String> {
+    let patch = format!(
+        "patch.crates-io.rseq-rt.path={:?}",
+        unpacked.path("rseq-rt")
+    );
+    let mut counts = Vec::new();
+    for kind in ["--lib", "--doc"] {
+        let mut test = command(cargo_program());
+        test.args(["test", kind, "--config", &patch]);
+        counts.push(passed(unpacked.cargo("rseq-rt-std", test))?);
+    }
+    Ok(counts.join(", "))
+}
+
+fn cargo_program() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The count of a `cargo test` of one program, which must have run some.
+fn passed(test: Command) -> Result<String> {
+    let said = finish(test)?.check("test")?;
+    let result = said.lines().find_map(|line| {
+        let counts = line.trim().strip_prefix("test result: ok. ")?;
+        counts.split(';').next()
+    });
+    let count = result.context("it ran no test")?;
+    ensure!(!count.starts_with("0 "), "it ran no test");
+    Ok(count.to_owned())
+}
+
+fn build(cx: &Context, arch: Arch) -> Result<()> {
+    let compiler = compiler::find(cx, arch)?;
+    let unpacked = Unpacked::new(cx)?;
+    for features in ["--all-features", "--no-default-features"] {
+        let mut build = compiler.cargo("build", CORE, arch.target());
+        build.args(["--lib", features]);
+        finish(unpacked.cargo("rseq-rt", build))?.check("build")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::links;
+
+    #[test]
+    fn relative_links_alone() {
+        let text =
+            "[a](docs/a.md) [b](https://b.example/c) [`c`](d/e.c#f), [g](#h)\n[i]: j\n[k](l.md)";
+        assert_eq!(links(text), ["docs/a.md", "d/e.c", "l.md"]);
+    }
+}
