@@ -61,15 +61,20 @@ fn needs(cx: &Context, at: At) -> Vec<Need> {
     needs
 }
 
-/// The C operations are what the generator makes of the sections.
-fn header(cx: &Context) -> Result<String> {
-    let file = cx.root.join(percpu_header::PATH);
-    let text = percpu_header::text(&cx.root)?;
+/// The text of a file of the repository, which is to be `text`; under `--bless` it is made so.
+pub fn expected(cx: &Context, path: &str, text: &str, only: &str) -> Result<String> {
+    let file = cx.root.join(path);
     if cx.bless {
         std::fs::write(&file, text)?;
-        return Ok("written anew".to_owned());
     }
-    let expected = std::fs::read_to_string(&file)?;
+    let missing = || format!("no {path}: cargo xtask test --only {only} --bless");
+    std::fs::read_to_string(&file).with_context(missing)
+}
+
+/// The C operations are what the generator makes of the sections.
+fn header(cx: &Context) -> Result<String> {
+    let text = percpu_header::text(&cx.root)?;
+    let expected = expected(cx, percpu_header::PATH, &text, "golden")?;
     ensure!(
         expected == text,
         "not what the sections make it: cargo xtask test --only golden::header --bless"
@@ -78,7 +83,7 @@ fn header(cx: &Context) -> Result<String> {
 }
 
 fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<String> {
-    let file = cx.root.join(format!("tests-qemu/golden/{arch}.txt"));
+    let path = format!("tests-qemu/golden/{arch}.txt");
     let mut text = String::new();
     for operation in operations {
         let _ = writeln!(text, "{}: {}", operation.name, operation.section.len());
@@ -87,14 +92,7 @@ fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<String> 
         }
     }
     let count = operations.len();
-    if cx.bless {
-        std::fs::write(&file, text)?;
-        return Ok(format!("{count} sections, written anew"));
-    }
-    let expected = std::fs::read_to_string(&file).with_context(|| {
-        let file = file.display();
-        format!("no {file}: cargo xtask test --only golden --bless")
-    })?;
+    let expected = expected(cx, &path, &text, "golden")?;
     let mut lines = expected.lines().zip(text.lines()).enumerate();
     if let Some((nth, (one, other))) = lines.find(|(_, (one, other))| one != other) {
         let (nth, one, other) = (nth + 1, one.trim(), other.trim());

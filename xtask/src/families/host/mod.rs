@@ -1,5 +1,7 @@
-//! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, and the packages.
+//! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, the packages,
+//! and the public interfaces.
 
+mod api;
 mod package;
 
 use std::process::Command;
@@ -43,6 +45,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     cases.extend(Case::together(["miri".to_owned()], |cx, _| miri(cx)));
     cases.push(Case::new("msrv", msrv));
     cases.extend(package::cases());
+    cases.extend(api::cases());
     let titled = |case: Case| {
         let title = format!("host {}", case.name);
         case.in_job(title)

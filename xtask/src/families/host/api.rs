@@ -1,0 +1,175 @@
+//! The public interfaces, pinned in files: what a release must not change by accident.
+
+use anyhow::{Context as _, Result};
+use public_api::Builder;
+
+use crate::arch::Arch;
+use crate::case::Case;
+use crate::compiler::{self, cargo, finish};
+use crate::context::Context;
+use crate::families::golden::expected;
+use crate::outcome::{Failure, Missing};
+use crate::process::{optional_tool, output};
+
+/// All headers but the operations, which are a part of another.
+const HEADERS: [&str; 4] = [
+    "rseq_rt.h",
+    "rseq_rt_percpu.h",
+    "rseq_rt_structures.h",
+    "rseq_rt_library.h",
+];
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("api/rseq-rt", |cx| rust(cx, "rseq-rt")),
+        Case::new("api/rseq-rt-std", |cx| rust(cx, "rseq-rt-std")),
+        Case::new("api/c", c),
+    ]
+}
+
+/// That of a crate: the same for each CPU.
+fn rust(cx: &Context, package: &str) -> Result<String> {
+    let mut seen = Vec::new();
+    for arch in Arch::ALL {
+        if compiler::has_std(cx, arch.target()) {
+            compare(cx, &format!("api-{package}"), &items(cx, package, arch)?)?;
+            seen.push(arch.to_string());
+        }
+    }
+    match seen.is_empty() {
+        true => Err(Missing::optional("the compiler has std for none of them")),
+        false => Ok(seen.join(", ")),
+    }
+}
+
+/// An item a line, without what the compiler implements by itself and what `derive` does.
+fn items(cx: &Context, package: &str, arch: Arch) -> Result<String> {
+    let folder = cx.root.join("target/embed/api");
+    let arguments = ["rustdoc", "--quiet", "--lib", "--package", package];
+    let mut document = cargo(cx, None, &arguments);
+    document
+        .args(["--target", arch.target(), "--target-dir"])
+        .arg(&folder)
+        .args(["--", "-Zunstable-options", "--output-format=json"])
+        .env("RUSTC_BOOTSTRAP", "1");
+    finish(document)?.check("rustdoc")?;
+    let name = package.replace('-', "_");
+    let file = folder
+        .join(arch.target())
+        .join("doc")
+        .join(name)
+        .with_extension("json");
+    let api = Builder::from_rustdoc_json(&file)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build();
+    // Its format has a number, which rises with the compiler's version.
+    let api = api.map_err(|why| {
+        let why = format!("public-api does not read this rustdoc's JSON: {why}");
+        Missing::optional(why)
+    })?;
+    Ok(api.items().map(|item| format!("{item}\n")).collect())
+}
+
+/// The declarations and the macros of the headers, as the C compiler of an x86_64 sees them.
+fn c(cx: &Context) -> Result<()> {
+    if Arch::host() != Some(Arch::X86_64) {
+        let why = "the listing is of x86_64: the signature and the size of a line are its own";
+        return Err(Missing::optional(why));
+    }
+    let mut lines = declarations(&preprocessed(cx, "-P")?);
+    lines.retain(|line| line.to_lowercase().contains("rseq"));
+    let macros = preprocessed(cx, "-dM")?;
+    let mut macros: Vec<&str> = macros.lines().filter(|line| is_public(line)).collect();
+    macros.sort_unstable();
+    lines.extend(macros.into_iter().map(str::to_owned));
+    compare(cx, "api-c", &(lines.join("\n") + "\n"))
+}
+
+/// Neither a helper of the operations' text nor the guard of a header.
+fn is_public(define: &str) -> bool {
+    let name = define.strip_prefix("#define RSEQ_RT_");
+    name.is_some_and(|name| {
+        let guard = name.starts_with("H ") || name.contains("_H ");
+        !(guard || name.starts_with("PERCPU_") || name.starts_with("TRIO "))
+    })
+}
+
+fn preprocessed(cx: &Context, how: &str) -> Result<String> {
+    let mut compile = optional_tool("gcc")?;
+    compile.args(["-E", how, "-DRSEQ_RT_TRIO", "-I"]);
+    compile.arg(cx.root.join("include"));
+    for header in HEADERS {
+        compile.args(["-include", header]);
+    }
+    compile.args(["-x", "c", "/dev/null"]);
+    output(&mut compile, "the headers do not compile", 60)
+}
+
+/// The declarations of a preprocessed C text, a line each; functions without their bodies.
+fn declarations(text: &str) -> Vec<String> {
+    let (mut all, mut one) = (Vec::new(), String::new());
+    let mut depth = 0;
+    let mut in_body = false;
+    for letter in text.chars() {
+        match letter {
+            '{' => {
+                in_body |= depth == 0 && one.trim_end().ends_with(')');
+                depth += 1;
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if !in_body {
+            one.push(letter);
+        }
+        let ends = depth == 0 && (letter == ';' || in_body && letter == '}');
+        if ends {
+            let words: Vec<&str> = one.split_whitespace().collect();
+            all.push(words.join(" "));
+            one.clear();
+            in_body = false;
+        }
+    }
+    all
+}
+
+/// With the file of that name beside the sections.
+fn compare(cx: &Context, name: &str, text: &str) -> Result<()> {
+    let path = format!("tests-qemu/golden/{name}.txt");
+    let expected = expected(cx, &path, text, "host::api")?;
+    if expected == text {
+        return Ok(());
+    }
+    let without = |one: &str, other: &str, sign: char| -> String {
+        let missing = one
+            .lines()
+            .filter(|line| other.lines().all(|there| there != *line));
+        missing.map(|line| format!("{sign} {line}\n")).collect()
+    };
+    let changes = without(&expected, text, '-') + &without(text, &expected, '+');
+    let first = changes.lines().next().context("another order of items")?;
+    let why = format!("{path}: {first}; cargo xtask test --only host::api --bless");
+    Err(Failure::error(why, changes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::declarations;
+
+    #[test]
+    fn a_line_for_each_declaration() {
+        let text = "struct a {\n\tint b;\n};\nint c(struct a *d,\n\tint e);\nstatic int f(void)\n{\n\tif (1) { return 2; }\n}\n\
+            enum { G = 0 };";
+        assert_eq!(
+            declarations(text),
+            [
+                "struct a { int b; };",
+                "int c(struct a *d, int e);",
+                "static int f(void)",
+                "enum { G = 0 };"
+            ]
+        );
+    }
+}
