@@ -1,7 +1,8 @@
 //! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, the packages,
-//! and the public interfaces.
+//! the public interfaces, and the licences of what is used.
 
 mod api;
+mod licences;
 mod package;
 
 use std::process::Command;
@@ -46,6 +47,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     cases.push(Case::new("msrv", msrv));
     cases.extend(package::cases());
     cases.extend(api::cases());
+    cases.extend(licences::cases());
     let titled = |case: Case| {
         let title = format!("host {}", case.name);
         case.in_job(title)
