@@ -1,7 +1,8 @@
 //! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, the packages,
-//! the public interfaces, and the licences of what is used.
+//! the public interfaces, the licences of what is used, and the example that is to be copied.
 
 mod api;
+mod example;
 mod licences;
 mod package;
 
@@ -48,6 +49,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     cases.extend(package::cases());
     cases.extend(api::cases());
     cases.extend(licences::cases());
+    cases.extend(example::cases());
     let titled = |case: Case| {
         let title = format!("host {}", case.name);
         case.in_job(title)
