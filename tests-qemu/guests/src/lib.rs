@@ -10,6 +10,7 @@
 
 pub mod arch;
 pub mod breakpoint;
+pub mod conform;
 pub mod console;
 pub mod demo;
 pub mod entry;
@@ -23,6 +24,7 @@ pub mod linux;
 pub mod mem;
 pub mod panic;
 pub mod percpu;
+pub mod played;
 pub mod runtime_tests;
 pub mod seccomp;
 pub mod signals;

@@ -22,7 +22,7 @@ mod run;
 pub use child::{forked, must_die, must_pass, vforked};
 pub use facts::{Facts, Needs};
 pub use report::{Kind, note_passed, panic, skip_now};
-pub use run::{judge, run_suite};
+pub use run::{Isolation, judge, run_suite};
 
 use crate::entry::Env;
 

@@ -31,13 +31,10 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
             return 2;
         }
     };
-    let Ok(report) = report::share() else {
+    let Ok(isolation) = Isolation::new() else {
         println!("no memory for the report");
         return 2;
     };
-    // The orphans of a test come to us to be reaped, as they do to an init.
-    // SAFETY: no pointer among the arguments. Where it is refused, the real init reaps.
-    let _ = unsafe { process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let facts = Facts::find(env);
     if env.is_pid1() {
         // Firmware may have left the console in the middle of a line.
@@ -70,7 +67,7 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in tests().filter(wanted) {
         println!("@test {} start", test.name);
-        match one(test, &ctx, report) {
+        match one(test, &ctx, &isolation) {
             Kind::Passed => passed += 1,
             Kind::Failed => failed += 1,
             Kind::Skipped => skipped += 1,
@@ -89,11 +86,11 @@ fn has_one_of(name: &str, parts: &[u8]) -> bool {
         .any(|part| part.is_empty() || windows(part))
 }
 
-fn one(test: &Test, ctx: &Ctx, report: &Report) -> Kind {
+fn one(test: &Test, ctx: &Ctx, isolation: &Isolation) -> Kind {
     let name = test.name;
     let (kind, text) = match test.needs.missing(ctx.facts, ctx.scale) {
         Some(why) => (Kind::Skipped, text(format_args!("{why}"))),
-        None => verdict(test, ctx, report),
+        None => isolation.run(test.limit * ctx.patience, || (test.run)(ctx)),
     };
     match kind {
         Kind::Passed if text.bytes().is_empty() => println!("@test {name} passed"),
@@ -107,35 +104,50 @@ fn one(test: &Test, ctx: &Ctx, report: &Report) -> Kind {
 /// Runs one test as the suite does and prints nothing: a test of the harness.
 pub fn judge(test: &Test, ctx: &Ctx) -> Result<(Kind, Text), Errno> {
     let outer = report::current();
-    let answer = report::share().map(|inner| verdict(test, ctx, inner));
+    let seconds = test.limit * ctx.patience;
+    let answer = report::share().map(|inner| Isolation(inner).run(seconds, || (test.run)(ctx)));
     report::set(outer);
     answer
 }
 
-fn verdict(test: &Test, ctx: &Ctx, report: &Report) -> (Kind, Text) {
-    report.clear();
-    let seconds = test.limit * ctx.patience;
-    let ended = in_child(test, ctx, Span::secs(seconds));
-    let said = report.said();
-    let end = match (ended, said) {
-        (Ok(Some(Status::Exited(0))), Some((kind, text))) => return (kind, text.copy()),
-        (Ok(Some(Status::Exited(0))), None) => return (Kind::Passed, Text::new()),
-        (Ok(Some(Status::Exited(PANICKED))), Some((Kind::Failed, text))) => {
-            return (Kind::Failed, text.copy());
+/// Bodies in a process of their own, with a clock, and the report that its processes share.
+pub struct Isolation(&'static Report);
+
+impl Isolation {
+    /// For the first process of a program: it reaps the orphans of the bodies, as an init does.
+    pub fn new() -> Result<Self, Errno> {
+        let report = report::share()?;
+        // SAFETY: no pointer among the arguments. Where it is refused, the real init reaps.
+        let _ = unsafe { process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+        Ok(Self(report))
+    }
+
+    /// Runs `body`, which fails by a panic, for so many seconds at most: its outcome, and why.
+    pub fn run(&self, seconds: u64, body: impl FnOnce()) -> (Kind, Text) {
+        let Self(report) = self;
+        report.clear();
+        let ended = in_child(body, Span::secs(seconds));
+        let said = report.said();
+        let end = match (ended, said) {
+            (Ok(Some(Status::Exited(0))), Some((kind, text))) => return (kind, text.copy()),
+            (Ok(Some(Status::Exited(0))), None) => return (Kind::Passed, Text::new()),
+            (Ok(Some(Status::Exited(PANICKED))), Some((Kind::Failed, text))) => {
+                return (Kind::Failed, text.copy());
+            }
+            (Ok(Some(status)), _) => text(format_args!("{status}")),
+            (Ok(None), _) => text(format_args!("not done after {seconds} s")),
+            (Err(errno), _) => text(format_args!("the harness itself met {errno}")),
+        };
+        // The failure that a process recorded before it died is not the outcome, but shows where it was.
+        match said {
+            Some((Kind::Failed, why)) => (Kind::Failed, text(format_args!("{end}; before: {why}"))),
+            _ => (Kind::Failed, end),
         }
-        (Ok(Some(status)), _) => text(format_args!("{status}")),
-        (Ok(None), _) => text(format_args!("not done after {seconds} s")),
-        (Err(errno), _) => text(format_args!("the harness itself met {errno}")),
-    };
-    // The failure that a process recorded before it died is not the outcome, but shows where it was.
-    match said {
-        Some((Kind::Failed, why)) => (Kind::Failed, text(format_args!("{end}; before: {why}"))),
-        _ => (Kind::Failed, end),
     }
 }
 
-/// Runs the test in a child with a process group of its own; `None`: the time was over.
-fn in_child(test: &Test, ctx: &Ctx, limit: Span) -> Result<Option<Status>, Errno> {
+/// Runs `body` in a child with a process group of its own; `None`: the time was over.
+fn in_child(body: impl FnOnce(), limit: Span) -> Result<Option<Status>, Errno> {
     const CHILD: u64 = signal::bit(SIGCHLD as i32);
     // Blocked before the fork: an end that comes at once stays pending.
     let before = signal::mask(Mask::Block(CHILD))?;
@@ -144,7 +156,7 @@ fn in_child(test: &Test, ctx: &Ctx, limit: Span) -> Result<Option<Status>, Errno
     if pid == 0 {
         let _ = process::setpgid(0, 0);
         let _ = signal::mask(Mask::Exactly(before));
-        (test.run)(ctx);
+        body();
         process::exit_group(0);
     }
     // Both sides, so that whoever comes first, the group is there. EACCES: gone already.

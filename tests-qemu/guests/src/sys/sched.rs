@@ -9,23 +9,28 @@ use crate::errno::Errno;
 
 pub use rseq_rt::structures::CpuSet;
 
-/// sched_getaffinity(2) of the calling thread: the set, and how many bytes the kernel's own sets have.
-fn affinity() -> Result<(CpuSet, usize), Errno> {
+/// sched_getaffinity(2) of the thread `tid`, 0 for the calling one: the set, and how many bytes the kernel's own sets have.
+fn affinity(tid: u32) -> Result<(CpuSet, usize), Errno> {
     let mut set = CpuSet::empty();
     let size = size_of::<CpuSet>();
     // SAFETY: writes the set.
-    let bytes = unsafe { syscall!(__NR_sched_getaffinity, 0, size, &raw mut set) }?;
+    let bytes = unsafe { syscall!(__NR_sched_getaffinity, tid, size, &raw mut set) }?;
     Ok((set, bytes))
 }
 
 /// The CPUs that the calling thread may use.
 pub fn allowed() -> Result<CpuSet, Errno> {
-    affinity().map(|(set, _)| set)
+    allowed_of(0)
+}
+
+/// The CPUs that the thread `tid` may use.
+pub fn allowed_of(tid: u32) -> Result<CpuSet, Errno> {
+    affinity(tid).map(|(set, _)| set)
 }
 
 /// The numbers that a CPU of this kernel can have are below that.
 pub fn numbers() -> Result<usize, Errno> {
-    affinity().map(|(_, bytes)| bytes * u8::BITS as usize)
+    affinity(0).map(|(_, bytes)| bytes * u8::BITS as usize)
 }
 
 /// sched_setaffinity(2) of the thread `tid`, 0 for the calling one. The caller

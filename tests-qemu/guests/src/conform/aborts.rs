@@ -1,0 +1,208 @@
+//! What aborts a section: a migration, a preemption, a signal.
+//!
+//! A thread stands in a section until it is let go. Who lets it go has run on its CPU, has moved it, or is its signal
+//! handler: a section that is let go and commits was not aborted, for certain.
+
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use linux_raw_sys::general::{SIGUSR1, siginfo_t};
+
+use super::Check;
+use super::area::{Area, pin};
+use super::ids::{STACK, registered};
+use super::repeat::{Rounds, each_length};
+use super::section::{ABORTED, DONE, Words, counter_of, stand_cs};
+use super::system::{Needs, System};
+use crate::signals::{self, Timer};
+use crate::sys::process;
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::time::Span;
+use crate::thread::{self, Joinable};
+
+#[rustfmt::skip] // a table
+pub(super) const CHECKS: &[Check] = &[
+    Check::dangerous("abort/migration", "a section is aborted when its thread is moved to another CPU, and never commits there", migration).needs(Needs::TwoCpus),
+    Check::dangerous("abort/preemption", "a section is aborted when another thread has run on its CPU", preemption),
+    Check::dangerous("abort/signal", "a section is aborted before a signal handler of its thread runs, which sees the abort handler as the place of the interruption", signal),
+    Check::nuisance("abort/cleared", "rseq_cs is 0 after an abort", cleared),
+    Check::dangerous("abort/outside", "a thread that is interrupted outside of the section that it has announced goes on where it was", outside),
+];
+
+/// Turns of the section, many times a time slice.
+pub(super) const TURNS: usize = 1 << 26;
+const LIMIT: Span = Span::secs(20);
+
+pub(super) static WORDS: Words = Words::new();
+static OVER: AtomicBool = AtomicBool::new(false);
+
+/// Starts a thread that runs `act` on each round in which somebody stands in the section, and lets it go afterwards.
+fn helper(payload: u32, act: fn(u32, u32)) -> Joinable<Helper> {
+    thread::start(STACK, Helper { payload, act }, Helper::run).unwrap()
+}
+
+pub(super) struct Helper {
+    payload: u32,
+    /// The payload, and how many rounds there were before.
+    act: fn(u32, u32),
+}
+
+impl Helper {
+    fn run(&self) {
+        let (mut last, mut rounds) = (0, 0);
+        while !OVER.load(Relaxed) {
+            let here = WORDS.here.load(Acquire);
+            if here != last {
+                last = here;
+                (self.act)(self.payload, rounds);
+                WORDS.go.store(here, Release);
+                rounds += 1;
+            }
+            sched::relax();
+        }
+    }
+}
+
+/// Stands in the section again and again while `act` is done to this thread; what is seen counts if `counts`.
+pub(super) fn stands(
+    length: u32,
+    what: &str,
+    payload: u32,
+    act: fn(u32, u32),
+    counts: impl Fn(u32) -> bool,
+) {
+    let area = registered(length);
+    let helper = helper(payload, act);
+    let mut rounds = Rounds::until(20, LIMIT);
+    while let Some(round) = rounds.next() {
+        let before = area.cpu_id.load(Relaxed);
+        let end = WORDS.stand(area, round, TURNS);
+        judge(end, round, length, what);
+        if end == ABORTED && counts(before) {
+            rounds.seen += 1;
+        }
+    }
+    OVER.store(true, Relaxed);
+    helper.join().unwrap();
+    rounds.conclude(what);
+}
+
+#[track_caller]
+fn judge(end: usize, round: u32, length: u32, what: &str) {
+    assert!(
+        end != DONE && WORDS.done.load(Relaxed) != round,
+        "the section of an area of {length} bytes has committed after {what}"
+    );
+}
+
+fn migration(system: &System<'_>) {
+    fn moves(tid: u32, round: u32) {
+        let all = sched::allowed().unwrap();
+        let cpu = all
+            .iter()
+            .nth(round as usize % all.count() as usize)
+            .unwrap();
+        sched::allow(tid, &CpuSet::one(cpu)).unwrap();
+    }
+    each_length(system, |length| {
+        let moved = |before| sched::getcpu().unwrap().0 != before;
+        stands(length, "a migration", process::gettid(), moves, moved);
+    });
+}
+
+fn preemption(system: &System<'_>) {
+    each_length(system, |length| {
+        // The helper inherits it: who lets go has run on this CPU.
+        pin(system.cpus.iter().next().unwrap());
+        stands(length, "a preemption", 0, |_, _| {}, |_| true);
+    });
+}
+
+/// Where the last handler found the thread.
+static PLACE: AtomicU64 = AtomicU64::new(0);
+static HANDLED: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "C" fn note(_: i32, _: *mut siginfo_t, context: *mut u8) {
+    // SAFETY: counter_of (1) the kernel's own context.
+    PLACE.store(unsafe { counter_of(context) }, Relaxed);
+    HANDLED.fetch_add(1, Relaxed);
+    WORDS.release();
+}
+
+/// A signal each millisecond to this thread.
+pub(super) fn under_signals() -> Timer {
+    // SAFETY: handle (1) the handler stores to statics.
+    unsafe { signals::handle(SIGUSR1 as i32, note, 0) }.unwrap();
+    Timer::every(Span::millis(1), process::gettid(), SIGUSR1 as i32).unwrap()
+}
+
+fn signal(system: &System<'_>) {
+    each_length(system, |length| {
+        let area = registered(length);
+        let timer = under_signals();
+        let mut rounds = Rounds::until(50, LIMIT);
+        while let Some(round) = rounds.next() {
+            let before = HANDLED.load(Relaxed);
+            let end = WORDS.stand(area, round, TURNS);
+            judge(end, round, length, "a signal");
+            if end == ABORTED && HANDLED.load(Relaxed) != before {
+                let (cs, place) = (stand_cs(), PLACE.load(Relaxed));
+                let inside = place.wrapping_sub(cs.start_ip) < cs.post_commit_offset;
+                assert!(!inside, "the handler saw the section at {place:#x}");
+                if place == cs.abort_ip {
+                    rounds.seen += 1;
+                }
+            }
+        }
+        drop(timer);
+        rounds.conclude("a signal");
+    });
+}
+
+fn cleared(system: &System<'_>) {
+    each_length(system, |length| {
+        let area = registered(length);
+        let timer = under_signals();
+        let mut rounds = Rounds::until(10, Span::secs(5));
+        while let Some(round) = rounds.next() {
+            if WORDS.stand(area, round, TURNS) == ABORTED {
+                agree!(area.cs.load(Relaxed), 0, "rseq_cs, length {length}");
+                rounds.seen += 1;
+            }
+        }
+        drop(timer);
+        rounds.conclude("an abort");
+    });
+}
+
+fn outside(system: &System<'_>) {
+    each_length(system, |length| {
+        let area: &Area = registered(length);
+        let timer = under_signals();
+        let mut rounds = Rounds::until(50, LIMIT);
+        while rounds.next().is_some() {
+            // Behind it: announced, and left by its commit.
+            let round = rounds.tried;
+            WORDS.go.store(round, Relaxed);
+            let end = WORDS.stand(area, round, TURNS);
+            if end == ABORTED {
+                continue;
+            }
+            agree!(WORDS.done.load(Relaxed), round, "it has not committed");
+            area.cs.store(
+                core::ptr::from_ref(stand_cs()).expose_provenance() as u64,
+                Relaxed,
+            );
+            let before = HANDLED.load(Relaxed);
+            while HANDLED.load(Relaxed) == before {
+                core::hint::spin_loop();
+            }
+            let (cs, place) = (stand_cs(), PLACE.load(Relaxed));
+            assert_ne!(place, cs.abort_ip, "sent to the abort handler");
+            rounds.seen += 1;
+        }
+        drop(timer);
+        rounds.conclude("a signal outside of the section");
+    });
+}

@@ -1,0 +1,125 @@
+//! The sections on riscv64.
+
+use core::arch::naked_asm;
+
+use super::{ABORTED, Cs, DONE, LEFT, Words};
+use crate::conform::area::Area;
+
+/// The word before each abort handler, which is 4-aligned.
+pub const SIGNATURE: u32 = 0xf140_1073;
+
+pub const STRAIGHT: usize = 6;
+
+/// See [`Words::stand`]. A round comes with its sign extended, as the ABI has it and as `lw` reads it.
+///
+/// # Safety
+/// 1. `area`, `cs` and `words` are what they say.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn stand(
+    area: *const Area,
+    cs: *const Cs,
+    words: *const Words,
+    round: u32,
+    turns: usize,
+) -> usize {
+    naked_asm!(
+        ".pushsection __rseq_cs, \"aw\", @progbits",
+        ".balign 32",
+        ".globl rseq_conform_stand_cs",
+        "rseq_conform_stand_cs:",
+        ".long 0, 0",
+        ".quad rseq_conform_1, rseq_conform_5 - rseq_conform_1, rseq_conform_abort",
+        ".popsection",
+        ".globl rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
+        "rseq_conform_0: sd a1, 8(a0)",
+        "rseq_conform_1: sw a3, 0(a2)",             // here
+        "rseq_conform_2: lw a5, 4(a2)",             // let go?
+        "rseq_conform_3: beq a5, a3, rseq_conform_4",
+        "addi a4, a4, -1",
+        "bnez a4, rseq_conform_2",
+        "j 7f",
+        "rseq_conform_4: sw a3, 8(a2)",             // the commit
+        "rseq_conform_5: li a0, {done}",
+        "ret",
+        "7: li a0, {left}",
+        "ret",
+        ".balign 4",
+        ".word {signature}",
+        "rseq_conform_abort: li a0, {aborted}",
+        "ret",
+        signature = const SIGNATURE,
+        done = const DONE,
+        left = const LEFT,
+        aborted = const ABORTED,
+    )
+}
+
+/// See [`super::add_one`].
+///
+/// # Safety
+/// 1. `area` and `cs` are what they say, and `slots` has a word for each CPU.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn add(
+    area: *const Area,
+    cs: *const Cs,
+    slots: *mut u8,
+    turns: usize,
+) -> usize {
+    naked_asm!(
+        ".pushsection __rseq_cs, \"aw\", @progbits",
+        ".balign 32",
+        ".globl rseq_conform_add_cs",
+        "rseq_conform_add_cs:",
+        ".long 0, 0",
+        ".quad 2f, 4f - 2f, 5f",
+        ".popsection",
+        "sd a1, 8(a0)",
+        "2: lwu a5, 4(a0)",                         // cpu_id
+        "slli a5, a5, 6",
+        "add a5, a5, a2",
+        "ld a6, 0(a5)",
+        "3: addi a3, a3, -1",
+        "bnez a3, 3b",
+        "addi a6, a6, 1",
+        "sd a6, 0(a5)",                             // the commit
+        "4: li a0, {done}",
+        "ret",
+        ".balign 4",
+        ".word {signature}",
+        "5: li a0, {aborted}",
+        "ret",
+        signature = const SIGNATURE,
+        done = const DONE,
+        aborted = const ABORTED,
+    )
+}
+
+unsafe extern "C" {
+    safe fn rseq_conform_0();
+    safe fn rseq_conform_1();
+    safe fn rseq_conform_2();
+    safe fn rseq_conform_3();
+    safe fn rseq_conform_4();
+    safe fn rseq_conform_5();
+}
+
+pub(super) fn places() -> [u64; STRAIGHT] {
+    let places: [extern "C" fn(); STRAIGHT] = [
+        rseq_conform_0,
+        rseq_conform_1,
+        rseq_conform_2,
+        rseq_conform_3,
+        rseq_conform_4,
+        rseq_conform_5,
+    ];
+    places.map(|place| place as usize as u64)
+}
+
+/// The program counter in a handler's ucontext.
+///
+/// # Safety
+/// 1. `context` is what the kernel gave the handler.
+pub unsafe fn counter_of(context: *const u8) -> u64 {
+    // SAFETY: 1.: the first word of the registers.
+    unsafe { context.add(176).cast::<u64>().read() }
+}

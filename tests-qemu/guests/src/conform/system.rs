@@ -1,0 +1,109 @@
+//! What the system says of itself, asked before the first check.
+
+use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
+
+use super::area::{Area, LEGACY};
+use crate::entry::Env;
+use crate::errno::Errno;
+use crate::harness::forked;
+use crate::sys::process::{self, Status, exit_group};
+use crate::sys::sched::{self, CpuSet};
+use crate::sys::{ptrace, rseq};
+
+const REGISTER_PRIVATE_EXPEDITED_RSEQ: i32 = 256;
+
+pub struct System<'a> {
+    pub env: &'a Env,
+    /// AT_RSEQ_FEATURE_SIZE and AT_RSEQ_ALIGN, if they are there.
+    pub feature_size: Option<usize>,
+    pub align: Option<usize>,
+    /// The answer to a registration of 32 bytes.
+    pub rseq: Result<(), Errno>,
+    pub ptrace: Result<(), Errno>,
+    /// The answer to the registration for membarrier(2)'s fence of sections.
+    pub fence: Result<(), Errno>,
+    pub cpus: CpuSet,
+}
+
+/// What a check cannot do without, beside rseq(2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// rseq(2) may be absent: the check says so.
+    NotEvenRseq,
+    TwoCpus,
+    Ptrace,
+    PtraceAndTwoCpus,
+    Fence,
+}
+
+impl<'a> System<'a> {
+    pub fn ask(env: &'a Env) -> Self {
+        Self {
+            env,
+            feature_size: env.auxv(AT_RSEQ_FEATURE_SIZE),
+            align: env.auxv(AT_RSEQ_ALIGN),
+            rseq: answer(|| Area::new().register(LEGACY)),
+            ptrace: answer(ptrace::trace_me),
+            fence: answer(|| rseq::membarrier(REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0)),
+            cpus: sched::allowed().unwrap_or(CpuSet::empty()),
+        }
+    }
+
+    /// The size of the fields that the kernel writes.
+    pub fn fields(&self) -> usize {
+        self.feature_size.unwrap_or(20)
+    }
+
+    /// The length by auxv.
+    pub fn length(&self) -> u32 {
+        (self.fields() as u32).max(LEGACY)
+    }
+
+    /// The lengths that a program may register, whose rules differ from Linux 7.0 on.
+    pub fn lengths(&self) -> impl Iterator<Item = u32> + use<> {
+        let longer = Some(self.length()).filter(|&length| length > LEGACY);
+        core::iter::once(LEGACY).chain(longer)
+    }
+
+    /// The reason why a check cannot run here.
+    pub fn lacks(&self, needs: Needs) -> Option<&'static str> {
+        let rseq = needs != Needs::NotEvenRseq && self.rseq.is_err();
+        let ptrace = matches!(needs, Needs::Ptrace | Needs::PtraceAndTwoCpus);
+        let fence = needs == Needs::Fence;
+        let cpus = matches!(needs, Needs::TwoCpus | Needs::PtraceAndTwoCpus) || fence;
+        [
+            (rseq, "no rseq(2) here"),
+            (ptrace && self.ptrace.is_err(), "no ptrace(2) here"),
+            (
+                fence && self.fence.is_err(),
+                "no membarrier(2) with the fence of sections here",
+            ),
+            (cpus && self.cpus.count() < 2, "one CPU alone to run on"),
+        ]
+        .into_iter()
+        .find_map(|(lacks, why)| lacks.then_some(why))
+    }
+}
+
+/// The answer of a call in a process of its own.
+fn answer(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    let status = forked(|| match call() {
+        Ok(()) => exit_group(0),
+        // Above 255 are none that Linux lets out, but one.
+        Err(errno) => exit_group(errno.0.min(255) as i32),
+    });
+    match status? {
+        Status::Exited(0) => Ok(()),
+        Status::Exited(errno) => Err(Errno(errno as u32)),
+        _ => Err(Errno::FAULT),
+    }
+}
+
+/// The kernel's release, as it says.
+pub fn release(look: impl FnOnce(&[u8])) {
+    match process::uname() {
+        Ok(name) => look(process::field(&name.release)),
+        Err(_) => look(b"unknown"),
+    }
+}
