@@ -10,6 +10,7 @@ mod bench;
 mod case;
 mod cell;
 mod compiler;
+mod conform;
 mod console;
 mod context;
 mod demo;
@@ -50,6 +51,8 @@ enum Command {
     Staticlib(staticlib::Args),
     /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
     Musl(musl::Args),
+    /// Make rseq-conform, which judges the system that it runs on by the ABI of rseq(2).
+    Conform(conform::Args),
     /// Is rseq in use on this machine, and if not, why: a table with remedies; or each thread of a living process.
     Doctor(doctor::Args),
 }
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args),
         Command::Staticlib(args) => staticlib::run(args),
         Command::Musl(args) => musl::run(args),
+        Command::Conform(args) => conform::run(args),
         Command::Doctor(args) => doctor::run(args),
     };
     done.unwrap_or_else(|error| {

@@ -4,6 +4,7 @@ use crate::case::Family;
 
 mod bench;
 mod capi;
+mod conform;
 mod demo;
 mod doctor;
 mod golden;
@@ -20,7 +21,7 @@ mod shared;
 mod suite;
 
 /// All families, in the order they run.
-pub static FAMILIES: [Family; 17] = [
+pub static FAMILIES: [Family; 18] = [
     host::FAMILY,
     link::FAMILY,
     sections::FAMILY,
@@ -35,6 +36,7 @@ pub static FAMILIES: [Family; 17] = [
     shared::FAMILY,
     bench::FAMILY,
     demo::FAMILY,
+    conform::FAMILY,
     doctor::FAMILY,
     suite::FAMILY,
     green::FAMILY,

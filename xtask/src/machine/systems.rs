@@ -234,6 +234,7 @@ use images::*;
 /// For a kernel that does not abort sections: the guard, and the fault that it guards against.
 const GUARDED: &[&str] = &[
     "demo::",
+    "conform::",
     "suite::percpu/known-bad",
     "suite::structures/counter",
     "suite::structures/list",
@@ -243,6 +244,7 @@ const GUARDED: &[&str] = &[
 /// For a kernel with the slice extension: the extension, and everything that it could disturb.
 const SLICED: &[&str] = &[
     "demo::",
+    "conform::",
     "suite::slice/",
     "suite::basic",
     "suite::areas/",
