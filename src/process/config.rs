@@ -5,6 +5,7 @@ use core::mem::size_of;
 use linux_raw_sys::auxvec::{AT_NULL, AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 
 use crate::sys::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_FEATURE_SIZE, LEGACY_LENGTH, Rseq};
+use crate::sys::file;
 
 /// The alignment of an area: of the next larger `struct rseq` as well.
 pub(crate) const ALIGN: usize = 64;
@@ -91,6 +92,24 @@ impl Config {
         }))
     }
 
+    /// From the kernel, for a runtime to which nobody has handed auxv: prctl(2) tells it from Linux 6.4 on, before that
+    /// `/proc/self/auxv`. Where neither does, the same as from an empty vector. System calls: 1, or 4.
+    pub fn from_kernel() -> Self {
+        let mut buffer = file::BUFFER;
+        let vector = match file::auxv(&mut buffer) {
+            Ok(vector) => vector,
+            Err(_) => file::read(c"/proc/self/auxv", &mut buffer).unwrap_or_default(),
+        };
+        Self::from_bytes(vector)
+    }
+
+    fn from_bytes(vector: &[u8]) -> Self {
+        let (words, _) = vector.as_chunks();
+        let (pairs, _) = words.as_chunks();
+        let word = |bytes: &[u8; size_of::<usize>()]| usize::from_ne_bytes(*bytes);
+        Self::from_entries(pairs.iter().map(|[kind, value]| (word(kind), word(value))))
+    }
+
     /// Registers 32 bytes even where the kernel offers more.
     ///
     /// From Linux 7.0 this is also the choice between two behaviours: with
@@ -139,5 +158,36 @@ impl Config {
 
     pub(crate) const fn registers_with_slice(&self) -> bool {
         self.slice_extension && self.length >= FEATURE_SIZE_SLICE_CTRL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use crate::sys::file;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel")]
+    fn the_kernel_tells_the_same_in_each_way() {
+        // SAFETY: getauxval(3) reads only; 0 for an absent type.
+        let value = |kind| match unsafe { libc::getauxval(kind) } {
+            0 => None,
+            value => usize::try_from(value).ok(),
+        };
+        let expected = Config::new(value(27), value(28));
+        assert_eq!(Config::from_kernel(), expected);
+        let mut buffer = file::BUFFER;
+        let told = file::read(c"/proc/self/auxv", &mut buffer).map(Config::from_bytes);
+        assert_eq!(told, Ok(expected));
+        let mut buffer = file::BUFFER;
+        if let Ok(vector) = file::auxv(&mut buffer) {
+            assert_eq!(Config::from_bytes(vector), expected);
+        }
+    }
+
+    #[test]
+    fn no_vector_is_a_kernel_that_says_nothing() {
+        assert_eq!(Config::from_bytes(&[]), Config::new(None, None));
+        assert_eq!(Config::from_bytes(&[27; 23]), Config::new(None, None));
     }
 }

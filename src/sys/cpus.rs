@@ -3,6 +3,7 @@
 use core::mem::{MaybeUninit, size_of};
 
 use crate::sys::error::Errno;
+use crate::sys::file;
 use crate::sys::syscall::syscall3;
 
 /// As many CPUs as Linux can be built for, which x86_64 can (`MAXSMP`); aarch64 ends at 4096, riscv64 at 512.
@@ -43,6 +44,19 @@ impl CpuSet {
     pub fn bound() -> Result<usize, Errno> {
         let mut set = MaybeUninit::uninit();
         Self::get(&mut set).map(|bytes| bytes * 8)
+    }
+
+    /// The same, exactly: one more than the highest number in `/sys/devices/system/cpu/possible`, whatever the calling thread
+    /// may use. System calls: 3.
+    ///
+    /// # Errors
+    /// As the kernel answers, where /sys is not mounted say; `INVAL` for a list that cannot be read.
+    pub fn possible_bound() -> Result<usize, Errno> {
+        let mut buffer = file::BUFFER;
+        let list = file::read(c"/sys/devices/system/cpu/possible", &mut buffer)?;
+        // A list that is longer than the buffer has lost its last line.
+        let list = list.strip_suffix(b"\n").ok_or(Errno::INVAL)?;
+        last_number(list).map_or(Err(Errno::INVAL), |last| Ok(last + 1))
     }
 
     /// Where the calling thread may run; the bytes of `into` that are known then.
@@ -91,9 +105,41 @@ impl CpuSet {
     }
 }
 
+/// The last number of a list such as `0-3,8-11`, which rises.
+fn last_number(list: &[u8]) -> Option<usize> {
+    let last = list.rsplit(|byte| !byte.is_ascii_digit()).next()?;
+    if last.is_empty() || last.len() > 9 {
+        return None;
+    }
+    let digit = |number: usize, digit: &u8| number * 10 + usize::from(digit - b'0');
+    Some(last.iter().fold(0, digit))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CpuSet, MOST};
+    use super::{CpuSet, MOST, last_number};
+
+    #[test]
+    fn lists_of_every_form() {
+        for (list, last) in [
+            (&b"0"[..], Some(0)),
+            (b"0-7", Some(7)),
+            (b"0-3,8-11", Some(11)),
+            (b"0,2", Some(2)),
+            (b"", None),
+            (b"0-", None),
+            (b"0-18446744073709551615", None),
+        ] {
+            assert_eq!(last_number(list), last);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "asks the kernel")]
+    fn the_kernel_has_room_for_what_is_possible() {
+        let (possible, bound) = (CpuSet::possible_bound(), CpuSet::bound());
+        assert!(possible.is_ok_and(|possible| bound.is_ok_and(|bound| possible <= bound)));
+    }
 
     #[test]
     fn every_number_that_a_kernel_can_have() {

@@ -3,6 +3,7 @@
 pub mod abi;
 pub(crate) mod cpus;
 pub(crate) mod error;
+pub(crate) mod file;
 #[cfg(feature = "interpreter")]
 mod interpreter;
 pub(crate) mod kernel;

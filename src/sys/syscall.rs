@@ -25,6 +25,10 @@ const _: () = {
     assert!(sc::nr::GETPID == nr::__NR_getpid as usize);
     assert!(sc::nr::GETTID == nr::__NR_gettid as usize);
     assert!(sc::nr::TGKILL == nr::__NR_tgkill as usize);
+    assert!(sc::nr::PRCTL == nr::__NR_prctl as usize);
+    assert!(sc::nr::OPENAT == nr::__NR_openat as usize);
+    assert!(sc::nr::READ == nr::__NR_read as usize);
+    assert!(sc::nr::CLOSE == nr::__NR_close as usize);
 };
 
 /// # Safety

@@ -33,6 +33,34 @@ impl Callback {
 ///
 /// Not `Sync`: it belongs to its thread. A signal handler of that thread may
 /// push; if it lands in the middle of another change it is told `Busy`.
+///
+/// A library asks for a last visit to its data of the thread, and the runtime makes it before the exit hook:
+///
+/// ```
+/// use core::cell::Cell;
+/// use core::ffi::c_void;
+/// use rseq_rt::{AtExit, Callback, Error};
+///
+/// /// Calls `flush(data)` at the end of the calling thread, while rseq still works.
+/// fn at_end<T>(callbacks: &AtExit<8>, data: &'static T, flush: unsafe extern "C" fn(*mut c_void)) -> Result<(), Error> {
+///     let data = core::ptr::from_ref(data).cast_mut().cast();
+///     // SAFETY: Callback::new (1): `data` lives for ever, and `flush` is a function for it.
+///     callbacks.push(unsafe { Callback::new(flush, data) })
+/// }
+///
+/// unsafe extern "C" fn flush(cache: *mut c_void) {
+///     // SAFETY: at_end was given a Cell.
+///     unsafe { &*cache.cast::<Cell<u32>>() }.set(0);
+/// }
+///
+/// let cache: &'static Cell<u32> = Box::leak(Box::new(Cell::new(7))); // in the TCB, really
+/// let callbacks = AtExit::<8>::new(); // beside it
+/// at_end(&callbacks, cache, flush)?;
+/// callbacks.run(); // the runtime: thread.run_at_exit(&callbacks)
+/// assert_eq!(cache.get(), 0);
+/// assert_eq!(at_end(&callbacks, cache, flush), Err(Error::Exiting));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AtExit<const N: usize> {
     stack: UnsafeCell<Vec<Callback, N>>,

@@ -4,7 +4,7 @@ use core::fmt::Write as _;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32};
 
-use rseq_rt::{ClearTid, Owner, State, Thread};
+use rseq_rt::{Claim, ClearTid, Config, Owner, State, Thread};
 
 use crate::entry::Env;
 use crate::hooked::{self, Hooked, Joinable, RSEQ};
@@ -80,8 +80,11 @@ fn demo(env: &Env) -> Result<(), &'static str> {
     let count = 1 + 2 * threads;
     let rows = rows(count).ok_or("no memory for the rows")?;
 
-    RSEQ.init(hooked::config(env))
-        .map_err(|_| "init was called before")?;
+    let config = hooked::config(env);
+    if !is_told_alike(config) {
+        return Err("the kernel tells another auxv than it has laid on the stack");
+    }
+    RSEQ.init(config).map_err(|_| "init was called before")?;
     // SAFETY: (1) once, on the main thread, which ends with the process.
     let main = unsafe { hooked::adopt_main() }.map_err(|_| "the main thread's create hook")?;
     banner(threads);
@@ -113,6 +116,13 @@ fn demo(env: &Env) -> Result<(), &'static str> {
         report(&mut totals, 1 + threads + index, "detached", row, reclaimed);
     }
     verdict(env, &totals)
+}
+
+/// Before Linux 6.4 an init without /proc is told nothing.
+fn is_told_alike(config: Config) -> bool {
+    let nothing = Config::new(None, None).claim(Claim::Runtime);
+    let told = Config::from_kernel().claim(Claim::Runtime);
+    told == config || told == nothing
 }
 
 fn rows(count: usize) -> Option<&'static [Row]> {
