@@ -256,6 +256,41 @@ fn many_threads_add() {
     assert_eq!(sum + overflow.load(Relaxed), ran.load(Relaxed) * EACH);
 }
 
+/// By an assertion, which a release build does not make.
+#[test]
+#[cfg(debug_assertions)]
+fn a_current_of_another_thread_is_found() {
+    struct Smuggled<T>(T);
+    // SAFETY: it is not so, and that is to be found.
+    unsafe impl<T> Send for Smuggled<T> {}
+    impl<'a> Smuggled<Current<'a>> {
+        fn id(&self) -> usize {
+            self.0.id()
+        }
+    }
+    let process = process();
+    with_current::<CpuId>(&process, |current| {
+        let smuggled = Smuggled(current);
+        let used = std::thread::scope(|scope| scope.spawn(move || smuggled.id()).join());
+        let why = used.expect_err("it is another thread's");
+        let why = why.downcast_ref::<String>().expect("a text");
+        assert!(why.contains("is used on thread"), "{why}");
+        let _ = current.id();
+        // SAFETY: fork(2): the child reads the number and ends.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                let _ = current.id();
+                libc::_exit(0);
+            }
+            let mut status = -1;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            status
+        };
+        assert_eq!(status, 0, "the child of the same thread may use it");
+    });
+}
+
 #[test]
 fn bad_storage_is_refused() {
     #[repr(C, align(8))]

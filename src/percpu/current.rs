@@ -4,6 +4,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::{CpuId, Index};
+use crate::percpu::holder::Holder;
 use crate::process::Process;
 use crate::sys::abi::Rseq;
 use crate::sys::kernel::Kernel;
@@ -18,7 +19,8 @@ pub const RESTARTS: u32 = 16;
 /// It holds the address of the registered area: the runtime's own, or a libc's (which wrote the same signature). It
 /// belongs to the kernel thread: a green thread fetches it anew after every switch, and nobody keeps it over a
 /// vfork, the end of a scope or an exit hook. A stale one by CPU number finds no slot (-1 is none); one by concurrency id
-/// would find slot 0, where the area of a thread that is not registered has it.
+/// would find slot 0, where the area of a thread that is not registered has it. Builds with debug assertions panic where
+/// it is used on another thread than it was fetched on, at the price of a gettid(2) for each use.
 ///
 /// ```compile_fail,E0277
 /// fn elsewhere<T: Send>(_: T) {}
@@ -30,6 +32,7 @@ pub const RESTARTS: u32 = 16;
 pub struct Current<'a, I: Index = CpuId> {
     pub(crate) rseq: NonNull<Rseq>,
     restarts: usize,
+    holder: Holder,
     this_thread: PhantomData<(&'a Area, *mut (), I)>,
 }
 
@@ -98,10 +101,11 @@ impl<K: Kernel> Thread<'_, K> {
 
 impl<I: Index> Current<'_, I> {
     #[inline(always)]
-    const fn new(rseq: NonNull<Rseq>) -> Self {
+    fn new(rseq: NonNull<Rseq>) -> Self {
         Self {
             rseq,
             restarts: RESTARTS as usize,
+            holder: Holder::calling(),
             this_thread: PhantomData,
         }
     }
@@ -117,6 +121,7 @@ impl<I: Index> Current<'_, I> {
     /// itself may run on another one, and compares there.
     #[inline]
     pub fn id(&self) -> usize {
+        self.assert_thread();
         let field = self.rseq.as_ptr().cast::<u8>().wrapping_add(I::OFFSET);
         // SAFETY: a field of an area that the kernel fills; it changes behind our back.
         let id = unsafe { field.cast::<u32>().read_volatile() };
@@ -127,6 +132,12 @@ impl<I: Index> Current<'_, I> {
     #[inline]
     pub const fn as_rseq(&self) -> *const Rseq {
         self.rseq.as_ptr()
+    }
+
+    /// In builds with debug assertions: the calling thread is the one that fetched this.
+    #[inline(always)]
+    pub(crate) fn assert_thread(&self) {
+        self.holder.assert();
     }
 
     #[inline(always)]

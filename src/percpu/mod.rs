@@ -68,6 +68,7 @@ pub(crate) mod template;
 mod allowed;
 mod current;
 mod fence;
+mod holder;
 #[cfg(feature = "inject")]
 pub mod inject;
 mod operation;

@@ -259,6 +259,7 @@ impl<I: Index> Current<'_, I> {
         operation: Operation,
         commit: Commit,
     ) -> Result<*mut u8, Miss> {
+        self.assert_thread();
         let (area, count, restarts) = (self.as_rseq(), slots.limit(), self.bound());
         macro_rules! run {
             ($name:ident($($operand:expr),*)) => {
