@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::percpu::{Sections, VouchedBy};
+use crate::percpu::{SectionSupport, VouchedBy};
 use crate::process::Process;
 use crate::process::state::{Owner, Reason, State};
 use crate::sys::abi::{
@@ -58,8 +58,8 @@ pub struct Report {
     pub state: State,
     /// [`Area::errno`].
     pub errno: Option<Errno>,
-    /// [`Process::sections`].
-    pub sections: Sections,
+    /// [`Process::section_support`].
+    pub sections: SectionSupport,
     /// [`Process::vouched_by`].
     pub vouched_by: VouchedBy,
     /// The time-slice extension.
@@ -101,7 +101,7 @@ impl<K: Kernel> Process<K> {
             behaviour,
             state: area.state(),
             errno: area.errno(),
-            sections: self.sections(),
+            sections: self.section_support(),
             vouched_by: self.vouched_by(),
             slice,
         }
@@ -202,11 +202,11 @@ impl Report {
     fn write_sections(&self, to: &mut impl Write) -> fmt::Result {
         to.write_str("sections: ")?;
         to.write_str(match self.sections {
-            Sections::NotAsked => "off, not asked for",
-            Sections::Allowed => "allowed",
-            Sections::KnownBad => "off, this kernel does not abort them",
-            Sections::Unknown => "off, the kernel does not tell its version",
-            Sections::NotAborted => "off, one was committed that should have been aborted",
+            SectionSupport::NotAsked => "off, not asked for",
+            SectionSupport::Allowed => "allowed",
+            SectionSupport::KnownBad => "off, this kernel does not abort them",
+            SectionSupport::Unknown => "off, the kernel does not tell its version",
+            SectionSupport::NotAborted => "off, one was committed that should have been aborted",
         })?;
         to.write_str(match self.vouched_by {
             VouchedBy::Nobody => "\n",

@@ -2,7 +2,7 @@
 
 use crate::fake::generation::{LATER_48, LATER_200, LINUX_4_18, LINUX_6_3, LINUX_7_0, LINUX_7_1};
 use crate::fake::{Answer, Answers, Call, Filter, Foreign, Generation, PLAIN, run};
-use rseq_rt::percpu::{Sections, VouchedBy};
+use rseq_rt::percpu::{SectionSupport, VouchedBy};
 use rseq_rt::{
     Area, Behaviour, Config, Errno, ExitMode, Owner, Process, Reason, Report, SliceAnswer, State,
 };
@@ -247,7 +247,7 @@ fn every_station_of_a_life() {
             let by_name = report.to_string().contains(", by the kernel's name\n");
             assert!(by_name, "{report}");
             let allowed = report.to_string().contains("\nsections: allowed, ");
-            assert_eq!(allowed, sections == Sections::Allowed);
+            assert_eq!(allowed, sections == SectionSupport::Allowed);
             let _kept = thread.on_exit(ExitMode::Keep);
             thread_is("exiting");
         },

@@ -2,7 +2,7 @@
 
 use crate::fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_7_1};
 use crate::fake::{Answers, Call, Foreign, Generation, Machine, PLAIN, run};
-use rseq_rt::percpu::{CpuId, Index, MmCid, Sections};
+use rseq_rt::percpu::{CpuId, Index, MmCid, SectionSupport};
 use rseq_rt::{Area, Config, Errno, Exit, ExitMode, Process};
 
 fn may<I: Index>(process: &Process<&Machine>, area: &Area) -> bool {
@@ -113,11 +113,11 @@ fn asking_costs_a_call_where_a_kernel_is_known_bad() {
             let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
             let count = || machine.counts().iter().sum::<u32>();
             let before = count();
-            assert_eq!(process.sections(), Sections::NotAsked);
+            assert_eq!(process.section_support(), SectionSupport::NotAsked);
             let sections = process.allow_sections();
             let asked = count() - before;
             assert_eq!(asked, u32::from(cfg!(target_arch = "aarch64")));
-            assert_eq!(process.sections(), sections);
+            assert_eq!(process.section_support(), sections);
             both(process, area);
             assert_eq!(count() - before, asked, "a look is no call");
             let _kept = thread.on_exit(ExitMode::Keep);

@@ -20,7 +20,7 @@ pub extern "C" fn rseq_rt_allow_sections() -> c_int {
 /// See `rseq_rt_percpu.h`.
 #[unsafe(no_mangle)]
 pub extern "C" fn rseq_rt_sections() -> c_int {
-    PROCESS.sections() as c_int
+    PROCESS.section_support() as c_int
 }
 
 /// # Safety

@@ -6,7 +6,7 @@
 //! makes the whole section undone. An operation has exactly one committing store, its last instruction.
 //!
 //! What may end an operation otherwise is a [`Miss`], and then nothing was committed. Who has no `Current` (the
-//! thread is not registered, exits, is a vfork child; the kernel does not abort sections, see [`Sections`]) and whoever
+//! thread is not registered, exits, is a vfork child; the kernel does not abort sections, see [`SectionSupport`]) and whoever
 //! meets a miss that another try does not cure uses storage that all share, with atomics: never a slot.
 //!
 //! # Instructions
@@ -65,7 +65,6 @@
 #[macro_use]
 pub(crate) mod template;
 
-mod allowed;
 mod current;
 mod fence;
 mod holder;
@@ -74,6 +73,7 @@ pub mod inject;
 mod operation;
 pub(crate) mod probe;
 mod slots;
+mod support;
 
 #[cfg_attr(target_arch = "x86_64", path = "../../arch/x86_64/sections.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arch/aarch64/sections.rs")]
@@ -85,10 +85,10 @@ pub(crate) mod sections;
 #[cfg_attr(target_arch = "riscv64", path = "../../arch/riscv64/probe.rs")]
 mod stand;
 
-pub use allowed::{Sections, VouchedBy};
 pub use current::{Current, RESTARTS};
 pub use fence::{DrainError, Fence, Membarrier};
 pub use operation::{Commit, Miss, Operation};
 pub use probe::{Cause, Causes, Probed, SectionProbe};
 pub use slots::{CpuId, Index, MmCid, Slots, StorageError};
 pub(crate) use slots::{Shift, is_cpu};
+pub use support::{SectionSupport, VouchedBy};

@@ -4,9 +4,9 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::Fence;
-use super::allowed::{Answer, VouchedBy};
 use super::stand::stand;
-use super::{CpuId, Sections};
+use super::support::{Answer, VouchedBy};
+use super::{CpuId, SectionSupport};
 use crate::process::Process;
 use crate::sys::abi::Rseq;
 use crate::sys::cpus::CpuSet;
@@ -363,7 +363,7 @@ impl<K: Kernel> Process<K> {
     ///
     /// One of them stands in a section while the other one runs on the same CPU, and then moves it, fences it and signals
     /// it from another one. What is found stays: after [`Probed::Aborted`] sections are allowed whatever the name says,
-    /// after [`Probed::Committed`] they are not ([`Sections::NotAborted`]), and [`Self::vouched_by`] says `Probe`. Any
+    /// after [`Probed::Committed`] they are not ([`SectionSupport::NotAborted`]), and [`Self::vouched_by`] says `Probe`. Any
     /// other answer changes nothing.
     ///
     /// Whoever waits for the other thread gives up after some ten seconds. System calls, many: sched_setaffinity(2), by which the
@@ -393,12 +393,12 @@ impl<K: Kernel> Process<K> {
                 found
             }
         };
-        let sections = match found {
-            Probed::Aborted(_) => Sections::Allowed,
-            Probed::Committed(_) => Sections::NotAborted,
+        let support = match found {
+            Probed::Aborted(_) => SectionSupport::Allowed,
+            Probed::Committed(_) => SectionSupport::NotAborted,
             _ => return found,
         };
-        let answer = Answer::new(sections, VouchedBy::Probe);
+        let answer = Answer::new(support, VouchedBy::Probe);
         self.sections.store(answer.0, Relaxed);
         found
     }

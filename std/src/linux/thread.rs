@@ -12,7 +12,7 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use rseq_rt::percpu::{Current, Sections};
+use rseq_rt::percpu::{Current, SectionSupport};
 use rseq_rt::{Area, Config, Exit, ExitMode, Owner, Process, SignalMask, State};
 
 use super::broken;
@@ -243,9 +243,9 @@ fn why_none(local: &Local) -> &'static str {
     if local.stage.get() == Stage::Left {
         return "the thread ends";
     }
-    match RSEQ.sections() {
-        Sections::KnownBad => return "this kernel does not abort critical sections",
-        Sections::Unknown => return "a kernel that does not tell its version",
+    match RSEQ.section_support() {
+        SectionSupport::KnownBad => return "this kernel does not abort critical sections",
+        SectionSupport::Unknown => return "a kernel that does not tell its version",
         _ => {}
     }
     if let Some(reason) = RSEQ.reason() {

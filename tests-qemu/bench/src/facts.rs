@@ -13,7 +13,10 @@ pub fn run() {
         .owner()
         .map_or_else(|| "undecided".to_owned(), |owner| format!("{owner:?}"));
     let (length, feature_size) = (RSEQ.length(), RSEQ.feature_size());
-    let (state, sections) = (format!("{state:?}"), format!("{:?}", RSEQ.sections()));
+    let (state, sections) = (
+        format!("{state:?}"),
+        format!("{:?}", RSEQ.section_support()),
+    );
     let runs = current.is_some();
     println!(
         r#"{{"owner":{owner:?},"length":{length},"feature_size":{feature_size},"state":{state:?},"sections":{sections:?},"runs_sections":{runs}}}"#

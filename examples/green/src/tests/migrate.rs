@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use guests::harness::{Ctx, Needs, Test, child, passed};
 use guests::sys::process::{self, Status};
 use guests::sys::sched;
-use rseq_rt::percpu::{CpuId, Sections};
+use rseq_rt::percpu::{CpuId, SectionSupport};
 use rseq_rt::structures::{Counter, CounterSlot};
 
 use super::{pin, runtime};
@@ -127,7 +127,7 @@ fn every_operation(ctx: &Ctx<'_>) {
         "on another carrier, on another CPU"
     );
     // Where sections run, that is what has counted: one in a hundred may have been aborted too often.
-    let sections = ctx.facts.rseq.is_ok() && RSEQ.sections() == Sections::Allowed;
+    let sections = ctx.facts.rseq.is_ok() && RSEQ.section_support() == SectionSupport::Allowed;
     assert!(
         !sections || overflowed <= sum / 100,
         "{overflowed} of {sum} by the overflow slot"

@@ -14,7 +14,7 @@ use guests::structures::rounds::{Rounds, Told};
 use guests::structures::slow::Slow;
 use guests::sys::sched::{self, CpuSet};
 use rseq_rt::Thread;
-use rseq_rt::percpu::{CpuId, Sections};
+use rseq_rt::percpu::{CpuId, SectionSupport};
 use rseq_rt::structures::{Fence, Membarrier};
 
 use crate::carrier::{self, Carrier, Exit, RSEQ, Schedule};
@@ -135,7 +135,7 @@ where
 fn begin(ctx: &Ctx<'_>) -> bool {
     // SAFETY: adopt_main (1) each test has a process of its own, and this is its main thread.
     let _ = unsafe { carrier::adopt_main(ctx.env) }.unwrap();
-    RSEQ.sections() == Sections::Allowed
+    RSEQ.section_support() == SectionSupport::Allowed
 }
 
 fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) {

@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::SeqCst;
 use linux_raw_sys::general::{SIGSEGV, SIGUSR1};
 use rseq_rt::percpu::inject::Steps;
-use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Operation, Sections, Slots};
+use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Operation, SectionSupport, Slots};
 use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
 
 use super::single::{End, OPS, once};
@@ -38,10 +38,14 @@ fn who_may(ctx: &Ctx<'_>) {
     // SAFETY: (1, 2, 3) the only thread's, static.
     let thread = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
     assert!(current().is_none(), "allowed before the question");
-    assert_eq!(RSEQ.sections(), Sections::NotAsked, "not asked");
+    assert_eq!(
+        RSEQ.section_support(),
+        SectionSupport::NotAsked,
+        "not asked"
+    );
     let sections = RSEQ.allow_sections();
-    assert_eq!(RSEQ.sections(), sections, "forgotten");
-    let live = ctx.facts.rseq.is_ok() && sections == Sections::Allowed;
+    assert_eq!(RSEQ.section_support(), sections, "forgotten");
+    let live = ctx.facts.rseq.is_ok() && sections == SectionSupport::Allowed;
     assert_eq!(current().is_some(), live, "the thread itself");
     // SAFETY: as above.
     let by_mm_cid: Option<Current<'_, MmCid>> = unsafe { thread.current() };

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rseq_rt::percpu::inject::Steps;
-use rseq_rt::percpu::{Commit, CpuId, Current, Operation, Sections};
+use rseq_rt::percpu::{Commit, CpuId, Current, Operation, SectionSupport};
 use rseq_rt::structures::{Counter, CounterSlot};
 use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
 
@@ -55,12 +55,12 @@ fn known_bad(ctx: &Ctx<'_>) {
     let _ = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
     let bad = cfg!(target_arch = "aarch64");
     let expected = if bad {
-        Sections::KnownBad
+        SectionSupport::KnownBad
     } else {
-        Sections::Allowed
+        SectionSupport::Allowed
     };
     assert_eq!(PROCESS.allow_sections(), expected);
-    assert_eq!(PROCESS.sections(), expected);
+    assert_eq!(PROCESS.section_support(), expected);
     // SAFETY: Process::current (1) this thread's; (2) used for the next line alone.
     let here: Option<Current<'_, CpuId>> = unsafe { PROCESS.current(&AREA) };
     COUNTER.add(here, 3);
@@ -114,9 +114,13 @@ fn adds(cpu: &u32) {
 /// What the guard is for: past it, a kernel that does not abort sections loses additions. Where it does, none is lost.
 fn without_guard(ctx: &Ctx<'_>) {
     super::init(ctx);
-    let bad = hooked::RSEQ.sections() == Sections::KnownBad;
+    let bad = hooked::RSEQ.section_support() == SectionSupport::KnownBad;
     assert_eq!(TRUSTED.init(hooked::config(ctx.env)), Ok(None));
-    assert_eq!(TRUSTED.allow_sections(), Sections::Allowed, "the guard");
+    assert_eq!(
+        TRUSTED.allow_sections(),
+        SectionSupport::Allowed,
+        "the guard"
+    );
     slot::clear();
     let cpu = witness::cpus().iter().next().unwrap();
     let threads: [_; THREADS] = core::array::from_fn(|_| thread::start(64 * 1024, cpu, adds));

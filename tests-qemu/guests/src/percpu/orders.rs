@@ -5,7 +5,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed},
 };
 use rseq_rt::Thread;
-use rseq_rt::percpu::{Commit, CpuId, Current, Operation, Sections};
+use rseq_rt::percpu::{Commit, CpuId, Current, Operation, SectionSupport};
 
 use super::slot::{self, BYTES, FAR, HEAD, NEXT, Node, SECOND, VALUES, WORD, slots};
 use crate::harness::{Ctx, Needs, Test, passed, skip};
@@ -195,7 +195,7 @@ fn pair(nth: usize) -> Result<u64, Wrong> {
 
 fn seen(ctx: &Ctx<'_>) {
     super::init(ctx);
-    if RSEQ.sections() != Sections::Allowed {
+    if RSEQ.section_support() != SectionSupport::Allowed {
         skip!("this kernel may run no sections");
     }
     let cpus = witness::cpus();

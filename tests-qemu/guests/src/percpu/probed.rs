@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
-use rseq_rt::percpu::{Cause, CpuId, Current, Probed, SectionProbe, Sections, VouchedBy};
+use rseq_rt::percpu::{Cause, CpuId, Current, Probed, SectionProbe, SectionSupport, VouchedBy};
 use rseq_rt::{Area, Kernel, Process};
 
 use super::known_bad::Renamed;
@@ -106,8 +106,8 @@ unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
 }
 
 /// What a process knows about sections, and from whom.
-fn answer<K: Kernel>(process: &Process<K>) -> (Sections, VouchedBy) {
-    (process.sections(), process.vouched_by())
+fn support<K: Kernel>(process: &Process<K>) -> (SectionSupport, VouchedBy) {
+    (process.section_support(), process.vouched_by())
 }
 
 /// Is this one of the kernels that are known to abort nothing on a preemption?
@@ -115,15 +115,15 @@ fn is_known_bad() -> bool {
     cfg!(target_arch = "aarch64")
         && process::uname().is_ok_and(|name| {
             let release = process::field(&name.release);
-            Sections::on_aarch64(release) == Sections::KnownBad
+            SectionSupport::on_aarch64(release) == SectionSupport::KnownBad
         })
 }
 
 fn probe(ctx: &Ctx<'_>) {
     assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     assert_eq!(
-        answer(&RSEQ),
-        (Sections::NotAsked, VouchedBy::Nobody),
+        support(&RSEQ),
+        (SectionSupport::NotAsked, VouchedBy::Nobody),
         "nobody has asked"
     );
     // SAFETY: handle (1) it stores one word.
@@ -137,12 +137,16 @@ fn probe(ctx: &Ctx<'_>) {
     };
     assert_eq!(found, expected);
     let (sections, by) = match expected {
-        UNAVAILABLE => (Sections::NotAsked, VouchedBy::Nobody),
-        COMMITTED => (Sections::NotAborted, VouchedBy::Probe),
-        _ => (Sections::Allowed, VouchedBy::Probe),
+        UNAVAILABLE => (SectionSupport::NotAsked, VouchedBy::Nobody),
+        COMMITTED => (SectionSupport::NotAborted, VouchedBy::Probe),
+        _ => (SectionSupport::Allowed, VouchedBy::Probe),
     };
-    assert_eq!(answer(&RSEQ), (sections, by), "what it left behind");
-    assert_eq!(runs, sections == Sections::Allowed, "who may run sections");
+    assert_eq!(support(&RSEQ), (sections, by), "what it left behind");
+    assert_eq!(
+        runs,
+        sections == SectionSupport::Allowed,
+        "who may run sections"
+    );
     if by == VouchedBy::Probe {
         assert_eq!(RSEQ.allow_sections(), sections, "the name changed it");
         assert_eq!(RSEQ.vouched_by(), by);
@@ -170,17 +174,21 @@ fn never(ctx: &Ctx<'_>) {
     static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
     static PROBE: SectionProbe = SectionProbe::new();
     assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
-    assert_eq!(PROCESS.allow_sections(), Sections::Allowed, "the name");
+    assert_eq!(
+        PROCESS.allow_sections(),
+        SectionSupport::Allowed,
+        "the name"
+    );
     assert_eq!(PROCESS.vouched_by(), VouchedBy::Name);
     let (found, runs) = two(&PROCESS, &PROBE);
     assert_eq!(found, COMMITTED);
     assert_eq!(
-        answer(&PROCESS),
-        (Sections::NotAborted, VouchedBy::Probe),
+        support(&PROCESS),
+        (SectionSupport::NotAborted, VouchedBy::Probe),
         "what it left behind"
     );
     assert!(!runs, "a thread may run sections");
-    assert_eq!(PROCESS.allow_sections(), Sections::NotAborted);
+    assert_eq!(PROCESS.allow_sections(), SectionSupport::NotAborted);
 }
 
 /// A name that is refused on aarch64, over a kernel that aborts.
@@ -190,7 +198,7 @@ fn renamed(ctx: &Ctx<'_>) {
     assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
     let named = PROCESS.allow_sections();
     let refused = cfg!(target_arch = "aarch64");
-    assert_eq!(named == Sections::KnownBad, refused, "the name");
+    assert_eq!(named == SectionSupport::KnownBad, refused, "the name");
     assert_eq!(PROCESS.vouched_by(), VouchedBy::Name);
     let (found, runs) = two(&PROCESS, &PROBE);
     if is_known_bad() {
@@ -200,8 +208,8 @@ fn renamed(ctx: &Ctx<'_>) {
     let aborted = found == ABORTED_BY_PREEMPTION || found == ABORTED_BY_ALL_BUT_A_SIGNAL;
     assert!(aborted && runs, "found {found}");
     assert_eq!(
-        answer(&PROCESS),
-        (Sections::Allowed, VouchedBy::Probe),
+        support(&PROCESS),
+        (SectionSupport::Allowed, VouchedBy::Probe),
         "what it left behind"
     );
 }
@@ -223,8 +231,8 @@ fn alone(ctx: &Ctx<'_>) {
         let found = code(unsafe { RSEQ.probe_sections(&here.area, &PROBE) });
         assert_eq!(found, expected);
         assert_eq!(
-            answer(&RSEQ),
-            (Sections::NotAsked, VouchedBy::Nobody),
+            support(&RSEQ),
+            (SectionSupport::NotAsked, VouchedBy::Nobody),
             "something was left behind"
         );
     }

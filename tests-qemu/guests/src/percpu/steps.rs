@@ -1,7 +1,7 @@
 //! Under a tracer: stopped after every instruction, and stopped at one instruction and moved to another CPU.
 
 use rseq_rt::Area;
-use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Sections};
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, SectionSupport};
 
 use super::single::{End, OPS, once};
 use super::slot::{self, Node};
@@ -73,7 +73,7 @@ fn child<I: Index>(rounds: u32) -> ! {
 
 fn begin(ctx: &Ctx<'_>) -> bool {
     super::init(ctx);
-    RSEQ.sections() == Sections::Allowed
+    RSEQ.section_support() == SectionSupport::Allowed
 }
 
 /// Which kinds of index this kernel has.

@@ -227,6 +227,6 @@ fn refused(by_mm_cid: bool) -> bool {
 /// Do threads run sections here?
 fn expected(ctx: &Ctx<'_>, by_mm_cid: bool) -> bool {
     ctx.facts.rseq.is_ok()
-        && RSEQ.sections() == rseq_rt::percpu::Sections::Allowed
+        && RSEQ.section_support() == rseq_rt::percpu::SectionSupport::Allowed
         && (!by_mm_cid || ctx.facts.feature_size >= 28)
 }

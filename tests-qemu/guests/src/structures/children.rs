@@ -77,7 +77,8 @@ fn lent(ctx: &Ctx<'_>) {
         let registered = matches!(thread.state(), State::Registered(_));
         subject.counter.add(current(&hooked.area), 1);
         let overflowed = subject.counter.overflowed() - before - added;
-        let usable = RSEQ.sections() == rseq_rt::percpu::Sections::Allowed && registered;
+        let usable =
+            RSEQ.section_support() == rseq_rt::percpu::SectionSupport::Allowed && registered;
         assert!(
             overflowed <= 1 && (usable || overflowed == 1),
             "the parent's"

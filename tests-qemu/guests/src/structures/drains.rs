@@ -209,7 +209,7 @@ fn rounds<const OP: u32, K: Membarrier>(
 
 fn allowed(ctx: &Ctx<'_>) -> bool {
     crowd::begin(ctx);
-    RSEQ.sections() == rseq_rt::percpu::Sections::Allowed
+    RSEQ.section_support() == rseq_rt::percpu::SectionSupport::Allowed
 }
 
 fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) {

@@ -457,7 +457,8 @@ type Case = ((Do, By), usize);
 
 fn all_right<S: Things>(ctx: &Ctx<'_>, cases: &[Case]) {
     crowd::begin(ctx);
-    let sections = RSEQ.sections() == rseq_rt::percpu::Sections::Allowed && ctx.facts.rseq.is_ok();
+    let sections = RSEQ.section_support() == rseq_rt::percpu::SectionSupport::Allowed
+        && ctx.facts.rseq.is_ok();
     let mut all = 0;
     for (nth, &(op, lost)) in cases.iter().enumerate() {
         if op.1 == Section && !sections {

@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 
 use rseq_rt::percpu::inject::Steps;
-use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, Operation, Sections, Slots};
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, Operation, SectionSupport, Slots};
 use rseq_rt::structures::ThreadSections;
 
 use super::crowd::ALIVE;
@@ -101,7 +101,7 @@ pub fn handle(place: Option<usize>, handler: impl FnOnce()) {
 pub fn aborted<I: Index>(ctx: &Ctx<'_>) -> [usize; 2] {
     let aborted = [&AT_A_STOP, &SHIPPED].map(|count| count.load(Relaxed));
     let live = ctx.facts.rseq.is_ok()
-        && RSEQ.sections() == Sections::Allowed
+        && RSEQ.section_support() == SectionSupport::Allowed
         && (I::OFFSET == CpuId::OFFSET || ctx.facts.feature_size >= I::FEATURE_SIZE as usize);
     let [at_a_stop, shipped] = aborted;
     assert!(

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use rseq_rt::percpu::{CpuId, Current, Sections};
+use rseq_rt::percpu::{CpuId, Current, SectionSupport};
 use rseq_rt::structures::{FreeList, ListSlot, Node};
 use rseq_rt::{Thread, arch};
 
@@ -92,7 +92,7 @@ fn pair(cpu: u32, argument: usize, step: u32) -> Option<(bool, bool)> {
 
 fn rude(ctx: &Ctx<'_>) {
     crowd::begin(ctx);
-    if RSEQ.sections() != Sections::Allowed {
+    if RSEQ.section_support() != SectionSupport::Allowed {
         skip!("this kernel is known to abort no sections");
     }
     let cpu = witness::cpus().iter().next().unwrap();

@@ -6,7 +6,7 @@
 use core::ptr::NonNull;
 
 use rseq_rt::Area;
-use rseq_rt::percpu::{CpuId, Current, Index, MmCid, Sections};
+use rseq_rt::percpu::{CpuId, Current, Index, MmCid, SectionSupport};
 use rseq_rt::structures::{
     Buffer, BufferSlot, Bytes, BytesSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
     PopError,
@@ -147,7 +147,7 @@ fn child<I: Index>() -> ! {
 
 fn stepped(ctx: &Ctx<'_>) {
     assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
-    if RSEQ.allow_sections() != Sections::Allowed {
+    if RSEQ.allow_sections() != SectionSupport::Allowed {
         skip!("this kernel may run no sections");
     }
     let cpu = witness::cpus().iter().next().unwrap();

@@ -5,10 +5,10 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::process::Process;
 use crate::sys::kernel::Kernel;
 
-/// Does this process run critical sections?
+/// Whether the kernel supports critical sections, which is to abort them, as far as this process has found out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Sections {
+pub enum SectionSupport {
     /// Nobody has asked yet ([`Process::allow_sections`]): none runs.
     NotAsked = 0,
     /// Threads that are registered run them.
@@ -22,7 +22,7 @@ pub enum Sections {
     NotAborted = 4,
 }
 
-/// Whose word [`Process::sections`] is.
+/// Whose word [`Process::section_support`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VouchedBy {
     /// Nobody's: nobody has asked.
@@ -41,23 +41,23 @@ impl Answer {
     /// The bit of a probe.
     const PROBE: u8 = 0x80;
 
-    pub(super) fn new(sections: Sections, by: VouchedBy) -> Self {
+    pub(super) fn new(support: SectionSupport, by: VouchedBy) -> Self {
         let probe = if by == VouchedBy::Probe {
             Self::PROBE
         } else {
             0
         };
-        Self(sections as u8 | probe)
+        Self(support as u8 | probe)
     }
 
     #[inline(always)]
-    fn sections(self) -> Sections {
+    fn support(self) -> SectionSupport {
         match self.0 & !Self::PROBE {
-            1 => Sections::Allowed,
-            2 => Sections::KnownBad,
-            3 => Sections::Unknown,
-            4 => Sections::NotAborted,
-            _ => Sections::NotAsked,
+            1 => SectionSupport::Allowed,
+            2 => SectionSupport::KnownBad,
+            3 => SectionSupport::Unknown,
+            4 => SectionSupport::NotAborted,
+            _ => SectionSupport::NotAsked,
         }
     }
 
@@ -76,29 +76,29 @@ impl<K: Kernel> Process<K> {
     /// Not done by the hooks, which need no sections. Any thread may call it, again too; the answer is the
     /// same. It is what is known of the kernel's *name*: who can lend two threads asks the kernel itself
     /// ([`Self::probe_sections`]), before or instead. System calls: uname(2) on aarch64, none elsewhere.
-    pub fn allow_sections(&self) -> Sections {
+    pub fn allow_sections(&self) -> SectionSupport {
         // The answer stays: what is asked later may be filtered, and this memory sealed.
-        match self.sections() {
-            Sections::NotAsked => {}
+        match self.section_support() {
+            SectionSupport::NotAsked => {}
             known => return known,
         }
-        let sections = if cfg!(target_arch = "aarch64") {
+        let support = if cfg!(target_arch = "aarch64") {
             match self.kernel.release() {
-                Ok(release) => Sections::on_aarch64(&release),
-                Err(_) => Sections::Unknown,
+                Ok(release) => SectionSupport::on_aarch64(&release),
+                Err(_) => SectionSupport::Unknown,
             }
         } else {
-            Sections::Allowed
+            SectionSupport::Allowed
         };
-        let answer = Answer::new(sections, VouchedBy::Name);
+        let answer = Answer::new(support, VouchedBy::Name);
         self.sections.store(answer.0, Relaxed);
-        sections
+        support
     }
 
     /// What [`Self::allow_sections`] or [`Self::probe_sections`] found.
     #[inline]
-    pub fn sections(&self) -> Sections {
-        self.answer().sections()
+    pub fn section_support(&self) -> SectionSupport {
+        self.answer().support()
     }
 
     /// Which of the two it was.
@@ -108,7 +108,7 @@ impl<K: Kernel> Process<K> {
 
     #[inline(always)]
     pub(super) fn runs_sections(&self) -> bool {
-        self.answer().sections() == Sections::Allowed
+        self.answer().support() == SectionSupport::Allowed
     }
 
     #[inline(always)]
@@ -117,7 +117,7 @@ impl<K: Kernel> Process<K> {
     }
 }
 
-impl Sections {
+impl SectionSupport {
     /// What the release that uname(2) states means on aarch64.
     ///
     /// The version is the leading `MAJOR.MINOR[.PATCH]`, whatever a distribution puts behind it. A release
@@ -161,24 +161,24 @@ fn number(rest: &mut &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::Sections::{self, Allowed, KnownBad, NotAborted, NotAsked, Unknown};
+    use super::SectionSupport::{self, Allowed, KnownBad, NotAborted, NotAsked, Unknown};
     use super::{Answer, VouchedBy};
 
     #[test]
     fn an_answer_says_whose_it_is() {
-        assert_eq!(Answer(0).sections(), NotAsked);
+        assert_eq!(Answer(0).support(), NotAsked);
         assert_eq!(Answer(0).vouched_by(), VouchedBy::Nobody);
-        for sections in [Allowed, KnownBad, Unknown, NotAborted] {
+        for support in [Allowed, KnownBad, Unknown, NotAborted] {
             for by in [VouchedBy::Name, VouchedBy::Probe] {
-                let answer = Answer::new(sections, by);
-                assert_eq!((answer.sections(), answer.vouched_by()), (sections, by));
+                let answer = Answer::new(support, by);
+                assert_eq!((answer.support(), answer.vouched_by()), (support, by));
             }
         }
     }
 
     #[test]
     fn releases_of_every_kind() {
-        let table: [(&str, Sections); 32] = [
+        let table: [(&str, SectionSupport); 32] = [
             // Before the change, and what is maintained of it.
             ("4.18.0", Allowed),
             ("5.10.0-33-arm64", Allowed),
@@ -218,9 +218,9 @@ mod tests {
         for (release, expected) in table {
             let mut padded = [0; 65];
             padded[..release.len()].copy_from_slice(release.as_bytes());
-            assert_eq!(Sections::on_aarch64(&padded), expected, "{release}");
+            assert_eq!(SectionSupport::on_aarch64(&padded), expected, "{release}");
             assert_eq!(
-                Sections::on_aarch64(release.as_bytes()),
+                SectionSupport::on_aarch64(release.as_bytes()),
                 expected,
                 "{release}"
             );
@@ -233,9 +233,9 @@ mod tests {
             "99999999999999999999.1.1",
             "-1.2.3",
         ] {
-            let _ = Sections::on_aarch64(odd.as_bytes());
+            let _ = SectionSupport::on_aarch64(odd.as_bytes());
         }
-        assert_eq!(Sections::on_aarch64(b"7"), Unknown);
-        assert_eq!(Sections::on_aarch64(b"6.x"), Unknown);
+        assert_eq!(SectionSupport::on_aarch64(b"7"), Unknown);
+        assert_eq!(SectionSupport::on_aarch64(b"6.x"), Unknown);
     }
 }
