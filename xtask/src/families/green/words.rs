@@ -18,7 +18,7 @@ const MADE: &str = "words_of_a_made_tree";
 const OF_SOURCES: &str = "words_of_the_sources";
 const AS_PID_1: &str = "words_as_pid_1";
 
-/// The names of the tests: a tree that is made for it, and the project's own sources. Where it boots, one machine
+/// The names of the tests: a tree that is made for it, and the whole project. Where it boots, one machine
 /// counts both.
 pub fn tests(place: Place) -> &'static [&'static str] {
     if place.boots() {
@@ -27,14 +27,6 @@ pub fn tests(place: Place) -> &'static [&'static str] {
         &[MADE, OF_SOURCES]
     }
 }
-
-/// The folders of the project's own sources, and where they are in the initramfs.
-const SOURCES: [(&str, &str); 4] = [
-    ("tree/src", "src"),
-    ("tree/arch", "arch"),
-    ("tree/tests-qemu", "tests-qemu"),
-    ("tree/docs", "docs"),
-];
 
 const QUEUES: [&str; 3] = ["percpu", "mpmc", "mutex"];
 
@@ -51,11 +43,14 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
     let made = tempfile::tempdir()?;
     let mut trees: Vec<(&str, PathBuf)> = Vec::new();
     if test != OF_SOURCES {
-        make_tree(made.path())?;
-        trees.push(("tree/made", made.path().to_owned()));
+        let tree = made.path().join("made");
+        make_tree(&tree)?;
+        trees.push(("tree/made", tree));
     }
     if test != MADE {
-        trees.extend(SOURCES.map(|(name, folder)| (name, cx.root.join(folder))));
+        let copied = made.path().join("sources");
+        copy_sources(&cx.root, &copied)?;
+        trees.push(("tree/sources", copied));
     }
     let expected = trees.iter().map(|(_, tree)| by_tools(tree));
     let expected = expected.collect::<Result<Vec<Counts>>>()?;
@@ -78,6 +73,24 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
     let Counts { words, files } = sum;
     let detail = format!("{words} words in {files} files over each queue, {steals} steals");
     Ok(detail)
+}
+
+/// Copies the project, and not what builds leave in it: nobody writes to the copy while it is counted.
+fn copy_sources(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        if name == "target" || name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if kind.is_dir() {
+            copy_sources(&entry.path(), &to.join(name))?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), to.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
