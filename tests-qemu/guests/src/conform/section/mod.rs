@@ -38,7 +38,7 @@ unsafe extern "C" {
 /// The section that stands: of [`Words::stand`].
 pub fn stand_cs() -> &'static Cs {
     // SAFETY: nobody writes it.
-    unsafe { &*(&raw const STAND) }
+    unsafe { &STAND }
 }
 
 /// Where a tracer can stop it on its straight way: before it is announced, before each of its instructions, behind the
