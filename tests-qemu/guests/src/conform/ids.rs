@@ -107,7 +107,7 @@ fn mm_cid(system: &System<'_>) {
     static CID: AtomicU32 = AtomicU32::new(0);
     /// Exchanges in a row that showed the same number.
     static SAME: AtomicU32 = AtomicU32::new(0);
-    const ROUNDS: u32 = 1000;
+    const ROUNDS: u32 = 300;
     // A thread that is preempted in the middle of an exchange may leave its number to the other one; a whole run of
     // exchanges is no preemption any more.
     const RUN: u32 = 200;

@@ -154,6 +154,9 @@ pub fn main(env: &Env) -> i32 {
     };
     let parts = env.value_of("--only").unwrap_or(b"");
     let wanted = |check: &&Check| has_one_of(check.name, parts);
+    if checks().filter(wanted).count() == 0 {
+        return wrong("no check has such a name");
+    }
     let Ok(isolation) = Isolation::new() else {
         return wrong("no memory");
     };

@@ -85,53 +85,78 @@ fn tracee(shared: &'static Shared, length: u32, cpu: u32) -> Stepper {
     child
 }
 
+/// A preemption of its own aborts a section too, on its way to the breakpoint or from there.
+const ATTEMPTS: u32 = 20;
+
 /// Stops a child at each instruction, disturbs it with `act`, lets it go on with a signal or 0, and looks at its end.
 fn at_each(system: &System<'_>, signal: u32, act: impl Fn(&Stepper, u32)) {
-    let [here, other] = [0, 1].map(|nth| system.cpus.iter().nth(nth).unwrap_or(0));
     let all = stops();
     let (first, last) = (1, all.len() - 1);
     each_length(system, |length| {
         for (nth, place) in all.into_iter().enumerate() {
-            let shared = Shared::new();
-            let mut child = tracee(shared, length, here);
-            let hit = child.run_to([place; PLACES]).unwrap();
-            assert!(hit, "did not come to instruction {nth}: {}", child.status);
-            act(&child, other);
-            child.run_with(signal as i32).unwrap();
+            let is_inside = (first..last).contains(&nth);
+            let one = || stopped_at(system, length, place, signal, &act);
+            let judged = (0..ATTEMPTS).any(|_| {
+                let Some(shared) = one() else { return false };
+                let end = shared.end.load(Relaxed) as usize;
+                if nth == 0 && end == ABORTED {
+                    return false;
+                }
+                let done = shared.words.done.load(Relaxed) == ROUND;
+                let expected = if is_inside { (ABORTED, false) } else { (DONE, true) };
+                agree!(
+                    (end, done),
+                    expected,
+                    "stopped at instruction {nth} of a section of {first} to {}, length {length}: the end, and whether it has committed",
+                    last - 1
+                );
+                if is_inside {
+                    agree!(shared.cs.load(Relaxed), 0, "rseq_cs after the abort");
+                }
+                if is_inside && signal != 0 {
+                    let place = shared.place.load(Relaxed);
+                    agree!(place, stand_cs().abort_ip, "where the handler found it");
+                }
+                true
+            });
             assert!(
-                child.stands(),
-                "stopped at instruction {nth}: {}",
-                child.status
+                judged,
+                "aborted by itself in each of {ATTEMPTS} attempts to stop it at instruction {nth}, length {length}"
             );
-            let end = shared.end.load(Relaxed) as usize;
-            let done = shared.words.done.load(Relaxed) == ROUND;
-            let inside = (first..last).contains(&nth);
-            let expected = if inside {
-                (ABORTED, false)
-            } else {
-                (DONE, true)
-            };
-            agree!(
-                (end, done),
-                expected,
-                "stopped at instruction {nth} of a section of {first} to {}, length {length}",
-                last - 1
-            );
-            if inside {
-                agree!(shared.cs.load(Relaxed), 0, "rseq_cs after the abort");
-            }
-            if inside && signal != 0 {
-                let place = shared.place.load(Relaxed);
-                agree!(place, stand_cs().abort_ip, "where the handler found it");
-            }
-            child.run().unwrap();
-            agree!(child.status, Status::Exited(0), "its end");
         }
     });
     passed!(
         "{} instructions, and one place before and behind",
         last - first
     );
+}
+
+/// A child that was stopped at `place`, disturbed, and let go to its end; nothing if it was aborted before it came there.
+fn stopped_at(
+    system: &System<'_>,
+    length: u32,
+    place: u64,
+    signal: u32,
+    act: &impl Fn(&Stepper, u32),
+) -> Option<&'static Shared> {
+    let [here, other] = [0, 1].map(|nth| system.cpus.iter().nth(nth).unwrap_or(0));
+    let shared = Shared::new();
+    let mut child = tracee(shared, length, here);
+    let hit = child.run_to([place; PLACES]).unwrap();
+    if hit {
+        act(&child, other);
+        child.run_with(signal as i32).unwrap();
+    } else {
+        agree!(
+            shared.end.load(Relaxed) as usize,
+            ABORTED,
+            "not stopped at {place:#x}: its end"
+        );
+    }
+    assert!(child.stands(), "the child: {}", child.status);
+    child.run().unwrap();
+    agree!(child.status, Status::Exited(0), "its end");
+    hit.then_some(shared)
 }
 
 fn by_stop(system: &System<'_>) {
