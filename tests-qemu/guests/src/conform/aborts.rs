@@ -74,7 +74,7 @@ pub(super) fn stands(
 ) {
     let area = registered(length);
     let helper = helper(payload, act);
-    let mut rounds = Rounds::until(20, LIMIT);
+    let mut rounds = Rounds::until(10, LIMIT);
     while let Some(round) = rounds.next() {
         let before = area.cpu_id.load(Relaxed);
         let end = WORDS.stand(area, round, TURNS);

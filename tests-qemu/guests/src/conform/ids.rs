@@ -49,7 +49,7 @@ fn moved(system: &System<'_>) {
     /// The CPU that the thread is on, plus 1.
     static ON: AtomicU32 = AtomicU32::new(0);
     static SEEN: AtomicU32 = AtomicU32::new(0);
-    const ROUNDS: usize = 40;
+    const ROUNDS: usize = 20;
     fn look(length: &u32) {
         let area = registered(*length);
         TID.store(process::gettid(), Release);

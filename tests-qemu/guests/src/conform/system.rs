@@ -60,10 +60,10 @@ impl<'a> System<'a> {
         (self.fields() as u32).max(LEGACY)
     }
 
-    /// The lengths that a program may register, whose rules differ from Linux 7.0 on.
+    /// The lengths that a program may register, whose rules differ from Linux 7.0 on. What a check notes is of the first.
     pub fn lengths(&self) -> impl Iterator<Item = u32> + use<> {
         let longer = Some(self.length()).filter(|&length| length > LEGACY);
-        core::iter::once(LEGACY).chain(longer)
+        longer.into_iter().chain([LEGACY])
     }
 
     /// The reason why a check cannot run here.
@@ -90,7 +90,6 @@ impl<'a> System<'a> {
 fn answer(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     let status = forked(|| match call() {
         Ok(()) => exit_group(0),
-        // Above 255 are none that Linux lets out, but one.
         Err(errno) => exit_group(errno.0.min(255) as i32),
     });
     match status? {
