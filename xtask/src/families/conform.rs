@@ -20,6 +20,8 @@ pub const FAMILY: Family = Family {
 };
 
 const SECONDS: u64 = 600;
+/// Of a check, on a quiet machine.
+const LIMIT: u32 = 300;
 
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
@@ -164,7 +166,9 @@ fn is_strict(place: Place) -> bool {
 
 fn system(cx: &Context, place: Place) -> Result<String> {
     let program = guest(cx, place.arch, "conform")?;
-    let run = boot::run(cx, place, &program, &[], &[])?.finished;
+    let seconds = LIMIT * boot::load();
+    let arguments = ["--timeout".to_owned(), seconds.to_string()];
+    let run = boot::run(cx, place, &program, &[], &arguments)?.finished;
     keep_console(cx, "conform", place, &run.output);
     let judged = read(&run.output).and_then(|report| {
         let expected = match report.verdict.as_str() {

@@ -37,25 +37,25 @@ const LIMIT: Span = Span::secs(20);
 pub(super) static WORDS: Words = Words::new();
 static OVER: AtomicBool = AtomicBool::new(false);
 
-/// Starts a thread that runs `act` on each round in which somebody stands in the section, and lets it go afterwards.
-fn helper(payload: u32, act: fn(u32, u32)) -> Joinable<Helper> {
-    thread::start(STACK, Helper { payload, act }, Helper::run).unwrap()
-}
-
+/// What lets a thread go, after it has acted on it.
 pub(super) struct Helper {
-    payload: u32,
-    /// The payload, and how many rounds there were before.
-    act: fn(u32, u32),
+    pub what: &'static str,
+    /// The CPU that the thread starts on, and the helper's own.
+    pub cpus: [u32; 2],
+    /// Is done to the thread in each round; it knows how many there were before.
+    pub act: fn(&Helper, usize),
+    pub tid: u32,
 }
 
 impl Helper {
     fn run(&self) {
+        pin(self.cpus[1]);
         let (mut last, mut rounds) = (0, 0);
         while !OVER.load(Relaxed) {
             let here = WORDS.here.load(Acquire);
             if here != last {
                 last = here;
-                (self.act)(self.payload, rounds);
+                (self.act)(self, rounds);
                 WORDS.go.store(here, Release);
                 rounds += 1;
             }
@@ -64,16 +64,13 @@ impl Helper {
     }
 }
 
-/// Stands in the section again and again while `act` is done to this thread; what is seen counts if `counts`.
-pub(super) fn stands(
-    length: u32,
-    what: &str,
-    payload: u32,
-    act: fn(u32, u32),
-    counts: impl Fn(u32) -> bool,
-) {
+/// The calling thread stands in the section again and again while a helper acts; an abort is seen if `counts`, which is
+/// told of the CPU before it.
+pub(super) fn stands(length: u32, helper: Helper, counts: impl Fn(u32) -> bool) {
+    let what = helper.what;
+    pin(helper.cpus[0]);
     let area = registered(length);
-    let helper = helper(payload, act);
+    let helper: Joinable<Helper> = thread::start(STACK, helper, Helper::run).unwrap();
     let mut rounds = Rounds::until(10, LIMIT);
     while let Some(round) = rounds.next() {
         let before = area.cpu_id.load(Relaxed);
@@ -96,26 +93,40 @@ fn judge(end: usize, round: u32, length: u32, what: &str) {
     );
 }
 
+/// The first two CPUs, or the first one twice.
+pub(super) fn two(system: &System<'_>) -> [u32; 2] {
+    let first = system.cpus.iter().next().unwrap();
+    [first, system.cpus.iter().nth(1).unwrap_or(first)]
+}
+
 fn migration(system: &System<'_>) {
-    fn moves(tid: u32, round: u32) {
-        let all = sched::allowed().unwrap();
-        let cpu = all
-            .iter()
-            .nth(round as usize % all.count() as usize)
-            .unwrap();
-        sched::allow(tid, &CpuSet::one(cpu)).unwrap();
+    // It has always been on the other one.
+    fn moves(helper: &Helper, round: usize) {
+        let cpu = helper.cpus[(round + 1) % 2];
+        sched::allow(helper.tid, &CpuSet::one(cpu)).unwrap();
     }
     each_length(system, |length| {
+        let helper = Helper {
+            what: "a migration",
+            cpus: two(system),
+            act: moves,
+            tid: process::gettid(),
+        };
         let moved = |before| sched::getcpu().unwrap().0 != before;
-        stands(length, "a migration", process::gettid(), moves, moved);
+        stands(length, helper, moved);
     });
 }
 
 fn preemption(system: &System<'_>) {
     each_length(system, |length| {
-        // The helper inherits it: who lets go has run on this CPU.
-        pin(system.cpus.iter().next().unwrap());
-        stands(length, "a preemption", 0, |_, _| {}, |_| true);
+        let helper = Helper {
+            what: "a preemption",
+            // Who lets go has run on the thread's CPU.
+            cpus: [two(system)[0]; 2],
+            act: |_, _| {},
+            tid: 0,
+        };
+        stands(length, helper, |_| true);
     });
 }
 

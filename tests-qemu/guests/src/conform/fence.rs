@@ -1,12 +1,13 @@
 //! membarrier(2)'s fence of sections.
 
 use super::Check;
-use super::aborts::stands;
+use super::aborts::{Helper, stands, two};
 use super::repeat::each_length;
 use super::system::{Needs, System};
 use crate::errno::Errno;
+use crate::harness::{forked, skip};
+use crate::sys::process::{Status, exit_group};
 use crate::sys::rseq::membarrier;
-use crate::sys::sched::{self, CpuSet};
 
 #[rustfmt::skip] // a table
 pub(super) const CHECKS: &[Check] = &[
@@ -24,13 +25,16 @@ fn unregistered(_: &System<'_>) {
 }
 
 /// A section on one CPU, and the fence from another one.
-fn fenced(system: &System<'_>, fence: fn(u32, u32)) {
+fn fenced(system: &System<'_>, act: fn(&Helper, usize)) {
     each_length(system, |length| {
         membarrier(REGISTER, 0, 0).unwrap();
-        let [here, there] = [0, 1].map(|nth| system.cpus.iter().nth(nth).unwrap());
-        // The helper inherits it.
-        sched::allow(0, &CpuSet::one(there)).unwrap();
-        stands(length, "a fence", here, fence, |_| true);
+        let helper = Helper {
+            what: "a fence",
+            cpus: two(system),
+            act,
+            tid: 0,
+        };
+        stands(length, helper, |_| true);
     });
 }
 
@@ -39,14 +43,14 @@ fn all(system: &System<'_>) {
 }
 
 fn one_cpu(system: &System<'_>) {
-    let probe = crate::harness::forked(|| {
+    let probe = forked(|| {
         let answer = membarrier(REGISTER, 0, 0).and_then(|()| membarrier(FENCE, FLAG_CPU, 0));
-        crate::sys::process::exit_group(i32::from(answer.is_err()));
+        exit_group(i32::from(answer.is_err()));
     });
-    if probe != Ok(crate::sys::process::Status::Exited(0)) {
-        crate::harness::skip!("no MEMBARRIER_CMD_FLAG_CPU here");
+    if probe != Ok(Status::Exited(0)) {
+        skip!("no MEMBARRIER_CMD_FLAG_CPU here");
     }
-    fenced(system, |cpu, _| {
-        membarrier(FENCE, FLAG_CPU, cpu as i32).unwrap()
+    fenced(system, |helper, _| {
+        membarrier(FENCE, FLAG_CPU, helper.cpus[0] as i32).unwrap();
     });
 }

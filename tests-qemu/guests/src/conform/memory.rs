@@ -7,7 +7,7 @@ use super::Check;
 use super::area::{Area, agrees_everywhere, on_each_cpu};
 use super::ids::{STACK, registered};
 use super::repeat::{each_length, must_be_killed_by};
-use super::system::System;
+use super::system::{Needs, System};
 use crate::errno::Errno;
 use crate::harness::{forked, passed, skip};
 use crate::sys::mm;
@@ -21,7 +21,7 @@ use crate::thread;
 pub(super) const CHECKS: &[Check] = &[
     Check::dangerous("exit/clear-tid", "once the clear-tid word of a thread is 0, the kernel writes nothing to its area any more", clear_tid),
     Check::dangerous("exit/unregister-first", "once unregistration has answered 0, the area may be unmapped by its own thread, which then ends", unregister_first),
-    Check::nuisance("memory/unmapped", "a registered area that is unmapped kills by SIGSEGV, even with every signal blocked", unmapped),
+    Check::nuisance("memory/unmapped", "a registered area that is unmapped kills by SIGSEGV, even with every signal blocked, at its next migration", unmapped).needs(Needs::TwoCpus),
     Check::dangerous("memory/wiped", "an area that a fork wipes (MADV_WIPEONFORK) shows the CPU again in the child, or the child is killed by SIGSEGV (longer areas from Linux 7.0 on): never an old number", wiped),
 ];
 
