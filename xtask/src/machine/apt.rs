@@ -185,11 +185,25 @@ impl Apt {
         }
     }
 
-    /// Downloads the source package and unpacks it, the distribution's patches applied, below `into`.
+    /// Downloads the source package and unpacks it, the distribution's patches applied, below `into`. Of one that the
+    /// mirror has in part, the original source alone.
     fn source(&self, package: &str, into: &Path) -> Result<()> {
         let fetched = self.download(&["source", package], into)?;
-        fetched.check(&format!("the source of {package} did not download"))?;
-        Ok(())
+        if fetched.ok() {
+            return Ok(());
+        }
+        let original = self.download(&["source", "--tar-only", package], into)?;
+        let files = std::fs::read_dir(into)?.filter_map(Result::ok);
+        let mut archives = files.map(|entry| entry.path());
+        let is_original = |path: &PathBuf| path.to_string_lossy().contains(".orig.tar.");
+        let archive = archives.find(is_original).filter(|_| original.ok());
+        let Some(archive) = archive else {
+            fetched.check(&format!("the source of {package} did not download"))?;
+            return Ok(());
+        };
+        let mut unpack = command("tar");
+        unpack.arg("-xf").arg(&archive).arg("-C").arg(into);
+        output(&mut unpack, &format!("{package} does not unpack"), 300).map(drop)
     }
 
     /// Downloads `package` (with its architecture) and unpacks it into `into`.

@@ -1,7 +1,5 @@
 //! One insertion into a file of musl.
 
-use crate::arch::Arch;
-
 /// A version of musl.
 pub type Version = [u32; 3];
 
@@ -12,11 +10,8 @@ pub const FIRST: Version = [1, 2, 3];
 pub struct Insertion {
     /// The file, from the root of musl's source.
     pub file: &'static str,
-    /// The first version that has the place; in those before it there is nothing to insert into. In all from it on the
-    /// file and the anchor must be there.
+    /// The first version that has the file: one before it may lack it. Where the file is, the anchor must be.
     pub since: Version,
-    /// For one CPU only.
-    pub arch: Option<Arch>,
     /// Text that is in the file exactly once.
     pub anchor: &'static str,
     pub side: Side,
@@ -34,7 +29,7 @@ pub enum Side {
     After,
 }
 
-/// Into every version on every CPU.
+/// Into every version.
 pub const fn at(
     file: &'static str,
     side: Side,
@@ -45,19 +40,10 @@ pub const fn at(
     Insertion {
         file,
         since: FIRST,
-        arch: None,
         anchor,
         side,
         text,
         why,
-    }
-}
-
-/// The same on one CPU.
-pub const fn on(arch: Arch, insertion: Insertion) -> Insertion {
-    Insertion {
-        arch: Some(arch),
-        ..insertion
     }
 }
 

@@ -10,7 +10,6 @@ use super::insertion::Side::{After, Before};
 use super::insertion::{FIRST, Insertion, Version, at};
 use super::variant::Variant;
 use super::vfork::VFORK;
-use crate::arch::Arch;
 
 /// The file with the release hook, which the broken variants change.
 const CREATE: &str = "src/thread/pthread_create.c";
@@ -38,6 +37,23 @@ const DETACHED_AFTER_UNMAP: Insertion = at(
 
 /// All but the release hook and vfork's.
 pub const COMMON: &[Insertion] = &[
+    at(
+        "Makefile",
+        Before,
+        "lib/libc.so: $(LOBJS) $(LDSO_OBJS)\n",
+        "RSEQ_RT = $(srcdir)/arch/$(ARCH)/rseq_rt_trio-$(ARCH).s\n\
+         OBJCOPY = $(CROSS_COMPILE)objcopy\n\
+         \n\
+         obj/src/thread/rseq.o obj/src/thread/rseq.lo: $(srcdir)/src/thread/rseq.c $(RSEQ_RT) $(GENH) $(IMPH)\n\
+         \t$(CC_CMD)\n\
+         \t$(CC) $(CFLAGS_ALL) -c -o $@.library $(RSEQ_RT)\n\
+         \t$(CC) -nostdlib -r -o $@.both $@ $@.library\n\
+         \t$(OBJCOPY) --wildcard '--localize-symbol=rseq_rt_*' $@.both $@\n\
+         \trm -f $@.both $@.library\n\
+         \n",
+        "the library, which is one assembly file for each CPU, and its only caller become one object, in which the \
+         library's functions are local: a program that brings a library of the same name meets none of them",
+    ),
     at(
         "src/internal/pthread_impl.h",
         After,
@@ -182,8 +198,8 @@ fn parse(text: &str) -> Option<Version> {
     numbers.next().is_none().then_some(version)
 }
 
-/// The insertions of a variant on a CPU into that version.
-pub fn insertions(version: Version, arch: Arch, variant: Variant) -> Vec<Insertion> {
+/// The insertions of a variant into the source of that version.
+pub fn insertions(source: &Path, version: Version, variant: Variant) -> Vec<Insertion> {
     let common = COMMON.iter().chain(VFORK).copied();
     let release = match variant {
         Variant::Stock => return Vec::new(),
@@ -193,36 +209,41 @@ pub fn insertions(version: Version, arch: Arch, variant: Variant) -> Vec<Inserti
     };
     common
         .chain(release)
-        .filter(|one| one.arch.is_none_or(|only| only == arch))
-        .filter(|one| one.since <= version)
+        .filter(|one| one.since <= version || source.join(one.file).exists())
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::Arch;
 
     #[test]
     fn the_variants_differ_in_one_file() {
-        let common = insertions(FIRST, Arch::X86_64, Variant::DetachedAbsent);
+        let none = Path::new("/nonexistent");
+        let common = insertions(none, FIRST, Variant::DetachedAbsent);
         for variant in [Variant::Hooked, Variant::DetachedAfterUnmap] {
-            let all = insertions(FIRST, Arch::X86_64, variant);
+            let all = insertions(none, FIRST, variant);
             assert_eq!(all.len(), common.len() + 1);
             assert_eq!(all[common.len()].file, DETACHED.file);
         }
-        assert!(insertions(FIRST, Arch::X86_64, Variant::Stock).is_empty());
+        assert!(insertions(none, FIRST, Variant::Stock).is_empty());
     }
 
     #[test]
     fn a_place_is_left_out_of_older_versions_alone() {
-        let file = |version, arch, name: &str| {
-            let all = insertions(version, arch, Variant::Hooked);
-            all.iter().any(|one| one.file.ends_with(name))
+        let folder = tempfile::tempdir().unwrap();
+        let has = |version, name: &str| {
+            let all = insertions(folder.path(), version, Variant::Hooked);
+            all.iter().any(|one| one.file == name)
         };
         for arch in Arch::ALL {
-            let name = format!("{arch}/vfork.s");
-            assert_eq!(file(FIRST, arch, &name), arch == Arch::X86_64);
-            assert!(file([1, 2, 4], arch, &name) && file([1, 10, 0], arch, &name));
+            let name = format!("src/process/{arch}/vfork.s");
+            assert_eq!(has(FIRST, &name), arch == Arch::X86_64);
+            assert!(has([1, 2, 4], &name) && has([1, 10, 0], &name));
+            // Between two releases the version is that of the older one.
+            std::fs::create_dir_all(folder.path().join(&name)).unwrap();
+            assert!(has(FIRST, &name));
         }
     }
 }

@@ -1,13 +1,17 @@
-//! `cargo xtask musl`: musl from the distribution's source package, every thread registered.
+//! `cargo xtask musl`: musl with every thread registered, built, or as a patch.
 
 mod insertion;
 mod insertions;
+mod patch;
+mod places;
+mod source;
 mod specs;
 mod tree;
 mod variant;
 mod vfork;
 
-pub use variant::{Release, Variant};
+pub use source::{Release, Source};
+pub use variant::Variant;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,10 +21,8 @@ use anyhow::{Context as _, Result};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::install::{self, Need};
-use crate::machine::source_package;
-use crate::outcome::Missing;
 use crate::process::{self, command, output};
-use crate::staticlib;
+use crate::staticlib::{self, Emit, Layout};
 
 /// `cargo xtask musl`
 #[derive(clap::Args)]
@@ -29,11 +31,18 @@ pub struct Args {
     #[arg(long, value_enum)]
     arch: Option<Arch>,
     /// Where bin/musl-gcc, include/ and lib/ are made.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// The Debian release whose source package is used: bookworm has musl 1.2.3, trixie 1.2.5.
+    #[arg(long, value_name = "DIR", required_unless_present = "patch")]
+    out: Option<PathBuf>,
+    /// The Debian release whose source package is used: bookworm has musl 1.2.3, trixie 1.2.5, forky 1.2.6.
     #[arg(long, value_enum, default_value = "bookworm")]
     release: Release,
+    /// Musl's source, a release from 1.2.3 on or a clone of its repository, instead of a source package. It is only read.
+    #[arg(long, value_name = "DIR", conflicts_with = "release")]
+    source: Option<PathBuf>,
+    /// Write what goes into that source, for all CPUs, as a patch for `patch -p1` and `git am`. Its message says why each
+    /// line is where it is, and how the patched source is built.
+    #[arg(long, value_name = "FILE")]
+    patch: Option<PathBuf>,
     /// Programs register their threads only with MUSL_RSEQ=1 in their environment. Without this option they do unless it
     /// holds MUSL_RSEQ=0, for sandboxes that kill for rseq(2).
     #[arg(long, conflicts_with = "variant")]
@@ -50,15 +59,37 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
     let arch = Arch::or_host(args.arch)?;
     let variant = if args.off { Variant::Off } else { args.variant };
-    let root = build(&cx, arch, variant, args.release, Some(&args.out))?;
-    println!("{}", root.join("bin/musl-gcc").display());
+    let source = Source::new(args.source.as_deref(), args.release)?;
+    if let Some(file) = &args.patch {
+        patch(&cx, &source, variant, file)?;
+        println!("{}", file.display());
+    }
+    if let Some(out) = &args.out {
+        let root = build(&cx, arch, variant, &source, Some(out))?;
+        println!("{}", root.join("bin/musl-gcc").display());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The folder of a musl with `bin/musl-gcc`, built once.
-pub fn built(cx: &Context, release: Release, arch: Arch, variant: Variant) -> Result<PathBuf> {
-    let key = format!("musl/{arch}/{}/{release:?}", variant.name());
-    cx.once(key, || build(cx, arch, variant, release, None))
+pub fn built(
+    cx: &Context,
+    source: impl Into<Source>,
+    arch: Arch,
+    variant: Variant,
+) -> Result<PathBuf> {
+    let source = source.into();
+    let key = format!("musl/{arch}/{}/{source:?}", variant.name());
+    cx.once(key, || build(cx, arch, variant, &source, None))
+}
+
+/// Writes what goes into that source as a patch.
+pub fn patch(cx: &Context, source: &Source, variant: Variant, file: &Path) -> Result<()> {
+    install::install(
+        cx,
+        &[Need::new("dpkg-source", &["dpkg-dev"], "musl's source")],
+    );
+    patch::write(cx, &source.fetched(cx)?, variant, file)
 }
 
 /// Builds that musl below target/musl if it is not there as it would be built now, and fills `out` or a folder there
@@ -67,22 +98,16 @@ fn build(
     cx: &Context,
     arch: Arch,
     variant: Variant,
-    release: Release,
+    source: &Source,
     out: Option<&Path>,
 ) -> Result<PathBuf> {
     install::install(cx, &needs(arch));
     process::tool(&arch.tool("gcc"))?;
-    let source = source_package(
-        cx,
-        "musl",
-        "src/env/__init_tls.c",
-        release.suites(),
-        release.folder(),
-    )
-    .map_err(Missing::from)?;
-    let store = release.within(&cx.root.join("target/musl").join(arch.name()));
+    let store = source.within(&cx.root.join("target/musl").join(arch.name()));
+    let source = source.fetched(cx)?;
     let trio = staticlib::Plan { arch, trio: true };
-    let library = staticlib::build(cx, trio, &store.join("librseq_rt"))?;
+    let layout = Layout::folder(&store.join("librseq_rt"));
+    let library = staticlib::make(cx, trio, Emit::Asm, &layout)?;
     let base = store.join(Variant::Hooked.name());
     let make = |variant: Variant, base: Option<&Path>| {
         let folder = store.join(variant.name());

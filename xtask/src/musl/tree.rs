@@ -1,68 +1,89 @@
 //! One variant's build folder: the source, the insertions, the objects.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 
-use super::insertion::{Insertion, Side};
 use super::insertions::{insertions, version};
+use super::places;
 use super::variant::Variant;
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::process::{command, output, tool};
+use crate::process::{command, output};
 
 /// The files that are ours, and where they go.
-const OURS: [(&str, &str); 3] = [
+const OURS: [(&str, &str); 4] = [
+    ("include/sys/rseq.h", include_str!("sys_rseq.h")),
     ("src/internal/rseq_impl.h", include_str!("rseq_impl.h")),
-    ("src/thread/rseq.c", include_str!("rseq.c")),
+    (HOOKS, include_str!("rseq.c")),
     ("src/thread/rseq_kept.c", include_str!("rseq_kept.c")),
 ];
+
+/// The caller of the library.
+const HOOKS: &str = "src/thread/rseq.c";
+
+/// The library's header.
+const HEADER: &str = "src/internal/rseq_rt.h";
 
 /// The switch of `rseq.c` for a build whose programs have to ask for rseq.
 const OFF: &str = "#define MUSL_RSEQ_DEFAULT 0\n";
 
-/// The source of the object that the library is linked into, and that object, without their endings.
-const HOOKS_SOURCE: &str = "src/thread/rseq";
-const HOOKS: &str = "obj/src/thread/rseq";
+/// Files by their names from the root of musl's source.
+pub type Files = BTreeMap<&'static str, String>;
 
-/// The text of each file that a variant changes or adds.
-fn changed(source: &Path, arch: Arch, variant: Variant) -> Result<HashMap<&'static str, String>> {
-    let mut files = HashMap::new();
-    for one in insertions(version(source)?, arch, variant) {
-        if !files.contains_key(one.file) {
-            let path = source.join(one.file);
-            let text = std::fs::read_to_string(&path).with_context(|| one.file.to_owned())?;
-            files.insert(one.file, text);
+/// Each file that a variant changes or adds, whole. An error names every place that is not there.
+pub fn contents(cx: &Context, source: &Path, variant: Variant) -> Result<Files> {
+    let all = insertions(source, version(source)?, variant);
+    let (mut files, mut missed) = (Files::new(), Vec::new());
+    for one in &all {
+        if files.contains_key(one.file) {
+            continue;
         }
-        let text = files.get_mut(one.file).context("just inserted")?;
-        *text = insert(text, &one)?;
+        let text = std::fs::read_to_string(source.join(one.file)).unwrap_or_else(|why| {
+            missed.push(format!("{}:1: {why}", one.file));
+            String::new()
+        });
+        files.insert(one.file, text);
+    }
+    for (file, text) in &mut files {
+        match places::insert(text, all.iter().filter(|one| one.file == *file)) {
+            Ok(inserted) => *text = inserted,
+            // A file that is not there has no places either.
+            Err(_) if text.is_empty() => {}
+            Err(more) => missed.extend(more),
+        }
+    }
+    ensure!(
+        missed.is_empty(),
+        "{}: not a musl that the insertions were made for; nothing has been changed:\n{}",
+        source.display(),
+        missed.join("\n")
+    );
+    if variant == Variant::Stock {
+        return Ok(files);
+    }
+    let header = std::fs::read_to_string(cx.root.join("include/rseq_rt.h"))?;
+    files.extend(OURS.map(|(file, text)| (file, text.to_owned())));
+    files.insert(HEADER, header);
+    for file in OURS.map(|(file, _)| file).iter().chain([&HEADER]) {
+        let there = source.join(file).exists();
+        ensure!(
+            !there,
+            "{file}:1: is there already, so rseq is in this musl"
+        );
+    }
+    if variant == Variant::Off {
+        files
+            .entry(HOOKS)
+            .and_modify(|text| text.insert_str(0, OFF));
     }
     Ok(files)
 }
 
-/// The text with one insertion made.
-fn insert(text: &str, one: &Insertion) -> Result<String> {
-    let places: Vec<usize> = text.match_indices(one.anchor).map(|(at, _)| at).collect();
-    let [place] = places[..] else {
-        bail!(
-            "{}: not a musl that the insertions were made for: {} places, where one is wanted, for {:?} ({})",
-            one.file,
-            places.len(),
-            one.anchor,
-            one.why
-        );
-    };
-    let at = match one.side {
-        Side::Before => place,
-        Side::After => place + one.anchor.len(),
-    };
-    Ok(format!("{}{}{}", &text[..at], one.text, &text[at..]))
-}
-
 /// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is
-/// made again. Returns what tells this build from others.
+/// made again. `library` is its assembly file. Returns what tells this build from others.
 pub fn make(
     cx: &Context,
     arch: Arch,
@@ -72,8 +93,8 @@ pub fn make(
     folder: &Path,
     base: Option<&Path>,
 ) -> Result<String> {
-    let files = changed(source, arch, variant)?;
-    let stamp = stamp(cx, variant, source, library, &files)?;
+    let files = contents(cx, source, variant)?;
+    let stamp = stamp(variant, source, library, &files)?;
     let stamped = folder.join("stamp");
     if std::fs::read_to_string(&stamped).is_ok_and(|old| old == stamp) {
         return Ok(stamp);
@@ -86,45 +107,33 @@ pub fn make(
         &base.map_or_else(|| source.to_owned(), |base| base.join("build")),
         &build,
     )?;
-    // What the base has changed and this one has not goes back to what it was.
-    let mut stale: Vec<String> = Vec::new();
     if base.is_some() {
-        for one in insertions(version(source)?, arch, Variant::Hooked) {
-            let now = match files.get(one.file) {
-                Some(text) => text.clone(),
-                None => std::fs::read_to_string(source.join(one.file))?,
+        let mut stale = Vec::new();
+        for file in contents(cx, source, Variant::Hooked)?.into_keys() {
+            // What the base has changed and this one has not goes back to what it was.
+            let now = match files.get(file) {
+                Some(text) => Some(text.clone()),
+                None => std::fs::read_to_string(source.join(file)).ok(),
             };
-            if std::fs::read_to_string(build.join(one.file))? != now {
-                std::fs::write(build.join(one.file), now)?;
-                stale.push(one.file.to_owned());
+            let path = build.join(file);
+            if now == std::fs::read_to_string(&path).ok() {
+                continue;
             }
+            match now {
+                Some(text) => std::fs::write(path, text)?,
+                None => std::fs::remove_file(path)?,
+            }
+            stale.push(file);
         }
+        forget(&build, &stale)?;
     } else {
+        clean(&build)?;
         for (file, text) in &files {
             std::fs::write(build.join(file), text)?;
         }
-    }
-    if variant == Variant::Stock {
-        for (file, _) in OURS {
-            std::fs::remove_file(build.join(file))?;
-            for ending in ["o", "lo"] {
-                let object = build.join("obj").join(file).with_extension(ending);
-                let _ = std::fs::remove_file(object);
-            }
-        }
-    } else if base.is_none() {
-        for (file, text) in OURS {
-            std::fs::write(build.join(file), text)?;
-        }
-        let header = cx.root.join("include/rseq_rt.h");
-        std::fs::copy(header, build.join("src/internal/rseq_rt.h"))?;
-    }
-    if variant == Variant::Off {
-        let file = build.join(format!("{HOOKS_SOURCE}.c"));
-        let text = std::fs::read_to_string(&file)?;
-        std::fs::write(file, format!("{OFF}{text}"))?;
-    }
-    if base.is_none() {
+        let name = library.file_name().context("the library's name")?;
+        let into = build.join("arch").join(arch.name()).join(name);
+        std::fs::copy(library, into).context("the assembly file")?;
         let mut configure = command("./configure");
         configure
             .current_dir(&build)
@@ -136,47 +145,39 @@ pub fn make(
             // Which object reads which file, for the variants.
             .arg("CFLAGS=-MMD");
         output(&mut configure, "configure", 1200)?;
-    } else {
-        forget(&build, &stale)?;
     }
-    if base.is_none() || variant == Variant::Off {
-        run_make(&build, &[&format!("{HOOKS}.o"), &format!("{HOOKS}.lo")])?;
-        for ending in ["o", "lo"] {
-            take_in(arch, library, &build.join(format!("{HOOKS}.{ending}")))?;
-        }
-    }
-    run_make(&build, &["all"])?;
+    run_make(arch, &build)?;
     std::fs::write(stamped, &stamp)?;
     Ok(stamp)
 }
 
+/// Without what a build in the tree of its owner has left.
+fn clean(build: &Path) -> Result<()> {
+    for folder in ["obj", "lib"].map(|name| build.join(name)) {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder)?;
+        }
+    }
+    let config = build.join("config.mak");
+    if config.exists() {
+        std::fs::remove_file(config)?;
+    }
+    Ok(())
+}
+
 /// `IMPH` is a blanket "everything reads these headers"; what really does is in the .d files.
-fn run_make(build: &Path, goals: &[&str]) -> Result<()> {
+fn run_make(arch: Arch, build: &Path) -> Result<()> {
     let jobs = std::thread::available_parallelism().map_or(2, usize::from);
     let mut make = command("make");
     make.current_dir(build)
         .args(["-s", "IMPH=", &format!("-j{jobs}")])
-        .args(goals);
+        .arg(format!("OBJCOPY={}", arch.tool("objcopy")))
+        .arg("all");
     output(&mut make, "make", 1200).map(drop)
 }
 
-/// Links the library into the object of the hooks; of the names of both only what was hidden or the trio stays global.
-fn take_in(arch: Arch, library: &Path, object: &Path) -> Result<()> {
-    let whole = object.with_extension("whole");
-    let mut link = tool(&arch.tool("ld"))?;
-    link.args(["-r", "-o"]).arg(&whole).arg(object).arg(library);
-    output(&mut link, "ld -r", 1200)?;
-    let mut hide = tool(&arch.tool("objcopy"))?;
-    hide.args(["--wildcard", "--localize-symbol=rseq_rt_*"])
-        .arg(&whole)
-        .arg(object);
-    output(&mut hide, "objcopy", 1200)?;
-    std::fs::remove_file(whole)?;
-    Ok(())
-}
-
 /// Removes the objects that were made from the `stale` files.
-fn forget(build: &Path, stale: &[String]) -> Result<()> {
+fn forget(build: &Path, stale: &[&str]) -> Result<()> {
     let mut folders = vec![build.join("obj")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
@@ -185,8 +186,7 @@ fn forget(build: &Path, stale: &[String]) -> Result<()> {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "d") {
                 let rule = std::fs::read_to_string(&path)?;
-                let reads =
-                    |file: &String| rule.split_whitespace().any(|word| word.ends_with(&**file));
+                let reads = |file: &&str| rule.split_whitespace().any(|word| word.ends_with(file));
                 if stale.iter().any(reads) {
                     for ending in ["o", "lo"] {
                         let _ = std::fs::remove_file(path.with_extension(ending));
@@ -206,24 +206,30 @@ fn forget(build: &Path, stale: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Everything that goes in.
-fn stamp(
-    cx: &Context,
-    variant: Variant,
-    source: &Path,
-    library: &Path,
-    files: &HashMap<&str, String>,
-) -> Result<String> {
+/// Everything that goes in. The source is known by the times and lengths of its files.
+fn stamp(variant: Variant, source: &Path, library: &Path, files: &Files) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     variant.hash(&mut hasher);
     source.hash(&mut hasher);
+    let mut folders = vec![source.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let mut entries = std::fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()?;
+        entries.sort_by_key(std::fs::DirEntry::path);
+        for entry in entries {
+            if entry.file_name() == ".git" {
+                continue;
+            }
+            let data = entry.metadata()?;
+            if data.is_dir() {
+                folders.push(entry.path());
+            } else {
+                (entry.path(), data.len(), data.modified()?).hash(&mut hasher);
+            }
+        }
+    }
     std::fs::read(library)?.hash(&mut hasher);
-    std::fs::read(cx.root.join("include/rseq_rt.h"))?.hash(&mut hasher);
     super::specs::TEXTS.hash(&mut hasher);
-    OURS.hash(&mut hasher);
-    let mut sorted: Vec<_> = files.iter().collect();
-    sorted.sort();
-    sorted.hash(&mut hasher);
+    files.hash(&mut hasher);
     Ok(format!("{:016x}\n", hasher.finish()))
 }
 
@@ -240,28 +246,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_insertion_goes_where_its_anchor_is() {
-        let one = DETACHED;
-        let text = format!("a\n{}z\n", one.anchor);
-        let inserted = insert(&text, &one).unwrap();
-        assert_eq!(inserted, format!("a\n{}{}z\n", one.text, one.anchor));
-    }
-
-    #[test]
-    fn an_anchor_that_is_not_there_once_is_an_error() {
-        let one = DETACHED;
-        for text in [String::new(), one.anchor.repeat(2)] {
-            let why = insert(&text, &one).unwrap_err().to_string();
-            assert!(why.contains(one.file) && why.contains("places"), "{why}");
-        }
-    }
-
-    #[test]
     fn a_place_that_should_be_there_is_missed() {
+        let cx = Context::new(false, 1).unwrap();
         let folder = tempfile::tempdir().unwrap();
         for text in ["1.2.5\n", "1.2\n", "1.1.24\n"] {
             std::fs::write(folder.path().join("VERSION"), text).unwrap();
-            let why = changed(folder.path(), Arch::Riscv64, Variant::Hooked).unwrap_err();
+            let why = contents(&cx, folder.path(), Variant::Hooked).unwrap_err();
             let wanted = if text == "1.2.5\n" {
                 COMMON[0].file
             } else {

@@ -1,6 +1,4 @@
-//! Which musl: the source it is made of, and what is inserted.
-
-use std::path::{Path, PathBuf};
+//! Which musl: what is inserted.
 
 /// Which musl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -25,43 +23,6 @@ impl Variant {
             Variant::Stock => "stock",
             Variant::DetachedAfterUnmap => "detached-after-unmap",
             Variant::DetachedAbsent => "detached-absent",
-        }
-    }
-}
-
-/// The Debian release whose source package is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Release {
-    /// 1.2.3; where that cannot be had, a newer one.
-    #[default]
-    Bookworm,
-    /// 1.2.5, or newer.
-    Trixie,
-}
-
-impl Release {
-    /// The suites that have it, the preferred first.
-    pub fn suites(self) -> &'static [&'static str] {
-        let all = &["bookworm", "trixie", "forky", "sid"];
-        match self {
-            Release::Bookworm => all,
-            Release::Trixie => &all[1..],
-        }
-    }
-
-    /// Its source in the store of downloads.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Release::Bookworm => "musl-source",
-            Release::Trixie => "musl-source-trixie",
-        }
-    }
-
-    /// Its own folder in a store.
-    pub fn within(self, store: &Path) -> PathBuf {
-        match self {
-            Release::Bookworm => store.to_owned(),
-            Release::Trixie => store.join("trixie"),
         }
     }
 }

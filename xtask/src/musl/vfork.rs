@@ -1,6 +1,6 @@
 //! The insertions into vfork, which is assembly: it returns twice on one stack.
 
-use super::insertion::{Insertion, Side::After, Version, at, on, since};
+use super::insertion::{Insertion, Side::After, Version, at, since};
 use crate::arch::Arch;
 
 /// The first version with a vfork of their own for aarch64 and riscv64: before it theirs is a fork, which needs nothing.
@@ -13,12 +13,15 @@ const fn vfork(
     text: &'static str,
     why: &'static str,
 ) -> Insertion {
-    let file = match arch {
+    at(file(arch), After, anchor, text, why)
+}
+
+const fn file(arch: Arch) -> &'static str {
+    match arch {
         Arch::X86_64 => "src/process/x86_64/vfork.s",
         Arch::Aarch64 => "src/process/aarch64/vfork.s",
         Arch::Riscv64 => "src/process/riscv64/vfork.s",
-    };
-    on(arch, at(file, After, anchor, text, why))
+    }
 }
 
 const fn newer(
@@ -124,7 +127,7 @@ mod tests {
             }
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("vfork.s");
-            let mine = VFORK.iter().filter(|one| one.arch == Some(arch));
+            let mine = VFORK.iter().filter(|one| one.file == super::file(arch));
             let texts: Vec<String> = mine
                 .map(|one| format!("{}{}", one.anchor, one.text))
                 .collect();

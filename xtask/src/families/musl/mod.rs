@@ -101,6 +101,7 @@ fn run(cx: &Context, release: Release, place: Place, tests: &[String]) -> Result
     let name = match release {
         Release::Bookworm => "musl",
         Release::Trixie => "musl-trixie",
+        Release::Forky => "musl-forky",
     };
     keep_console(cx, name, place, &consoles);
     Ok(all)

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::musl::{self, Release, Variant};
+use crate::musl::{self, Release, Source, Variant};
 use crate::process::{command, output};
 
 /// How a program is linked.
@@ -74,11 +74,17 @@ pub struct Programs {
 
 impl Programs {
     /// Our musl for `arch` and both programs, built if need be; `boots`: for a machine where they stand in `/`.
-    pub fn build(cx: &Context, release: Release, arch: Arch, boots: bool) -> Result<Programs> {
+    pub fn build(
+        cx: &Context,
+        source: impl Into<Source>,
+        arch: Arch,
+        boots: bool,
+    ) -> Result<Programs> {
+        let source = source.into();
         // Machines boot side by side.
-        let key = format!("musl-programs/{release:?}/{arch}/{boots}");
+        let key = format!("musl-programs/{source:?}/{arch}/{boots}");
         cx.once(key, || {
-            let programs = Programs::open_of(cx, release, arch, Variant::Hooked)?;
+            let programs = Programs::open_of(cx, source.clone(), arch, Variant::Hooked)?;
             programs.link_static(cx)?;
             programs.link(cx, LIBRARY, &["-fPIC", "-shared"], &["library.c"])?;
             if boots {
@@ -91,12 +97,12 @@ impl Programs {
 
     /// The musl and a folder for programs under it.
     pub fn open(cx: &Context, arch: Arch, variant: Variant) -> Result<Programs> {
-        Programs::open_of(cx, Release::default(), arch, variant)
+        Programs::open_of(cx, Release::default().into(), arch, variant)
     }
 
-    fn open_of(cx: &Context, release: Release, arch: Arch, variant: Variant) -> Result<Programs> {
-        let musl = musl::built(cx, release, arch, variant)?;
-        let store = release.within(&cx.root.join(format!("target/musl/{arch}")));
+    fn open_of(cx: &Context, source: Source, arch: Arch, variant: Variant) -> Result<Programs> {
+        let musl = musl::built(cx, source.clone(), arch, variant)?;
+        let store = source.within(&cx.root.join(format!("target/musl/{arch}")));
         let folder = store.join(format!("programs-{}", variant.name()));
         std::fs::create_dir_all(&folder)?;
         Ok(Programs { arch, folder, musl })

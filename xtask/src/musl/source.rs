@@ -1,0 +1,96 @@
+//! Where musl's source comes from: a source package of the distribution, or a tree that the user has.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::context::Context;
+use crate::machine::source_package;
+use crate::outcome::Missing;
+
+/// The Debian release whose source package is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Release {
+    /// 1.2.3; where that cannot be had, a newer one.
+    #[default]
+    #[value(alias = "1.2.3")]
+    Bookworm,
+    /// 1.2.5, or newer.
+    #[value(alias = "1.2.5")]
+    Trixie,
+    /// 1.2.6, or newer.
+    #[value(alias = "1.2.6")]
+    Forky,
+}
+
+impl Release {
+    /// The suites that have it, the preferred first.
+    fn suites(self) -> &'static [&'static str] {
+        let all = &["bookworm", "trixie", "forky", "sid"];
+        match self {
+            Release::Bookworm => all,
+            Release::Trixie => &all[1..],
+            Release::Forky => &all[2..],
+        }
+    }
+
+    /// Its own name in a store; the default has none.
+    fn suffix(self) -> Option<&'static str> {
+        match self {
+            Release::Bookworm => None,
+            Release::Trixie => Some("trixie"),
+            Release::Forky => Some("forky"),
+        }
+    }
+}
+
+/// Where the source is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    Release(Release),
+    /// A tree that is only read.
+    Tree(PathBuf),
+}
+
+impl From<Release> for Source {
+    fn from(release: Release) -> Source {
+        Source::Release(release)
+    }
+}
+
+impl Source {
+    /// That tree if there is one, else the release.
+    pub fn new(tree: Option<&Path>, release: Release) -> Result<Source> {
+        let Some(tree) = tree else {
+            return Ok(release.into());
+        };
+        let tree = std::fs::canonicalize(tree).with_context(|| tree.display().to_string())?;
+        Ok(Source::Tree(tree))
+    }
+
+    /// The folder of the source, fetched if it is not there.
+    pub fn fetched(&self, cx: &Context) -> Result<PathBuf> {
+        let release = match self {
+            Source::Tree(tree) => return Ok(tree.clone()),
+            Source::Release(release) => *release,
+        };
+        let folder = match release.suffix() {
+            None => "musl-source".to_owned(),
+            Some(suffix) => format!("musl-source-{suffix}"),
+        };
+        let mark = "src/env/__init_tls.c";
+        source_package(cx, "musl", mark, release.suites(), &folder).map_err(Missing::from)
+    }
+
+    /// Its own folder in a store of builds.
+    pub fn within(&self, store: &Path) -> PathBuf {
+        let release = match self {
+            Source::Tree(_) => return store.join("source"),
+            Source::Release(release) => release,
+        };
+        match release.suffix() {
+            None => store.to_owned(),
+            Some(suffix) => store.join(suffix),
+        }
+    }
+}
