@@ -29,13 +29,13 @@ static inline int several_cpus(const struct cpus *set)
 static inline int allowed_cpus(struct cpus *set)
 {
 	memset(set, 0, sizeof *set);
-	return sched_getaffinity(0, sizeof *set, (void *)set);
+	return sched_getaffinity(0, sizeof *set, (cpu_set_t *)set);
 }
 
 /* sched_setaffinity of a thread, 0 for the calling one. */
 static inline int allow_cpus(int tid, const struct cpus *set)
 {
-	return sched_setaffinity(tid, sizeof *set, (const void *)set);
+	return sched_setaffinity(tid, sizeof *set, (const cpu_set_t *)set);
 }
 
 static inline int move_to_cpu(int tid, int cpu)

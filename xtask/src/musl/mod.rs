@@ -92,6 +92,12 @@ pub fn patch(cx: &Context, source: &Source, variant: Variant, file: &Path) -> Re
     patch::write(cx, &source.fetched(cx)?, variant, file)
 }
 
+/// Makes that source as it is built, in a folder that is not there yet.
+pub fn inserted(cx: &Context, source: &Source, variant: Variant, folder: &Path) -> Result<()> {
+    let source = source.fetched(cx)?;
+    tree::fill(&source, &tree::contents(cx, &source, variant)?, folder)
+}
+
 /// Builds that musl below target/musl if it is not there as it would be built now, and fills `out` or a folder there
 /// with include/, lib/ and bin/musl-gcc. Returns the filled folder.
 fn build(

@@ -58,13 +58,13 @@ fn line(text: &str, place: usize) -> usize {
     1 + text[..place].matches('\n').count()
 }
 
-/// The line, with its number, from which on most words of the anchor are in the lines where it has them.
+/// The line, with its number, from which on the text is most like the anchor.
 fn nearest<'a>(text: &'a str, anchor: &str) -> (usize, &'a str) {
     let lines: Vec<&str> = text.lines().collect();
     let wanted: Vec<&str> = anchor.lines().skip_while(|line| line.is_empty()).collect();
     let likeness = |at: usize| -> usize {
         let pairs = wanted.iter().zip(&lines[at..]);
-        pairs.map(|(wanted, line)| shared(wanted, line)).sum()
+        pairs.map(|(wanted, line)| likeness(wanted, line)).sum()
     };
     // The first of those that are equally near.
     let best = (0..lines.len()).rev().max_by_key(|at| likeness(*at));
@@ -72,18 +72,18 @@ fn nearest<'a>(text: &'a str, anchor: &str) -> (usize, &'a str) {
     (best + 1, lines.get(best).copied().unwrap_or_default())
 }
 
-/// How many words of one line are in the other, and one more if all are.
-fn shared(wanted: &str, line: &str) -> usize {
-    let words = |text: &'_ str| -> Vec<String> {
-        let words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
-        words
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
+/// The share of pairs of letters that both lines have, in thousandths.
+fn likeness(one: &str, other: &str) -> usize {
+    let pairs = |text: &str| -> Vec<Vec<u8>> {
+        text.trim()
+            .as_bytes()
+            .windows(2)
+            .map(<[u8]>::to_vec)
             .collect()
     };
-    let (wanted, has) = (words(wanted), words(line));
-    let count = wanted.iter().filter(|word| has.contains(word)).count();
-    count + usize::from(count > 0 && wanted == has)
+    let (one, other) = (pairs(one), pairs(other));
+    let common = one.iter().filter(|pair| other.contains(pair)).count();
+    2000 * common / (one.len() + other.len()).max(1)
 }
 
 #[cfg(test)]

@@ -33,15 +33,6 @@ impl Release {
             Release::Forky => &all[2..],
         }
     }
-
-    /// Its own name in a store; the default has none.
-    fn suffix(self) -> Option<&'static str> {
-        match self {
-            Release::Bookworm => None,
-            Release::Trixie => Some("trixie"),
-            Release::Forky => Some("forky"),
-        }
-    }
 }
 
 /// Where the source is.
@@ -74,23 +65,30 @@ impl Source {
             Source::Tree(tree) => return Ok(tree.clone()),
             Source::Release(release) => *release,
         };
-        let folder = match release.suffix() {
-            None => "musl-source".to_owned(),
-            Some(suffix) => format!("musl-source-{suffix}"),
-        };
+        let folder = self.named("musl-source");
         let mark = "src/env/__init_tls.c";
         source_package(cx, "musl", mark, release.suites(), &folder).map_err(Missing::from)
     }
 
     /// Its own folder in a store of builds.
     pub fn within(&self, store: &Path) -> PathBuf {
-        let release = match self {
-            Source::Tree(_) => return store.join("source"),
-            Source::Release(release) => release,
-        };
-        match release.suffix() {
-            None => store.to_owned(),
-            Some(suffix) => store.join(suffix),
+        self.suffix()
+            .map_or_else(|| store.to_owned(), |suffix| store.join(suffix))
+    }
+
+    /// A name with its own at the end.
+    pub fn named(&self, name: &str) -> String {
+        self.suffix()
+            .map_or_else(|| name.to_owned(), |suffix| format!("{name}-{suffix}"))
+    }
+
+    /// Its own name; the default has none.
+    fn suffix(&self) -> Option<&'static str> {
+        match self {
+            Source::Release(Release::Bookworm) => None,
+            Source::Release(Release::Trixie) => Some("trixie"),
+            Source::Release(Release::Forky) => Some("forky"),
+            Source::Tree(_) => Some("source"),
         }
     }
 }

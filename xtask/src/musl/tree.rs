@@ -30,6 +30,9 @@ const HEADER: &str = "src/internal/rseq_rt.h";
 /// The switch of `rseq.c` for a build whose programs have to ask for rseq.
 const OFF: &str = "#define MUSL_RSEQ_DEFAULT 0\n";
 
+/// What a build in the source leaves there.
+const MADE: [&str; 3] = ["obj", "lib", "config.mak"];
+
 /// Files by their names from the root of musl's source.
 pub type Files = BTreeMap<&'static str, String>;
 
@@ -103,11 +106,8 @@ pub fn make(
     let _ = std::fs::remove_dir_all(folder);
     std::fs::create_dir_all(folder)?;
     let build = folder.join("build");
-    copy(
-        &base.map_or_else(|| source.to_owned(), |base| base.join("build")),
-        &build,
-    )?;
-    if base.is_some() {
+    if let Some(base) = base {
+        copy(&base.join("build"), &build)?;
         let mut stale = Vec::new();
         for file in contents(cx, source, Variant::Hooked)?.into_keys() {
             // What the base has changed and this one has not goes back to what it was.
@@ -127,10 +127,7 @@ pub fn make(
         }
         forget(&build, &stale)?;
     } else {
-        clean(&build)?;
-        for (file, text) in &files {
-            std::fs::write(build.join(file), text)?;
-        }
+        fill(source, &files, &build)?;
         let name = library.file_name().context("the library's name")?;
         let into = build.join("arch").join(arch.name()).join(name);
         std::fs::copy(library, into).context("the assembly file")?;
@@ -151,16 +148,19 @@ pub fn make(
     Ok(stamp)
 }
 
-/// Without what a build in the tree of its owner has left.
-fn clean(build: &Path) -> Result<()> {
-    for folder in ["obj", "lib"].map(|name| build.join(name)) {
-        if folder.exists() {
-            std::fs::remove_dir_all(folder)?;
+/// Copies the source to a folder that is not there yet, with these files.
+pub fn fill(source: &Path, files: &Files, folder: &Path) -> Result<()> {
+    copy(source, folder)?;
+    for name in MADE {
+        let path = folder.join(name);
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        } else if path.exists() {
+            std::fs::remove_file(path)?;
         }
     }
-    let config = build.join("config.mak");
-    if config.exists() {
-        std::fs::remove_file(config)?;
+    for (file, text) in files {
+        std::fs::write(folder.join(file), text).with_context(|| (*file).to_owned())?;
     }
     Ok(())
 }
@@ -211,14 +211,17 @@ fn stamp(variant: Variant, source: &Path, library: &Path, files: &Files) -> Resu
     let mut hasher = DefaultHasher::new();
     variant.hash(&mut hasher);
     source.hash(&mut hasher);
+    let left_out: Vec<PathBuf> = MADE
+        .iter()
+        .chain(&[".git"])
+        .map(|name| source.join(name))
+        .collect();
     let mut folders = vec![source.to_owned()];
     while let Some(folder) = folders.pop() {
         let mut entries = std::fs::read_dir(&folder)?.collect::<Result<Vec<_>, _>>()?;
+        entries.retain(|entry| !left_out.contains(&entry.path()));
         entries.sort_by_key(std::fs::DirEntry::path);
         for entry in entries {
-            if entry.file_name() == ".git" {
-                continue;
-            }
             let data = entry.metadata()?;
             if data.is_dir() {
                 folders.push(entry.path());
@@ -234,7 +237,7 @@ fn stamp(variant: Variant, source: &Path, library: &Path, files: &Files) -> Resu
 }
 
 /// Copies a folder with its times, which make goes by.
-fn copy(from: &Path, to: &PathBuf) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut cp = command("cp");
     output(cp.arg("-a").arg(from).arg(to), "cp", 1200).map(drop)
 }

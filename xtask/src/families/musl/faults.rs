@@ -20,7 +20,7 @@ use crate::process::{command, output};
 /// A case's name and what it does.
 type Row = (&'static str, fn(&Context, Arch) -> Result<String>);
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 10] = [
     (PIE, static_pie),
     ("broken/release-after-unmap-dies", |cx, arch| {
         dies(cx, arch, Variant::DetachedAfterUnmap)
@@ -29,6 +29,12 @@ const ROWS: [Row; 8] = [
         dies(cx, arch, Variant::DetachedAbsent)
     }),
     ("off-by-default", off_by_default),
+    ("header/c99", |cx, arch| {
+        header(cx, arch, &["-xc", "-std=c99"])
+    }),
+    ("header/c++98", |cx, arch| {
+        header(cx, arch, &["-xc++", "-std=c++98", "-fno-exceptions"])
+    }),
     ("system-calls/joinable", |cx, arch| {
         costs(cx, arch, "joinable", &BIRTH)
     }),
@@ -102,6 +108,21 @@ fn off_by_default(cx: &Context, arch: Arch) -> Result<String> {
     }
     let note = "also where rseq(2) kills; on with MUSL_RSEQ=1";
     Ok(note.to_owned())
+}
+
+/// A program that knows rseq by `<sys/rseq.h>`, whose own warnings count.
+fn header(cx: &Context, arch: Arch, language: &[&str]) -> Result<String> {
+    let programs = Programs::open(cx, arch, Variant::Hooked)?;
+    let name = format!("header{}", language[1].replace("-std=", "-"));
+    let flags = [
+        language,
+        &["-pedantic", "-Wsystem-headers", "-Wno-long-long", "-static"],
+    ]
+    .concat();
+    let program = programs.link(cx, &name, &flags, &["header.c"])?;
+    Ok(output(&mut command(program), "the program", 60)?
+        .trim()
+        .to_owned())
 }
 
 /// Calls by phase and number.

@@ -1,6 +1,8 @@
 //! Programs under our musl: natively, under qemu-user, and as PID 1 of the newest kernel, static and shared.
 
+mod bootstrap;
 mod faults;
+mod patches;
 mod pigz;
 mod programs;
 
@@ -18,7 +20,7 @@ use crate::guests::guest_needs;
 use crate::install::Need;
 use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
-use crate::musl::{self, Release, Variant};
+use crate::musl::{self, Release, Source, Variant};
 use crate::outcome::Missing;
 
 pub const FAMILY: Family = Family {
@@ -26,7 +28,10 @@ pub const FAMILY: Family = Family {
     cases,
     needs: |cx, at| {
         let mut needs = guest_needs(cx, at);
+        let native = matches!(at, At::Place(place) if place.machine == Machine::Native);
+        let patching = ["patch", "git"].map(|name| Need::new(name, &[name], "patching musl"));
         needs.push(Need::new("make", &["make"], "building musl"));
+        needs.extend(patching.into_iter().filter(|_| native));
         needs
     },
 };
@@ -53,14 +58,18 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     if place.machine == Machine::Native {
         cases.extend(faults::cases(place.arch));
+        cases.extend(patches::cases(place));
+        cases.extend(bootstrap::cases(place.arch));
     }
     if wanted {
-        let run = move |cx: &Context, tests: &[String]| run(cx, Release::default(), place, tests);
+        let run =
+            move |cx: &Context, tests: &[String]| run(cx, &Release::default().into(), place, tests);
         cases.extend(Case::together(names(cx)?, run));
     }
     if newer {
         let title = format!("musl 1.2.5 on {}", at.cell(cx).label);
-        cases.push(Case::new(NEWER, move |cx| under_newer(cx, place)).in_job(title));
+        let run = move |cx: &Context| under_newer(cx, Release::Trixie, place);
+        cases.push(Case::new(NEWER, run).in_job(title));
     }
     Ok(cases)
 }
@@ -83,10 +92,10 @@ struct Part {
 }
 
 /// Those tests at `place`, under the musl of that release.
-fn run(cx: &Context, release: Release, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
+fn run(cx: &Context, source: &Source, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let mut all = Vec::new();
     let mut consoles = String::new();
-    for part in parts(cx, release, place, tests)? {
+    for part in parts(cx, source, place, tests)? {
         let mut arguments = vec!["--scale".to_owned(), place.scale().to_owned()];
         if let Some(only) = only(&part.tests) {
             arguments.extend(["--only".to_owned(), only.to_owned()]);
@@ -98,18 +107,13 @@ fn run(cx: &Context, release: Release, place: Place, tests: &[String]) -> Result
         all.extend(Judged::all(tests, &run.output));
         consoles.push_str(&run.output);
     }
-    let name = match release {
-        Release::Bookworm => "musl",
-        Release::Trixie => "musl-trixie",
-        Release::Forky => "musl-forky",
-    };
-    keep_console(cx, name, place, &consoles);
+    keep_console(cx, &source.named("musl"), place, &consoles);
     Ok(all)
 }
 
 /// One program at a time, or both in one boot: the static one executes the other when it has done.
-fn parts(cx: &Context, release: Release, place: Place, tests: &[String]) -> Result<Vec<Part>> {
-    let programs = Programs::build(cx, release, place.arch, place.boots())?;
+fn parts(cx: &Context, source: &Source, place: Place, tests: &[String]) -> Result<Vec<Part>> {
+    let programs = Programs::build(cx, source, place.arch, place.boots())?;
     if place.boots() {
         return Ok(vec![Part {
             program: programs.path(Kind::Static),
@@ -138,11 +142,11 @@ fn only(tests: &[String]) -> Option<&str> {
 }
 
 /// How many passed; or the first that did not, with its console.
-fn under_newer(cx: &Context, place: Place) -> Result<String> {
+fn under_newer(cx: &Context, release: Release, place: Place) -> Result<String> {
     // The mirror may not have that source.
-    let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
+    let built = musl::built(cx, release, place.arch, Variant::Hooked);
     built.map_err(Missing::excused)?;
-    Judged::sum(run(cx, Release::Trixie, place, &names(cx)?)?)
+    Judged::sum(run(cx, &release.into(), place, &names(cx)?)?)
 }
 
 #[cfg(test)]

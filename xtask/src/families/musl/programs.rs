@@ -74,36 +74,40 @@ pub struct Programs {
 
 impl Programs {
     /// Our musl for `arch` and both programs, built if need be; `boots`: for a machine where they stand in `/`.
-    pub fn build(
-        cx: &Context,
-        source: impl Into<Source>,
-        arch: Arch,
-        boots: bool,
-    ) -> Result<Programs> {
-        let source = source.into();
+    pub fn build(cx: &Context, source: &Source, arch: Arch, boots: bool) -> Result<Programs> {
         // Machines boot side by side.
         let key = format!("musl-programs/{source:?}/{arch}/{boots}");
         cx.once(key, || {
-            let programs = Programs::open_of(cx, source.clone(), arch, Variant::Hooked)?;
-            programs.link_static(cx)?;
-            programs.link(cx, LIBRARY, &["-fPIC", "-shared"], &["library.c"])?;
+            let programs = Programs::open_of(cx, source, arch, Variant::Hooked)?;
+            programs.link_both(cx, boots)?;
             if boots {
                 programs.link(cx, "sh", &["-static"], &["sh.c"])?;
             }
-            programs.link_shared(cx, boots)?;
             Ok(programs)
         })
     }
 
-    /// The musl and a folder for programs under it.
-    pub fn open(cx: &Context, arch: Arch, variant: Variant) -> Result<Programs> {
-        Programs::open_of(cx, Release::default().into(), arch, variant)
+    /// Links both programs and the library.
+    pub fn link_both(&self, cx: &Context, boots: bool) -> Result<()> {
+        self.link_static(cx)?;
+        self.link(cx, LIBRARY, &["-fPIC", "-shared"], &["library.c"])?;
+        self.link_shared(cx, boots)
     }
 
-    fn open_of(cx: &Context, source: Source, arch: Arch, variant: Variant) -> Result<Programs> {
+    /// The musl and a folder for programs under it.
+    pub fn open(cx: &Context, arch: Arch, variant: Variant) -> Result<Programs> {
+        Programs::open_of(cx, &Release::default().into(), arch, variant)
+    }
+
+    fn open_of(cx: &Context, source: &Source, arch: Arch, variant: Variant) -> Result<Programs> {
         let musl = musl::built(cx, source.clone(), arch, variant)?;
         let store = source.within(&cx.root.join(format!("target/musl/{arch}")));
         let folder = store.join(format!("programs-{}", variant.name()));
+        Programs::under(arch, musl, folder)
+    }
+
+    /// A folder for programs under a musl that is there.
+    pub fn under(arch: Arch, musl: PathBuf, folder: PathBuf) -> Result<Programs> {
         std::fs::create_dir_all(&folder)?;
         Ok(Programs { arch, folder, musl })
     }
@@ -146,7 +150,10 @@ impl Programs {
 
     fn linker(&self, cx: &Context, name: &str, flags: &[&str], sources: &[&str]) -> Command {
         let mut link = command(self.gcc());
-        link.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"])
+        if !flags.iter().any(|flag| flag.starts_with("-std=")) {
+            link.arg("-std=gnu11");
+        }
+        link.args(["-O1", "-g", "-Wall", "-Wextra", "-Werror"])
             .arg("-pthread")
             .args(flags)
             .arg("-o")
