@@ -1,4 +1,5 @@
-//! Two critical sections in assembly, and their descriptors, which a check may change.
+//! Two critical sections in assembly, and their descriptors, which a check may change: not in `__rseq_cs`, where the
+//! sections of the crate are listed.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

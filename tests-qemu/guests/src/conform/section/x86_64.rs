@@ -23,7 +23,7 @@ pub(super) unsafe extern "C" fn stand(
     turns: usize,
 ) -> usize {
     naked_asm!(
-        ".pushsection __rseq_cs, \"aw\", @progbits",
+        ".pushsection .data.rseq_conform, \"aw\", @progbits",
         ".balign 32",
         ".globl rseq_conform_stand_cs",
         "rseq_conform_stand_cs:",
@@ -66,7 +66,7 @@ pub(super) unsafe extern "C" fn add(
     turns: usize,
 ) -> usize {
     naked_asm!(
-        ".pushsection __rseq_cs, \"aw\", @progbits",
+        ".pushsection .data.rseq_conform, \"aw\", @progbits",
         ".balign 32",
         ".globl rseq_conform_add_cs",
         "rseq_conform_add_cs:",
