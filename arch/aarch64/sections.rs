@@ -16,17 +16,10 @@
 //!   instruction, which is 0, because no section has an indirect branch; the handler goes on by direct ones.
 //! * A line of the template is a step: no flag lives from one to the next, so that tests can stop there.
 
-use core::arch::asm;
-
-use crate::arch::SIGNATURE;
-#[cfg(feature = "inject")]
-use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, result_of};
-use crate::percpu::{Index, Miss, Shift};
-use crate::sys::abi::Rseq;
-
 /// The store of the descriptor's address, the index, the bound. Leaves the number of the slot in `t`.
-macro_rules! enter {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_enter {
     ($range:literal $($step:expr)?) => {
         concat!(
             "21: adrp {t}, 3b\n",
@@ -44,11 +37,13 @@ macro_rules! enter {
 }
 
 /// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
-macro_rules! leave {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_leave {
     () => {
-        leave!("b {aborted}")
+        $crate::__section_leave!("b {aborted}\n")
     };
-    ($($handler:literal),+) => {
+    ($handler:expr) => {
         concat!(
             "5:\n",
             ".subsection 1\n",
@@ -60,15 +55,36 @@ macro_rules! leave {
             "b.lo 24f\n",
             "b 21b\n",
             "24:\n",
-            $($handler, "\n",)+
+            $handler,
             ".previous\n",
+        )
+    };
+}
+
+/// The end of a section with a result that committed nothing: no result, and why.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_missed {
+    ($result:ident $none:ident $code:literal) => {
+        concat!(
+            "mov {",
+            stringify!($result),
+            "}, {",
+            stringify!($none),
+            "}\n",
+            "mov {t}, #",
+            $code,
+            "\n",
+            "b 5b\n",
         )
     };
 }
 
 /// A place to stop at: counts down to the step that was asked for, says so, and waits there to be told to go on.
 #[cfg(feature = "inject")]
-macro_rules! step {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_step {
     () => {
         concat!(
             "ldr {spin:w}, [{steps}]\n",
@@ -90,7 +106,7 @@ macro_rules! step {
 }
 
 section! {
-    fn add(word, value) with u {
+    pub(crate) unsafe fn add(word, value) with u {
         "add {t}, {word}, {t}, lsl #{shift}",
         "ldr {u}, [{t}]",
         "add {u}, {u}, {value}",
@@ -99,7 +115,7 @@ section! {
 }
 
 section! {
-    fn add_through(word, offset, value) with u {
+    pub(crate) unsafe fn add_through(word, offset, value) with u {
         "lsl {t}, {t}, #{shift}",
         "ldr {t}, [{word}, {t}]",
         "add {t}, {t}, {offset}",
@@ -110,7 +126,7 @@ section! {
 }
 
 section! {
-    fn compare_and_store(word, expect, new) else differs with u {
+    pub(crate) unsafe fn compare_and_store(word, expect, new) else differs with u {
         "add {t}, {word}, {t}, lsl #{shift}",
         "ldr {u}, [{t}]",
         "cmp {u}, {expect}\nb.ne {differs}",
@@ -119,7 +135,7 @@ section! {
 }
 
 section! {
-    fn compare_two_and_store(word, expect, second, expect_second, new) else differs with u {
+    pub(crate) unsafe fn compare_two_and_store(word, expect, second, expect_second, new) else differs with u {
         "lsl {t}, {t}, #{shift}",
         "ldr {u}, [{word}, {t}]",
         "cmp {u}, {expect}\nb.ne {differs}",
@@ -130,7 +146,7 @@ section! {
 }
 
 section! {
-    fn compare_store_and_store(word, expect, second, value, new) else differs with u {
+    pub(crate) unsafe fn compare_store_and_store(word, expect, second, value, new) else differs with u {
         "lsl {t}, {t}, #{shift}",
         "ldr {u}, [{word}, {t}]",
         "cmp {u}, {expect}\nb.ne {differs}",
@@ -140,7 +156,7 @@ section! {
 }
 
 section! {
-    fn compare_link_and_store(word, expect, link, new) else differs with u {
+    pub(crate) unsafe fn compare_link_and_store(word, expect, link, new) else differs with u {
         "add {t}, {word}, {t}, lsl #{shift}",
         "ldr {u}, [{t}]",
         "cmp {u}, {expect}\nb.ne {differs}",
@@ -150,7 +166,7 @@ section! {
 }
 
 section! {
-    fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v {
+    pub(crate) unsafe fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v {
         "add {d}, {to}, {t}, lsl #{shift}",
         "add {t}, {word}, {t}, lsl #{shift}",
         "ldr {v}, [{t}]",
@@ -172,13 +188,11 @@ section! {
 }
 
 section! {
-    fn pop(word, empty, link) result head else empty with next {
+    pub(crate) unsafe fn pop(word, empty, link) result head else empty with next {
         "add {t}, {word}, {t}, lsl #{shift}",
         "ldr {head}, [{t}]",
         "cmp {head}, {empty}\nb.eq 5f",
         "ldr {next}, [{head}, {link}]",
         commit { "str {next}, [{t}]", "stlr {next}, [{t}]" }
-        range { "mov {head}, {empty}", "mov {t}, #{out_of_range}", "b 5b" }
-        abort { "mov {head}, {empty}", "mov {t}, #{aborted}", "b 5b" }
     }
 }

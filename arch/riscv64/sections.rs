@@ -12,17 +12,10 @@
 //!   all of it; before it the signature, which is 4-aligned. No indirect jump, so no landing pad (Zicfilp).
 //! * A line of the template is a step, so that tests can stop there.
 
-use core::arch::asm;
-
-use crate::arch::SIGNATURE;
-#[cfg(feature = "inject")]
-use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, result_of};
-use crate::percpu::{Index, Miss, Shift};
-use crate::sys::abi::Rseq;
-
 /// The store of the descriptor's address, the index, the bound. Leaves the offset of the slot in `t`.
-macro_rules! enter {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_enter {
     ($range:literal $($step:expr)?) => {
         concat!(
             "21: lla {t}, 3b\n",
@@ -40,11 +33,13 @@ macro_rules! enter {
 }
 
 /// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
-macro_rules! leave {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_leave {
     () => {
-        leave!("j {aborted}")
+        $crate::__section_leave!("j {aborted}\n")
     };
-    ($($handler:literal),+) => {
+    ($handler:expr) => {
         concat!(
             "5:\n",
             ".subsection 1\n",
@@ -56,15 +51,36 @@ macro_rules! leave {
             "bltz {left}, 24f\n",
             "j 21b\n",
             "24:\n",
-            $($handler, "\n",)+
+            $handler,
             ".previous\n",
+        )
+    };
+}
+
+/// The end of a section with a result that committed nothing: no result, and why.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_missed {
+    ($result:ident $none:ident $code:literal) => {
+        concat!(
+            "mv {",
+            stringify!($result),
+            "}, {",
+            stringify!($none),
+            "}\n",
+            "li {t}, ",
+            $code,
+            "\n",
+            "j 5b\n",
         )
     };
 }
 
 /// A place to stop at: counts down to the step that was asked for, says so, and waits there to be told to go on.
 #[cfg(feature = "inject")]
-macro_rules! step {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_step {
     () => {
         concat!(
             "lw {spin}, 0({steps})\n",
@@ -86,7 +102,7 @@ macro_rules! step {
 }
 
 section! {
-    fn add(word, value) with u {
+    pub(crate) unsafe fn add(word, value) with u {
         "add {t}, {word}, {t}",
         "ld {u}, 0({t})",
         "add {u}, {u}, {value}",
@@ -95,7 +111,7 @@ section! {
 }
 
 section! {
-    fn add_through(word, offset, value) with u {
+    pub(crate) unsafe fn add_through(word, offset, value) with u {
         "add {t}, {word}, {t}",
         "ld {t}, 0({t})",
         "add {t}, {t}, {offset}",
@@ -106,7 +122,7 @@ section! {
 }
 
 section! {
-    fn compare_and_store(word, expect, new) else differs with u {
+    pub(crate) unsafe fn compare_and_store(word, expect, new) else differs with u {
         "add {t}, {word}, {t}",
         "ld {u}, 0({t})",
         "bne {u}, {expect}, {differs}",
@@ -115,7 +131,7 @@ section! {
 }
 
 section! {
-    fn compare_two_and_store(word, expect, second, expect_second, new) else differs with u d {
+    pub(crate) unsafe fn compare_two_and_store(word, expect, second, expect_second, new) else differs with u d {
         "add {d}, {second}, {t}",
         "add {t}, {word}, {t}",
         "ld {u}, 0({t})",
@@ -127,7 +143,7 @@ section! {
 }
 
 section! {
-    fn compare_store_and_store(word, expect, second, value, new) else differs with u d {
+    pub(crate) unsafe fn compare_store_and_store(word, expect, second, value, new) else differs with u d {
         "add {d}, {second}, {t}",
         "add {t}, {word}, {t}",
         "ld {u}, 0({t})",
@@ -138,7 +154,7 @@ section! {
 }
 
 section! {
-    fn compare_link_and_store(word, expect, link, new) else differs with u {
+    pub(crate) unsafe fn compare_link_and_store(word, expect, link, new) else differs with u {
         "add {t}, {word}, {t}",
         "ld {u}, 0({t})",
         "bne {u}, {expect}, {differs}",
@@ -148,7 +164,7 @@ section! {
 }
 
 section! {
-    fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v u m {
+    pub(crate) unsafe fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v u m {
         "add {d}, {to}, {t}",
         "add {t}, {word}, {t}",
         "ld {u}, 0({t})",
@@ -182,14 +198,12 @@ section! {
 }
 
 section! {
-    fn pop(word, empty, link) result head else empty with next {
+    pub(crate) unsafe fn pop(word, empty, link) result head else empty with next {
         "add {t}, {word}, {t}",
         "ld {head}, 0({t})",
         "beq {head}, {empty}, 5f",
         "add {next}, {head}, {link}",
         "ld {next}, 0({next})",
         commit { "sd {next}, 0({t})", "fence rw, w\nsd {next}, 0({t})" }
-        range { "mv {head}, {empty}", "li {t}, {out_of_range}", "j 5b" }
-        abort { "mv {head}, {empty}", "li {t}, {aborted}", "j 5b" }
     }
 }

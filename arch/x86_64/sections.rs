@@ -12,17 +12,10 @@
 //!   reaches; before it the signature, as the operand of a `ud1`.
 //! * A line of the template is a step: no flag lives from one to the next, so that tests can stop there.
 
-use core::arch::asm;
-
-use crate::arch::SIGNATURE;
-#[cfg(feature = "inject")]
-use crate::percpu::inject::Steps;
-use crate::percpu::template::{ABORTED, OUT_OF_RANGE, missed, result_of};
-use crate::percpu::{Index, Miss, Shift};
-use crate::sys::abi::Rseq;
-
 /// The store of the descriptor's address, the index, the bound. Leaves the offset of the slot in `t`.
-macro_rules! enter {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_enter {
     ($range:literal $($step:expr)?) => {
         concat!(
             "21: lea {t}, [rip + 3b]\n",
@@ -41,11 +34,13 @@ macro_rules! enter {
 }
 
 /// Behind the committing store: the end of the section, and the abort handler, which starts over while it may.
-macro_rules! leave {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_leave {
     () => {
-        leave!("jmp {aborted}")
+        $crate::__section_leave!("jmp {aborted}\n")
     };
-    ($($handler:literal),+) => {
+    ($handler:expr) => {
         concat!(
             "5:\n",
             ".subsection 1\n",
@@ -54,15 +49,36 @@ macro_rules! leave {
             "4:\n",
             "sub {left}, 1\n",
             "jnc 21b\n",
-            $($handler, "\n",)+
+            $handler,
             ".previous\n",
+        )
+    };
+}
+
+/// The end of a section with a result that committed nothing: no result, and why.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_missed {
+    ($result:ident $none:ident $code:literal) => {
+        concat!(
+            "mov {",
+            stringify!($result),
+            "}, {",
+            stringify!($none),
+            "}\n",
+            "mov {t:e}, ",
+            $code,
+            "\n",
+            "jmp 5b\n",
         )
     };
 }
 
 /// A place to stop at: counts down to the step that was asked for, says so, and waits there to be told to go on.
 #[cfg(feature = "inject")]
-macro_rules! step {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_step {
     () => {
         concat!(
             "dec dword ptr [{steps}]\n",
@@ -81,27 +97,27 @@ macro_rules! step {
 }
 
 section! {
-    fn add(word, value) {
+    pub(crate) unsafe fn add(word, value) {
         commit { "add qword ptr [{word} + {t}], {value}", "add qword ptr [{word} + {t}], {value}" }
     }
 }
 
 section! {
-    fn add_through(word, offset, value) {
+    pub(crate) unsafe fn add_through(word, offset, value) {
         "mov {t}, qword ptr [{word} + {t}]",
         commit { "add qword ptr [{t} + {offset}], {value}", "add qword ptr [{t} + {offset}], {value}" }
     }
 }
 
 section! {
-    fn compare_and_store(word, expect, new) else differs {
+    pub(crate) unsafe fn compare_and_store(word, expect, new) else differs {
         "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
         commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
     }
 }
 
 section! {
-    fn compare_two_and_store(word, expect, second, expect_second, new) else differs {
+    pub(crate) unsafe fn compare_two_and_store(word, expect, second, expect_second, new) else differs {
         "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
         "cmp qword ptr [{second} + {t}], {expect_second}\njne {differs}",
         commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
@@ -109,7 +125,7 @@ section! {
 }
 
 section! {
-    fn compare_store_and_store(word, expect, second, value, new) else differs {
+    pub(crate) unsafe fn compare_store_and_store(word, expect, second, value, new) else differs {
         "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
         "mov qword ptr [{second} + {t}], {value}",
         commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
@@ -117,7 +133,7 @@ section! {
 }
 
 section! {
-    fn compare_link_and_store(word, expect, link, new) else differs {
+    pub(crate) unsafe fn compare_link_and_store(word, expect, link, new) else differs {
         "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
         "mov qword ptr [{link}], {expect}",
         commit { "mov qword ptr [{word} + {t}], {new}", "mov qword ptr [{word} + {t}], {new}" }
@@ -125,7 +141,7 @@ section! {
 }
 
 section! {
-    fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v {
+    pub(crate) unsafe fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v {
         "cmp qword ptr [{word} + {t}], {expect}\njne {differs}",
         "lea {d}, [{to} + {t}]",
         "mov {i}, {length}",
@@ -144,12 +160,10 @@ section! {
 }
 
 section! {
-    fn pop(word, empty, link) result head else empty with next {
+    pub(crate) unsafe fn pop(word, empty, link) result head else empty with next {
         "mov {head}, qword ptr [{word} + {t}]",
         "cmp {head}, {empty}\nje 5f",
         "mov {next}, qword ptr [{head} + {link}]",
         commit { "mov qword ptr [{word} + {t}], {next}", "mov qword ptr [{word} + {t}], {next}" }
-        range { "mov {head}, {empty}", "mov {t:e}, {out_of_range}", "jmp 5b" }
-        abort { "mov {head}, {empty}", "mov {t:e}, {aborted}", "jmp 5b" }
     }
 }

@@ -49,21 +49,14 @@ impl<I: Index> Current<'_, I> {
         commit: Commit,
         steps: &Steps,
     ) -> Result<*mut u8, Miss> {
-        let (area, count) = (self.as_rseq(), slots.limit());
         let steps = core::ptr::from_ref(steps).cast_mut();
+        let current = self.restarts(0);
         macro_rules! run {
             ($name:ident($($operand:expr),*)) => {
                 // SAFETY: the section's (1) is (1).
-                unsafe {
-                    match commit {
-                        Commit::Relaxed =>
-                            sections::$name::injected::<I, T, false>(area, count, 0, $($operand,)* steps),
-                        Commit::Release =>
-                            sections::$name::injected::<I, T, true>(area, count, 0, $($operand,)* steps),
-                    }
-                }
+                unsafe { sections::$name::injected(current, slots, commit, $($operand,)* steps) }
             };
         }
-        section_of!(operation, slots, run)
+        section_of!(operation, slots, run).map(core::ptr::with_exposed_provenance_mut)
     }
 }

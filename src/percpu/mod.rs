@@ -62,8 +62,9 @@
 //! looks. So the object that holds the sections is not unloaded (`-z nodelete`) while threads live that ran one; the
 //! exit hooks and the end of a scope clear it for areas of this runtime.
 
+#[doc(hidden)]
 #[macro_use]
-pub(crate) mod template;
+pub mod template;
 
 mod current;
 mod fence;
@@ -89,6 +90,6 @@ pub use current::{Current, RESTARTS};
 pub use fence::{DrainError, Fence, Membarrier};
 pub use operation::{Commit, Miss, Operation};
 pub use probe::{Cause, Causes, Probed, SectionProbe};
+pub(crate) use slots::is_cpu;
 pub use slots::{CpuId, Index, MmCid, Slots, StorageError};
-pub(crate) use slots::{Shift, is_cpu};
 pub use support::{SectionSupport, VouchedBy};

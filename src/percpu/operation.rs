@@ -259,19 +259,12 @@ impl<I: Index> Current<'_, I> {
         operation: Operation,
         commit: Commit,
     ) -> Result<*mut u8, Miss> {
-        self.assert_thread();
-        let (area, count, restarts) = (self.as_rseq(), slots.limit(), self.bound());
         macro_rules! run {
             ($name:ident($($operand:expr),*)) => {
                 // SAFETY: the section's (1) is (1), (2) and (3).
-                unsafe {
-                    match commit {
-                        Commit::Relaxed => sections::$name::<I, T, false>(area, count, restarts, $($operand),*),
-                        Commit::Release => sections::$name::<I, T, true>(area, count, restarts, $($operand),*),
-                    }
-                }
+                unsafe { sections::$name(self, slots, commit, $($operand),*) }
             };
         }
-        section_of!(operation, slots, run)
+        section_of!(operation, slots, run).map(core::ptr::with_exposed_provenance_mut)
     }
 }

@@ -48,11 +48,12 @@ mod sealed {
     impl Sealed for super::MmCid {}
 }
 
-/// The stride of slots of type `T` as a shift.
-pub(crate) struct Shift<T>(PhantomData<T>);
+/// The stride of slots of type `T` as a shift, for the sections.
+pub struct Shift<T>(PhantomData<T>);
 
 impl<T> Shift<T> {
-    pub(crate) const OF: u32 = size_of::<T>().trailing_zeros();
+    /// log2 of the size.
+    pub const OF: u32 = size_of::<T>().trailing_zeros();
 }
 
 /// Why storage cannot be used. Nothing was touched.
@@ -223,9 +224,10 @@ impl<'a, I: Index, T: Sync> Slots<'a, I, T> {
 }
 
 impl<I: Index, T> Slots<'_, I, T> {
-    /// The address of the byte at `offset` of slot 0, to which a section adds the offset of its own slot.
+    /// The address of the byte at `offset` of slot 0, to which a section adds the offset of its own slot: an operand of a
+    /// [`section!`](crate::section).
     #[inline(always)]
-    pub(crate) fn address(&self, offset: usize) -> usize {
+    pub fn address(&self, offset: usize) -> usize {
         self.base.as_ptr().expose_provenance().wrapping_add(offset)
     }
 

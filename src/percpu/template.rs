@@ -1,16 +1,23 @@
-//! From the lines of an operation to its functions: the same for every CPU.
+//! From the lines of a section to its functions, for the sections of this crate and for those of its users: the same
+//! macro, [`section!`](crate::section), on every CPU.
 //!
-//! A CPU's `sections.rs` brings `enter!`, `leave!` and `step!`, and the lines of each operation. A line is a step:
-//! no flag lives from one line to the next.
+//! A CPU's `sections.rs` brings what stands before and behind the lines: `__section_enter!`, `__section_leave!`,
+//! `__section_missed!` and `__section_step!`. They are exported because a macro that is used elsewhere needs its parts
+//! there; nobody names them.
 
-use super::Miss;
+use super::{Current, Index, Miss, Slots};
+use crate::sys::abi::Rseq;
+
+pub use super::slots::Shift;
 
 /// The descriptor of a section, and the entries of the two arrays by which tools find it and its exits: see
 /// [`crate::percpu`].
 ///
 /// Nothing refers to an entry, so that a link with `--gc-sections` would drop both arrays. The descriptor, to which the
 /// section itself refers, refers to its entries by relocations that change nothing.
-macro_rules! descriptor {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_descriptor {
     ($($exit:expr),+) => {
         concat!(
             ".pushsection __rseq_cs_ptr_array, \"aw?\", @progbits\n",
@@ -33,82 +40,116 @@ macro_rules! descriptor {
     };
 }
 
-/// The functions of one operation.
+/// Passes on what only the feature `inject` has: a `cfg` in the expansion of `section!` would ask the user's crate.
+#[cfg(feature = "inject")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_injected {
+    ($($tokens:tt)*) => { $($tokens)* };
+}
+
+#[cfg(not(feature = "inject"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __section_injected {
+    ($($tokens:tt)*) => {};
+}
+
+/// A critical section of one's own: a function from the lines between entering it and its commit.
 ///
-/// `fn NAME(OPERANDS) else differs with TEMPORARIES { LINES commit { RELAXED, RELEASE } }`. The committing store
-/// is the last instruction of the section. With the feature `inject` there is `NAME::injected` too, which has a place
-/// to stop at before each line.
-///
-/// With a result: `fn NAME(OPERANDS) result HEAD else EMPTY with ...`, and the lines of the ends `range` and `abort`. An asm
-/// block with outputs has no labels, so every end but the commit leaves `EMPTY` in `HEAD`, which a popped head is not,
-/// and they tell themselves apart in `t`: the offset of a slot is a multiple of eight.
+#[doc = include_str!("../../docs/sections.md")]
+#[macro_export]
 macro_rules! section {
     (
-        fn $name:ident $operands:tt $(else $differs:ident)? $(with $($temporary:ident)*)? {
+        $(#[$attribute:meta])* $vis:vis unsafe fn $name:ident $operands:tt
+            $(else $differs:ident)? $(with $($temporary:ident)*)? {
             $($line:literal,)* commit $commit:tt
         }
     ) => {
-        section!(@functions $name $operands ($($($temporary)*)?) (labels $($differs)?)
-            (section!(@exits $($differs)?)) "{range}" ($($line,)*) $commit (leave!()));
+        $crate::section!(@functions [$(#[$attribute])* $vis] $name $operands ($($($temporary)*)?)
+            (labels $($differs)?) ($crate::section!(@exits $($differs)?)) "{range}" ($($line,)*) $commit
+            ($crate::__section_leave!()));
     };
     (
-        fn $name:ident $operands:tt result $head:ident else $empty:ident $(with $($temporary:ident)*)? {
+        $(#[$attribute:meta])* $vis:vis unsafe fn $name:ident $operands:tt
+            result $result:ident else $none:ident $(with $($temporary:ident)*)? {
             $($line:literal,)* commit $commit:tt
-            range { $($range:literal),* } abort { $($abort:literal),* }
         }
     ) => {
-        section!(@functions $name $operands ($($($temporary)*)?) (result $head $empty)
-            (descriptor!("6f")) "6f" ($($line,)*) $commit
-            (concat!(leave!($($abort),*), ".subsection 1\n6:\n", $($range, "\n",)* ".previous\n")));
+        $crate::section!(@functions [$(#[$attribute])* $vis] $name $operands ($($($temporary)*)?)
+            (result $result $none) ($crate::__section_descriptor!("28f")) "28f" ($($line,)*) $commit
+            (concat!(
+                $crate::__section_leave!($crate::__section_missed!($result $none "{aborted}")),
+                ".subsection 1\n28:\n",
+                $crate::__section_missed!($result $none "{out_of_range}"),
+                ".previous\n",
+            )));
     };
-    (@exits) => { descriptor!("{range}") };
-    (@exits $differs:ident) => { descriptor!("{range}", "{differs}") };
-    (@functions $name:ident $operands:tt $temporaries:tt $ends:tt
+    (@exits) => { $crate::__section_descriptor!("{range}") };
+    (@exits $differs:ident) => { $crate::__section_descriptor!("{range}", "{differs}") };
+    (@functions $head:tt $name:ident $operands:tt $temporaries:tt $ends:tt
         $descriptor:tt $range:literal $lines:tt { $relaxed:literal, $release:literal } $leave:tt
     ) => {
-        section!(@fn $name $operands $temporaries $ends ()
-            (section!(@text () $descriptor $range $lines $relaxed $leave))
-            (section!(@text () $descriptor $range $lines $release $leave)));
-        #[cfg(feature = "inject")]
-        pub(crate) mod $name {
-            use super::*;
-            section!(@fn injected $operands $temporaries $ends (steps spin)
-                (section!(@text (step!()) $descriptor $range $lines $relaxed $leave))
-                (section!(@text (step!()) $descriptor $range $lines $release $leave)));
+        $crate::section!(@fn $head $name $operands $temporaries $ends ()
+            ($crate::section!(@text () $descriptor $range $lines $relaxed $leave))
+            ($crate::section!(@text () $descriptor $range $lines $release $leave)));
+        $crate::__section_injected! {
+            $crate::section!(@injected $head $name $operands $temporaries $ends
+                ($crate::section!(@text ($crate::__section_step!()) $descriptor $range $lines $relaxed $leave))
+                ($crate::section!(@text ($crate::__section_step!()) $descriptor $range $lines $release $leave)));
+        }
+    };
+    (@injected [$(#[$attribute:meta])* $vis:vis] $name:ident $operands:tt $temporaries:tt $ends:tt $relaxed:tt $release:tt
+    ) => {
+        /// The section of this name with a place to stop at before each line, for tests.
+        $vis mod $name {
+            $crate::section!(@fn [
+                    /// One try, with a stop.
+                    pub
+                ] injected $operands $temporaries $ends (steps spin) $relaxed $release);
         }
     };
     (@text ($($step:expr)?) ($descriptor:expr) $range:literal $lines:tt $commit:literal ($leave:expr)) => {
-        concat!($descriptor, enter!($range $($step)?), section!(@lines ($($step)?) $lines), $commit, "\n", $leave)
+        concat!($descriptor, $crate::__section_enter!($range $($step)?), $crate::section!(@lines ($($step)?) $lines),
+            $commit, "\n", $leave)
     };
     (@lines () ($($line:literal,)*)) => { concat!($($line, "\n",)*) };
     (@lines ($step:expr) ($($line:literal,)*)) => { concat!($($line, "\n", $step,)*) };
-    (@fn $name:ident ($($operand:ident),*) ($($temporary:ident)*) $ends:tt ($($steps:ident $spin:ident)?)
-        ($relaxed:expr) ($release:expr)
+    (@fn [$(#[$attribute:meta])* $vis:vis] $name:ident ($($operand:ident),*) ($($temporary:ident)*) $ends:tt
+        ($($steps:ident $spin:ident)?) ($relaxed:expr) ($release:expr)
     ) => {
+        $(#[$attribute])*
+        ///
+        /// # Errors
+        /// [`Miss`]($crate::percpu::Miss): nothing was committed.
+        ///
         /// # Safety
-        /// 1. The conditions of the operation of this name, in [`Operation`](crate::percpu::Operation).
+        /// 1. Each access of the section's lines, with these operands and in whichever slot, is one that the caller may
+        ///    make, and what is stored is what the readers of those words may find.
         #[inline(always)]
         #[allow(clippy::too_many_arguments)] // One register each.
-        pub(crate) unsafe fn $name<I: Index, T, const RELEASE: bool>(
-            area: *const Rseq,
-            slots: usize,
-            restarts: usize,
+        $vis unsafe fn $name<I: $crate::percpu::Index, T>(
+            current: $crate::percpu::Current<'_, I>,
+            slots: $crate::percpu::Slots<'_, I, T>,
+            commit: $crate::percpu::Commit,
             $($operand: usize,)*
-            $($steps: *mut Steps,)?
-        ) -> Result<*mut u8, Miss> {
-            if RELEASE {
-                section!(@asm $ends $release, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?))
-            } else {
-                section!(@asm $ends $relaxed, area, slots, restarts, ($($operand)* $($steps)?) ($($temporary)* $($spin)?))
+            $($steps: *mut $crate::percpu::inject::Steps,)?
+        ) -> ::core::result::Result<usize, $crate::percpu::Miss> {
+            let (area, count, restarts) = $crate::percpu::template::parts(current, slots);
+            match commit {
+                $crate::percpu::Commit::Relaxed => $crate::section!(@asm $ends $relaxed, area, count, restarts,
+                    ($($operand)* $($steps)?) ($($temporary)* $($spin)?)),
+                $crate::percpu::Commit::Release => $crate::section!(@asm $ends $release, area, count, restarts,
+                    ($($operand)* $($steps)?) ($($temporary)* $($spin)?)),
             }
         }
     };
     (@asm (labels $($differs:ident)?) $template:expr, $area:ident, $slots:ident, $restarts:ident,
         ($($operand:ident)*) ($($temporary:ident)*)
     ) => {{
-        // SAFETY: by the caller's (1) the area is the thread's, and every address that is formed may be accessed.
+        // SAFETY: by the caller's (1) every address that is formed may be accessed; the area is the thread's, by `Current`.
         unsafe {
-            asm!(
+            ::core::arch::asm!(
                 $template,
                 area = in(reg) $area,
                 slots = in(reg) $slots,
@@ -116,48 +157,58 @@ macro_rules! section {
                 $($operand = in(reg) $operand,)*
                 t = out(reg) _,
                 $($temporary = out(reg) _,)*
-                id = const I::OFFSET,
-                shift = const Shift::<T>::OF,
-                signature = const SIGNATURE,
-                range = label { return missed(Miss::OutOfRange) },
-                aborted = label { return missed(Miss::Aborted) },
-                $($differs = label { return missed(Miss::Differs) },)?
+                id = const <I as $crate::percpu::Index>::OFFSET,
+                shift = const $crate::percpu::template::Shift::<T>::OF,
+                signature = const $crate::arch::SIGNATURE,
+                range = label { return $crate::percpu::template::missed($crate::percpu::Miss::OutOfRange) },
+                aborted = label { return $crate::percpu::template::missed($crate::percpu::Miss::Aborted) },
+                $($differs = label { return $crate::percpu::template::missed($crate::percpu::Miss::Differs) },)?
                 options(nostack),
             )
         }
-        Ok(core::ptr::null_mut())
+        ::core::result::Result::Ok(0)
     }};
-    (@asm (result $head:ident $empty:ident) $template:expr, $area:ident, $slots:ident, $restarts:ident,
+    (@asm (result $result:ident $none:ident) $template:expr, $area:ident, $slots:ident, $restarts:ident,
         ($($operand:ident)*) ($($temporary:ident)*)
     ) => {{
-        let (head, code): (usize, usize);
+        let (result, code): (usize, usize);
         // SAFETY: as above.
         unsafe {
-            asm!(
+            ::core::arch::asm!(
                 $template,
                 area = in(reg) $area,
                 slots = in(reg) $slots,
                 left = inout(reg) $restarts => _,
                 $($operand = in(reg) $operand,)*
-                $head = out(reg) head,
+                $result = out(reg) result,
                 t = out(reg) code,
                 $($temporary = out(reg) _,)*
-                id = const I::OFFSET,
-                shift = const Shift::<T>::OF,
-                signature = const SIGNATURE,
-                aborted = const ABORTED,
-                out_of_range = const OUT_OF_RANGE,
+                id = const <I as $crate::percpu::Index>::OFFSET,
+                shift = const $crate::percpu::template::Shift::<T>::OF,
+                signature = const $crate::arch::SIGNATURE,
+                aborted = const $crate::percpu::template::ABORTED,
+                out_of_range = const $crate::percpu::template::OUT_OF_RANGE,
                 options(nostack),
             )
         }
-        result_of(head, $empty, code)
+        $crate::percpu::template::result_of(result, $none, code)
     }};
 }
 
 /// The value of `t` behind an aborted section with a result: no multiple of eight, as an offset is.
-pub(crate) const ABORTED: usize = 1;
+pub const ABORTED: usize = 1;
 /// As [`ABORTED`].
-pub(crate) const OUT_OF_RANGE: usize = 2;
+pub const OUT_OF_RANGE: usize = 2;
+
+/// The area, the number of slots, and the bound of the restarts.
+#[inline(always)]
+pub fn parts<I: Index, T>(
+    current: Current<'_, I>,
+    slots: Slots<'_, I, T>,
+) -> (*const Rseq, usize, usize) {
+    current.assert_thread();
+    (current.as_rseq(), slots.limit(), current.bound())
+}
 
 /// Marks the path on which it is called as one that code is not laid out for.
 ///
@@ -168,17 +219,17 @@ fn cold_path() {}
 
 /// The end of a section at a label: not what code is laid out for.
 #[inline(always)]
-pub(crate) fn missed(miss: Miss) -> Result<*mut u8, Miss> {
+pub fn missed(miss: Miss) -> Result<usize, Miss> {
     cold_path();
     Err(miss)
 }
 
 /// From the two registers of a section with a result.
 #[inline(always)]
-pub(crate) fn result_of(head: usize, empty: usize, code: usize) -> Result<*mut u8, Miss> {
-    // The section compared the two, so that a popped head is not `empty` and `code` need not be looked at.
-    if head != empty {
-        return Ok(core::ptr::with_exposed_provenance_mut(head));
+pub fn result_of(result: usize, none: usize, code: usize) -> Result<usize, Miss> {
+    // The section compared the two, so that a result is not `none` and `code` need not be looked at.
+    if result != none {
+        return Ok(result);
     }
     missed(match code {
         ABORTED => Miss::Aborted,

@@ -92,7 +92,7 @@ fn is_name(token: Option<&Token>, name: &str) -> bool {
     matches!(token, Some(Token::Name(is)) if is == name)
 }
 
-/// One section: `section! { fn NAME(OPERANDS) ... }`.
+/// One section: `section! { pub(crate) unsafe fn NAME(OPERANDS) ... }`.
 #[derive(Debug, Default)]
 pub struct Section {
     pub name: String,
@@ -136,11 +136,12 @@ impl Sections {
 
 impl Section {
     fn read(tokens: &[Token]) -> Result<Self> {
-        ensure!(is_name(tokens.first(), "fn"), "a section that is no fn");
-        let Some(Token::Name(name)) = tokens.get(1) else {
+        let start = tokens.iter().position(|token| is_name(Some(token), "fn"));
+        let start = start.context("a section that is no fn")?;
+        let Some(Token::Name(name)) = tokens.get(start + 1) else {
             bail!("a section without a name");
         };
-        let (operands, mut at) = group(tokens, 2)?;
+        let (operands, mut at) = group(tokens, start + 2)?;
         let (mut temporaries, mut result) = (Vec::new(), None);
         while tokens.get(at) != Some(&Token::Mark('{')) {
             let rest = tokens.get(at..).context("a section without its lines")?;
@@ -194,7 +195,7 @@ fn concatenated(tokens: &[Token]) -> Result<&[Token]> {
 
 fn enter(source: &[Token]) -> Result<String> {
     let mut text = String::new();
-    let tokens = concatenated(macro_rules(source, "enter")?)?;
+    let tokens = concatenated(macro_rules(source, "__section_enter")?)?;
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         at += 1;
@@ -210,7 +211,7 @@ fn enter(source: &[Token]) -> Result<String> {
 }
 
 fn leave(source: &[Token]) -> Result<String> {
-    let rules = macro_rules(source, "leave")?;
+    let rules = macro_rules(source, "__section_leave")?;
     // The handler of a section without a result, which the first rule names.
     let handler = texts(rules)
         .into_iter()
@@ -223,10 +224,7 @@ fn leave(source: &[Token]) -> Result<String> {
         at += 1;
         match token {
             Token::Text(line) => text += line,
-            Token::Mark('$') => {
-                text += &format!("{handler}\n");
-                at = group(tokens, at)?.1 + 1;
-            }
+            Token::Name(name) if name == "$handler" => text += &handler,
             Token::Mark(',') => {}
             other => bail!("leave!: {other:?}"),
         }
@@ -235,7 +233,7 @@ fn leave(source: &[Token]) -> Result<String> {
 }
 
 fn descriptor(template: &[Token]) -> Result<[String; 3]> {
-    let tokens = concatenated(macro_rules(template, "descriptor")?)?;
+    let tokens = concatenated(macro_rules(template, "__section_descriptor")?)?;
     let open = tokens.iter().position(|token| *token == Token::Mark('$'));
     let open = open.context("the descriptor has no exits")?;
     let (exit, behind) = group(tokens, open + 1)?;
