@@ -233,6 +233,72 @@ RSEQ_RT_PERCPU_INLINE unsigned rseq_rt_percpu_id_mm_cid(const struct rseq *rseq)
 #undef RSEQ_RT_PERCPU_RELEASE
 #undef RSEQ_RT_PERCPU_ID
 
+/* ---- sections of one's own ---- */
+
+/*
+ * What stands before and behind the lines of a section, as in the operations above: the descriptor, the store of its
+ * address, the choice of the slot, the end, and the abort handler, which starts over. The lines are an asm goto, so that
+ * they have no output; the last one is the commit. The rules that they keep are in docs/sections.md, and
+ * examples/c/sections.c is a whole program.
+ *
+ *     int record(struct rseq *rseq, struct rseq_rt_slots slots, uintptr_t value)	// the last value, and how many
+ *     {
+ *         if (!rseq)
+ *             return RSEQ_RT_OUT_OF_RANGE;
+ *         __asm__ __volatile__ goto (
+ *             RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(full))
+ *             "addq %[base], %%rax\n\t"			// the slot
+ *             "movq (%%rax), %%rdx\n\t"
+ *             "cmpq $15, %%rdx\n\t"
+ *             "je %l[full]\n\t"
+ *             "movq %[value], 8(%%rax, %%rdx, 8)\n\t"
+ *             "addq $1, %%rdx\n\t"
+ *             "movq %%rdx, (%%rax)\n\t"			// the commit
+ *             RSEQ_RT_SECTION_END
+ *             :
+ *             : RSEQ_RT_SECTION_INPUTS(rseq, slots), [base] "r" (slots.base), [value] "r" (value)
+ *             : RSEQ_RT_SECTION_CLOBBERS, "rdx"
+ *             : RSEQ_RT_SECTION_LABELS, full);
+ *         return RSEQ_RT_COMMITTED;
+ *     RSEQ_RT_SECTION_MISSES
+ *     full:
+ *         return RSEQ_RT_DIFFERS;
+ *     }
+ *
+ *   BEGIN      takes one RSEQ_RT_SECTION_EXIT(label) for each label that a line branches to, one behind the other, or ""
+ *   the slot   on x86_64 %rax has its offset in bytes, on riscv64 t0; on aarch64 x9 has its number, to be shifted by
+ *              RSEQ_RT_SECTION_SHIFT. They may be changed; rcx, x10, t1, %[area] and %[slots] may not
+ *   registers  that the lines change are fixed and named as clobbers; inputs are not changed
+ *   labels     6 to 9 and 40 to 99 are the section's own, range, aborted, area and slots the macros'
+ *   an answer  is stored behind RSEQ_RT_SECTION_END, from a register, through an input: see the example
+ */
+#define RSEQ_RT_SECTION_BEGIN(exits) RSEQ_RT_PERCPU_DESCRIPTOR(RSEQ_RT_PERCPU_EXIT(range) exits) RSEQ_RT_PERCPU_ENTER
+#define RSEQ_RT_SECTION_EXIT(label) RSEQ_RT_PERCPU_EXIT(label)
+#define RSEQ_RT_SECTION_END RSEQ_RT_PERCPU_LEAVE
+#define RSEQ_RT_SECTION_SHIFT RSEQ_RT_PERCPU_SHIFT
+#define RSEQ_RT_SECTION_INPUTS(rseq, slots_) [area] "r" (rseq), [slots] "r" ((slots_).count)
+#if defined(__x86_64__)
+#define RSEQ_RT_SECTION_CLOBBERS "memory", "cc", "rax", "rcx"
+#elif defined(__aarch64__)
+#define RSEQ_RT_SECTION_CLOBBERS "memory", "cc", "x9", "x10"
+#else
+#define RSEQ_RT_SECTION_CLOBBERS "memory", "t0", "t1"
+#endif
+#define RSEQ_RT_SECTION_LABELS range, aborted
+#define RSEQ_RT_SECTION_MISSES \
+	range: \
+		return RSEQ_RT_OUT_OF_RANGE; \
+	aborted: \
+		return RSEQ_RT_ABORTED;
+
+/* The number that chooses the slot: cpu_id, or the concurrency id where this is defined anew before the section. */
+#define RSEQ_RT_SECTION_CPU_ID "4"
+#define RSEQ_RT_SECTION_MM_CID "24"
+#ifndef RSEQ_RT_SECTION_ID
+#define RSEQ_RT_SECTION_ID RSEQ_RT_SECTION_CPU_ID
+#endif
+#define RSEQ_RT_PERCPU_ID RSEQ_RT_SECTION_ID
+
 #ifdef __cplusplus
 }
 #endif
