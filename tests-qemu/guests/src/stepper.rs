@@ -13,6 +13,9 @@ use crate::harness::child::wait;
 use crate::sys::process::{self, Status};
 use crate::sys::{ptrace, signal};
 
+/// Offset of the field in the area.
+const RSEQ_CS: u64 = 8;
+
 /// The child stands still until its tracer goes on.
 pub fn stop() {
     let _ = signal::kill(process::getpid(), SIGSTOP as i32);
@@ -59,6 +62,27 @@ impl Stepper {
             if !self.is_trapped() {
                 return Ok(false);
             }
+        }
+        Ok(true)
+    }
+
+    /// As [`Self::step`], and through critical sections, which each stop would abort: the kernel is not shown the
+    /// descriptor before the last step is made. The child has an area.
+    pub fn step_through(&mut self, depth: u32) -> Result<bool, Errno> {
+        let rseq_cs = ptrace::rseq_configuration(self.pid)?.rseq_abi_pointer + RSEQ_CS;
+        let mut hidden = 0;
+        for _ in 0..depth {
+            let announced = ptrace::peek(self.pid, rseq_cs)?;
+            if announced != 0 {
+                hidden = announced;
+                ptrace::poke(self.pid, rseq_cs, 0)?;
+            }
+            if !self.step(1)? {
+                return Ok(false);
+            }
+        }
+        if ptrace::peek(self.pid, rseq_cs)? == 0 {
+            ptrace::poke(self.pid, rseq_cs, hidden)?;
         }
         Ok(true)
     }
@@ -111,7 +135,6 @@ impl Stepper {
 
     /// The abort handler, if `pc` is in the critical section that the thread has announced.
     fn abort_of(&self, pc: u64) -> Option<u64> {
-        const RSEQ_CS: u64 = 8;
         let area = ptrace::rseq_configuration(self.pid).ok()?.rseq_abi_pointer;
         let peek = |at: u64| ptrace::peek(self.pid, at).ok();
         let section = peek(area.checked_add(RSEQ_CS)?).filter(|&section| section != 0)?;

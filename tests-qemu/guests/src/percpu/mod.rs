@@ -3,6 +3,7 @@
 pub mod edges;
 pub mod known_bad;
 pub mod orders;
+pub mod own;
 pub mod probed;
 mod rig;
 mod single;

@@ -10,7 +10,7 @@ use rseq_rt::percpu::inject::Steps;
 use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, RESTARTS};
 
 use super::slot::{Slot, slots};
-use super::stops::stops;
+use super::stops::{Stops, stops};
 use crate::hooked;
 use crate::signals;
 use crate::sys::process;
@@ -204,25 +204,23 @@ impl Worker {
     }
 
     /// One section that stops, at a step that it has. The first one of its kind counts the steps.
-    fn stop<I: Index>(
+    fn stop<T>(
         &self,
         action: Action,
-        op: &Operation,
-        section: impl FnOnce() -> Result<*mut u8, Miss>,
-    ) -> Result<*mut u8, Miss> {
-        let stops = stops::<I>(op);
+        stops: &Stops,
+        section: impl FnOnce() -> Result<T, Miss>,
+    ) -> Result<T, Miss> {
         let count = stops.count.load(Relaxed);
         if count == 0 {
             // Counted down by each step, and never to 0.
             self.steps.left.store(u32::MAX, Relaxed);
             let result = section();
             if result.is_ok() {
-                let count = u32::MAX - self.steps.left.load(Relaxed);
-                stops.count.store(count, Relaxed);
+                stops.counted(u32::MAX - self.steps.left.load(Relaxed));
             }
             return result;
         }
-        let nth = stops.next.fetch_add(1, Relaxed) % count;
+        let nth = stops.next(count);
         self.arm(action, nth + 1);
         let result = section();
         self.armed.store(0, Relaxed);
@@ -262,7 +260,7 @@ impl Worker {
             let result = match disturb.take() {
                 Some(action) => {
                     // SAFETY: `ask` (1) keeps the conditions: its words are those of `Slot`.
-                    self.stop::<I>(action, &op, || unsafe {
+                    self.stop(action, stops::<I>(&op), || unsafe {
                         current.stopping(slots, op, commit, &self.steps)
                     })
                 }
@@ -279,5 +277,26 @@ impl Worker {
                 end => return end,
             }
         }
+    }
+
+    /// As [`Self::run`], for a section of one's own: with a place to stop where it is given one.
+    pub fn run_own(
+        &self,
+        stops: &Stops,
+        disturb: Option<Action>,
+        mut section: impl FnMut(Option<&Steps>) -> Result<usize, Miss>,
+    ) -> Result<usize, Miss> {
+        let mut result = match disturb {
+            Some(action) => self.stop(action, stops, || section(Some(&self.steps))),
+            None => section(None),
+        };
+        for _ in 0..RESTARTS {
+            if result != Err(Miss::Aborted) {
+                break;
+            }
+            ABORTS.fetch_add(1, Relaxed);
+            result = section(None);
+        }
+        result
     }
 }

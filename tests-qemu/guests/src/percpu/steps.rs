@@ -1,5 +1,7 @@
-//! Under a tracer: stopped after every instruction, and stopped at one instruction and moved to another CPU.
+//! Under a tracer: stopped after every instruction, and stopped at one instruction and moved to another CPU, or given a
+//! signal.
 
+use linux_raw_sys::general::SIGUSR1;
 use rseq_rt::Area;
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, SectionSupport};
 
@@ -14,59 +16,111 @@ use crate::sys::sched::{self, CpuSet};
 use crate::witness;
 
 pub const TESTS: &[Test] = &[
-    Test::new("percpu/single-stepped", stepped).needs(Needs::RSEQ.and(Needs::PTRACE)),
-    Test::new("percpu/moved-at-each-instruction", moved)
-        .needs(Needs::RSEQ.and(Needs::PTRACE).cpus(2))
-        // Steps by breakpoints, on an emulated CPU, take their time.
-        .limit(1200),
+    Test::new("percpu/single-stepped", stepped::<Eight>).needs(Needs::RSEQ.and(Needs::PTRACE)),
+    Test::new("percpu/moved-at-each-instruction", |ctx| {
+        each_depth::<Eight>(ctx, Disturb::Move)
+    })
+    .needs(Needs::RSEQ.and(Needs::PTRACE).cpus(2))
+    // Steps by breakpoints, on an emulated CPU, take their time.
+    .limit(1200),
 ];
 
 const ALL_RIGHT: i32 = 7;
-/// More than the longest operation, once aborted and tried again, from the stop before it to the stop behind it.
-const REACH: u32 = 110;
-/// In the short form each so many depths, of each operation; without a common divisor, so that each depth is some
-/// operation's.
-const STRIDE: u32 = 13;
+/// Plus the number of the section: it said one thing and did another.
+const WRONG: i32 = 20;
 
-/// A child that makes all operations, each `rounds` times, with a stop before the section and one after it.
-fn child<I: Index>(rounds: u32) -> ! {
-    static AREA: Area = Area::new();
-    static NODE: Node = Node::new();
+/// The signal of [`Disturb::Signal`].
+pub const SIGNAL: i32 = SIGUSR1 as i32;
+
+/// What happens at the instruction that a section was stepped to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Disturb {
+    /// Another CPU.
+    Move,
+    /// [`SIGNAL`].
+    Signal,
+}
+
+/// The sections that a child runs, one after the other.
+pub trait Program {
+    /// How many there are.
+    const SECTIONS: usize;
+    /// More instructions than the longest one, once aborted and tried again, from the stop before it to the stop behind
+    /// it.
+    const REACH: u32;
+    /// In the short form each so many depths, of each section; without a common divisor, so that each depth is some
+    /// section's.
+    const STRIDE: u32;
+
+    /// In the child, first.
+    fn begin<I: Index>();
+
+    /// The `nth` section with all that it needs; `around` is called just before it and just after it.
+    fn once<I: Index>(nth: usize, current: Current<'_, I>, commit: Commit, around: fn()) -> End;
+}
+
+/// The operations of the crate.
+enum Eight {}
+
+impl Program for Eight {
+    const SECTIONS: usize = OPS;
+    const REACH: u32 = 110;
+    const STRIDE: u32 = 13;
+
+    fn begin<I: Index>() {
+        slot::clear();
+    }
+
+    fn once<I: Index>(nth: usize, current: Current<'_, I>, commit: Commit, around: fn()) -> End {
+        static NODE: Node = Node::new();
+        let Some(slots) = slot::few::<I>() else {
+            return End::Wrong;
+        };
+        // For the pop, something to pop.
+        while nth == 6 && once(5, current, slots, commit, &NODE, || {}) != End::Done {
+            slot::clear();
+        }
+        let end = once(nth, current, slots, commit, &NODE, around);
+        if nth >= 5 {
+            slot::clear();
+        }
+        end
+    }
+}
+
+/// The area of the child.
+pub static AREA: Area = Area::new();
+
+/// A child that runs all sections of a program, each `rounds` times, with a stop before the section and one after it.
+fn child<P: Program, I: Index>(rounds: u32) -> ! {
     process::no_core_dump();
-    slot::clear();
+    P::begin::<I>();
     // Before any step: deciding for the process is a compare-and-swap.
     // SAFETY: (1, 2, 3) the only thread's, static.
     let _ = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
     // SAFETY: (1) its own; (2) no loan, and no exit hook.
     let current: Current<'_, I> = unsafe { RSEQ.current(&AREA) }.unwrap();
-    let slots = slot::few::<I>().unwrap();
     ptrace::trace_me().unwrap();
     let mut aborted = 0;
     for commit in [Commit::Relaxed, Commit::Release] {
-        for nth in 0..OPS {
+        for nth in 0..P::SECTIONS {
             for round in 0..rounds {
                 // Of many rounds every other one is a single try, so that an abort shows.
                 let current = match round % 2 {
                     1 => current.restarts(0),
                     _ => current,
                 };
-                // For the pop, something to pop.
-                while nth == 6 && once(5, current, slots, commit, &NODE, || {}) != End::Done {
-                    slot::clear();
-                }
-                match once(nth, current, slots, commit, &NODE, stop) {
-                    End::Wrong => panic!("operation {nth} said one thing and did another"),
+                match P::once(nth, current, commit, stop) {
+                    // Not a panic: of a broken program that is how it is to end.
+                    End::Wrong => exit_group(WRONG + nth as i32),
                     End::Missed(Miss::Aborted) => aborted += 1,
                     _ => {}
-                }
-                if nth >= 5 {
-                    slot::clear();
                 }
             }
         }
     }
-    // In one round each operation is stepped all the way, and has no try that is not.
-    let enough = if rounds == 1 { 2 * OPS } else { 1 };
+    // In one round each section is stepped all the way, and has no try that is not.
+    let enough = if rounds == 1 { 2 * P::SECTIONS } else { 1 };
     assert!(aborted >= enough, "{aborted} tries were aborted");
     exit_group(ALL_RIGHT)
 }
@@ -82,12 +136,12 @@ fn indices(ctx: &Ctx<'_>) -> usize {
 }
 
 /// A stop after every instruction: every section is aborted, up to the bound, and says so.
-fn stepped(ctx: &Ctx<'_>) {
+pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
     if !begin(ctx) {
         skip!("this kernel may run no sections");
     }
     let (mut steps, mut sections) = (0, 0u32);
-    let bodies: [fn() -> !; 2] = [|| child::<CpuId>(1), || child::<MmCid>(1)];
+    let bodies: [fn() -> !; 2] = [|| child::<P, CpuId>(1), || child::<P, MmCid>(1)];
     for body in bodies.into_iter().take(indices(ctx)) {
         // SAFETY: start (1) the test is a process of its own.
         let mut child = unsafe { Stepper::start(body) }.unwrap();
@@ -105,47 +159,75 @@ fn stepped(ctx: &Ctx<'_>) {
     passed!("{steps} steps, {sections} operations, which all came to their end");
 }
 
-/// Stopped after so many instructions, and moved: the operation ends right, wherever that was.
-fn moved(ctx: &Ctx<'_>) {
+/// Stopped after so many instructions, and disturbed: the operation ends right, wherever that was.
+pub fn each_depth<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
     if !begin(ctx) {
         skip!("this kernel may run no sections");
     }
-    let cpus = witness::cpus();
-    let (mut steps, mut moves) = (0, 0u64);
-    let stride = ctx.scale(1, STRIDE.into(), STRIDE.into()) as u32;
-    let bodies: [[fn() -> !; 2]; 2] = [
-        [|| child::<CpuId>(REACH), || child::<MmCid>(REACH)],
-        [
-            || child::<CpuId>(REACH / STRIDE),
-            || child::<MmCid>(REACH / STRIDE),
-        ],
-    ];
-    let [native, emulated] = bodies;
-    let bodies = if stride == 1 { native } else { emulated };
-    for (first, body) in bodies.into_iter().enumerate().take(indices(ctx)) {
-        // SAFETY: start (1) the test is a process of its own.
-        let mut child = unsafe { Stepper::start(body) }.unwrap();
-        let mut depth = first as u32;
-        let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
-        while child.stands() {
-            if child.step(depth).unwrap() {
-                let over = stride == 1 && depth + 1 == REACH;
-                assert!(!over, "an operation is longer than {REACH}");
-                if let Some(cpu) = to.next() {
-                    sched::allow(child.pid as u32, &CpuSet::one(cpu)).unwrap();
-                    moves += 1;
-                }
-                child.run().unwrap();
-            }
-            // The stop behind the section.
-            if child.stands() {
-                child.run().unwrap();
-            }
-            depth = (depth + stride) % REACH;
-        }
+    let (mut steps, mut count) = (0, 0);
+    for nth in 0..indices(ctx) {
+        let (child, disturbed) = disturbed::<P>(ctx, disturb, nth);
         let end = Status::Exited(ALL_RIGHT);
-        assert_eq!(child.status, end, "after {moves} moves");
+        assert_eq!(child.status, end, "disturbed {disturbed} times");
         steps += child.steps;
+        count += disturbed;
     }
-    passed!("{moves} moves, each after another instruction, {steps} steps");
+    let name = match disturb {
+        Disturb::Move => "moves",
+        Disturb::Signal => "signals",
+    };
+    passed!("{count} {name}, each after another instruction, {steps} steps");
+}
+
+/// Of a program whose first section is broken: disturbed so, it is found out.
+pub fn broken<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
+    if !begin(ctx) {
+        skip!("this kernel may run no sections");
+    }
+    let (child, disturbed) = disturbed::<P>(ctx, disturb, 0);
+    let end = Status::Exited(WRONG);
+    assert_eq!(
+        child.status, end,
+        "a broken section, disturbed {disturbed} times"
+    );
+    passed!("found by disturbance {disturbed}");
+}
+
+/// By the `nth` index, each round stopped after some more instructions than the last one. The child, which has ended, and
+/// how often it was disturbed.
+fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Stepper, u64) {
+    let cpus = witness::cpus();
+    let stride = ctx.scale(1, P::STRIDE.into(), P::STRIDE.into()) as u32;
+    let body: fn() -> ! = match (nth, stride) {
+        (0, 1) => || child::<P, CpuId>(P::REACH),
+        (_, 1) => || child::<P, MmCid>(P::REACH),
+        (0, _) => || child::<P, CpuId>(P::REACH / P::STRIDE),
+        _ => || child::<P, MmCid>(P::REACH / P::STRIDE),
+    };
+    // SAFETY: start (1) the test is a process of its own.
+    let mut child = unsafe { Stepper::start(body) }.unwrap();
+    let (mut depth, mut count) = (nth as u32, 0);
+    let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
+    while child.stands() {
+        if child.step_through(depth).unwrap() {
+            let over = stride == 1 && depth + 1 == P::REACH;
+            assert!(!over, "an operation is longer than {}", P::REACH);
+            count += 1;
+            match disturb {
+                Disturb::Move => {
+                    if let Some(cpu) = to.next() {
+                        sched::allow(child.pid as u32, &CpuSet::one(cpu)).unwrap();
+                    }
+                    child.run().unwrap();
+                }
+                Disturb::Signal => child.run_with(SIGNAL).unwrap(),
+            }
+        }
+        // The stop behind the section.
+        if child.stands() {
+            child.run().unwrap();
+        }
+        depth = (depth + stride) % P::REACH;
+    }
+    (child, count)
 }

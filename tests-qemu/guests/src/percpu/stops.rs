@@ -9,21 +9,56 @@ pub struct Stops {
     /// How many it has; 0 until one of them ran through.
     pub count: AtomicU32,
     /// The next one comes in turn, so that none is left out.
-    pub next: AtomicU32,
+    next: AtomicU32,
     /// Those that a section has stood at, one bit each.
     pub reached: AtomicU64,
 }
 
-/// By index, and by operation in the order of [`Operation`].
-static STOPS: [[Stops; 8]; 2] = [const {
-    [const {
-        Stops {
+/// As many as `reached` has bits: the turns of a loop beyond are as those before.
+const MOST: u32 = u64::BITS;
+
+impl Stops {
+    const fn new() -> Self {
+        Self {
             count: AtomicU32::new(0),
             next: AtomicU32::new(0),
             reached: AtomicU64::new(0),
         }
-    }; 8]
-}; 2];
+    }
+
+    /// So many were counted in one run.
+    pub fn counted(&self, count: u32) {
+        self.count.store(count.min(MOST), Relaxed);
+    }
+
+    /// The next one in turn; one that was not reached before, if there is any.
+    pub fn next(&self, count: u32) -> u32 {
+        let turn = self.next.fetch_add(1, Relaxed) % count;
+        let reached = self.reached.load(Relaxed);
+        let in_turn = (turn..count).chain(0..turn);
+        in_turn
+            .into_iter()
+            .find(|nth| reached >> nth & 1 == 0)
+            .unwrap_or(turn)
+    }
+}
+
+/// By index, and by operation in the order of [`Operation`].
+static STOPS: [[Stops; 8]; 2] = [const { [const { Stops::new() }; 8] }; 2];
+
+/// By index, and by section of one's own.
+static OWN: [[Stops; 2]; 2] = [const { [const { Stops::new() }; 2] }; 2];
+
+/// Those of a section of one's own: the `nth` of the one structure that a test runs.
+pub fn own<I: Index>(nth: usize) -> &'static Stops {
+    let [by_cpu, by_mm_cid] = &OWN;
+    let [first, second] = if I::OFFSET == CpuId::OFFSET {
+        by_cpu
+    } else {
+        by_mm_cid
+    };
+    if nth == 0 { first } else { second }
+}
 
 /// Those of one operation.
 pub fn stops<I: Index>(op: &Operation) -> &'static Stops {
@@ -48,7 +83,7 @@ pub fn stops<I: Index>(op: &Operation) -> &'static Stops {
 /// Of all operations that ran: how many stops they have, and how many of those no section has stood at.
 pub fn missed() -> (u32, u32) {
     let mut all = (0, 0);
-    for stops in STOPS.as_flattened() {
+    for stops in STOPS.as_flattened().iter().chain(OWN.as_flattened()) {
         let count = stops.count.load(Relaxed);
         all.0 += count;
         all.1 += count - stops.reached.load(Relaxed).count_ones().min(count);

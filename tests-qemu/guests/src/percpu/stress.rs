@@ -31,6 +31,10 @@ pub const TESTS: &[Test] = &[
     Test::new("percpu/stress-copy", |ctx| {
         stress(ctx, Kind::CompareCopyAndStore);
     }),
+    Test::new("percpu/stress-own-slab", |ctx| stress(ctx, Kind::OwnSlab)),
+    Test::new("percpu/stress-own-events", |ctx| {
+        stress(ctx, Kind::OwnEvents)
+    }),
 ];
 
 const STACK: usize = 64 * 1024;

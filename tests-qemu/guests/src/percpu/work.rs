@@ -5,10 +5,14 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation};
 
+use super::own::events::Events;
+use super::own::slab::Slabs;
+use super::own::{Attempt, Subject, mixed};
 use super::rig::{Action, WORKERS, Worker};
 use super::slot::{
     self, BYTES, FAR, HEAD, NEXT, Node, RECORDS, ROOM, SECOND, Slot, VALUES, WORD, WORDS, all,
 };
+use super::stops;
 
 /// An operation, and what is done with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,10 +31,14 @@ pub enum Kind {
     LinkAndPop,
     /// Records copied into a ring.
     CompareCopyAndStore,
+    /// Sections of one's own: batches into a slab and out of it.
+    OwnSlab,
+    /// Sections of one's own: events into a log, and all of them out.
+    OwnEvents,
 }
 
 /// All of them.
-pub const KINDS: [Kind; 7] = [
+pub const KINDS: [Kind; 9] = [
     Kind::Add,
     Kind::AddThrough,
     Kind::CompareAndStore,
@@ -38,6 +46,8 @@ pub const KINDS: [Kind; 7] = [
     Kind::CompareStoreAndStore,
     Kind::LinkAndPop,
     Kind::CompareCopyAndStore,
+    Kind::OwnSlab,
+    Kind::OwnEvents,
 ];
 
 /// What went in, whichever way.
@@ -56,6 +66,8 @@ static HELD: [AtomicPtr<Node>; WORKERS] =
 /// Everything as at the start. Nobody works.
 pub fn clear() {
     slot::clear();
+    Slabs::clear();
+    Events::clear();
     IN.store(0, Relaxed);
     OUT.store(0, Relaxed);
     WITHOUT.store(0, Relaxed);
@@ -165,6 +177,38 @@ impl<I: Index> Job<'_, I> {
             Kind::LinkAndPop if self.worker.random().is_multiple_of(2) => self.push_node(),
             Kind::LinkAndPop => self.pop_node(),
             Kind::CompareCopyAndStore => self.copy(),
+            Kind::OwnSlab => self.own::<Slabs>(),
+            Kind::OwnEvents => self.own::<Events>(),
+        }
+    }
+
+    /// The sections of a structure in turn.
+    fn own<S: Subject>(&self) {
+        let nth = self.count % S::SECTIONS;
+        let mut data = S::data(nth, self.unique());
+        let result = match self.current {
+            None => Err(Miss::OutOfRange),
+            Some(current) => {
+                let (current, commit) = (current.restarts(0), self.commit);
+                self.worker
+                    .run_own(stops::own::<I>(nth), self.disturb, |steps| {
+                        let attempt = Attempt {
+                            current,
+                            commit,
+                            steps,
+                        };
+                        S::run(nth, attempt, &mut data)
+                    })
+            }
+        };
+        match result {
+            Ok(result) => {
+                IN.fetch_add(S::change(nth, &data, result), Relaxed);
+            }
+            Err(Miss::Aborted | Miss::OutOfRange) => {
+                WITHOUT.fetch_add(1, Relaxed);
+            }
+            Err(Miss::Differs) => {}
         }
     }
 
@@ -264,12 +308,6 @@ impl<I: Index> Job<'_, I> {
     }
 }
 
-/// So that a sum of many tells whether one is missing and another one there twice.
-fn mixed(value: usize) -> usize {
-    let value = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (value ^ value >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1
-}
-
 fn record(value: usize) -> [usize; WORDS] {
     core::array::from_fn(|nth| value ^ mixed(nth))
 }
@@ -297,9 +335,15 @@ pub fn judge(kind: Kind) {
             nodes();
             0
         }
+        Kind::OwnSlab => own_sum::<Slabs>(),
+        Kind::OwnEvents => own_sum::<Events>(),
     };
     let found = found.wrapping_add(out);
     assert_eq!(found, sent, "found in the slots and without, and sent");
+}
+
+fn own_sum<S: Subject>() -> usize {
+    S::sum().expect("something half done")
 }
 
 /// No record is torn.
