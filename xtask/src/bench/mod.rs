@@ -4,6 +4,7 @@
 //! ratio is taken within a round. Nothing is asserted: the numbers are reported, whatever they are.
 
 mod machine;
+mod mallocs;
 mod plan;
 mod plot;
 mod programs;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 /// `cargo xtask bench`
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only the groups whose names contain this (cpu, hooks, threads, ops, structures, contended, green, size); may be repeated.
+    /// Only the groups whose names contain this (cpu, hooks, threads, ops, structures, contended, green, malloc, size); may be repeated.
     #[arg(long, value_name = "SUBSTRING")]
     pub only: Vec<String>,
     /// Few rounds and short ones: to see that it works, not what it costs.
@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 /// The groups of rows, in the order of the table.
-pub const GROUPS: [&str; 8] = [
+pub const GROUPS: [&str; 9] = [
     "cpu",
     "hooks",
     "threads",
@@ -39,6 +39,7 @@ pub const GROUPS: [&str; 8] = [
     "structures",
     "contended",
     "green",
+    "malloc",
     "size",
 ];
 

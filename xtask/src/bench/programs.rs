@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use super::mallocs;
 use super::plan::Plan;
 use crate::arch::Arch;
 use crate::compiler::{cargo, finish};
@@ -28,6 +29,8 @@ pub struct Program {
     /// Its arguments.
     pub arguments: Vec<String>,
     pub libc_owns: bool,
+    /// A library that it is started with.
+    pub preload: Option<PathBuf>,
 }
 
 impl Program {
@@ -37,6 +40,9 @@ impl Program {
         run.args(&self.arguments)
             .env("BENCH_MS", (milliseconds * self.weight).to_string());
         set_glibc_rseq(&mut run, self.libc_owns);
+        if let Some(library) = &self.preload {
+            run.env("LD_PRELOAD", library);
+        }
         run
     }
 }
@@ -100,6 +106,15 @@ pub fn build(cx: &Context, plan: &Plan) -> Result<(Vec<Program>, Vec<Skipped>)> 
         let program = green_threads(cx, plan);
         add("green", OURS, program.map(|program| vec![program]));
     }
+    if plan.wants(mallocs::GROUP) {
+        for (variant, program) in mallocs::programs(cx, plan) {
+            add(
+                mallocs::GROUP,
+                variant,
+                program.map(|program| vec![program]),
+            );
+        }
+    }
     for (variant, file) in &plan.with {
         let all = FOREIGN.map(|group| one(group, 1, variant, file, true));
         programs.extend(all);
@@ -127,6 +142,7 @@ fn one(group: &'static str, weight: u32, variant: &str, file: &Path, libc_owns: 
         file: file.to_owned(),
         arguments: vec![group.to_owned()],
         libc_owns,
+        preload: None,
     }
 }
 

@@ -24,7 +24,7 @@ const GETCPU: &str = "per-CPU atomic, getcpu";
 
 /// Group, row, the other's variant, ours.
 #[rustfmt::skip] // a table
-const WANTED: [Wanted; 26] = [
+const WANTED: [Wanted; 45] = [
     ("cpu", CPU, "vDSO", "load", Some(10.0)),
     ("cpu", CPU, "vDSO", "current_cpu", None),
     ("cpu", CPU, "glibc, rseq off", "current_cpu", None),
@@ -51,6 +51,25 @@ const WANTED: [Wanted; 26] = [
     ("contended", POOL, "atomic", "per-CPU", None),
     ("green", SWITCH, "mutex", "percpu", Some(2.0)),
     ("green", SWITCH, "mpmc", "percpu", Some(1.0)),
+    ("malloc", "alone", "musl, stock", "musl, per CPU", Some(0.95)),
+    ("malloc", "own, threads: 1", "musl, stock", "musl, per CPU", Some(1.0)),
+    ("malloc", "own, threads: 2", "musl, stock", "musl, per CPU", Some(3.0)),
+    ("malloc", "own, threads: 2", "glibc", "musl, per CPU", Some(1.0)),
+    ("malloc", "own, threads: 2", "jemalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "own, threads: 2", "mimalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "own, threads: 2", "tcmalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "pair, threads: 2", "musl, stock", "musl, per CPU", Some(3.0)),
+    ("malloc", "pair, threads: 2", "glibc", "musl, per CPU", Some(1.0)),
+    ("malloc", "pair, threads: 2", "jemalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "pair, threads: 2", "mimalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "pair, threads: 2", "tcmalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "larson, threads: 2", "musl, stock", "musl, per CPU", Some(3.0)),
+    ("malloc", "larson, threads: 2", "glibc", "musl, per CPU", Some(1.0)),
+    ("malloc", "larson, threads: 2", "jemalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "larson, threads: 2", "mimalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "larson, threads: 2", "tcmalloc", "musl, per CPU", Some(0.77)),
+    ("malloc", "larson, threads: 8", "musl, stock", "musl, per CPU", None),
+    ("malloc", "peak, phases, threads: 2", "musl, stock", "musl, per CPU", Some(0.77)),
 ];
 
 /// The same of every operation: whether in the rows of `{cpus}` threads, the other's variant, ours.

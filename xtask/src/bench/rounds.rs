@@ -140,6 +140,7 @@ mod tests {
             file: "x".into(),
             arguments: vec![],
             libc_owns: true,
+            preload: None,
         }
     }
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::insertion::Side::{After, Before};
 use super::insertion::{FIRST, Insertion, Version, at};
+use super::percpu::PERCPU;
 use super::variant::Variant;
 use super::vfork::VFORK;
 
@@ -203,12 +204,14 @@ pub fn insertions(source: &Path, version: Version, variant: Variant) -> Vec<Inse
     let common = COMMON.iter().chain(VFORK).copied();
     let release = match variant {
         Variant::Stock => return Vec::new(),
-        Variant::Hooked | Variant::Off => Some(DETACHED),
+        Variant::Hooked | Variant::Off | Variant::Percpu | Variant::PercpuBroken => Some(DETACHED),
         Variant::DetachedAfterUnmap => Some(DETACHED_AFTER_UNMAP),
         Variant::DetachedAbsent => None,
     };
+    let caches = if variant.is_percpu() { PERCPU } else { &[] };
     common
         .chain(release)
+        .chain(caches.iter().copied())
         .filter(|one| one.since <= version || source.join(one.file).exists())
         .collect()
 }

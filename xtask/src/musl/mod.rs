@@ -3,6 +3,7 @@
 mod insertion;
 mod insertions;
 mod patch;
+mod percpu;
 mod places;
 mod source;
 mod specs;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
+use self::variant::Malloc;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::install::{self, Need};
@@ -47,6 +49,9 @@ pub struct Args {
     /// holds MUSL_RSEQ=0, for sandboxes that kill for rseq(2).
     #[arg(long, conflicts_with = "variant")]
     off: bool,
+    /// The allocator. `percpu`: free blocks are cached for each CPU, for programs with many threads.
+    #[arg(long, value_enum, default_value = "stock", conflicts_with_all = ["off", "variant"])]
+    malloc: Malloc,
     /// For the tests: musl as it comes, or with a hook at the wrong place.
     #[arg(long, value_enum, default_value = "hooked", hide = true)]
     variant: Variant,
@@ -58,7 +63,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
     let arch = Arch::or_host(args.arch)?;
-    let variant = if args.off { Variant::Off } else { args.variant };
+    let variant = match args.malloc {
+        Malloc::Percpu => Variant::Percpu,
+        Malloc::Stock if args.off => Variant::Off,
+        Malloc::Stock => args.variant,
+    };
     let source = Source::new(args.source.as_deref(), args.release)?;
     if let Some(file) = &args.patch {
         patch(&cx, &source, variant, file)?;

@@ -14,6 +14,11 @@
 #include <elf.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef MUSL_RSEQ_PERCPU
+#include "percpu.h"
+#include "rseq_rt_percpu.h"
+#include "rseq_rt_structures.h"
+#endif
 
 #define AREA (&__pthread_self()->rseq)
 
@@ -97,3 +102,24 @@ void __rseq_repair(void)
 {
 	rseq_rt_repair_in_fork_child(AREA);
 }
+
+#ifdef MUSL_RSEQ_PERCPU
+/* What malloc per CPU asks the library for. */
+int __rseq_sections(void)
+{
+	return rseq_rt_owner() != RSEQ_RT_OWNER_NOBODY
+		&& rseq_rt_allow_sections() == RSEQ_RT_SECTIONS_ALLOWED;
+}
+
+size_t __rseq_cpu_bound(void)
+{
+	return rseq_rt_cpu_bound();
+}
+
+int __rseq_fence(size_t cpu)
+{
+	struct rseq_rt_fence fence;
+	rseq_rt_fence_register(&fence);
+	return rseq_rt_fence_abort(&fence, cpu);
+}
+#endif

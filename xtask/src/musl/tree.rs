@@ -1,12 +1,13 @@
 //! One variant's build folder: the source, the insertions, the objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::insertions::{insertions, version};
+use super::percpu;
 use super::places;
 use super::variant::Variant;
 use crate::arch::Arch;
@@ -29,6 +30,10 @@ const HEADER: &str = "src/internal/rseq_rt.h";
 
 /// The switch of `rseq.c` for a build whose programs have to ask for rseq.
 const OFF: &str = "#define MUSL_RSEQ_DEFAULT 0\n";
+
+/// The switches of `rseq.c` and `percpu.c`.
+const WITH_PERCPU: &str = "#define MUSL_RSEQ_PERCPU\n";
+const BROKEN: &str = "#define MALLOC_PERCPU_BROKEN\n";
 
 /// What a build in the source leaves there.
 const MADE: [&str; 3] = ["obj", "lib", "config.mak"];
@@ -67,20 +72,42 @@ pub fn contents(cx: &Context, source: &Path, variant: Variant) -> Result<Files> 
     if variant == Variant::Stock {
         return Ok(files);
     }
-    let header = std::fs::read_to_string(cx.root.join("include/rseq_rt.h"))?;
-    files.extend(OURS.map(|(file, text)| (file, text.to_owned())));
-    files.insert(HEADER, header);
-    for file in OURS.map(|(file, _)| file).iter().chain([&HEADER]) {
+    let added = added(cx, variant)?;
+    for file in added.keys() {
         let there = source.join(file).exists();
         ensure!(
             !there,
             "{file}:1: is there already, so rseq is in this musl"
         );
     }
-    if variant == Variant::Off {
+    files.extend(added);
+    Ok(files)
+}
+
+/// The files that are ours, in that variant.
+fn added(cx: &Context, variant: Variant) -> Result<Files> {
+    let header = |name: &str| std::fs::read_to_string(cx.root.join("include").join(name));
+    let mut files = Files::from(OURS.map(|(file, text)| (file, text.to_owned())));
+    files.insert(HEADER, header("rseq_rt.h")?);
+    if variant.is_percpu() {
+        files.extend(percpu::FILES.map(|(file, text)| (file, text.to_owned())));
+        for (file, name) in percpu::HEADERS {
+            files.insert(file, header(name)?);
+        }
+    }
+    let mut define = |file, line| {
         files
-            .entry(HOOKS)
-            .and_modify(|text| text.insert_str(0, OFF));
+            .entry(file)
+            .and_modify(|text: &mut String| text.insert_str(0, line));
+    };
+    match variant {
+        Variant::Off => define(HOOKS, OFF),
+        Variant::Percpu => define(HOOKS, WITH_PERCPU),
+        Variant::PercpuBroken => {
+            define(HOOKS, WITH_PERCPU);
+            define(percpu::SOURCE, BROKEN);
+        }
+        _ => {}
     }
     Ok(files)
 }
@@ -109,7 +136,9 @@ pub fn make(
     if let Some(base) = base {
         copy(&base.join("build"), &build)?;
         let mut stale = Vec::new();
-        for file in contents(cx, source, Variant::Hooked)?.into_keys() {
+        let hooked = contents(cx, source, Variant::Hooked)?;
+        let touched: BTreeSet<&str> = hooked.keys().chain(files.keys()).copied().collect();
+        for file in touched {
             // What the base has changed and this one has not goes back to what it was.
             let now = match files.get(file) {
                 Some(text) => Some(text.clone()),

@@ -9,6 +9,10 @@ pub enum Variant {
     Off,
     /// As the distribution has it, built with the same flags: for comparison.
     Stock,
+    /// With the hooks and per-CPU caches in front of malloc.
+    Percpu,
+    /// Broken on purpose: that cache is popped by plain stores.
+    PercpuBroken,
     /// Broken on purpose: the hook of detached threads comes after the unmap, so never.
     DetachedAfterUnmap,
     /// Broken on purpose: detached threads have no exit hook.
@@ -21,8 +25,24 @@ impl Variant {
             Variant::Hooked => "hooked",
             Variant::Off => "off",
             Variant::Stock => "stock",
+            Variant::Percpu => "percpu",
+            Variant::PercpuBroken => "percpu-broken",
             Variant::DetachedAfterUnmap => "detached-after-unmap",
             Variant::DetachedAbsent => "detached-absent",
         }
     }
+
+    /// Are there caches in front of its malloc?
+    pub fn is_percpu(self) -> bool {
+        matches!(self, Variant::Percpu | Variant::PercpuBroken)
+    }
+}
+
+/// Which allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Malloc {
+    /// musl's own, mallocng.
+    Stock,
+    /// The same behind a cache for each CPU, without lock or atomic instruction: docs/malloc.md.
+    Percpu,
 }

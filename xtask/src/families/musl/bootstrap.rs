@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use super::programs::{Kind, Programs};
+use super::programs::{Kind, Programs, Which};
 use crate::arch::Arch;
 use crate::case::Case;
 use crate::console;
@@ -41,7 +41,7 @@ fn bootstrap(cx: &Context, arch: Arch, compiler: &str) -> Result<String> {
     let root = build(cx, arch, compiler, &folder)?;
     let theirs = Programs::under(arch, root, folder.join("programs"))?;
     theirs.link_both(cx, false)?;
-    let ours = Programs::build(cx, &Release::default().into(), arch, false)?;
+    let ours = Programs::build(cx, &Which::hooked(Release::default()), arch, false)?;
     let outcomes = verdicts(cx, arch, &theirs)?;
     let expected = cx.once(format!("musl-verdicts/{arch}"), || {
         verdicts(cx, arch, &ours)

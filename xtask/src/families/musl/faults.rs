@@ -18,7 +18,7 @@ use crate::outcome::Failure;
 use crate::process::{command, output};
 
 /// A case's name and what it does.
-type Row = (&'static str, fn(&Context, Arch) -> Result<String>);
+pub type Row = (&'static str, fn(&Context, Arch) -> Result<String>);
 
 const ROWS: [Row; 10] = [
     (PIE, static_pie),
@@ -41,8 +41,12 @@ const ROWS: [Row; 10] = [
     ("system-calls/detached", |cx, arch| {
         costs(cx, arch, "detached", &[&BIRTH[..], &DEATH].concat())
     }),
-    ("pigz/static", |cx, arch| pigz::test(cx, arch, Kind::Static)),
-    ("pigz/shared", |cx, arch| pigz::test(cx, arch, Kind::Shared)),
+    ("pigz/static", |cx, arch| {
+        pigz::test(cx, arch, Variant::Hooked, Kind::Static)
+    }),
+    ("pigz/shared", |cx, arch| {
+        pigz::test(cx, arch, Variant::Hooked, Kind::Shared)
+    }),
 ];
 
 /// System calls that a hook adds: phase, call, times.
@@ -59,7 +63,7 @@ pub fn cases(arch: Arch) -> Vec<Case> {
     ROWS.map(case).into()
 }
 
-fn native(cx: &Context, arch: Arch, program: &Path, arguments: &[&str]) -> Result<Run> {
+pub fn native(cx: &Context, arch: Arch, program: &Path, arguments: &[&str]) -> Result<Run> {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     boot::run(cx, Place::of_programs(arch), program, &[], &arguments)
 }

@@ -3,6 +3,7 @@
 mod bootstrap;
 mod faults;
 mod patches;
+mod percpu;
 mod pigz;
 mod programs;
 
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use self::programs::{Kind, Programs};
+use self::programs::{Kind, Programs, Which};
 use crate::arch::Arch;
 use crate::case::{Case, Family, Judged};
 use crate::cell::{At, keep_console};
@@ -20,7 +21,7 @@ use crate::guests::guest_needs;
 use crate::install::Need;
 use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
-use crate::musl::{self, Release, Source, Variant};
+use crate::musl::{self, Release, Variant};
 use crate::outcome::Missing;
 
 pub const FAMILY: Family = Family {
@@ -61,9 +62,11 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
         cases.extend(patches::cases(place));
         cases.extend(bootstrap::cases(place.arch));
     }
+    cases.extend(percpu::cases(&at.cell(cx).label, place));
     if wanted {
-        let run =
-            move |cx: &Context, tests: &[String]| run(cx, &Release::default().into(), place, tests);
+        let run = move |cx: &Context, tests: &[String]| {
+            run(cx, &Which::hooked(Release::default()), place, tests)
+        };
         cases.extend(Case::together(names(cx)?, run));
     }
     if newer {
@@ -90,11 +93,11 @@ struct Part {
     tests: Vec<String>,
 }
 
-/// Those tests at `place`, under the musl of that release.
-fn run(cx: &Context, source: &Source, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
+/// Those tests at `place`, under that musl.
+fn run(cx: &Context, which: &Which, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let mut all = Vec::new();
     let mut consoles = String::new();
-    for part in parts(cx, source, place, tests)? {
+    for part in parts(cx, which, place, tests)? {
         let mut arguments = vec!["--scale".to_owned(), place.scale().to_owned()];
         if let Some(only) = only(&part.tests) {
             arguments.extend(["--only".to_owned(), only.to_owned()]);
@@ -106,13 +109,17 @@ fn run(cx: &Context, source: &Source, place: Place, tests: &[String]) -> Result<
         all.extend(Judged::all(tests, &run.output));
         consoles.push_str(&run.output);
     }
-    keep_console(cx, &source.named("musl"), place, &consoles);
+    let name = which.source.named(match which.variant {
+        Variant::Percpu => "musl-percpu",
+        _ => "musl",
+    });
+    keep_console(cx, &name, place, &consoles);
     Ok(all)
 }
 
 /// One program at a time, or both in one boot: the static one executes the other when it has done.
-fn parts(cx: &Context, source: &Source, place: Place, tests: &[String]) -> Result<Vec<Part>> {
-    let programs = Programs::build(cx, source, place.arch, place.boots())?;
+fn parts(cx: &Context, which: &Which, place: Place, tests: &[String]) -> Result<Vec<Part>> {
+    let programs = Programs::build(cx, which, place.arch, place.boots())?;
     if place.boots() {
         return Ok(vec![Part {
             program: programs.path(Kind::Static),
@@ -133,11 +140,15 @@ fn parts(cx: &Context, source: &Source, place: Place, tests: &[String]) -> Resul
     Ok(parts.filter(|part| !part.tests.is_empty()).collect())
 }
 
-/// The one test that is wanted, where it is one.
+/// What the names of the wanted tests begin with, where they have that in common.
 fn only(tests: &[String]) -> Option<&str> {
     let mut names = tests.iter().filter_map(|test| test.split('/').next_back());
     let first = names.next()?;
-    names.all(|name| name == first).then_some(first)
+    let common = names.fold(first, |common, name| {
+        let same = common.bytes().zip(name.bytes());
+        &common[..same.take_while(|(one, other)| one == other).count()]
+    });
+    (!common.is_empty()).then_some(common)
 }
 
 /// How many passed; or the first that did not, with its console.
@@ -145,7 +156,12 @@ fn under_newer(cx: &Context, place: Place) -> Result<String> {
     // The mirror may not have that source.
     let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
     built.map_err(Missing::excused)?;
-    Judged::sum(run(cx, &Release::Trixie.into(), place, &names(cx)?)?)
+    Judged::sum(run(
+        cx,
+        &Which::hooked(Release::Trixie),
+        place,
+        &names(cx)?,
+    )?)
 }
 
 #[cfg(test)]
@@ -162,5 +178,7 @@ mod tests {
         let tests = ["static/a", "shared/a", "static/b"].map(str::to_owned);
         assert_eq!(only(&tests[..2]), Some("a"));
         assert_eq!(only(&tests), None);
+        let tests = ["static/malloc_storm", "shared/malloc_catches"].map(str::to_owned);
+        assert_eq!(only(&tests), Some("malloc_"));
     }
 }

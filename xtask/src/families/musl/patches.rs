@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::programs::Which;
 use super::run;
 use crate::case::{Case, Judged};
 use crate::context::Context;
@@ -64,10 +65,11 @@ fn newest(cx: &Context, place: Place) -> Result<String> {
 }
 
 fn few(cx: &Context, source: &Source, place: Place) -> Result<String> {
+    let which = Which::hooked(source.clone());
     let mut all = Vec::new();
     for tests in FEW.chunks(2) {
         let tests: Vec<String> = tests.iter().map(ToString::to_string).collect();
-        all.extend(run(cx, source, place, &tests)?);
+        all.extend(run(cx, &which, place, &tests)?);
     }
     Judged::sum(all)
 }

@@ -33,8 +33,8 @@ const LENGTH: usize = 64 << 20;
 const ROUNDS: usize = 6;
 const THREADS: &str = "8";
 
-pub fn test(cx: &Context, arch: Arch, kind: Kind) -> Result<String> {
-    let programs = Programs::open(cx, arch, Variant::Hooked)?;
+pub fn test(cx: &Context, arch: Arch, variant: Variant, kind: Kind) -> Result<String> {
+    let programs = Programs::open(cx, arch, variant)?;
     let source = |(package, mark)| {
         let folder = format!("{package}-source");
         source_package(cx, package, mark, &SUITES, &folder).map_err(Missing::from)

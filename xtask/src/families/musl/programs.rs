@@ -29,13 +29,32 @@ impl Kind {
     }
 }
 
+/// Which musl.
+#[derive(Clone, Debug)]
+pub struct Which {
+    pub source: Source,
+    pub variant: Variant,
+}
+
+impl Which {
+    /// With the hooks alone.
+    pub fn hooked(source: impl Into<Source>) -> Which {
+        Which {
+            source: source.into(),
+            variant: Variant::Hooked,
+        }
+    }
+}
+
 /// The sources with tests, in the order of their lists in `main.c`.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 12] = [
     "main.c",
     "everywhere.c",
     "exits.c",
     "halfway.c",
     "handlers.c",
+    "malloc.c",
+    "malloc_storm.c",
     "off.c",
     "sandbox.c",
     "sealed.c",
@@ -74,11 +93,11 @@ pub struct Programs {
 
 impl Programs {
     /// Our musl for `arch` and both programs, built if need be; `boots`: for a machine where they stand in `/`.
-    pub fn build(cx: &Context, source: &Source, arch: Arch, boots: bool) -> Result<Programs> {
+    pub fn build(cx: &Context, which: &Which, arch: Arch, boots: bool) -> Result<Programs> {
         // Machines boot side by side.
-        let key = format!("musl-programs/{source:?}/{arch}/{boots}");
+        let key = format!("musl-programs/{which:?}/{arch}/{boots}");
         cx.once(key, || {
-            let programs = Programs::open_of(cx, source, arch, Variant::Hooked)?;
+            let programs = Programs::open_of(cx, which, arch)?;
             programs.link_both(cx, boots)?;
             if boots {
                 programs.link(cx, "sh", &["-static"], &["sh.c"])?;
@@ -96,13 +115,15 @@ impl Programs {
 
     /// The musl and a folder for programs under it.
     pub fn open(cx: &Context, arch: Arch, variant: Variant) -> Result<Programs> {
-        Programs::open_of(cx, &Release::default().into(), arch, variant)
+        let source = Release::default().into();
+        Programs::open_of(cx, &Which { source, variant }, arch)
     }
 
-    fn open_of(cx: &Context, source: &Source, arch: Arch, variant: Variant) -> Result<Programs> {
-        let musl = musl::built(cx, source.clone(), arch, variant)?;
-        let store = source.within(&cx.root.join(format!("target/musl/{arch}")));
-        let folder = store.join(format!("programs-{}", variant.name()));
+    fn open_of(cx: &Context, which: &Which, arch: Arch) -> Result<Programs> {
+        let musl = musl::built(cx, which.source.clone(), arch, which.variant)?;
+        let store = cx.root.join(format!("target/musl/{arch}"));
+        let folder = format!("programs-{}", which.variant.name());
+        let folder = which.source.within(&store).join(folder);
         Programs::under(arch, musl, folder)
     }
 

@@ -1,0 +1,312 @@
+/*
+ * What malloc and its sisters promise, in a program with threads: the same of musl's own and behind per-CPU caches.
+ */
+#define _GNU_SOURCE
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "rseq.h"
+#include "test.h"
+
+/* Only with `--malloc percpu`. */
+int malloc_trim(size_t) __attribute__((__weak__));
+
+/* The compiler is not to know what becomes of a block. */
+static void *volatile kept;
+
+static void *hidden(void *block)
+{
+	kept = block;
+	return kept;
+}
+
+static void *nothing(void *argument)
+{
+	return argument;
+}
+
+/* The caches are used from the first thread on. */
+static void one_thread(void)
+{
+	pthread_t thread;
+	CHECK_IS(pthread_create(&thread, NULL, nothing, NULL), 0);
+	CHECK_IS(pthread_join(thread, NULL), 0);
+}
+
+/* ---- what is promised ---- */
+
+static void contents(void)
+{
+	static unsigned char *blocks[64];
+	for (size_t size = 1; size < 40000; size += size / 4 + 1) {
+		for (int i = 0; i < 64; i++) {
+			blocks[i] = hidden(malloc(size));
+			CHECK((uintptr_t)blocks[i] % 16 == 0 && malloc_usable_size(blocks[i]) >= size);
+			memset(blocks[i], i + 1, size);
+		}
+		for (int i = 0; i < 64; i++) {
+			CHECK_IS(blocks[i][0], i + 1);
+			CHECK_IS(blocks[i][size - 1], i + 1);
+			errno = 77;
+			free(blocks[i]);
+			CHECK_IS(errno, 77);
+		}
+		unsigned char *zero = calloc(size, 1);
+		for (size_t i = 0; i < size; i++)
+			CHECK_IS(zero[i], 0);
+		free(zero);
+	}
+	unsigned char *grown = NULL;
+	for (size_t size = 1; size < 400000; size += size / 8 + 1) {
+		grown = realloc(grown, size);
+		grown[size - 1] = size & 255;
+		for (size_t was = 1; was <= size; was += was / 8 + 1)
+			CHECK_IS(grown[was - 1], was & 255);
+	}
+	free(grown);
+	for (size_t align = 8; align <= 1 << 16; align *= 2)
+		for (size_t size = 1; size < 5000; size = 3 * size + 1) {
+			void *made = NULL;
+			CHECK_IS(posix_memalign(&made, align, size), 0);
+			CHECK((uintptr_t)made % align == 0);
+			memset(made, 0xee, size);
+			free(hidden(made));
+		}
+	free(NULL);
+	void *empty = hidden(malloc(0));
+	CHECK(empty != NULL);
+	free(empty);
+	CHECK(!hidden(malloc(SIZE_MAX / 2)));
+	CHECK_IS(errno, ENOMEM);
+}
+
+static void malloc_promises(void)
+{
+	contents();
+	one_thread();
+	contents();
+}
+
+/* Each CPU's cache in turn, by one thread: what was freed on one CPU is allocated and freed on another. */
+static void *carried[100];
+
+static void carry(const char *where, int cpu)
+{
+	(void)where;
+	for (int i = 0; i < 100; i++) {
+		CHECK(!carried[i] || *(int *)carried[i] == i);
+		free(carried[i]);
+		*(int *)(carried[i] = malloc(16 + 8 * i)) = i;
+	}
+	(void)cpu;
+}
+
+static void malloc_on_each_cpu(void)
+{
+	one_thread();
+	for (int round = 0; round < 20; round++)
+		on_each_cpu(carry, "a thread with blocks");
+}
+
+/* ---- what is caught ---- */
+
+static void twice(void)
+{
+	kept = malloc(100);
+	free(kept);
+	free(kept);
+}
+
+static void twice_with_others_between(void)
+{
+	void *blocks[50];
+	for (int i = 0; i < 50; i++)
+		blocks[i] = hidden(malloc(100));
+	for (int i = 0; i < 50; i++)
+		free(blocks[i]);
+	free(hidden(blocks[7]));
+}
+
+static void *freeing(void *block)
+{
+	free(block);
+	return NULL;
+}
+
+static void twice_by_another(void)
+{
+	void *block = hidden(malloc(100));
+	pthread_t thread;
+	free(block);
+	pthread_create(&thread, NULL, freeing, kept);
+	pthread_join(thread, NULL);
+}
+
+static void twice_after_trim(void)
+{
+	void *other = hidden(malloc(100));
+	kept = malloc(100);
+	free(kept);
+	if (malloc_trim)
+		malloc_trim(0);
+	free(kept);
+	free(other);
+}
+
+static void in_the_middle(void)
+{
+	char *block = hidden(malloc(100));
+	memset(block, 0, 100);
+	free(hidden(block + 16));
+}
+
+static void not_aligned(void)
+{
+	char *block = hidden(malloc(100));
+	free(hidden(block + 8));
+}
+
+/*
+ * Elsewhere GCC 12 leaves the check out of musl's free, caches or not: a_crash is a store to a null pointer there, which
+ * does not keep a call whose result nobody uses.
+ */
+#ifdef __x86_64__
+static void beyond_the_end(void)
+{
+	volatile char *block = hidden(malloc(100));
+	block[100] = 1;
+	free(kept);
+}
+#endif
+
+static void resized_after_free(void)
+{
+	void *block = hidden(malloc(100));
+	free(block);
+	kept = realloc(kept, 200);
+}
+
+static void of_the_stack(void)
+{
+	char room[256] __attribute__((__aligned__(16))) = { 0 };
+	free(hidden(room + 128));
+}
+
+static void malloc_catches(void)
+{
+	static const struct { const char *what; void (*run)(void); } rows[] = {
+		{ "freed twice", twice },
+		{ "freed twice, others between", twice_with_others_between },
+		{ "freed twice, by another thread", twice_by_another },
+		{ "freed twice, after the cache was given back", twice_after_trim },
+		{ "freed in the middle", in_the_middle },
+		{ "freed, misaligned", not_aligned },
+#ifdef __x86_64__
+		{ "written to beyond the end", beyond_the_end },
+#endif
+		{ "resized after it was freed", resized_after_free },
+		{ "of the stack", of_the_stack },
+	};
+	struct rlimit none = { 0, 0 };
+	setrlimit(RLIMIT_CORE, &none);
+	one_thread();
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		int status = in_child(rows[i].run);
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
+			fail(__FILE__, __LINE__, "a block %s: status %#x", rows[i].what, status);
+	}
+	tell("%zu ways to free wrongly", sizeof rows / sizeof *rows);
+}
+
+/* ---- who allocates ---- */
+
+/* It shares the memory, and its parent's area is lent: neither may touch a cache. */
+static void malloc_in_vfork_child(void)
+{
+	one_thread();
+	for (int round = 0; round < 50; round++) {
+		char *before = hidden(malloc(64)), *block;
+		int status = -1;
+		memset(before, 1, 64);
+		pid_t child = vfork();
+		if (child == 0) {
+			for (int i = 0; i < 40; i++) {
+				free(hidden(malloc(64)));
+				memset(hidden(malloc(64)), 2, 64);
+			}
+			_exit(DONE);
+		}
+		CHECK(child > 0 && waitpid(child, &status, 0) == child);
+		CHECK_IS(status, DONE);
+		block = hidden(malloc(64));
+		memset(block, 3, 64);
+		CHECK_IS(before[63], 1);
+		free(before);
+		free(block);
+	}
+}
+
+/* ---- what is held back ---- */
+
+#define MANY (32 << 20)
+
+static long resident(void)
+{
+	long pages = -1;
+	FILE *file = fopen("/proc/self/statm", "r");
+	if (file) {
+		if (fscanf(file, "%*d %ld", &pages) != 1)
+			pages = -1;
+		fclose(file);
+	}
+	return pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Much is freed: what the caches hold of it is bounded, and can be given back. */
+static void malloc_gives_back(void)
+{
+	long start, full, freed = 0, last;
+	one_thread();
+	start = resident();
+	if (start < 0)
+		return skip("there is no /proc");
+	for (size_t size = 32; size < 8000; size *= 3) {
+		size_t count = MANY / size;
+		void **blocks = mmap(NULL, count * sizeof *blocks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		for (size_t i = 0; i < count; i++)
+			memset(blocks[i] = malloc(size), 1, size);
+		full = resident();
+		for (size_t i = 0; i < count; i++)
+			free(blocks[i]);
+		munmap(blocks, count * sizeof *blocks);
+		freed = resident();
+		CHECK(full - start > MANY);
+		if (freed - start > MANY / 4)
+			fail(__FILE__, __LINE__, "blocks of %zu bytes: %ld bytes stay of %ld", size, freed - start, full - start);
+	}
+	if (!malloc_trim)
+		return tell("%ld KiB are held back of 32 MiB", (freed - start) / 1024);
+	malloc_trim(0);
+	CHECK_IS(malloc_trim(0), 0);
+	last = resident();
+	CHECK(last <= freed);
+	tell("%ld KiB are held back of 32 MiB, %ld after malloc_trim", (freed - start) / 1024, (last - start) / 1024);
+}
+
+const struct test malloc_tests[] = {
+	{ "malloc_promises", malloc_promises },
+	{ "malloc_on_each_cpu", malloc_on_each_cpu },
+	{ "malloc_catches", malloc_catches },
+	{ "malloc_in_vfork_child", malloc_in_vfork_child },
+	{ "malloc_gives_back", malloc_gives_back },
+	{ NULL, NULL },
+};
