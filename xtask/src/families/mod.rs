@@ -17,6 +17,7 @@ mod origin;
 mod ownership;
 mod runtimes;
 mod sections;
+mod selftests;
 mod shared;
 mod suite;
 
@@ -30,6 +31,7 @@ pub static FAMILIES: [Family; 18] = [
     ownership::OLDER_LIBC,
     capi::FAMILY,
     musl::FAMILY,
+    selftests::FAMILY,
     origin::FAMILY,
     runtimes::FAMILY,
     onstd::FAMILY,

@@ -11,3 +11,4 @@ mod systems;
 
 pub use apt::source_package;
 pub use kernel::known_version;
+pub use source::selftests;

@@ -1,4 +1,5 @@
-//! A kernel built from the distribution's source, with the options of rseq(2) that its own images lack.
+//! The distribution's source of the kernel: one built from it, with the options of rseq(2) that its own images lack, and
+//! its rseq selftests.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,12 +8,12 @@ use anyhow::{Context as _, Result, bail};
 
 use super::kernel::{self, Kernel, fragments, made_of};
 use super::packages;
-use super::systems::Image;
+use super::systems::{Image, SOURCE, SOURCE_SUITES};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::install::Need;
 use crate::outcome::tail;
-use crate::process::{self, command, lock};
+use crate::process::{self, command, lock, output};
 
 pub fn needs(arch: Arch) -> Vec<Need> {
     let why = "building a kernel with the slice extension";
@@ -130,6 +131,40 @@ fn source(cx: &Context, package: &str, suites: &[&str]) -> Result<(String, PathB
         apt.unpack(&format!("{package}:{host}={version}"), &kept)?;
     }
     Ok((version.clone(), archive))
+}
+
+/// The parts of the source that the rseq selftests are built from.
+const SELFTESTS: [&str; 4] = [
+    "*/tools/testing/selftests/rseq",
+    "*/tools/testing/selftests/*.h",
+    "*/tools/include",
+    "*/tools/arch/*/include",
+];
+
+/// A tree of the kernel's source with no more in it than its rseq selftests need; fetched if the store does not have it.
+pub fn selftests(cx: &Context) -> Result<PathBuf> {
+    cx.once("selftests-source", || {
+        let tree = cx.store().join("selftests-source");
+        if tree.is_dir() {
+            return Ok(tree);
+        }
+        if !cx.install {
+            bail!(
+                "the kernel's source is not in target/xtask, and --no-install forbids to fetch it"
+            );
+        }
+        let (version, archive) = source(cx, SOURCE, SOURCE_SUITES)?;
+        let _step = cx.step(format!("unpacking the selftests of Linux {version}"));
+        let new = tree.with_extension("new");
+        let _ = std::fs::remove_dir_all(&new);
+        std::fs::create_dir_all(&new)?;
+        let mut unpack = command("tar");
+        unpack.arg("-xf").arg(&archive).arg("-C").arg(&new);
+        unpack.args(["--strip-components=1", "--wildcards"]);
+        output(unpack.args(SELFTESTS), "tar", 3600)?;
+        std::fs::rename(&new, &tree)?;
+        Ok(tree)
+    })
 }
 
 fn finish(command: &mut Command) -> Result<()> {

@@ -11,6 +11,10 @@ pub enum Tier {
     Weekly,
 }
 
+/// The package of the kernel's source, and the suites that have it, the preferred first.
+pub const SOURCE: &str = "linux-source-7.2";
+pub const SOURCE_SUITES: &[&str] = &["forky", "trixie-backports"];
+
 /// A kernel image, which several systems may boot.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Image {
@@ -225,7 +229,7 @@ mod images {
     pub static V7_1: Image = kept("7.1", u32::MAX);
     pub static SLICE: Image = Image {
         name: "slice",
-        from: From::Source { package: "linux-source-7.2", suites: &["forky", "trixie-backports"] },
+        from: From::Source { package: super::SOURCE, suites: super::SOURCE_SUITES },
     };
 }
 

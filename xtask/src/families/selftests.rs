@@ -1,0 +1,339 @@
+//! The kernel's own rseq selftests, out of the distribution's source of the kernel, under our musl: with the musl as the
+//! owner of rseq, with its switch at off, and with our C operations behind the names of theirs.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::arch::Arch;
+use crate::case::{Case, Family, Judged};
+use crate::cell::{At, keep_console};
+use crate::compiler::needs_with_libc;
+use crate::console;
+use crate::context::Context;
+use crate::install::Need;
+use crate::machine::place::{Machine, Place};
+use crate::machine::{boot, selftests};
+use crate::musl::{self, Release, Variant};
+use crate::outcome::Missing;
+use crate::process::{command, output, tool};
+
+pub const FAMILY: Family = Family {
+    name: "selftests",
+    cases,
+    needs,
+};
+
+fn place_of(at: At) -> Option<Place> {
+    let place = at.place()?;
+    (place.machine == Machine::Native || place.is_newest()).then_some(place)
+}
+
+fn needs(cx: &Context, at: At) -> Vec<Need> {
+    let Some(place) = place_of(at) else {
+        return vec![];
+    };
+    let mut needs = place.needs();
+    needs.extend(musl::needs(place.arch));
+    needs.extend(needs_with_libc(cx, place.arch));
+    let why = "unpacking the kernel's source";
+    needs.push(Need::new("xz", &["xz-utils"], why));
+    needs
+}
+
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let Some(place) = place_of(at) else {
+        return Ok(vec![]);
+    };
+    let mut names: Vec<String> = runs(place.boots()).into_iter().map(|run| run.0).collect();
+    names.dedup();
+    Ok(Case::together(names, move |cx, tests| {
+        run(cx, place, tests)
+    }))
+}
+
+fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
+    let folder = built(cx, place.arch)?;
+    let list = folder.join(format!("list-{}", place.scale()));
+    let wanted = runs(place.boots()).into_iter();
+    let wanted = wanted.filter(|(test, _)| tests.contains(test));
+    let lines: Vec<String> = wanted
+        .map(|(test, run)| format!("{test} {run}\n"))
+        .collect();
+    std::fs::write(&list, lines.concat())?;
+    let mut more: Vec<(&str, PathBuf)> = PROGRAMS
+        .iter()
+        .map(|program| (program.name, folder.join(program.name)))
+        .collect();
+    more.push(("list", list.clone()));
+    let arguments = match place.boots() {
+        true => vec![],
+        false => vec![list.display().to_string()],
+    };
+    let run = boot::run(cx, place, &folder.join("run"), &more, &arguments)?.finished;
+    keep_console(cx, "selftests", place, &run.output);
+    let judged = console::judge(&run.output, tests, run.end, !place.boots());
+    Ok(Judged::all(judged.tests, &run.output))
+}
+
+/// What a program of the tests registers its threads by.
+enum Registers {
+    /// The musl, and the tests do not insist on doing it.
+    Musl,
+    /// The tests' own `rseq.c`, under MUSL_RSEQ=0.
+    Itself,
+}
+use Registers::{Itself, Musl};
+
+struct Program {
+    name: &'static str,
+    registers: Registers,
+    source: &'static str,
+    flags: &'static [&'static str],
+}
+
+const fn program(
+    name: &'static str,
+    registers: Registers,
+    source: &'static str,
+    flags: &'static [&'static str],
+) -> Program {
+    Program {
+        name,
+        registers,
+        source,
+        flags,
+    }
+}
+
+const MM_CID: &str = "-DBUILDOPT_RSEQ_PERCPU_MM_CID";
+const TWICE: &str = "-DRSEQ_COMPARE_TWICE";
+const BENCHMARK: &str = "-DBENCHMARK";
+const OURS: &str = "-includenames.h";
+const DELAY: &str = "-DRSEQ_RT_DELAY";
+const BROKEN: &str = "-DRSEQ_RT_BROKEN";
+const OPERATIONS: &str = "basic_percpu_ops_test.c";
+
+#[rustfmt::skip] // a table
+const PROGRAMS: [Program; 18] = [
+    program("basic_test", Musl, "basic_test.c", &[]),
+    program("basic_percpu_ops_test", Musl, OPERATIONS, &[]),
+    program("basic_percpu_ops_mm_cid_test", Musl, OPERATIONS, &[MM_CID]),
+    program("param_test", Musl, "param_test.c", &[]),
+    program("param_test_compare_twice", Musl, "param_test.c", &[TWICE]),
+    program("param_test_mm_cid", Musl, "param_test.c", &[MM_CID]),
+    program("param_test_mm_cid_compare_twice", Musl, "param_test.c", &[MM_CID, TWICE]),
+    program("param_test_benchmark", Musl, "param_test.c", &[BENCHMARK]),
+    program("param_test_mm_cid_benchmark", Musl, "param_test.c", &[MM_CID, BENCHMARK]),
+    program("off-syscall_errors_test", Itself, "syscall_errors_test.c", &[]),
+    program("off-legacy_check", Itself, "legacy_check.c", &[]),
+    program("off-check_optimized", Itself, "check_optimized.c", &[]),
+    program("off-param_test", Itself, "param_test.c", &[]),
+    program("ours-basic_percpu_ops_test", Musl, OPERATIONS, &[OURS]),
+    program("ours-basic_percpu_ops_mm_cid_test", Musl, OPERATIONS, &[OURS, MM_CID]),
+    program("ours-param_test", Musl, "param_test.c", &[OURS, DELAY]),
+    program("ours-param_test_mm_cid", Musl, "param_test.c", &[OURS, DELAY, MM_CID]),
+    program("broken-param_test", Musl, "param_test.c", &[OURS, BROKEN]),
+];
+
+/// The actions of `param_test`, as `run_param_test.sh` has them: spinlock, list, buffer, copy, counter, membarrier.
+const ACTIONS: [&str; 8] = ["s", "l", "b", "b -M", "m", "m -M", "i", "r"];
+
+/// Loops at each place where `param_test` has them.
+const LOOPS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// What `param_test` does before a section, at each fourth, second, or every one.
+const BLOCKING: [&str; 3] = ["-r 200 -y", "-r 200 -k", "-r 100 -s 1"];
+
+/// The tests and their runs, in the order they run: those of the kernel's scripts with fewer repetitions. Where it boots a
+/// short form.
+fn runs(boots: bool) -> Vec<(String, String)> {
+    let mut runs = Vec::new();
+    for program in &PROGRAMS {
+        let name = program.name;
+        let test = name.replacen('-', "/", 1);
+        let off = match program.registers {
+            Musl => "",
+            Itself => "MUSL_RSEQ=0 ",
+        };
+        let mut push = |before: &str, arguments: String| {
+            runs.push((test.clone(), format!("{before}{off}./{name}{arguments}")));
+        };
+        if program.source != "param_test.c" {
+            push("", String::new());
+        } else if program.flags.contains(&BROKEN) {
+            if !boots {
+                push("dies ", " -T i -t 12 -r 1000 -7 20000".to_owned());
+                push("dies ", " -T l -t 12 -r 1000 -7 20000".to_owned());
+            }
+        } else {
+            for how in ways(program, boots) {
+                for action in ACTIONS {
+                    push("", format!(" -T {action} -t 12 {how}"));
+                }
+            }
+        }
+    }
+    runs
+}
+
+/// The options of `param_test` with which each of its actions runs.
+fn ways(program: &Program, boots: bool) -> Vec<String> {
+    let fixed = |ways: &[&str]| ways.iter().map(ToString::to_string).collect();
+    if program.flags.contains(&BENCHMARK) {
+        return fixed(&["-r 1000"]);
+    }
+    if let Itself = program.registers {
+        // By the length of before 7.0, and by what the kernel says.
+        return fixed(&["-r 200 -L", "-r 200", "-r 100 -L -9 -1 -m 2 -k"]);
+    }
+    if boots {
+        return fixed(&["-r 200", "-r 100 -3 10000", "-r 100 -9 -1 -m 2 -k"]);
+    }
+    let mut ways = vec!["-r 200".to_owned()];
+    ways.extend(LOOPS.map(|place| format!("-r 200 -{place} 10000")));
+    for modulo in ["4", "2", "1"] {
+        ways.extend(BLOCKING.map(|how| format!("{how} -9 -1 -m {modulo}")));
+    }
+    ways
+}
+
+/// The folder with the programs, and with `run`, which goes through a list of runs.
+fn built(cx: &Context, arch: Arch) -> Result<PathBuf> {
+    cx.once(format!("selftests/{arch}"), || {
+        let tree = selftests(cx).map_err(|why| Missing::optional(format!("{why:#}")))?;
+        let musl = musl::built(cx, Release::default(), arch, Variant::Hooked);
+        let musl = musl.map_err(Missing::excused)?;
+        let _step = cx.step(format!("building the kernel's selftests for {arch}"));
+        let folder = cx.root.join("target/selftests").join(arch.name());
+        std::fs::create_dir_all(&folder)?;
+        kernel_headers(arch, &folder)?;
+        let tests = tree.join("tools/testing/selftests");
+        let ours = cx.root.join("tests-qemu/selftests");
+        let modified = |file: &Path| file.metadata().and_then(|data| data.modified()).ok();
+        let header = |name: &str| cx.root.join("include").join(name);
+        let inputs = [
+            musl.join("lib/libc.a"),
+            header("rseq_rt_percpu.h"),
+            header("rseq_rt_percpu_operations.h"),
+            ours.join("names.h"),
+            ours.join("owner.c"),
+            ours.join("run.c"),
+            // The options.
+            std::env::current_exe()?,
+        ];
+        let newest = inputs.iter().map(|file| modified(file)).max().flatten();
+        let compile = |name: &str, flags: &[&str], sources: &[PathBuf]| -> Result<()> {
+            if modified(&folder.join(name)) > newest {
+                return Ok(());
+            }
+            let mut compile = command(musl.join("bin/musl-gcc"));
+            compile.args(["-std=gnu11", "-O2", "-w", "-static", "-pthread"]);
+            // As the selftests' makefile has it. The rest is what this musl and old headers lack, and a thread's stack
+            // on which param_test's lists for 1024 CPUs have room.
+            compile.arg("-D_GNU_SOURCE=");
+            compile.args(["-DAT_RSEQ_FEATURE_SIZE=27", "-DAT_RSEQ_ALIGN=28"]);
+            compile.args(["-Dstrerrorname_np=strerror", "-Wl,-z,stack-size=1048576"]);
+            let include = [
+                ours.clone(),
+                cx.root.join("include"),
+                tests.join("rseq"),
+                tests.clone(),
+                tree.join("tools/include"),
+                tree.join(format!("tools/arch/{}/include", kernel_arch(arch))),
+            ];
+            compile.args(
+                include
+                    .iter()
+                    .flat_map(|path| ["-I".as_ref(), path.as_os_str()]),
+            );
+            compile.arg("-idirafter").arg(folder.join("headers"));
+            compile.args(flags).arg("-o").arg(folder.join(name));
+            output(compile.args(sources), name, 300).map(drop)
+        };
+        compile("run", &[], &[ours.join("run.c")])?;
+        shorten(&tests.join("rseq"), &folder)?;
+        for program in &PROGRAMS {
+            let source = match program.source {
+                OPERATIONS => folder.join(OPERATIONS),
+                source => tests.join("rseq").join(source),
+            };
+            let registration = match program.registers {
+                Musl => ours.join("owner.c"),
+                Itself => tests.join("rseq/rseq.c"),
+            };
+            compile(program.name, program.flags, &[source, registration])?;
+        }
+        Ok(folder)
+    })
+}
+
+/// The kernel's name of the CPU in tools/arch.
+fn kernel_arch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "x86",
+        Arch::Aarch64 => "arm64",
+        Arch::Riscv64 => "riscv",
+    }
+}
+
+/// Links to the kernel's headers of this machine's compiler, of which a musl has none: without the libc's beside them.
+fn kernel_headers(arch: Arch, folder: &Path) -> Result<()> {
+    let headers = folder.join("headers");
+    let _ = std::fs::remove_dir_all(&headers);
+    std::fs::create_dir_all(&headers)?;
+    let probe = folder.join("headers.c");
+    std::fs::write(
+        &probe,
+        "#include <linux/types.h>\n#include <asm-generic/errno.h>\n",
+    )?;
+    let mut list = tool(&arch.tool("gcc"))?;
+    let list = output(list.arg("-M").arg(&probe), "the kernel's headers", 60)?;
+    for name in ["linux", "asm", "asm-generic"] {
+        let inside = format!("/{name}/");
+        let mut words = list.split_whitespace();
+        let path = words.find_map(|word| Some(&word[..word.rfind(&inside)? + inside.len()]));
+        let path = path.with_context(|| format!("no header in {name}/"))?;
+        symlink(path, headers.join(name))?;
+    }
+    Ok(())
+}
+
+/// A copy of that test with a fiftieth of its rounds: 200 threads yield 100000 times each.
+fn shorten(tests: &Path, folder: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(tests.join(OPERATIONS))?;
+    ensure!(
+        text.matches("100000").count() == 1,
+        "{OPERATIONS} is another one"
+    );
+    let text = text.replace("100000", "2000");
+    Ok(std::fs::write(folder.join(OPERATIONS), text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_matrix_has_each_action_at_each_place() {
+        let runs_of = |boots: bool, test: &str| {
+            let all = runs(boots).into_iter();
+            let runs = all.filter(|(name, _)| name == test);
+            runs.map(|(_, run)| run).collect::<Vec<_>>()
+        };
+        for test in [
+            "param_test",
+            "param_test_mm_cid_compare_twice",
+            "ours/param_test",
+        ] {
+            assert_eq!(runs_of(false, test).len(), 8 * (1 + 9 + 9));
+            assert_eq!(runs_of(true, test).len(), 8 * 3);
+        }
+        assert_eq!(runs_of(false, "off/param_test").len(), 8 * 3);
+        let off = runs_of(true, "off/syscall_errors_test");
+        assert_eq!(off, ["MUSL_RSEQ=0 ./off-syscall_errors_test"]);
+        assert!(runs_of(true, "broken/param_test").is_empty());
+        assert_eq!(runs_of(false, "broken/param_test").len(), 2);
+    }
+}
