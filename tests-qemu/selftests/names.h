@@ -19,8 +19,8 @@
  * on a CPU that lacks it. compare_link_and_store and add_through have no counterpart there, and are not tested by this.
  *
  * With -DRSEQ_RT_DELAY the loops of `param_test -3` are spent inside the bound sections, where the slot is chosen and the
- * word not yet compared. With -DRSEQ_RT_BROKEN the first three are plain loads and stores, and the loops of `param_test -7`
- * lie between them: a test that passes with that is none.
+ * word not yet compared. With -DRSEQ_RT_BROKEN the first three are plain loads and stores, with place 7 of `param_test` between
+ * them: of its tests the counter and the list have to fail by `-r 20000 -7 -1 -m 1 -y`.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */

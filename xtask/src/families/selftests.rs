@@ -164,8 +164,8 @@ fn runs(boots: bool) -> Vec<(String, String)> {
             push("", String::new());
         } else if program.flags.contains(&BROKEN) {
             if !boots {
-                push("dies ", " -T i -t 12 -r 1000 -7 20000".to_owned());
-                push("dies ", " -T l -t 12 -r 1000 -7 20000".to_owned());
+                push("dies ", " -T i -t 12 -r 20000 -7 -1 -m 1 -y".to_owned());
+                push("dies ", " -T l -t 12 -r 20000 -7 -1 -m 1 -y".to_owned());
             }
         } else {
             for how in ways(program, boots) {
