@@ -1,4 +1,4 @@
-//! Runs the jobs: those that want the machine for themselves one by one, then the emulated machines two at a time.
+//! Runs the jobs: two at a time, one of them an emulated machine. What runs on this machine itself goes one by one.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -11,14 +11,11 @@ use crate::machine::boot;
 use crate::matrix::Counts;
 use crate::process::lock;
 
-/// Emulated machines at a time.
-const BOOTS: usize = 2;
-
 /// Runs all of `jobs` and returns what they yielded.
 pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
-    let (boots, alone): (Vec<Job>, Vec<Job>) =
+    let (boots, here): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().partition(|job| job.boots().is_some());
-    let total = alone.len() + boots.len();
+    let total = here.len() + boots.len();
     // The number of jobs that have ended, and their records.
     let ended = Mutex::new((0, Vec::new()));
     let one = |job: Job| {
@@ -39,17 +36,17 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
     let places: Vec<_> = boots.iter().filter_map(|job| job.boots()).collect();
     let queue = Mutex::new(VecDeque::from(boots));
     let next = || lock(&queue).pop_front();
+    let boot_all = || {
+        while let Some(job) = next() {
+            one(job);
+        }
+    };
     thread::scope(|scope| {
         // The network beside the compilers. Whoever needs one earlier waits for it.
         scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, *place)));
-        alone.into_iter().for_each(one);
-        for _ in 0..BOOTS {
-            scope.spawn(|| {
-                while let Some(job) = next() {
-                    one(job);
-                }
-            });
-        }
+        scope.spawn(boot_all);
+        here.into_iter().for_each(one);
+        boot_all();
     });
     let mut records = std::mem::take(&mut lock(&ended).1);
     records.sort_by(|a: &Record, b| a.cell.cmp(&b.cell));

@@ -97,7 +97,7 @@ impl Programs {
         // Machines boot side by side.
         let key = format!("musl-programs/{which:?}/{arch}/{boots}");
         cx.once(key, || {
-            let programs = Programs::open_of(cx, which, arch)?;
+            let programs = Programs::open_of(cx, which, arch, if boots { "-booted" } else { "" })?;
             programs.link_both(cx, boots)?;
             if boots {
                 programs.link(cx, "sh", &["-static"], &["sh.c"])?;
@@ -116,13 +116,14 @@ impl Programs {
     /// The musl and a folder for programs under it.
     pub fn open(cx: &Context, arch: Arch, variant: Variant) -> Result<Programs> {
         let source = Release::default().into();
-        Programs::open_of(cx, &Which { source, variant }, arch)
+        Programs::open_of(cx, &Which { source, variant }, arch, "")
     }
 
-    fn open_of(cx: &Context, which: &Which, arch: Arch) -> Result<Programs> {
+    /// `kind`: those of a machine are linked while others run here.
+    fn open_of(cx: &Context, which: &Which, arch: Arch, kind: &str) -> Result<Programs> {
         let musl = musl::built(cx, which.source.clone(), arch, which.variant)?;
         let store = cx.root.join(format!("target/musl/{arch}"));
-        let folder = format!("programs-{}", which.variant.name());
+        let folder = format!("programs-{}{kind}", which.variant.name());
         let folder = which.source.within(&store).join(folder);
         Programs::under(arch, musl, folder)
     }
