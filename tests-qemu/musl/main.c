@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -154,6 +155,8 @@ static const struct test *const lists[] = {
 static void power_off(void)
 {
 	fflush(stdout);
+	/* The machine does not wait for what the console has not sent yet. */
+	tcdrain(1);
 	sync();
 	reboot(RB_POWER_OFF);
 }

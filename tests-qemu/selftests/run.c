@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 enum { WORDS = 32, LENGTH = 400 };
@@ -133,7 +134,10 @@ int main(int count, char **arguments)
 		ends[end(&test)]++;
 	printf("@done %d %d 0\n", ends[0], ends[1]);
 	fflush(stdout);
-	if (getpid() == 1)
+	if (getpid() == 1) {
+		/* The machine does not wait for what the console has not sent yet. */
+		tcdrain(1);
 		reboot(RB_POWER_OFF);
+	}
 	return ends[1] != 0;
 }

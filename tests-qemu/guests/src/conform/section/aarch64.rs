@@ -26,12 +26,15 @@ pub(super) unsafe extern "C" fn stand(
         ".pushsection .data.rseq_conform, \"aw\", @progbits",
         ".balign 32",
         ".globl rseq_conform_stand_cs",
+        ".hidden rseq_conform_stand_cs",
         "rseq_conform_stand_cs:",
         ".long 0, 0",
         ".quad rseq_conform_1, rseq_conform_6 - rseq_conform_1, rseq_conform_abort",
         ".popsection",
         ".globl rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
+        ".hidden rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
         ".globl rseq_conform_6",
+        ".hidden rseq_conform_6",
         "rseq_conform_0: str x1, [x0, #8]",
         "rseq_conform_1: str w3, [x2]",             // here
         "rseq_conform_2: ldr w5, [x2, #4]",         // let go?
@@ -70,6 +73,7 @@ pub(super) unsafe extern "C" fn add(
         ".pushsection .data.rseq_conform, \"aw\", @progbits",
         ".balign 32",
         ".globl rseq_conform_add_cs",
+        ".hidden rseq_conform_add_cs",
         "rseq_conform_add_cs:",
         ".long 0, 0",
         ".quad 2f, 4f - 2f, 5f",

@@ -26,11 +26,13 @@ pub(super) unsafe extern "C" fn stand(
         ".pushsection .data.rseq_conform, \"aw\", @progbits",
         ".balign 32",
         ".globl rseq_conform_stand_cs",
+        ".hidden rseq_conform_stand_cs",
         "rseq_conform_stand_cs:",
         ".long 0, 0",
         ".quad rseq_conform_1, rseq_conform_5 - rseq_conform_1, rseq_conform_abort",
         ".popsection",
         ".globl rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
+        ".hidden rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
         "rseq_conform_0: mov [rdi + 8], rsi",
         "rseq_conform_1: mov [rdx], ecx",           // here
         "rseq_conform_2: cmp [rdx + 4], ecx",       // let go?
@@ -69,6 +71,7 @@ pub(super) unsafe extern "C" fn add(
         ".pushsection .data.rseq_conform, \"aw\", @progbits",
         ".balign 32",
         ".globl rseq_conform_add_cs",
+        ".hidden rseq_conform_add_cs",
         "rseq_conform_add_cs:",
         ".long 0, 0",
         ".quad 2f, 4f - 2f, 5f",
