@@ -31,3 +31,9 @@ pub fn put(arguments: fmt::Arguments<'_>) {
     // SAFETY: nobody closes standard output.
     let _ = rustix::io::write(unsafe { rustix::stdio::stdout() }, &line.bytes[..line.used]);
 }
+
+/// Waits until it has sent everything: a machine that is powered off does not.
+pub fn drain() {
+    // SAFETY: nobody closes standard output.
+    let _ = rustix::termios::tcdrain(unsafe { rustix::stdio::stdout() });
+}

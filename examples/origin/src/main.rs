@@ -76,8 +76,7 @@ unsafe fn origin_main(argc: usize, argv: *mut *mut u8, envp: *mut *mut u8) -> i3
         Err(why) => console::put(format_args!("failed: {why}")),
     }
     if rustix::process::getpid().is_init() {
-        // The machine does not wait for what the console has not sent yet.
-        let _ = rustix::termios::tcdrain(rustix::stdio::stdout());
+        console::drain();
         let _ = rustix::system::reboot(RebootCommand::PowerOff);
     }
     i32::from(verdict.is_err())
