@@ -182,6 +182,9 @@ impl Report {
     fn write_thread(&self, to: &mut impl Write) -> fmt::Result {
         to.write_str("thread: ")?;
         to.write_str(match self.state {
+            State::Unregistered if self.owner == Some(Owner::Libc) => {
+                "no hook has run here, and the libc registers its threads itself"
+            }
             State::Unregistered => "unregistered, nobody has tried",
             State::Registered(Owner::Libc) => "registered by the libc",
             State::Registered(_) => "registered by this runtime",

@@ -55,6 +55,17 @@ fn each_owner() {
          sections: off, not asked for\n\
          slice extension: off, not asked for\n"
     );
+    run(
+        LINUX_6_3,
+        Answers::with_foreign(Foreign::Visible),
+        plain,
+        |_, process, [area, _]| {
+            let text = process.report(area).to_string();
+            let expected =
+                "\nthread: no hook has run here, and the libc registers its threads itself\n";
+            assert!(text.contains(expected), "{text}");
+        },
+    );
     let unseen = |config: Config| config.claim(rseq_rt::Claim::Libc);
     let report = created(LINUX_6_3, Answers::with_foreign(Foreign::Hidden), unseen);
     assert_eq!(
