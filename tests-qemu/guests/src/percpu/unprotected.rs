@@ -12,6 +12,7 @@ use rseq_rt::{Area, Errno as Raw, Kernel, Process, Trio, abi::Rseq};
 use super::slot::{self, WORD, slots};
 use crate::harness::{Ctx, Test, passed};
 use crate::linux::release;
+use crate::sys::sched;
 use crate::{hooked, other_calls_of_linux, thread};
 
 pub const TESTS: &[Test] = &[Test::new(
@@ -46,32 +47,28 @@ unsafe impl Kernel for Pretending {
 
 static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
 static DONE: AtomicUsize = AtomicUsize::new(0);
-const THREADS: usize = 4;
+static STEPS: Steps = Steps::new();
+/// The last step, behind the comparison and before the store.
+const LAST: u32 = if cfg!(target_arch = "x86_64") { 5 } else { 6 };
+const ROUNDS: usize = 100;
 
-fn adds(_: &()) {
+/// One addition, by a thread of its own.
+fn add(steps: &Steps) {
     let area = Area::new();
     // SAFETY: (1, 2, 3) this thread's, and nothing is registered.
     let _scope = unsafe { PROCESS.scoped(&area) }.unwrap();
     // SAFETY: (1) this thread's; (2) not after this function.
     let current: Current<'_, CpuId> = unsafe { PROCESS.current(&area) }.unwrap();
     let slots = slots::<CpuId>().unwrap();
-    let steps = Steps::default();
-    for _ in 0..1_000 {
-        let word = slots.get(0).unwrap().word.load(SeqCst);
-        // The last step, behind the comparison and before the store.
-        steps
-            .left
-            .store(if cfg!(target_arch = "x86_64") { 5 } else { 6 }, Relaxed);
-        steps.turns.store(500, Relaxed);
-        let op = Operation::CompareAndStore {
-            word: WORD,
-            expect: word,
-            new: word + 1,
-        };
-        // SAFETY: (1, 2) a sum, and nobody takes it for one.
-        if unsafe { current.stopping(slots, op, Commit::Release, &steps) }.is_ok() {
-            DONE.fetch_add(1, SeqCst);
-        }
+    let word = slots.get(0).unwrap().word.load(SeqCst);
+    let op = Operation::CompareAndStore {
+        word: WORD,
+        expect: word,
+        new: word + 1,
+    };
+    // SAFETY: (1, 2) a sum, and nobody takes it for one.
+    if unsafe { current.stopping(slots, op, Commit::Release, steps) }.is_ok() {
+        DONE.fetch_add(1, SeqCst);
     }
 }
 
@@ -79,20 +76,26 @@ fn unprotected(ctx: &Ctx<'_>) {
     assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
     PROCESS.allow_sections();
     slot::clear();
-    for round in 1..=100 {
-        let threads: [_; THREADS] = core::array::from_fn(|_| thread::start(64 * 1024, (), adds));
-        for thread in threads {
-            thread.unwrap().join().unwrap();
+    for _ in 0..ROUNDS {
+        STEPS.here.store(0, SeqCst);
+        STEPS.released.store(0, SeqCst);
+        STEPS.turns.store(u32::MAX, SeqCst);
+        STEPS.left.store(LAST, SeqCst);
+        let stopped = thread::start(64 * 1024, (), |()| add(&STEPS)).unwrap();
+        while STEPS.here.load(SeqCst) == 0 {
+            sched::relax();
         }
-        let sum = slot::all()
-            .map(|slot| slot.word.load(SeqCst))
-            .sum::<usize>();
-        let done = DONE.load(SeqCst);
-        assert_ne!(done, 0, "nothing was added");
-        if sum != done {
-            passed!("{} of {done} lost, in round {round}", done - sum.min(done));
-            return;
-        }
+        // Whole, while the other one stands before its store.
+        let other = thread::start(64 * 1024, (), |()| add(&Steps::new())).unwrap();
+        other.join().unwrap();
+        STEPS.released.store(1, SeqCst);
+        stopped.join().unwrap();
     }
-    panic!("the sums are exact without any protection");
+    let sum = slot::all()
+        .map(|slot| slot.word.load(SeqCst))
+        .sum::<usize>();
+    let done = DONE.load(SeqCst);
+    assert_eq!(done, 2 * ROUNDS, "additions that say that they were made");
+    assert_eq!(sum, ROUNDS, "of each two, one is lost without a kernel");
+    passed!("{} of {done} lost", done - sum);
 }
