@@ -4,13 +4,14 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::process::{self, Finished, command, output};
+use crate::process::{self, Finished, command, lock, output};
 
 /// The suites whose presence marks a line of apt's as Debian's own.
 const SUITES: [&str; 10] = [
@@ -231,6 +232,9 @@ pub fn source_package(
     suites: &[&str],
     folder: &str,
 ) -> Result<PathBuf> {
+    // One at a time: who comes second finds what the first has fetched, and apt has one folder.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = lock(&ONE);
     let store = cx.store().join(folder);
     let unpacked = || {
         let folders = std::fs::read_dir(&store).ok()?.filter_map(Result::ok);

@@ -120,18 +120,23 @@ fn build(
     process::tool(&arch.tool("gcc"))?;
     let store = source.within(&cx.root.join("target/musl").join(arch.name()));
     let source = source.fetched(cx)?;
-    let trio = staticlib::Plan { arch, trio: true };
-    let layout = Layout::folder(&store.join("librseq_rt"));
-    let library = staticlib::make(cx, trio, Emit::Asm, &layout)?;
-    let base = store.join(Variant::Hooked.name());
-    let make = |variant: Variant, base: Option<&Path>| {
+    let make = |variant: Variant, library: &Path, base: Option<&Path>| {
         let folder = store.join(variant.name());
-        tree::make(cx, arch, variant, &source, &library, &folder, base)
+        tree::make(cx, arch, variant, &source, library, &folder, base)
             .with_context(|| format!("musl for {arch}"))
     };
-    let mut stamp = make(Variant::Hooked, None)?;
+    // What every variant begins with: they are built side by side.
+    let key = format!("musl-base/{}", store.display());
+    let (library, mut stamp) = cx.once(key, || {
+        let trio = staticlib::Plan { arch, trio: true };
+        let layout = Layout::folder(&store.join("librseq_rt"));
+        let library = staticlib::make(cx, trio, Emit::Asm, &layout)?;
+        let stamp = make(Variant::Hooked, &library, None)?;
+        Ok((library, stamp))
+    })?;
     if variant != Variant::Hooked {
-        stamp = make(variant, Some(&base))?;
+        let base = store.join(Variant::Hooked.name());
+        stamp = make(variant, &library, Some(&base))?;
     }
     let made = store.join(variant.name());
     if let Some(out) = out {
