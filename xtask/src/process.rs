@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -119,7 +120,13 @@ pub fn output(command: &mut Command, what: &str, seconds: u64) -> Result<String>
     run(command, seconds)?.check(what)
 }
 
-/// The same within `limits`. A tool that is not there is missing; a program of ours that does not start has failed.
+/// Copies a folder to one that is not there yet, with its times, which make goes by.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let mut cp = command("cp");
+    output(cp.arg("-a").arg(from).arg(to), "cp", 1200).map(drop)
+}
+
+/// The same as [`run`] within `limits`. A tool that is not there is missing; a program of ours that does not start has failed.
 pub fn run_within(command: &mut Command, limits: Limits) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
     run_group(command, limits).map_err(|why| {

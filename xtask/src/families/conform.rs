@@ -11,7 +11,7 @@ use crate::guests::{guest, guest_needs};
 use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
 use crate::outcome::{Failure, Missing};
-use crate::process::{Finished, command, run};
+use crate::process::{End, command, run};
 
 pub const FAMILY: Family = Family {
     name: "conform",
@@ -108,6 +108,11 @@ impl Report {
         self.failed.iter().any(|one| one.name == name)
     }
 
+    fn failed_but(&self, name: &str) -> Vec<&Failed> {
+        let failed = self.failed.iter();
+        failed.filter(|one| one.name != name).collect()
+    }
+
     /// Nothing failed.
     fn conforms(&self) -> Result<String> {
         let failed = &self.failed;
@@ -129,11 +134,7 @@ impl Report {
 
     /// No store to the ids is repaired, and nothing else is other than it should be.
     fn is_strict(&self) -> Result<String> {
-        let other: Vec<&Failed> = self
-            .failed
-            .iter()
-            .filter(|one| one.name != "stores/legacy")
-            .collect();
+        let other = self.failed_but("stores/legacy");
         let strict = self.verdict == "nuisances" && other.is_empty();
         ensure!(strict, "{}: {other:?}", self.verdict);
         Ok(format!("strict: {}", self.counts()))
@@ -141,11 +142,7 @@ impl Report {
 
     /// There is no rseq(2), which is said, and not taken for a conforming one.
     fn is_absent(&self) -> Result<String> {
-        let other: Vec<&Failed> = self
-            .failed
-            .iter()
-            .filter(|one| one.name != "call/there")
-            .collect();
+        let other = self.failed_but("call/there");
         let absent = self.verdict == "no rseq" && self.has_failed("call/there");
         ensure!(absent && other.is_empty(), "{}: {other:?}", self.verdict);
         Ok(format!("no rseq(2): {}", self.counts()))
@@ -177,8 +174,8 @@ fn system(cx: &Context, place: Place) -> Result<String> {
             "nuisances" => 2,
             _ => 3,
         };
-        let code = exit_code(&run);
-        ensure!(place.boots() || code == Some(expected), "{}", run.end);
+        let right = run.end == End::Exit(expected);
+        ensure!(place.boots() || right, "{}", run.end);
         match place.machine {
             Machine::User => report.is_absent(),
             _ if is_faulty(place) => report.is_found(&["abort/preemption"]),
@@ -187,13 +184,6 @@ fn system(cx: &Context, place: Place) -> Result<String> {
         }
     });
     judged.map_err(|why| Failure::error(format!("{why:#}"), run.output))
-}
-
-fn exit_code(run: &Finished) -> Option<i32> {
-    match run.end {
-        crate::process::End::Exit(code) => Some(code),
-        _ => None,
-    }
 }
 
 /// The other form says the same of the same checks.
@@ -242,11 +232,8 @@ fn arguments(cx: &Context, arch: Arch) -> Result<()> {
         (&["--help"], 0),
     ] {
         let run = run(command(&program).args(arguments), SECONDS)?;
-        ensure!(
-            exit_code(&run) == Some(code),
-            "{arguments:?}: {}",
-            run.output
-        );
+        let right = run.end == End::Exit(code);
+        ensure!(right, "{arguments:?}: {}", run.output);
     }
     Ok(())
 }
@@ -255,7 +242,7 @@ fn arguments(cx: &Context, arch: Arch) -> Result<()> {
 fn on_played(cx: &Context, arch: Arch, kind: &str) -> Result<Report> {
     let (player, program) = (guest(cx, arch, "played")?, guest(cx, arch, "conform")?);
     let run = run(command(&player).arg(kind).arg(&program), SECONDS)?;
-    if exit_code(&run) == Some(77) {
+    if run.end == End::Exit(77) {
         return Err(Missing::optional(run.output.trim()));
     }
     read(&run.output).map_err(|why| Failure::error(format!("{why:#}"), run.output))

@@ -12,7 +12,7 @@ use super::places;
 use super::variant::Variant;
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::process::{command, output};
+use crate::process::{command, copy_folder, output};
 
 /// The files that are ours, and where they go.
 const OURS: [(&str, &str); 4] = [
@@ -134,7 +134,7 @@ pub fn make(
     std::fs::create_dir_all(folder)?;
     let build = folder.join("build");
     if let Some(base) = base {
-        copy(&base.join("build"), &build)?;
+        copy_folder(&base.join("build"), &build)?;
         let mut stale = Vec::new();
         let hooked = contents(cx, source, Variant::Hooked)?;
         let touched: BTreeSet<&str> = hooked.keys().chain(files.keys()).copied().collect();
@@ -179,7 +179,7 @@ pub fn make(
 
 /// Copies the source to a folder that is not there yet, with these files.
 pub fn fill(source: &Path, files: &Files, folder: &Path) -> Result<()> {
-    copy(source, folder)?;
+    copy_folder(source, folder)?;
     for name in MADE {
         let path = folder.join(name);
         if path.is_dir() {
@@ -263,12 +263,6 @@ fn stamp(variant: Variant, source: &Path, library: &Path, files: &Files) -> Resu
     super::specs::TEXTS.hash(&mut hasher);
     files.hash(&mut hasher);
     Ok(format!("{:016x}\n", hasher.finish()))
-}
-
-/// Copies a folder with its times, which make goes by.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut cp = command("cp");
-    output(cp.arg("-a").arg(from).arg(to), "cp", 1200).map(drop)
 }
 
 #[cfg(test)]

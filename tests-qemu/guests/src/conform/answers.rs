@@ -5,6 +5,7 @@ use linux_raw_sys::general::SIGSEGV;
 
 use super::Check;
 use super::area::{Area, LEGACY, REGISTER, UNINITIALIZED, UNREGISTER, agrees_everywhere, ask};
+use super::ids::registered;
 use super::repeat::each_length;
 use super::section::SIGNATURE;
 use super::system::{Needs, System};
@@ -34,17 +35,6 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 const INVALID: Result<(), Errno> = Err(Errno::INVAL);
-
-#[track_caller]
-fn registered(length: u32) -> &'static Area {
-    let area = Area::new();
-    agree!(
-        area.register(length),
-        Ok(()),
-        "registration of {length} bytes"
-    );
-    area
-}
 
 fn there(system: &System<'_>) {
     if let Err(errno) = system.rseq {

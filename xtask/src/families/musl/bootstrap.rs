@@ -14,7 +14,7 @@ use crate::machine::boot;
 use crate::machine::place::Place;
 use crate::musl::{self, Release, Source, Variant};
 use crate::outcome::Outcome;
-use crate::process::{command, output, tool};
+use crate::process::{copy_folder, output, tool};
 use crate::staticlib;
 
 /// All that is on PATH, beside the compiler.
@@ -97,11 +97,7 @@ fn build(cx: &Context, arch: Arch, compiler: &str, folder: &Path) -> Result<Path
             .env("PATH", &bin);
         output(&mut run, program, 1200)
     };
-    output(
-        command("cp").arg("-a").arg(source.fetched(cx)?).arg(&tree),
-        "cp",
-        300,
-    )?;
+    copy_folder(&source.fetched(cx)?, &tree)?;
     let rust = run(
         "sh",
         &["-c", "command -v rustc || command -v cargo || echo neither"],

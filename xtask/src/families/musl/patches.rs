@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::machine::place::Place;
 use crate::musl::{self, Release, Source, Variant};
 use crate::outcome::Missing;
-use crate::process::{command, output};
+use crate::process::{command, copy_folder, output};
 
 /// The programs of a musl that differs from the default one by where its source was.
 const FEW: [&str; 6] = [
@@ -41,7 +41,7 @@ fn from_tree(cx: &Context, place: Place) -> Result<String> {
     if tree.exists() {
         std::fs::remove_dir_all(&tree)?;
     }
-    copy(&original, &tree)?;
+    copy_folder(&original, &tree)?;
     std::fs::create_dir_all(tree.join("obj/src/env"))?;
     for file in [
         "config.mak",
@@ -139,7 +139,7 @@ fn every_release(cx: &Context, apply: impl Fn(&Path, &Path) -> Result<()>) -> Re
         );
         musl::patch(cx, &source, Variant::Hooked, &patch)?;
         musl::inserted(cx, &source, Variant::Hooked, &built)?;
-        copy(&original, &patched)?;
+        copy_folder(&original, &patched)?;
         apply(&patch, &patched)?;
         let mut diff = command("diff");
         diff.args(["-r", "-q"]).arg(&patched).arg(&built);
@@ -157,7 +157,7 @@ fn anchor_missing(cx: &Context) -> Result<String> {
         work.path().join("rseq.patch"),
         work.path().join("built"),
     );
-    copy(&Source::from(Release::default()).fetched(cx)?, &tree)?;
+    copy_folder(&Source::from(Release::default()).fetched(cx)?, &tree)?;
     let mut expected = vec!["src/linux/clone.c:1: ".to_owned()];
     std::fs::remove_file(tree.join("src/linux/clone.c"))?;
     for (file, anchor, other) in [
@@ -203,10 +203,6 @@ fn state(tree: &Path) -> Result<String> {
     let mut find = command("find");
     find.arg(tree).args(["-printf", "%p %s %m %T@ %C@\\n"]);
     output(&mut find, "find", 60)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    output(command("cp").arg("-a").arg(from).arg(to), "cp", 300).map(drop)
 }
 
 fn work(cx: &Context) -> Result<tempfile::TempDir> {

@@ -11,7 +11,7 @@ use super::area::Area;
 mod this;
 
 pub use this::{SIGNATURE, STRAIGHT, counter_of};
-use this::{add, places, stand};
+use this::{add, stand};
 
 /// The ends of a section.
 pub const LEFT: usize = 1;
@@ -34,6 +34,8 @@ unsafe extern "C" {
     static STAND: Cs;
     #[link_name = "rseq_conform_add_cs"]
     static ADD: Cs;
+    #[link_name = "rseq_conform_stops"]
+    static STOPS: [u64; STRAIGHT];
 }
 
 /// The section that stands: of [`Words::stand`].
@@ -45,7 +47,8 @@ pub fn stand_cs() -> &'static Cs {
 /// Where a tracer can stop it on its straight way: before it is announced, before each of its instructions, behind the
 /// commit.
 pub fn stops() -> [u64; STRAIGHT] {
-    places()
+    // SAFETY: nobody writes it.
+    unsafe { STOPS }
 }
 
 /// The words of the section that stands.

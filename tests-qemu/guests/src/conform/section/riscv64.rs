@@ -30,9 +30,11 @@ pub(super) unsafe extern "C" fn stand(
         "rseq_conform_stand_cs:",
         ".long 0, 0",
         ".quad rseq_conform_1, rseq_conform_5 - rseq_conform_1, rseq_conform_abort",
+        ".globl rseq_conform_stops",
+        ".hidden rseq_conform_stops",
+        "rseq_conform_stops:",
+        ".quad rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
         ".popsection",
-        ".globl rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
-        ".hidden rseq_conform_0, rseq_conform_1, rseq_conform_2, rseq_conform_3, rseq_conform_4, rseq_conform_5",
         "rseq_conform_0: sd a1, 8(a0)",
         "rseq_conform_1: sw a3, 0(a2)",             // here
         "rseq_conform_2: lw a5, 4(a2)",             // let go?
@@ -95,27 +97,6 @@ pub(super) unsafe extern "C" fn add(
         done = const DONE,
         aborted = const ABORTED,
     )
-}
-
-unsafe extern "C" {
-    safe fn rseq_conform_0();
-    safe fn rseq_conform_1();
-    safe fn rseq_conform_2();
-    safe fn rseq_conform_3();
-    safe fn rseq_conform_4();
-    safe fn rseq_conform_5();
-}
-
-pub(super) fn places() -> [u64; STRAIGHT] {
-    let places: [extern "C" fn(); STRAIGHT] = [
-        rseq_conform_0,
-        rseq_conform_1,
-        rseq_conform_2,
-        rseq_conform_3,
-        rseq_conform_4,
-        rseq_conform_5,
-    ];
-    places.map(|place| place as usize as u64)
 }
 
 /// The program counter in a handler's ucontext.
