@@ -3,7 +3,7 @@
  *
  *     ask                 the answer to a registration of 32 bytes, an errno or 0, and glibc's __rseq_size
  *     refuse ERRNO P ...  runs P with a filter that answers rseq(2) with ERRNO; 0 kills instead
- *     wait                a second thread, then a line with its registration by glibc, then nothing until stdin ends
+ *     wait                once a second thread runs, a line with glibc's registration, then nothing until stdin ends
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -44,22 +44,26 @@ static int refuse(char **arguments)
 	return 1;
 }
 
-static void *pauses(void *nothing)
+/* glibc registers a new thread in that thread, after pthread_create has returned: it is registered once this runs. */
+static void *pauses(void *runs)
 {
+	pthread_barrier_wait(runs);
 	while (pause())
 		;
-	return nothing;
+	return NULL;
 }
 
 static int live(void)
 {
 	pthread_t second;
+	pthread_barrier_t runs;
 	char byte;
 	void *place = glibc_size() ? (char *)__builtin_thread_pointer() + __rseq_offset : NULL;
 	/* Yama lets a parent alone trace its children. */
 	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
-	if (pthread_create(&second, NULL, pauses, NULL))
+	if (pthread_barrier_init(&runs, NULL, 2) || pthread_create(&second, NULL, pauses, &runs))
 		return 1;
+	pthread_barrier_wait(&runs);
 	printf("%#lx %#010x\n", (unsigned long)(uintptr_t)place, RSEQ_RT_SIG);
 	fflush(stdout);
 	while (read(STDIN_FILENO, &byte, 1) > 0)
