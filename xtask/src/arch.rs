@@ -138,6 +138,11 @@ impl Arch {
             Arch::Riscv64 => (&["-machine", "virt"], "ttyS0"),
         }
     }
+
+    /// Whether one thread of the emulator has all CPUs.
+    pub fn emulates_in_one_thread(self) -> bool {
+        self.board().0.contains(&"tcg,thread=single")
+    }
 }
 
 impl std::fmt::Display for Arch {

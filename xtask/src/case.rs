@@ -39,6 +39,8 @@ pub struct Judged {
     pub outcome: Outcome,
     /// The console that shows it, for a failure.
     pub console: String,
+    /// How long it took, where the program says so.
+    pub time: Duration,
 }
 
 impl Judged {
@@ -48,6 +50,7 @@ impl Judged {
             test,
             outcome,
             console: console.to_owned(),
+            time: Duration::ZERO,
         };
         tests.into_iter().map(one).collect()
     }
@@ -218,8 +221,7 @@ impl Rows {
     }
 }
 
-/// Cases that run one after another: beside one other job if they boot, else alone, as builds and tests that count time
-/// or threads must.
+/// Cases that run one after another.
 pub struct Job {
     pub title: String,
     family: &'static str,
@@ -233,6 +235,11 @@ impl Job {
         self.at.place().filter(|place| place.boots())
     }
 
+    /// How many processors of this machine it keeps busy.
+    pub fn processors(&self) -> usize {
+        self.boots().map_or(1, |place| place.processors())
+    }
+
     pub fn run(self, cx: &Context) -> Vec<Record> {
         let mut records = Vec::new();
         let mut done: Vec<*const ()> = Vec::new();
@@ -240,15 +247,16 @@ impl Job {
             let started = Instant::now();
             match &case.run {
                 Run::Alone(run) => {
-                    let judged = self.judged(case.name.clone(), run(cx));
-                    records.push(self.record(cx, judged, started.elapsed()));
+                    let mut judged = self.judged(case.name.clone(), run(cx));
+                    judged.time = started.elapsed();
+                    records.push(self.record(cx, judged));
                 }
                 Run::Together(run) => {
                     let program = Arc::as_ptr(run).cast();
                     if !done.contains(&program) {
                         done.push(program);
                         let all = self.together(cx, run).into_iter();
-                        records.extend(all.map(|one| self.record(cx, one, Duration::ZERO)));
+                        records.extend(all.map(|one| self.record(cx, one)));
                     }
                 }
             }
@@ -286,10 +294,11 @@ impl Job {
             test,
             outcome,
             console,
+            time: Duration::ZERO,
         }
     }
 
-    fn record(&self, cx: &Context, judged: Judged, time: Duration) -> Record {
+    fn record(&self, cx: &Context, judged: Judged) -> Record {
         let failed = matches!(judged.outcome, Outcome::Failed(_) | Outcome::Missing(_));
         let lines = if failed { 40 } else { 0 };
         Record {
@@ -298,7 +307,7 @@ impl Job {
             test: judged.test,
             outcome: judged.outcome,
             console: tail(&judged.console, lines),
-            seconds: (time.as_secs_f64() * 1000.0).round() / 1000.0,
+            seconds: (judged.time.as_secs_f64() * 1000.0).round() / 1000.0,
         }
     }
 }
@@ -315,7 +324,7 @@ pub struct Record {
     /// The end of the console, for a failure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub console: String,
-    /// How long it took, where it ran by itself.
+    /// How long it took, where it ran by itself or its program says so.
     pub seconds: f64,
 }
 
@@ -416,6 +425,7 @@ mod tests {
             test: "a".to_owned(),
             outcome,
             console: String::new(),
+            time: Duration::ZERO,
         };
         let passed = || one(Outcome::passed());
         let counts = "2 tests passed, 0 skipped".to_owned();

@@ -2,14 +2,15 @@
 //! write between whatever firmware and kernel say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::outcome::Outcome;
 use crate::process::End;
 
-const MARKS: [&str; 7] = [
-    "@fact ", "@test ", "@done ", "@name ", "@total ", "@demo ", "@count ",
+const MARKS: [&str; 8] = [
+    "@fact ", "@test ", "@took ", "@done ", "@name ", "@total ", "@demo ", "@count ",
 ];
 
 /// The mark and the text of a console line: firmware may leave bytes before the first line, and a kernel message may be
@@ -51,6 +52,8 @@ pub struct Suite {
     pub facts: BTreeMap<String, String>,
     /// Each test and what became of it, in the order they were reached.
     pub tests: Vec<(String, Outcome)>,
+    /// `@took TEST MILLISECONDS`
+    pub times: BTreeMap<String, Duration>,
 }
 
 /// Judges one run: `expected` are the tests it should have reached, `end` is
@@ -72,6 +75,10 @@ pub fn judge(console: &str, expected: &[String], end: End, exit_code_counts: boo
                     open.retain(|other| other != first);
                     run.tests.push((first.to_owned(), outcome));
                 }
+            }
+            "@took" => {
+                let time = Duration::from_millis(rest.trim().parse().unwrap_or_default());
+                run.times.insert(first.to_owned(), time);
             }
             "@done" => done = Some(numbers(text)),
             _ => {}

@@ -1,7 +1,11 @@
-//! Runs the jobs: two at a time, one of them an emulated machine. What runs on this machine itself goes one by one.
+//! Runs the jobs side by side, as many as this machine has processors for.
+//!
+//! What runs on this machine itself goes one by one. An emulated machine whose processors are threads is given as many
+//! processors: with fewer, each of its spin locks waits for a thread that does not run, and two of them on two
+//! processors took six times as long as one after the other.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -13,9 +17,10 @@ use crate::process::lock;
 
 /// Runs all of `jobs` and returns what they yielded.
 pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
-    let (boots, here): (Vec<Job>, Vec<Job>) =
-        jobs.into_iter().partition(|job| job.boots().is_some());
-    let total = here.len() + boots.len();
+    let places: Vec<_> = jobs.iter().filter_map(Job::boots).collect();
+    let total = jobs.len();
+    let all = thread::available_parallelism().map_or(1, |all| all.get());
+    let waiting = Waiting::new(jobs, all);
     // The number of jobs that have ended, and their records.
     let ended = Mutex::new((0, Vec::new()));
     let one = |job: Job| {
@@ -33,22 +38,97 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
         ));
         ended.1.extend(records);
     };
-    let places: Vec<_> = boots.iter().filter_map(|job| job.boots()).collect();
-    let queue = Mutex::new(VecDeque::from(boots));
-    let next = || lock(&queue).pop_front();
-    let boot_all = || {
-        while let Some(job) = next() {
-            one(job);
-        }
-    };
     thread::scope(|scope| {
         // The network beside the compilers. Whoever needs one earlier waits for it.
         scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, *place)));
-        scope.spawn(boot_all);
-        here.into_iter().for_each(one);
-        boot_all();
+        for _ in 0..all {
+            scope.spawn(|| {
+                while let Some(mut taken) = waiting.take(all) {
+                    taken.job.take().into_iter().for_each(one);
+                }
+            });
+        }
     });
     let mut records = std::mem::take(&mut lock(&ended).1);
     records.sort_by(|a: &Record, b| a.cell.cmp(&b.cell));
     records
+}
+
+/// The jobs that have not begun, and what is left of the machine for them.
+struct Waiting {
+    left: Mutex<Left>,
+    changed: Condvar,
+}
+
+struct Left {
+    /// What runs on this machine itself first: nothing else runs beside a large machine.
+    jobs: VecDeque<Job>,
+    /// Whether one runs on this machine itself.
+    here: bool,
+    processors: usize,
+}
+
+/// A job with its processors, which go back when this is dropped.
+struct Taken<'a> {
+    job: Option<Job>,
+    is_here: bool,
+    processors: usize,
+    waiting: &'a Waiting,
+}
+
+impl Waiting {
+    fn new(jobs: Vec<Job>, processors: usize) -> Waiting {
+        let (boots, here): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|job| job.boots().is_some());
+        let left = Left {
+            jobs: here.into_iter().chain(boots).collect(),
+            here: false,
+            processors,
+        };
+        Waiting {
+            left: Mutex::new(left),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The next job that there is room for, waited for; `None`: none is left.
+    fn take(&self, all: usize) -> Option<Taken<'_>> {
+        let mut left = lock(&self.left);
+        loop {
+            if left.jobs.is_empty() {
+                return None;
+            }
+            let fits = |job: &Job| {
+                let is_second = job.boots().is_none() && left.here;
+                !is_second && job.processors().min(all) <= left.processors
+            };
+            let first = left.jobs.iter().position(fits);
+            if let Some(job) = first.and_then(|at| left.jobs.remove(at)) {
+                let processors = job.processors().min(all);
+                let is_here = job.boots().is_none();
+                left.processors -= processors;
+                left.here |= is_here;
+                return Some(Taken {
+                    job: Some(job),
+                    is_here,
+                    processors,
+                    waiting: self,
+                });
+            }
+            left = self
+                .changed
+                .wait(left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut left = lock(&self.waiting.left);
+        left.processors += self.processors;
+        left.here &= !self.is_here;
+        drop(left);
+        self.waiting.changed.notify_all();
+    }
 }

@@ -74,6 +74,7 @@ fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
         let outcome = not_skipped(place, &test, outcome);
         Judged {
             console: console_of(console, &test, &outcome).to_owned(),
+            time: judged.times.get(&test).copied().unwrap_or_default(),
             test,
             outcome,
         }

@@ -191,9 +191,8 @@ fn command_line(
         append.push_str(" -- ");
         append.push_str(&arguments.join(" "));
     }
-    let cpus = system.map_or("2", |system| system.cpus);
     boot.args(board)
-        .args(["-smp", cpus, "-m", setup.memory])
+        .args(["-smp", place.cpus(), "-m", setup.memory])
         .args(["-nographic", "-no-reboot"])
         // Of an option that comes twice the last one counts.
         .args(system.map_or(&[][..], |system| system.machine))

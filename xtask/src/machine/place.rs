@@ -72,6 +72,21 @@ impl Place {
         matches!(self.machine, Machine::Listed(_) | Machine::Given(_))
     }
 
+    /// `-smp`
+    pub fn cpus(&self) -> &'static str {
+        self.system().map_or("2", |system| system.cpus)
+    }
+
+    /// How many threads run the CPUs of the machine that boots.
+    pub fn processors(&self) -> usize {
+        // The first number: more may come later.
+        let cpus = self.cpus().split(',').next();
+        match self.arch.emulates_in_one_thread() {
+            true => 1,
+            false => cpus.and_then(|cpus| cpus.parse().ok()).unwrap_or(2),
+        }
+    }
+
     /// Whether it is the newest kernel as it comes.
     pub fn is_newest(&self) -> bool {
         self.system().is_some_and(System::is_newest)

@@ -67,7 +67,11 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in tests().filter(wanted) {
         println!("@test {} start", test.name);
-        match one(test, &ctx, &isolation) {
+        let begun = time::now();
+        let kind = one(test, &ctx, &isolation);
+        let took = time::now().0.saturating_sub(begun.0) / Span::millis(1).0;
+        println!("@took {} {took}", test.name);
+        match kind {
             Kind::Passed => passed += 1,
             Kind::Failed => failed += 1,
             Kind::Skipped => skipped += 1,
