@@ -156,7 +156,7 @@ fn sleep_for_ever() -> ! {
 }
 
 fn exit_group_amid(ctx: &Ctx) {
-    let rounds = ctx.scale(300, 20, 15);
+    let rounds = ctx.scale(100, 20, 15);
     for round in 0..rounds {
         let status = forked(|| {
             // In turn: one of the threads, at a creation of its own choice, or the main one, at any moment.
@@ -175,7 +175,7 @@ fn exit_group_amid(ctx: &Ctx) {
 }
 
 fn kill_amid(ctx: &Ctx) {
-    let rounds = ctx.scale(400, 25, 15);
+    let rounds = ctx.scale(150, 25, 15);
     for round in 0..rounds {
         // SAFETY: (1) the child starts its own threads.
         let pid = unsafe { process::fork() }.unwrap();

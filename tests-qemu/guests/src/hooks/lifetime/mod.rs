@@ -180,7 +180,7 @@ fn publish_tid(thread: &Thread<'_>, hooked: &Hooked) {
 
 fn released(ctx: &Ctx<'_>) {
     init(ctx);
-    let rounds = ctx.scale(6_250, 130, 25);
+    let rounds = ctx.scale(2_500, 130, 25);
     let probe = Stack::map(STACK).unwrap();
     let len = probe.len();
     // SAFETY: no thread runs on it.

@@ -70,7 +70,7 @@ impl Reused {
 
 pub(super) fn keep_reuse(ctx: &Ctx<'_>) {
     init(ctx);
-    let rounds = ctx.scale(25_000, 500, 100);
+    let rounds = ctx.scale(10_000, 500, 100);
     let mut stacks: [_; 4] = core::array::from_fn(|_| Reused::map());
     for _ in 0..rounds {
         // Half of them run while the other half's memory lies poisoned.
@@ -229,7 +229,7 @@ fn chain(threads: u32, body: fn(&u32)) {
 
 pub(super) fn to_pool(ctx: &Ctx<'_>) {
     init(ctx);
-    let threads = ctx.scale(10_000, 150, 50);
+    let threads = ctx.scale(2_000, 150, 50);
     chain(threads as u32, on_pooled_area);
     assert_eq!(WRONG.load(Relaxed), 0, "wrong reads of the CPU");
     assert_eq!(POOL.area.state(), State::Unregistered, "after the last one");

@@ -72,7 +72,7 @@ fn life(area: &'static Area) {
 pub(super) fn hooks(ctx: &Ctx<'_>) {
     init(ctx);
     let mut all = 0;
-    for _ in 0..ctx.scale(10, 1, 0) {
+    for _ in 0..ctx.scale(4, 1, 0) {
         let (status, moves) = moved(life);
         assert_eq!(status, Status::Exited(ALL_RIGHT), "after {moves} moves");
         all += moves;
@@ -142,7 +142,7 @@ fn live(area: &Area) {
 
 pub(super) fn storm(ctx: &Ctx<'_>) {
     init(ctx);
-    let goal = ctx.scale(1_000, 200, 0);
+    let goal = ctx.scale(400, 200, 0);
     let cpus = witness::cpus();
     let workers: [_; WORKERS] =
         core::array::from_fn(|me| thread::start(STACK, me, worker).unwrap());

@@ -54,7 +54,7 @@ fn live_open(open: &Open) {
 
 fn open_and_keep(ctx: &Ctx<'_>) {
     let storm = begin(ctx);
-    let rounds = ctx.scale(5_000, 50, 40);
+    let rounds = ctx.scale(2_000, 50, 40);
     for _ in 0..rounds {
         let threads: [_; ALIVE] = core::array::from_fn(|slot| {
             expect(slot);
@@ -88,7 +88,7 @@ fn detached(ctx: &Ctx<'_>) {
         }
     }
     let storm = begin(ctx);
-    let rounds = ctx.scale(10_000, 50, 40);
+    let rounds = ctx.scale(4_000, 50, 40);
     for _ in 0..rounds {
         for slot in 0..ALIVE {
             leave(slot);
