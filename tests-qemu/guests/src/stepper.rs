@@ -11,6 +11,7 @@ use crate::errno::Errno;
 use crate::exclusive::{self, Sequence};
 use crate::harness::child::wait;
 use crate::sys::process::{self, Status};
+use crate::sys::sched::{self, CpuSet};
 use crate::sys::{ptrace, signal};
 
 /// Offset of the field in the area.
@@ -43,6 +44,14 @@ impl Stepper {
         }
         let (status, steps) = (wait(pid)?, 0);
         Ok(Self { pid, status, steps })
+    }
+
+    /// Moves it to this CPU, and its tracer, who calls this, too. They run in turns, and on another CPU each of them would
+    /// wait until that one wakes: for long where it is a thread of an emulator, on a busy machine.
+    pub fn move_with_tracer(&self, cpu: u32) -> Result<(), Errno> {
+        let cpu = CpuSet::one(cpu);
+        sched::allow(self.pid as u32, &cpu)?;
+        sched::allow(0, &cpu)
     }
 
     /// Stands at a stop of its own.

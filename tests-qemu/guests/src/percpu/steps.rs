@@ -140,11 +140,13 @@ pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
     if !begin(ctx) {
         skip!("this kernel may run no sections");
     }
+    let cpu = witness::cpus().iter().next().unwrap();
     let (mut steps, mut sections) = (0, 0u32);
     let bodies: [fn() -> !; 2] = [|| child::<P, CpuId>(1), || child::<P, MmCid>(1)];
     for body in bodies.into_iter().take(indices(ctx)) {
         // SAFETY: start (1) the test is a process of its own.
         let mut child = unsafe { Stepper::start(body) }.unwrap();
+        child.move_with_tracer(cpu).unwrap();
         while child.stands() {
             child.step(u32::MAX).unwrap();
             sections += 1;
@@ -206,6 +208,8 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
     };
     // SAFETY: start (1) the test is a process of its own.
     let mut child = unsafe { Stepper::start(body) }.unwrap();
+    let first = cpus.iter().next().unwrap();
+    child.move_with_tracer(first).unwrap();
     let (mut depth, mut count) = (nth as u32, 0);
     let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
     while child.stands() {
@@ -216,7 +220,7 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
             match disturb {
                 Disturb::Move => {
                     if let Some(cpu) = to.next() {
-                        sched::allow(child.pid as u32, &CpuSet::one(cpu)).unwrap();
+                        child.move_with_tracer(cpu).unwrap();
                     }
                     child.run().unwrap();
                 }
@@ -229,5 +233,6 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
         }
         depth = (depth + stride) % P::REACH;
     }
+    sched::allow(0, &cpus).unwrap();
     (child, count)
 }

@@ -160,6 +160,7 @@ fn stepped(ctx: &Ctx<'_>) {
     for body in bodies.into_iter().take(indices) {
         // SAFETY: start (1) the test is a process of its own.
         let mut child = unsafe { Stepper::start(body) }.unwrap();
+        child.move_with_tracer(cpu).unwrap();
         let mut operations = 0;
         while child.stands() {
             let before = child.steps;

@@ -89,10 +89,14 @@ impl Walker {
         // SAFETY: start (1) a test is a process of its own.
         let stepper = unsafe { Stepper::start::<()>(|| child(env)) }.unwrap();
         assert!(stepper.stands(), "the child: {}", stepper.status);
+        let cpus = sched::allowed().unwrap();
+        // Where each case begins.
+        let first = cpus.iter().next().unwrap();
+        stepper.move_with_tracer(first).unwrap();
         Self {
             stepper,
             shared,
-            cpus: sched::allowed().unwrap(),
+            cpus,
             trace: [0; MOST],
             length: 0,
         }
