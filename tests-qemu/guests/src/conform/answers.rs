@@ -1,13 +1,15 @@
 //! The answers of rseq(2) and of auxv, in the order in which the kernel decides.
 
+use core::ptr::null_mut;
 use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::general::SIGSEGV;
 
 use super::Check;
 use super::area::{Area, LEGACY, REGISTER, UNINITIALIZED, UNREGISTER, agrees_everywhere, ask};
 use super::ids::registered;
-use super::repeat::each_length;
+use super::repeat::{each_length, each_of};
 use super::section::SIGNATURE;
+use super::slice::{AVAILABLE, ENABLED, SLICE_ON};
 use super::system::{Needs, System};
 use crate::errno::Errno;
 use crate::harness::{forked, passed};
@@ -21,16 +23,16 @@ pub(super) const CHECKS: &[Check] = &[
     Check::nuisance("auxv/agrees", "AT_RSEQ_FEATURE_SIZE is 20 at least, AT_RSEQ_ALIGN a power of two and 32 at least, both are there or none, and an area of them is registered", auxv),
     Check::nuisance("call/busy", "a second registration with the same address, length and signature answers EBUSY", busy),
     Check::nuisance("call/other-area", "a registration of another address or length, while one is registered, answers EINVAL", other_area),
-    Check::nuisance("call/other-signature", "a registration with another signature, while one is registered, answers EPERM", other_signature),
-    Check::nuisance("call/length", "a length below 32 answers EINVAL", length),
+    Check::nuisance("call/other-signature", "a registration with another signature, while one with the same address and length is registered, answers EPERM", other_signature),
+    Check::nuisance("call/length", "a length below 32 answers EINVAL, and so does a longer one that does not hold the fields of AT_RSEQ_FEATURE_SIZE (before Linux 6.3: each other one than 32)", length),
     Check::nuisance("call/alignment", "an address that is not aligned to 32 (from Linux 7.0 a longer area: to AT_RSEQ_ALIGN) answers EINVAL", alignment),
-    Check::nuisance("call/flags", "an unknown flag answers EINVAL", flags),
-    Check::nuisance("call/bad-memory", "an area in memory that is not mapped answers EFAULT", bad_memory),
-    Check::nuisance("call/read-only-memory", "an area in memory that cannot be written answers EFAULT, or the thread is killed by SIGSEGV before its next instruction", read_only),
+    Check::nuisance("call/flags", "an unknown flag answers EINVAL, and so does that for slices before Linux 7.0; from then on it is taken, and the area's flags show whether the extension is there", flags),
+    Check::nuisance("call/bad-memory", "an area in memory that is not mapped answers EFAULT, where its length is right, and nothing is registered", bad_memory),
+    Check::nuisance("call/read-only-memory", "an area in memory that cannot be written answers EFAULT, or (up to Linux 6.18) the thread is killed by SIGSEGV before its next instruction", read_only),
     Check::nuisance("call/unregister-nothing", "unregistration where nothing is registered answers EINVAL", unregister_nothing),
     Check::nuisance("call/unregister-other", "unregistration with another address or length answers EINVAL, with another signature EPERM, and unregisters nothing", unregister_other),
     Check::dangerous("call/unregister", "after an unregistration that answers 0 the kernel writes nothing to the area", unregister),
-    Check::nuisance("call/unregister-ids", "unregistration leaves -1 in cpu_id", unregister_ids),
+    Check::nuisance("call/unregister-ids", "unregistration leaves -1 in cpu_id, and 0 in the other ids (Linux 6.19: -1 in cpu_id_start)", unregister_ids),
     Check::dangerous("call/again", "an area can be registered again after its unregistration, and shows the CPU again", again),
 ];
 
@@ -43,7 +45,7 @@ fn there(system: &System<'_>) {
 }
 
 fn acts(system: &System<'_>) {
-    each_length(system, |length| {
+    each_of(system.taken_lengths(), |length| {
         let area = registered(length);
         let cpu = area.cpu_id.load(Relaxed);
         assert_ne!(
@@ -72,7 +74,7 @@ fn auxv(system: &System<'_>) {
 }
 
 fn busy(system: &System<'_>) {
-    each_length(system, |length| {
+    each_of(system.taken_lengths(), |length| {
         let area = registered(length);
         for _ in 0..2 {
             agree!(area.register(length), Err(Errno::BUSY), "length {length}");
@@ -81,54 +83,99 @@ fn busy(system: &System<'_>) {
 }
 
 fn other_area(system: &System<'_>) {
-    each_length(system, |length| {
-        let area = registered(length);
-        agree!(Area::new().register(length), INVALID, "another address");
-        for other in [0, 31, length + 1, length + 32] {
-            agree!(area.register(other), INVALID, "{other} bytes for {length}");
+    each_of(system.taken_lengths(), |length| {
+        let (area, other) = (registered(length), Area::new());
+        // The address and the length are judged before the signature.
+        for signature in [SIGNATURE, !SIGNATURE] {
+            let refused = |at, length| {
+                let answer = ask(at, length, REGISTER, signature);
+                agree!(answer, INVALID, "{length} bytes at {at:p}");
+            };
+            refused(other.at(), length);
+            refused(null_mut(), length);
+            refused(null_mut(), 0);
+            for wrong in wrong_lengths(length) {
+                refused(area.at(), wrong);
+            }
         }
-        let nowhere = ask(core::ptr::null_mut(), 0, REGISTER, 0);
-        agree!(nowhere, INVALID, "address 0, length 0");
+        agree!(area.register(length), Err(Errno::BUSY), "afterwards");
     });
+}
+
+/// None of them is `length`, and some would be right for another area.
+fn wrong_lengths(length: u32) -> impl Iterator<Item = u32> {
+    let all = [0, 20, 31, 32, 33, 64, length + 1, length + 32];
+    all.into_iter().filter(move |&wrong| wrong != length)
 }
 
 fn other_signature(system: &System<'_>) {
-    each_length(system, |length| {
-        let area = registered(length);
-        let answer = ask(area.at(), length, REGISTER, !SIGNATURE);
-        agree!(answer, Err(Errno::PERM), "length {length}");
+    each_of(system.taken_lengths(), |length| {
+        let area = Area::new();
+        for (ours, other) in [(SIGNATURE, !SIGNATURE), (!SIGNATURE, SIGNATURE)] {
+            agree!(ask(area.at(), length, REGISTER, ours), Ok(()), "{ours:#x}");
+            let answer = ask(area.at(), length, REGISTER, other);
+            agree!(answer, Err(Errno::PERM), "{other:#x}, length {length}");
+            let answer = ask(area.at(), length, UNREGISTER, ours);
+            agree!(answer, Ok(()), "{ours:#x}, length {length}");
+        }
     });
 }
 
-fn length(_: &System<'_>) {
-    for length in [0, 1, 20, 24, 28, 31] {
-        agree!(Area::new().register(length), INVALID, "length {length}");
+const LENGTHS: [u32; 17] = [
+    0, 1, 20, 24, 28, 31, 32, 33, 34, 40, 48, 63, 64, 96, 128, 200, 256,
+];
+
+/// Registers with that length at an address that is aligned to `align` and no more, and unregisters what was taken.
+fn tries(system: &System<'_>, area: &Area, length: u32, align: usize) {
+    let at = area.at().wrapping_add(align);
+    let answer = ask(at, length, REGISTER, SIGNATURE);
+    let expected = system.takes(length, align);
+    agree!(answer, expected, "length {length}, aligned to {align}");
+    if answer.is_ok() {
+        let answer = ask(at, length, UNREGISTER, SIGNATURE);
+        agree!(answer, Ok(()), "length {length}, aligned to {align}");
     }
 }
 
-fn alignment(system: &System<'_>) {
-    let at = Area::new().at();
-    for align in [1, 4, 8, 16] {
-        for length in system.lengths() {
-            let answer = ask(at.wrapping_add(align), length, REGISTER, SIGNATURE);
-            agree!(answer, INVALID, "length {length}, aligned to {align}");
-        }
+fn length(system: &System<'_>) {
+    let area = Area::new();
+    for length in LENGTHS {
+        tries(system, area, length, 256);
     }
-    // Before 7.0 AT_RSEQ_ALIGN is 32 at most.
-    let (length, align) = (system.length(), system.align.unwrap_or(32));
-    if length > LEGACY && align > 32 {
-        let answer = ask(at.wrapping_add(32), length, REGISTER, SIGNATURE);
-        agree!(answer, INVALID, "length {length}, aligned to 32");
+    passed!("the feature size is {}", system.fields());
+}
+
+fn alignment(system: &System<'_>) {
+    let area = Area::new();
+    for align in [1, 4, 8, 16, 32, 64] {
+        for length in LENGTHS {
+            tries(system, area, length, align);
+        }
     }
 }
 
 fn flags(system: &System<'_>) {
-    for flags in [4, 8, 0x8000_0000, 1 | 2, u32::MAX] {
-        for length in system.lengths() {
-            let answer = ask(Area::new().at(), length, flags, SIGNATURE);
+    let area = Area::new();
+    for flags in [4, 8, 0x8000_0000, UNREGISTER | SLICE_ON, u32::MAX] {
+        for length in system.taken_lengths() {
+            let answer = ask(area.at(), length, flags, SIGNATURE);
             agree!(answer, INVALID, "flags {flags:#x}");
         }
     }
+    let length = system.length().max(LEGACY + 1);
+    let answer = ask(area.at(), length, SLICE_ON, SIGNATURE);
+    if system.fields() <= LEGACY as usize {
+        agree!(answer, INVALID, "the flag for slices");
+        passed!("none for slices");
+        return;
+    }
+    agree!(answer, Ok(()), "the flag for slices");
+    let flags = area.flags.load(Relaxed);
+    assert!(
+        flags == 0 || flags == AVAILABLE | ENABLED,
+        "flags read {flags:#x}"
+    );
+    agree!(area.unregister(length), Ok(()), "length {length}");
 }
 
 fn bad_memory(system: &System<'_>) {
@@ -140,12 +187,15 @@ fn bad_memory(system: &System<'_>) {
         mm::protect(locked, size, Access::None).unwrap();
     }
     let kernels = core::ptr::without_provenance_mut(usize::MAX << 12);
-    for at in [gone, locked, kernels, core::ptr::null_mut()] {
-        for length in system.lengths() {
+    for at in [gone, locked, kernels, null_mut()] {
+        for length in system.taken_lengths() {
             let answer = ask(at, length, REGISTER, SIGNATURE);
             agree!(answer, Err(Errno::FAULT), "at {at:p}, length {length}");
         }
+        let answer = ask(at, LEGACY - 1, REGISTER, SIGNATURE);
+        agree!(answer, INVALID, "at {at:p}, length 31");
     }
+    let _ = registered(LEGACY);
 }
 
 fn read_only(system: &System<'_>) {
@@ -160,29 +210,35 @@ fn read_only(system: &System<'_>) {
                 exit_group(REFUSED);
             }
         });
+        let may_kill = system.fields() <= LEGACY as usize;
         match end {
             Ok(Status::Exited(REFUSED)) => passed!("EFAULT"),
-            Ok(Status::Killed(signal)) if signal == SIGSEGV as i32 => passed!("SIGSEGV"),
-            end => panic!("length {length}: neither of the two, {end:?}"),
+            Ok(Status::Killed(signal)) if may_kill && signal == SIGSEGV as i32 => {
+                passed!("SIGSEGV");
+            }
+            end => panic!("length {length}: {end:?}"),
         }
     });
 }
 
 fn unregister_nothing(_: &System<'_>) {
     agree!(Area::new().unregister(LEGACY), INVALID, "length 32");
-    let nowhere = ask(core::ptr::null_mut(), 0, UNREGISTER, 0);
+    let nowhere = ask(null_mut(), 0, UNREGISTER, 0);
     agree!(nowhere, INVALID, "address 0, length 0");
 }
 
 fn unregister_other(system: &System<'_>) {
-    each_length(system, |length| {
-        let area = registered(length);
-        agree!(Area::new().unregister(length), INVALID, "another address");
-        for other in [0, 31, length + 1] {
+    each_of(system.taken_lengths(), |length| {
+        let (area, other) = (registered(length), Area::new());
+        for signature in [SIGNATURE, !SIGNATURE] {
+            let answer = ask(other.at(), length, UNREGISTER, signature);
+            agree!(answer, INVALID, "another address");
+        }
+        for wrong in wrong_lengths(length) {
             agree!(
-                area.unregister(other),
+                area.unregister(wrong),
                 INVALID,
-                "{other} bytes for {length}"
+                "{wrong} bytes for {length}"
             );
         }
         let answer = ask(area.at(), length, UNREGISTER, !SIGNATURE);
@@ -192,12 +248,15 @@ fn unregister_other(system: &System<'_>) {
             Err(Errno::BUSY),
             "no longer registered"
         );
+        agrees_everywhere(area, "refused to leave");
+        agree!(area.unregister(length), Ok(()), "length {length}");
+        agree!(area.unregister(length), INVALID, "the second time");
     });
 }
 
 fn unregister(system: &System<'_>) {
     const MARK: u32 = 0x5a5a_5a5a;
-    each_length(system, |length| {
+    each_of(system.taken_lengths(), |length| {
         let area = registered(length);
         agree!(area.unregister(length), Ok(()), "length {length}");
         area.fill(MARK);
@@ -209,15 +268,23 @@ fn unregister(system: &System<'_>) {
 }
 
 fn unregister_ids(system: &System<'_>) {
-    each_length(system, |length| {
+    each_of(system.taken_lengths(), |length| {
         let area = registered(length);
         agree!(area.unregister(length), Ok(()), "length {length}");
-        agree!(area.cpu_id.load(Relaxed), UNINITIALIZED, "length {length}");
+        let [start, rest @ ..] = area.ids();
+        agree!(rest, [UNINITIALIZED, 0, 0], "length {length}");
+        // Linux 6.19 has the feature size of those before.
+        let may_be_unset = (24..=32).contains(&system.fields());
+        assert!(
+            start == 0 || may_be_unset && start == UNINITIALIZED,
+            "cpu_id_start reads {start:#x}, length {length}"
+        );
+        passed!("{} in cpu_id_start", start.cast_signed());
     });
 }
 
 fn again(system: &System<'_>) {
-    each_length(system, |length| {
+    each_of(system.taken_lengths(), |length| {
         let area = registered(length);
         for _ in 0..3 {
             agree!(area.unregister(length), Ok(()), "length {length}");

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::Check;
 use super::area::{Area, agrees_everywhere, on_each_cpu, pin};
-use super::repeat::each_length;
+use super::repeat::{each_length, each_of};
 use super::system::{Needs, System};
 use crate::harness::{passed, skip};
 use crate::sys::process;
@@ -36,7 +36,7 @@ pub(super) fn registered(length: u32) -> &'static Area {
 }
 
 fn cpu(system: &System<'_>) {
-    each_length(system, |length| {
+    each_of(system.taken_lengths(), |length| {
         let area = registered(length);
         for _ in 0..20 {
             agrees_everywhere(area, "this thread");
@@ -91,7 +91,7 @@ fn node(system: &System<'_>) {
     if system.fields() < 24 {
         skip!("the feature size is {}", system.fields());
     }
-    each_length(system, |length| {
+    each_of(system.taken_lengths(), |length| {
         let area = registered(length);
         on_each_cpu(|cpu| {
             let (_, node) = sched::getcpu().unwrap();

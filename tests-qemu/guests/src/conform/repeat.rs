@@ -9,11 +9,17 @@ use crate::sys::time::{self, Span};
 
 const DONE: i32 = 7;
 
-/// Runs `body` with each length in a process of its own. One that skips leaves the others their turn.
+/// Runs `body` with each length that a program may register.
 #[track_caller]
 pub fn each_length(system: &System<'_>, body: impl Fn(u32)) {
+    each_of(system.lengths(), body);
+}
+
+/// Runs `body` with each of `lengths` in a process of its own. One that skips leaves the others their turn.
+#[track_caller]
+pub fn each_of(lengths: impl Iterator<Item = u32>, body: impl Fn(u32)) {
     let mut skipped = false;
-    for length in system.lengths() {
+    for length in lengths {
         let status = forked(|| {
             body(length);
             exit_group(DONE);

@@ -30,9 +30,9 @@ const SET: usize = 2;
 const ENABLE: usize = 1;
 const NR_RSEQ_SLICE_YIELD: u32 = 471;
 /// Registration flag.
-const SLICE_ON: u32 = 2;
-const AVAILABLE: u32 = 1 << 4;
-const ENABLED: u32 = 1 << 5;
+pub(super) const SLICE_ON: u32 = 2;
+pub(super) const AVAILABLE: u32 = 1 << 4;
+pub(super) const ENABLED: u32 = 1 << 5;
 const REQUEST: u32 = 1;
 const GRANTED: u32 = 1 << 8;
 

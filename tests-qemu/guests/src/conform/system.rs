@@ -66,6 +66,26 @@ impl<'a> System<'a> {
         longer.into_iter().chain([LEGACY])
     }
 
+    /// Those lengths, or 33 where nobody needs it and the kernel takes it: for answers, which take no time.
+    pub fn taken_lengths(&self) -> impl Iterator<Item = u32> + use<> {
+        let longer = self.length().max(LEGACY + 1);
+        let taken = self.takes(longer, usize::MAX).is_ok();
+        Some(longer).filter(|_| taken).into_iter().chain([LEGACY])
+    }
+
+    /// The answer to a registration of `length` bytes at an address that is aligned to `align`.
+    pub fn takes(&self, length: u32, align: usize) -> Result<(), Errno> {
+        let fine = match (length, self.fields()) {
+            (LEGACY, _) => align >= 32,
+            // 4.18 to 6.2.
+            (_, ..24) => false,
+            // 6.3 to 6.19.
+            (_, 24..=32) => length > LEGACY && align >= 32,
+            (_, fields) => length as usize >= fields && align >= self.align.unwrap_or(32),
+        };
+        if fine { Ok(()) } else { Err(Errno::INVAL) }
+    }
+
     /// The reason why a check cannot run here.
     pub fn lacks(&self, needs: Needs) -> Option<&'static str> {
         let rseq = needs != Needs::NotEvenRseq && self.rseq.is_err();

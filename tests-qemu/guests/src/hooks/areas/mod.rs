@@ -2,7 +2,6 @@
 
 mod answers;
 mod auxv;
-mod kernel;
 mod misuse;
 
 use rseq_rt::{Area, Error, Linux, Owner, State};
@@ -14,7 +13,6 @@ use crate::mem::memset;
 use crate::sys::mm::{self, Access};
 use crate::witness;
 
-const ON_TWO_CPUS: Needs = Needs::RSEQ.cpus(2);
 const RSEQ_AND_SECCOMP: Needs = Needs::RSEQ.and(Needs::SECCOMP);
 
 pub const TESTS: &[Test] = &[
@@ -22,11 +20,6 @@ pub const TESTS: &[Test] = &[
     Test::new("areas/unwritable-memory", unwritable),
     Test::new("areas/addresses-of-the-kernel", kernel_addresses),
     Test::new("areas/live-area-is-left-alone", live).needs(Needs::RSEQ),
-    Test::new("areas/kernel-lengths", kernel::lengths).needs(Needs::RSEQ),
-    Test::new("areas/kernel-second-registration", kernel::second).needs(Needs::RSEQ),
-    Test::new("areas/kernel-unregistration", kernel::unregistration).needs(Needs::RSEQ),
-    Test::new("areas/kernel-bad-memory", kernel::bad_memory).needs(Needs::RSEQ),
-    Test::new("areas/kernel-fields", kernel::fields).needs(ON_TWO_CPUS),
     Test::new("areas/misuse", misuse::misuse),
     Test::new("areas/init-on-sealed-memory", misuse::sealed),
     Test::new(

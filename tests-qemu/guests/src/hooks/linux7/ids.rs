@@ -1,13 +1,12 @@
 //! The ids themselves, under both lengths: right after each move, and as small as the kernel promises.
 
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 
 use rseq_rt::abi::{FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID};
 use rseq_rt::{Area, Thread};
 
 use super::{STACK, begin};
-use crate::harness::{Ctx, must_pass, skip};
+use crate::harness::{Ctx, must_pass};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::hooks::common::joined_at_once;
 use crate::sys::sched::{self, CpuSet};
@@ -56,56 +55,5 @@ pub(super) fn after_each_move(ctx: &Ctx<'_>) {
             assert_ids(area, u32::MAX);
         }
         joined_at_once::<AT_ONCE>(STACK, body, moves);
-    });
-}
-
-/// Two threads that run at the same time have two mm_cids.
-pub(super) fn distinct(ctx: &Ctx<'_>) {
-    /// Whose turn it is to write: even, the first thread's; odd, the second one's.
-    static TURN: AtomicU32 = AtomicU32::new(0);
-    static CID: AtomicU32 = AtomicU32::new(0);
-    static ROUNDS: AtomicU32 = AtomicU32::new(0);
-    /// Exchanges in a row that showed the same number.
-    static SAME: AtomicU32 = AtomicU32::new(0);
-    static LONGEST: AtomicU32 = AtomicU32::new(0);
-    // One exchange proves nothing: who is preempted in the middle of it may lend its number to the other. A whole
-    // run of them is no preemption any more.
-    const RUN: u32 = 200;
-    fn body(thread: &Thread<'_>, hooked: &Hooked) {
-        let me = hooked.argument as u32;
-        let cpu = witness::cpus().iter().nth(hooked.argument).unwrap();
-        sched::allow(0, &CpuSet::one(cpu)).unwrap();
-        let cid = || RSEQ.current_mm_cid(thread.area()).unwrap_or(u32::MAX);
-        for round in 0..ROUNDS.load(Relaxed) {
-            let turn = 2 * round + me;
-            while TURN.load(Acquire) != turn {
-                core::hint::spin_loop();
-            }
-            if me == 0 {
-                CID.store(cid(), Relaxed);
-            } else if CID.load(Relaxed) == cid() {
-                let same = SAME.fetch_add(1, Relaxed) + 1;
-                LONGEST.fetch_max(same, Relaxed);
-            } else {
-                SAME.store(0, Relaxed);
-            }
-            TURN.store(turn + 1, Release);
-        }
-    }
-    if ctx.facts.feature_size < FEATURE_SIZE_MM_CID as usize {
-        skip!("this kernel has no mm_cid");
-    }
-    ROUNDS.store(ctx.scale(20_000, 2_000, 0) as u32, Relaxed);
-    with_both(ctx, |_| {
-        let start = |me| hooked::start_joinable(STACK, body, me).unwrap();
-        let threads: [_; 2] = core::array::from_fn(start);
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let longest = LONGEST.load(Relaxed);
-        assert!(
-            longest < RUN,
-            "{longest} exchanges in a row with one mm_cid"
-        );
     });
 }

@@ -7,27 +7,23 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, fence};
 use linux_raw_sys::general::SIGSEGV;
 
-use rseq_rt::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_LENGTH};
-use rseq_rt::{Area, Config, Owner, State, arch};
+use rseq_rt::abi::LEGACY_LENGTH;
+use rseq_rt::{Area, Config, Owner, State};
 
 use super::common::{Hooks as _, joined_at_once, look, main_thread_with};
-use crate::errno::Errno;
 use crate::harness::child::wait;
 use crate::harness::{Ctx, Facts, Needs, Test, forked, must_die, passed};
 use crate::hooked::{self, RSEQ};
 use crate::sys::process::{self, Status, exit_group};
-use crate::sys::rseq::rseq;
 use crate::sys::{mm, sched};
 use crate::witness;
 
 pub const TESTS: &[Test] = &[
     Test::new("linux7/length-of-this-kernel", length).needs(Needs::RSEQ),
     Test::new("linux7/store-while-registered", store).needs(Needs::RSEQ.cpus(2)),
-    Test::new("linux7/unregister-with-the-length", unregister).needs(Needs::RSEQ),
     Test::new("linux7/alignment", alignment).needs(Needs::RSEQ),
     Test::new("linux7/both-lengths-in-two-processes", both).needs(Needs::RSEQ),
     Test::new("linux7/ids-after-each-move", ids::after_each_move).needs(Needs::RSEQ),
-    Test::new("linux7/mm-cid-of-two-at-once", ids::distinct).needs(Needs::RSEQ.cpus(2)),
     Test::new("linux7/hooks-moved-at-each-step", steps::hooks).needs(STEPS),
     Test::new("linux7/broken-hook-moved-at-each-step", steps::broken_hook).needs(STEPS),
     Test::new("linux7/hooks-in-a-storm-of-moves", steps::storm).needs(Needs::RSEQ.cpus(2)),
@@ -36,7 +32,6 @@ pub const TESTS: &[Test] = &[
 const STEPS: Needs = Needs::RSEQ.and(Needs::PTRACE).cpus(2);
 
 const STACK: usize = 32 * 1024;
-const LONG: u32 = FEATURE_SIZE_SLICE_CTRL;
 const OURS: State = State::Registered(Owner::Runtime);
 
 /// Starts the process with `config`, and returns the main thread's area.
@@ -122,71 +117,9 @@ fn store(ctx: &Ctx<'_>) {
     passed_by_end(ctx.facts);
 }
 
-/// An area that this test registers itself.
-#[repr(C, align(64))]
-struct Raw([u32; 32]);
-
-/// # Safety
-/// 1. `at` is 64 bytes that are nothing else, or the call is refused.
-unsafe fn call(at: *mut u8, length: u32, flags: u32) -> Result<(), Errno> {
-    // SAFETY: (1); (2) the thread is otherwise unregistered.
-    unsafe { rseq(at, length, flags, arch::SIGNATURE) }
-}
-
-const REFUSED: Result<(), Errno> = Err(Errno::INVAL);
-
-fn unregister(ctx: &Ctx<'_>) {
-    let mut area = Raw([0; 32]);
-    let at = (&raw mut area).cast();
-    if !(28..=33).contains(&ctx.facts.feature_size) {
-        // Before 6.3 there is one length only.
-        // SAFETY: (1) refused, or unregistered at once.
-        let answers = unsafe { [call(at, LONG, 0), call(at, 32, 0), call(at, 32, 1)] };
-        if ctx.facts.feature_size <= 33 {
-            assert_eq!(answers, [REFUSED, Ok(()), Ok(())]);
-        }
-        passed!("this kernel takes 32 only");
-        return;
-    }
-    for length in [LONG, 64] {
-        for (known, other) in [(length, LEGACY_LENGTH), (LEGACY_LENGTH, length)] {
-            // SAFETY: (1) unregistered at the end of the round.
-            let answers = unsafe {
-                [
-                    call(at, known, 0),
-                    call(at, other, 1),
-                    call(at, known, 0),
-                    call(at, known, 1),
-                    call(at, known, 1),
-                ]
-            };
-            let expected = [Ok(()), REFUSED, Err(Errno::BUSY), Ok(()), REFUSED];
-            assert_eq!(answers, expected, "registered {known}, not {other}");
-        }
-    }
-}
-
-/// 32-aligned is enough for length 32; more requires what auxv states. An [`Area`] always has it.
+/// Wherever an [`Area`] lies, it has the alignment that its length takes.
 fn alignment(ctx: &Ctx<'_>) {
-    let mut area = Raw([0; 32]);
-    let aligned: *mut u8 = (&raw mut area).cast();
-    let half = aligned.wrapping_add(32);
-    let long = match ctx.facts.feature_size {
-        ..28 => LEGACY_LENGTH,
-        _ => LONG,
-    };
-    for (at, length) in [(aligned, 32), (half, 32), (aligned, long), (half, long)] {
-        // Up to 6.19 the demand is 32 for every length.
-        let enough = length == 32 || at == aligned || ctx.facts.align <= 32;
-        // SAFETY: (1) unregistered at once.
-        let answers = unsafe { [call(at, length, 0), call(at, length, 1)] };
-        let expected = if enough { [Ok(()); 2] } else { [REFUSED; 2] };
-        assert_eq!(answers, expected, "{length} at {at:?}");
-    }
-    // SAFETY: (1) refused.
-    let unaligned = unsafe { call(aligned.wrapping_add(16), 32, 0) };
-    assert_eq!(unaligned, REFUSED);
-    // Behind one byte, and in an array: the type brings its own.
+    // Behind one byte, and in an array.
     #[repr(C)]
     struct Packed(u8, Area, u8, [Area; 2]);
     let packed = Packed(0, Area::new(), 0, [const { Area::new() }; 2]);
