@@ -9,6 +9,7 @@ mod clear_tid;
 mod config;
 mod costs;
 mod failures;
+mod fuzz;
 mod memory;
 mod race;
 mod report;
