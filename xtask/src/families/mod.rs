@@ -20,9 +20,10 @@ mod sections;
 mod selftests;
 mod shared;
 mod suite;
+mod tools;
 
 /// All families, in the order they run.
-pub static FAMILIES: [Family; 19] = [
+pub static FAMILIES: [Family; 20] = [
     host::FAMILY,
     link::FAMILY,
     sections::FAMILY,
@@ -36,6 +37,7 @@ pub static FAMILIES: [Family; 19] = [
     runtimes::FAMILY,
     onstd::FAMILY,
     shared::FAMILY,
+    tools::FAMILY,
     bench::FAMILY,
     demo::FAMILY,
     conform::FAMILY,
