@@ -568,7 +568,7 @@ static unsigned long long all(unsigned long long inputs, unsigned long long seed
 int main(void)
 {
 	enum { BREAKS = 3 };
-	unsigned long long inputs = number("RSEQ_RT_FUZZ_INPUTS", 1000), seed = number("RSEQ_RT_FUZZ_SEED", 0x5eed);
+	unsigned long long inputs = number("RSEQ_RT_FUZZ_INPUTS", 500), seed = number("RSEQ_RT_FUZZ_SEED", 0x5eed);
 	int failed;
 	printf("seed %#llx: %llu inputs\n", seed, all(inputs, seed ? seed : 1, &failed));
 	if (failed)
@@ -576,7 +576,7 @@ int main(void)
 	printf("inputs: passed\n");
 	quiet = 1;
 	for (broken = 1; broken <= BREAKS; broken++) {
-		all(1000, 0x5eed, &failed);
+		all(500, 0x5eed, &failed);
 		if (!failed) {
 			printf("broken in way %d, and not found\n", broken);
 			return 1;

@@ -315,6 +315,16 @@ mod tests {
     }
 
     #[test]
+    fn a_faulty_kernel_is_right_in_what_it_answers() {
+        let failing = |name| read(&BAD.replace("c: d", &format!("{name}: d"))).unwrap();
+        assert!(failing("abort/preemption").is_faulty().is_ok());
+        assert!(failing("ids/cpu").is_faulty().is_err());
+        let both = BAD.replace("c: d", "abort/preemption: d");
+        let both = both.replace("\nok 1 - a", "\nnot ok 1 - call/busy");
+        assert!(read(&both).unwrap().is_faulty().is_err());
+    }
+
+    #[test]
     fn a_run_that_ends_early_is_none() {
         assert!(read(&GOOD.replace("1..2", "1..3")).is_err());
         assert!(read(&GOOD.replace("# verdict", "")).is_err());
