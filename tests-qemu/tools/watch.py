@@ -69,6 +69,8 @@ for line in [
     "set confirm off",
     "set breakpoint pending off",
     "set debuginfod enabled off",
+    # Else a section goes on without its rseq_cs: see docs/several-users.md.
+    "set displaced-stepping off",
     "set print thread-events off",
     "handle SIGPROF nostop noprint pass",
 ]:
