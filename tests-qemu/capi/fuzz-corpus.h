@@ -1,4 +1,4 @@
-/* Inputs that are kept: an operation and its operand by turns, in hex. The operations are counted in fuzz.c. */
+/* Inputs that are kept: an operation and its operand by turns, in hex. The operations are counted in fuzz-calls.c. */
 static const char *const fuzz_corpus[] = {
 	/* Nothing, and half an operation. */
 	"",
