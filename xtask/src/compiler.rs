@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -165,6 +166,9 @@ pub fn find(cx: &Context, arch: Arch) -> Result<Compiler> {
 
 /// `rustup target add`, which fails fast where rustup can reach nothing.
 fn add_target(cx: &Context, target: &str) -> bool {
+    // rustup keeps no lock over a toolchain.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _step = cx.step(format!("rustup target add {target}"));
     let mut add = command("rustup");
     add.args(["target", "add", target]);

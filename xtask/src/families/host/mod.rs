@@ -1,10 +1,11 @@
 //! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, the packages,
-//! the public interfaces, the licences of what is used, and the example that is to be copied.
+//! the public interfaces, the licences of what is used, the example that is to be copied, and targets without rseq.
 
 mod api;
 mod example;
 mod licences;
 mod package;
+mod targets;
 
 use std::process::Command;
 
@@ -50,6 +51,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     cases.extend(api::cases());
     cases.extend(licences::cases());
     cases.extend(example::cases());
+    cases.extend(targets::cases());
     let titled = |case: Case| {
         let title = format!("host {}", case.name);
         case.in_job(title)

@@ -1,0 +1,66 @@
+//! Targets that have no rseq: rseq-rt is one clear error there, rseq-rt-std compiles.
+
+use anyhow::{Result, ensure};
+
+use crate::case::Case;
+use crate::compiler::{cargo, finish, has_std};
+use crate::context::Context;
+use crate::outcome::Missing;
+
+/// A word of 32 bits, another system, big-endian.
+const TARGETS: [&str; 3] = [
+    "i686-unknown-linux-gnu",
+    "x86_64-pc-windows-gnu",
+    "s390x-unknown-linux-gnu",
+];
+
+/// How the error of `src/lib.rs` begins.
+const SENTENCE: &str = "error: rseq-rt needs Linux on x86_64, aarch64 or riscv64";
+
+pub fn cases() -> Vec<Case> {
+    let case = |target| Case::new(format!("target/{target}"), move |cx| check(cx, target));
+    TARGETS.map(case).into()
+}
+
+fn check(cx: &Context, target: &str) -> Result<()> {
+    if !has_std(cx, target) {
+        let why = format!("the compiler has no std for {target}");
+        return Err(Missing::optional(why));
+    }
+    let check = |package| {
+        let arguments = ["check", "--quiet", "--lib", "--package", package];
+        let mut check = cargo(cx, None, &arguments);
+        check.args(["--target-dir", "target/embed/targets", "--target", target]);
+        finish(check)
+    };
+    let refused = check("rseq-rt")?;
+    ensure!(!refused.ok(), "rseq-rt compiles for {target}");
+    let errors: Vec<&str> = errors(&refused.output).collect();
+    let [error] = errors[..] else {
+        anyhow::bail!("{} errors: {}", errors.len(), refused.output);
+    };
+    ensure!(error.starts_with(SENTENCE), "{error}");
+    check("rseq-rt-std")?.check("rseq-rt-std")?;
+    Ok(())
+}
+
+/// The first lines of the compiler's errors, without its sum.
+fn errors(log: &str) -> impl Iterator<Item = &str> {
+    log.lines()
+        .filter(|line| line.starts_with("error") && !line.starts_with("error: could not compile"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::errors;
+
+    #[test]
+    fn the_sum_is_no_error() {
+        let log = "warning: w\nerror: a\n --> src/lib.rs:1:1\nerror[E0425]: b\n\
+            error: could not compile `rseq-rt` (lib) due to 2 previous errors\n";
+        assert_eq!(
+            errors(log).collect::<Vec<_>>(),
+            ["error: a", "error[E0425]: b"]
+        );
+    }
+}
