@@ -154,12 +154,44 @@ unsigned rseq_rt_feature_size(void);
 unsigned rseq_rt_length(void);
 
 /*
- * Is rseq in use here, and if not, why: five lines of text (owner, registration, thread, sections, slice extension), for
- * a log or a bug report and not to be parsed: the values have functions of their own. At most size bytes are written,
- * the last one a 0. Returns the length of the whole text, as snprintf(3): where that is not below size, the text was cut.
+ * Is rseq in use here, and if not, why, and what helps: five lines of text (owner, registration, thread, sections, slice
+ * extension), for a log or a bug report and not to be parsed: the values have functions of their own. At most size bytes
+ * are written, the last one a 0. Returns the length of the whole text, as snprintf(3): where that is not below size, the
+ * text was cut.
  * -EFAULT for a null buffer, unless size is 0. Async-signal-safe. Costs: 0. When: any time, of any thread's area.
  */
 int rseq_rt_report(const rseq_rt_area *area, char *buffer, size_t size);
+
+/* What a remedy is asked for. */
+enum {
+	RSEQ_RT_OF_THREAD = 0,		/* its registration */
+	RSEQ_RT_OF_SECTIONS = 1,	/* the process' critical sections */
+	RSEQ_RT_OF_SLICE = 2		/* the thread's slice extension */
+};
+
+/* What helps. */
+enum {
+	RSEQ_RT_REMEDY_NONE = 0,	/* none is needed: it is in use */
+	RSEQ_RT_REMEDY_NOTHING_TO_DO = 1,	/* the libc registers the thread, or it exits, or is lent */
+	RSEQ_RT_REMEDY_INITIALIZE = 2,	/* rseq_rt_init, then the create hook */
+	RSEQ_RT_REMEDY_CALL_CREATE_HOOK = 3,
+	RSEQ_RT_REMEDY_ALLOW_SYSCALL = 4,	/* a filter refuses rseq(2) */
+	RSEQ_RT_REMEDY_KERNEL_OR_FILTER = 5,	/* ENOSYS: from 4.18 with CONFIG_RSEQ; or a filter */
+	RSEQ_RT_REMEDY_FIND_OTHER = 6,	/* other code has registered the thread: LD_PRELOAD, say */
+	RSEQ_RT_REMEDY_WRITABLE_AREA = 7,
+	RSEQ_RT_REMEDY_LIFT_POLICY = 8,	/* RSEQ_RT_DISABLED, or a switch of the libc that embeds this */
+	RSEQ_RT_REMEDY_UNKNOWN = 9,	/* rseq_rt_thread_errno */
+	RSEQ_RT_REMEDY_ALLOW_SECTIONS = 10,	/* rseq_rt_allow_sections */
+	RSEQ_RT_REMEDY_KERNEL_OR_PROBE = 11,	/* from 7.0.14; or the probe, which is in Rust */
+	RSEQ_RT_REMEDY_OTHER_KERNEL = 12,
+	RSEQ_RT_REMEDY_ASK_FOR_SLICE = 13,	/* RSEQ_RT_SLICE_EXTENSION */
+	RSEQ_RT_REMEDY_LONGER_REGISTRATION = 14,	/* from 7.0, without RSEQ_RT_LEGACY_LENGTH */
+	RSEQ_RT_REMEDY_SLICE_KERNEL = 15,	/* CONFIG_RSEQ_SLICE_EXTENSION */
+	RSEQ_RT_REMEDY_LIBC_OFF = 16	/* glibc.pthread.rseq=0: then this runtime registers */
+};
+
+/* RSEQ_RT_REMEDY_* for RSEQ_RT_OF_*. -EINVAL for another. Async-signal-safe. Costs: 0. When: any time, of any thread's area. */
+int rseq_rt_remedy(const rseq_rt_area *area, int of);
 
 /* ---- the birth of a thread ---- */
 

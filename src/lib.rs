@@ -35,6 +35,7 @@ cfg_if! {
     ))] {
         pub mod linker;
         mod process;
+        mod remedy;
         mod report;
         pub mod structures;
         mod sys;
@@ -48,6 +49,7 @@ cfg_if! {
         pub use process::Process;
         pub use process::config::{Claim, Config};
         pub use process::state::{Owner, Reason, State};
+        pub use remedy::Remedy;
         pub use report::{Behaviour, Report, SliceAnswer};
         pub use sys::abi;
         pub use sys::error::{Errno, Error};

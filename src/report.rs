@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use crate::percpu::{SectionSupport, VouchedBy};
 use crate::process::Process;
 use crate::process::state::{Owner, Reason, State};
+use crate::remedy::Remedy;
 use crate::sys::abi::{
     FEATURE_SIZE_MM_CID, FEATURE_SIZE_NODE_ID, FEATURE_SIZE_SLICE_CTRL, LEGACY_LENGTH,
 };
@@ -38,7 +39,8 @@ pub enum SliceAnswer {
     Refused,
 }
 
-/// The answer of [`Process::report`]: plain values, and by [`fmt::Display`] or [`Self::write_to`] five lines of text.
+/// The answer of [`Process::report`]: plain values, and by [`fmt::Display`] or [`Self::write_to`] five lines of text,
+/// in which each "no" has its remedy behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -132,7 +134,7 @@ impl Report {
             SliceAnswer::TooShort => "off, the registration is too short for it",
             SliceAnswer::Refused => "off, refused by the kernel",
         })?;
-        to.write_str("\n")
+        end_line(to, self.slice_remedy())
     }
 
     fn write_owner(&self, to: &mut impl Write) -> fmt::Result {
@@ -199,7 +201,7 @@ impl Report {
             to.write_str(", errno ")?;
             write_number(to, errno.raw().into())?;
         }
-        to.write_str("\n")
+        end_line(to, self.thread_remedy())
     }
 
     fn write_sections(&self, to: &mut impl Write) -> fmt::Result {
@@ -212,10 +214,11 @@ impl Report {
             SectionSupport::NotAborted => "off, one was committed that should have been aborted",
         })?;
         to.write_str(match self.vouched_by {
-            VouchedBy::Nobody => "\n",
-            VouchedBy::Name => ", by the kernel's name\n",
-            VouchedBy::Probe => ", by a probe\n",
-        })
+            VouchedBy::Nobody => "",
+            VouchedBy::Name => ", by the kernel's name",
+            VouchedBy::Probe => ", by a probe",
+        })?;
+        end_line(to, self.section_remedy())
     }
 }
 
@@ -251,6 +254,15 @@ impl Write for Cut<'_> {
         }
         Ok(())
     }
+}
+
+#[inline(never)]
+fn end_line(to: &mut impl Write, remedy: Option<Remedy>) -> fmt::Result {
+    if let Some(remedy) = remedy {
+        to.write_str("; ")?;
+        to.write_str(remedy.as_str())?;
+    }
+    to.write_str("\n")
 }
 
 /// In decimal. Without `core::fmt`, which is larger than the whole report.

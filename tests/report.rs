@@ -4,7 +4,8 @@ use crate::fake::generation::{LATER_48, LATER_200, LINUX_4_18, LINUX_6_3, LINUX_
 use crate::fake::{Answer, Answers, Call, Filter, Foreign, Generation, PLAIN, run};
 use rseq_rt::percpu::{SectionSupport, VouchedBy};
 use rseq_rt::{
-    Area, Behaviour, Config, Errno, ExitMode, Owner, Process, Reason, Report, SliceAnswer, State,
+    Area, Behaviour, Config, Errno, ExitMode, Owner, Process, Reason, Remedy, Report, SliceAnswer,
+    State,
 };
 
 /// The report of a created thread, which must cost nothing, and must say in its text what it says in its values.
@@ -43,8 +44,8 @@ fn each_owner() {
         "owner: this runtime\n\
          registration: length 32, feature size 28 (cpu, node, concurrency id), legacy behaviour\n\
          thread: registered by this runtime\n\
-         sections: off, not asked for\n\
-         slice extension: off, not asked for\n"
+         sections: off, not asked for; call allow_sections\n\
+         slice extension: off, not asked for; ask for it at init\n"
     );
     let report = created(LINUX_6_3, Answers::with_foreign(Foreign::Visible), plain);
     assert_eq!(
@@ -52,8 +53,8 @@ fn each_owner() {
         "owner: libc\n\
          registration: feature size 28 (cpu, node, concurrency id), legacy behaviour\n\
          thread: registered by the libc\n\
-         sections: off, not asked for\n\
-         slice extension: off, not asked for\n"
+         sections: off, not asked for; call allow_sections\n\
+         slice extension: off, not asked for; the libc owns: GLIBC_TUNABLES=glibc.pthread.rseq=0\n"
     );
     run(
         LINUX_6_3,
@@ -61,8 +62,7 @@ fn each_owner() {
         plain,
         |_, process, [area, _]| {
             let text = process.report(area).to_string();
-            let expected =
-                "\nthread: no hook has run here, and the libc registers its threads itself\n";
+            let expected = "\nthread: no hook has run here, and the libc registers its threads itself; nothing to do\n";
             assert!(text.contains(expected), "{text}");
         },
     );
@@ -72,9 +72,9 @@ fn each_owner() {
         report.to_string(),
         "owner: libc, which does not show its area\n\
          registration: none to be seen\n\
-         thread: without rseq, taken\n\
-         sections: off, not asked for\n\
-         slice extension: off, not asked for\n"
+         thread: without rseq, taken; another area of the thread is registered: look at LD_PRELOAD\n\
+         sections: off, not asked for; call allow_sections\n\
+         slice extension: off, not asked for; the libc owns: GLIBC_TUNABLES=glibc.pthread.rseq=0\n"
     );
     let report = created(LINUX_6_3, PLAIN, Config::disabled);
     assert_eq!(
@@ -82,11 +82,9 @@ fn each_owner() {
         (Some(Owner::Nobody), Some(Reason::Disabled))
     );
     assert!(report.to_string().starts_with("owner: nobody, disabled\n"));
-    assert!(
-        report
-            .to_string()
-            .contains("\nthread: without rseq, disabled\n")
-    );
+    assert!(report.to_string().contains(
+        "\nthread: without rseq, disabled; switched off: take that out of the configuration\n"
+    ));
 }
 
 #[test]
@@ -102,24 +100,38 @@ fn each_reason_with_its_errno() {
             refusing(Errno::NOSYS),
             Reason::NoSyscall,
             "no such syscall, errno 38",
+            Remedy::KernelOrFilter,
         ),
-        (refusing(Errno::PERM), Reason::Filtered, "filtered, errno 1"),
+        (
+            refusing(Errno::PERM),
+            Reason::Filtered,
+            "filtered, errno 1",
+            Remedy::AllowSyscall,
+        ),
         (
             refusing(Errno::ACCES),
             Reason::Filtered,
             "filtered, errno 13",
+            Remedy::AllowSyscall,
         ),
         (
             refusing(Errno::FAULT),
             Reason::BadMemory,
             "bad memory, errno 14",
+            Remedy::WritableArea,
         ),
         (
             Answers::with_foreign(Foreign::Hidden),
             Reason::Taken,
             "taken, errno 22",
+            Remedy::FindOther,
         ),
-        (Answers::pretending(1), Reason::Pretended, "pretended"),
+        (
+            Answers::pretending(1),
+            Reason::Pretended,
+            "pretended",
+            Remedy::AllowSyscall,
+        ),
         (
             Answers {
                 filter: Some(busy),
@@ -127,13 +139,15 @@ fn each_reason_with_its_errno() {
             },
             Reason::Refused,
             "refused, errno 16",
+            Remedy::Unknown,
         ),
     ];
-    for (answers, reason, text) in rows {
+    for (answers, reason, text, remedy) in rows {
         let report = created(LINUX_7_1, answers, |config| config);
         assert_eq!(report.state, State::Unavailable(reason));
-        let line = format!("\nthread: without rseq, {text}\n");
+        let line = format!("\nthread: without rseq, {text}; {}\n", remedy.as_str());
         assert!(report.to_string().contains(&line), "{report}");
+        assert_eq!(report.thread_remedy(), Some(remedy));
         // The kernel has none for anybody; any other refusal is about this thread alone.
         let owner = (reason == Reason::NoSyscall).then_some(Owner::Nobody);
         assert_eq!((report.owner, report.behaviour), (owner, None));
@@ -203,21 +217,54 @@ fn each_slice_answer() {
     let libc = Answers::with_foreign(Foreign::Visible);
     let mut old = LINUX_7_1;
     old.has_slice = false;
-    for (generation, answers, configure, expected) in [
-        (LINUX_7_1, PLAIN, wish, SliceAnswer::On),
-        (LINUX_7_1, PLAIN, |config| config, SliceAnswer::NotAsked),
-        (LINUX_7_1, libc, wish, SliceAnswer::NotRegistered),
-        (LINUX_6_3, PLAIN, wish, SliceAnswer::TooShort),
+    for (generation, answers, configure, expected, remedy) in [
+        (LINUX_7_1, PLAIN, wish, SliceAnswer::On, None),
+        (
+            LINUX_7_1,
+            PLAIN,
+            |config| config,
+            SliceAnswer::NotAsked,
+            Some(Remedy::AskForSlice),
+        ),
+        (
+            LINUX_7_1,
+            libc,
+            wish,
+            SliceAnswer::NotRegistered,
+            Some(Remedy::LibcOff),
+        ),
+        (
+            LINUX_7_1,
+            Answers::refusing(Call::Rseq, 1, Errno::PERM),
+            wish,
+            SliceAnswer::NotRegistered,
+            Some(Remedy::AllowSyscall),
+        ),
+        (
+            LINUX_6_3,
+            PLAIN,
+            wish,
+            SliceAnswer::TooShort,
+            Some(Remedy::LongerRegistration),
+        ),
         (
             LINUX_7_1,
             PLAIN,
             |config| config.slice_extension().legacy_length(),
             SliceAnswer::TooShort,
+            Some(Remedy::LongerRegistration),
         ),
-        (old, PLAIN, wish, SliceAnswer::Refused),
+        (
+            old,
+            PLAIN,
+            wish,
+            SliceAnswer::Refused,
+            Some(Remedy::SliceKernel),
+        ),
     ] {
         let report = created(generation, answers, configure);
         assert_eq!(report.slice, expected, "{} {answers:?}", generation.name);
+        assert_eq!(report.slice_remedy(), remedy, "{report}");
     }
 }
 
@@ -226,6 +273,8 @@ fn every_station_of_a_life() {
     let process = Process::new();
     let report = process.report(&Area::new());
     assert_eq!((report.is_initialized, report.owner), (false, None));
+    assert_eq!(report.thread_remedy(), Some(Remedy::Initialize));
+    assert_eq!(report.section_remedy(), Some(Remedy::AllowSections));
     assert!(
         report
             .to_string()
@@ -241,12 +290,12 @@ fn every_station_of_a_life() {
                 let line = text.lines().nth(2).expect("five lines").to_owned();
                 assert_eq!(line, format!("thread: {expected}"));
             };
-            thread_is("unregistered, nobody has tried");
+            thread_is("unregistered, nobody has tried; call the create hook");
             // SAFETY: on_thread_create (1, 2, 3): the only thread's.
             let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
             thread_is("registered by this runtime");
             let lent = thread.lend();
-            thread_is("lent to a vfork child");
+            thread_is("lent to a vfork child; nothing to do");
             assert_eq!(process.report(area).slice, SliceAnswer::NotRegistered);
             lent.end();
             let sections = process.allow_sections();
@@ -255,14 +304,34 @@ fn every_station_of_a_life() {
                 (report.sections, report.vouched_by),
                 (sections, VouchedBy::Name)
             );
-            let by_name = report.to_string().contains(", by the kernel's name\n");
+            let by_name = report.to_string().contains(", by the kernel's name");
             assert!(by_name, "{report}");
             let allowed = report.to_string().contains("\nsections: allowed, ");
             assert_eq!(allowed, sections == SectionSupport::Allowed);
+            assert_eq!(report.section_remedy().is_none(), allowed);
             let _kept = thread.on_exit(ExitMode::Keep);
-            thread_is("exiting");
+            thread_is("exiting; nothing to do");
         },
     );
+}
+
+/// What a kernel's sections are worth, as they stand in the values: no kernel of the fake has them all.
+#[test]
+fn each_answer_about_sections() {
+    let mut report = created(LINUX_7_1, PLAIN, |config| config);
+    for (sections, remedy) in [
+        (SectionSupport::Allowed, None),
+        (SectionSupport::NotAsked, Some(Remedy::AllowSections)),
+        (SectionSupport::KnownBad, Some(Remedy::KernelOrProbe)),
+        (SectionSupport::Unknown, Some(Remedy::KernelOrProbe)),
+        (SectionSupport::NotAborted, Some(Remedy::OtherKernel)),
+    ] {
+        report.sections = sections;
+        assert_eq!(report.section_remedy(), remedy);
+        let text = remedy.map_or(String::new(), |remedy| format!("; {}", remedy.as_str()));
+        let line = report.to_string().lines().nth(3).map(str::to_owned);
+        assert!(line.is_some_and(|line| line.ends_with(&text)), "{report}");
+    }
 }
 
 /// The start of the text, whatever the size of the buffer, and the length of the whole.

@@ -22,20 +22,21 @@ static const struct row {
 	unsigned action;
 	/* rseq_rt_thread_errno after a create hook, and after the exit hook; RSEQ_RT_OWNER_* after the former. */
 	int create, release, owner;
+	int remedy; /* after a create hook */
 	int traps, dies;
 } rows[] = {
-	{ "trap", SECCOMP_RET_TRAP, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, 1, 0 },
-	{ "ENOSYS", REFUSE(ENOSYS), ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, 0, 0 },
-	{ "trace, no tracer", SECCOMP_RET_TRACE, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, 0, 0 },
-	{ "notify, no listener", SECCOMP_RET_USER_NOTIF, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, 0, 0 },
+	{ "trap", SECCOMP_RET_TRAP, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_REMEDY_KERNEL_OR_FILTER, 1, 0 },
+	{ "ENOSYS", REFUSE(ENOSYS), ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_REMEDY_KERNEL_OR_FILTER, 0, 0 },
+	{ "trace, no tracer", SECCOMP_RET_TRACE, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_REMEDY_KERNEL_OR_FILTER, 0, 0 },
+	{ "notify, no listener", SECCOMP_RET_USER_NOTIF, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_REMEDY_KERNEL_OR_FILTER, 0, 0 },
 	/* A refusal is the thread's own: it decides nothing for the others. */
-	{ "EPERM", REFUSE(EPERM), EPERM, EPERM, RSEQ_RT_OWNER_UNDECIDED, 0, 0 },
+	{ "EPERM", REFUSE(EPERM), EPERM, EPERM, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_ALLOW_SYSCALL, 0, 0 },
 	/* What the kernel says of a thread that another area is registered for. */
-	{ "EINVAL", REFUSE(EINVAL), EBUSY, EINVAL, RSEQ_RT_OWNER_UNDECIDED, 0, 0 },
-	{ "EBUSY", REFUSE(EBUSY), EBUSY, EBUSY, RSEQ_RT_OWNER_UNDECIDED, 0, 0 },
+	{ "EINVAL", REFUSE(EINVAL), EBUSY, EINVAL, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_FIND_OTHER, 0, 0 },
+	{ "EBUSY", REFUSE(EBUSY), EBUSY, EBUSY, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_UNKNOWN, 0, 0 },
 	/* Success, and nothing done. */
-	{ "0", REFUSE(0), 0, ENOSYS, RSEQ_RT_OWNER_UNDECIDED, 0, 0 },
-	{ "kill", SECCOMP_RET_KILL_THREAD, 0, 0, 0, 0, 1 },
+	{ "0", REFUSE(0), 0, ENOSYS, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_ALLOW_SYSCALL, 0, 0 },
+	{ "kill", SECCOMP_RET_KILL_THREAD, 0, 0, 0, 0, 0, 1 },
 };
 
 static rseq_rt_area area;
@@ -45,6 +46,7 @@ static void refused(const struct row *row)
 	CHECK_IS(rseq_rt_thread_state(&area), RSEQ_RT_UNAVAILABLE);
 	CHECK_IS(rseq_rt_thread_errno(&area), row->create);
 	CHECK_IS(rseq_rt_owner(), row->owner);
+	CHECK_IS(rseq_rt_remedy(&area, RSEQ_RT_OF_THREAD), row->remedy);
 	CHECK_IS(rseq_rt_registered_cpu(&area), -ENOSYS);
 	CHECK(rseq_rt_cpu(&area) >= 0);
 }

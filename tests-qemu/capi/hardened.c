@@ -32,6 +32,7 @@ void _start(void)
 	THROUGH(rseq_rt_feature_size)();
 	THROUGH(rseq_rt_length)();
 	THROUGH(rseq_rt_report)(&area, 0, 0);
+	THROUGH(rseq_rt_remedy)(&area, RSEQ_RT_OF_THREAD);
 	THROUGH(rseq_rt_thread_state)(&area);
 	THROUGH(rseq_rt_thread_errno)(&area);
 	THROUGH(rseq_rt_cpu)(&area);

@@ -37,5 +37,7 @@ int main(void)
 		return 6;
 	if (rseq_rt_report(&area, 0, 0) <= 0)
 		return 7;
+	if (rseq_rt_remedy(&area, RSEQ_RT_OF_THREAD) != RSEQ_RT_REMEDY_LIFT_POLICY)
+		return 8;
 	return 0;
 }

@@ -85,6 +85,11 @@ static void report_is_cut_to_the_buffer(void)
 			CHECK_IS(part[i], '#');
 	}
 	CHECK_IS(rseq_rt_report(&main_area, NULL, 0), length);
+	CHECK_IS(rseq_rt_remedy(&main_area, RSEQ_RT_OF_THREAD), RSEQ_RT_REMEDY_NONE);
+	CHECK_IS(rseq_rt_remedy(&main_area, RSEQ_RT_OF_SLICE),
+		 owner == RSEQ_RT_OWNER_LIBC ? RSEQ_RT_REMEDY_LIBC_OFF : RSEQ_RT_REMEDY_ASK_FOR_SLICE);
+	CHECK_IS(rseq_rt_remedy(&main_area, RSEQ_RT_OF_SLICE + 1), -EINVAL);
+	CHECK_IS(rseq_rt_remedy(NULL, RSEQ_RT_OF_THREAD), -EFAULT);
 	CHECK_IS(rseq_rt_report(&main_area, NULL, 1), -EFAULT);
 	CHECK_IS(rseq_rt_report(NULL, whole, sizeof whole), -EFAULT);
 	CHECK_IS(rseq_rt_report((rseq_rt_area *)((char *)&main_area + 1), whole, sizeof whole), -EINVAL);
