@@ -4,6 +4,7 @@
  *     ask                 the answer to a registration of 32 bytes, an errno or 0, and glibc's __rseq_size
  *     refuse ERRNO P ...  runs P with a filter that answers rseq(2) with ERRNO; 0 kills instead
  *     wait                once a second thread runs, a line with glibc's registration, then nothing until stdin ends
+ *     own                 the same with a registration of the main thread's own
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -53,12 +54,11 @@ static void *pauses(void *runs)
 	return NULL;
 }
 
-static int live(void)
+static int live(void *place)
 {
 	pthread_t second;
 	pthread_barrier_t runs;
 	char byte;
-	void *place = glibc_size() ? (char *)__builtin_thread_pointer() + __rseq_offset : NULL;
 	/* Yama lets a parent alone trace its children. */
 	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
 	if (pthread_barrier_init(&runs, NULL, 2) || pthread_create(&second, NULL, pauses, &runs))
@@ -71,6 +71,18 @@ static int live(void)
 	return 0;
 }
 
+static void *glibc_area(void)
+{
+	return glibc_size() ? (char *)__builtin_thread_pointer() + __rseq_offset : NULL;
+}
+
+/* NULL where the kernel refuses it. */
+static void *own_area(void)
+{
+	static rseq_rt_area area = RSEQ_RT_AREA_INIT;
+	return syscall(SYS_rseq, &area, 32, 0, RSEQ_RT_SIG) ? NULL : &area;
+}
+
 int main(int count, char **arguments)
 {
 	if (count == 2 && !strcmp(arguments[1], "ask"))
@@ -78,6 +90,8 @@ int main(int count, char **arguments)
 	if (count > 3 && !strcmp(arguments[1], "refuse"))
 		return refuse(arguments + 2);
 	if (count == 2 && !strcmp(arguments[1], "wait"))
-		return live();
+		return live(glibc_area());
+	if (count == 2 && !strcmp(arguments[1], "own"))
+		return live(own_area());
 	return 1;
 }

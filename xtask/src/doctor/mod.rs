@@ -1,6 +1,7 @@
 //! `cargo xtask doctor`: what this machine does with rseq, what each kind of program gets, and which remedy there is.
 
 mod answers;
+mod owner;
 mod threads;
 
 use std::ffi::{CStr, c_void};
@@ -20,7 +21,8 @@ pub struct Args {
     /// Print one JSON document and nothing else on standard output.
     #[arg(long)]
     json: bool,
-    /// Show each thread of a living process instead: is rseq registered, where, how. Stops each for a moment.
+    /// Show each thread of a living process instead: is rseq registered, by the libc or by others,
+    /// where, how. Stops each for a moment.
     #[arg(long, value_name = "PID")]
     pid: Option<i32>,
     /// Ask the kernel from this process, in which no libc has registered.

@@ -11,12 +11,13 @@ use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::json;
 
+use super::owner::{LibcSymbols, Owner};
 use super::table;
 
 #[cfg(target_env = "gnu")]
-type Request = libc::c_uint;
+pub type Request = libc::c_uint;
 #[cfg(not(target_env = "gnu"))]
-type Request = libc::c_int;
+pub type Request = libc::c_int;
 
 /// What ptrace(2) tells of a thread: `struct ptrace_rseq_configuration`.
 #[repr(C)]
@@ -34,6 +35,7 @@ struct Thread {
     tid: i32,
     name: String,
     registered: bool,
+    owner: Owner,
     address: String,
     size: u32,
     flags: u32,
@@ -52,11 +54,12 @@ fn ptrace(request: Request, tid: i32, size: usize, data: *mut Configuration) -> 
 fn threads(pid: i32) -> Result<Vec<Thread>> {
     let tasks = format!("/proc/{pid}/task");
     let tasks = std::fs::read_dir(&tasks).with_context(|| format!("no process {pid}: {tasks}"))?;
+    let libc_symbols = LibcSymbols::of(pid);
     let mut threads = Vec::new();
     for task in tasks {
         let task = task?;
         let tid: i32 = task.file_name().to_string_lossy().parse()?;
-        let found = match configuration_of(tid) {
+        let (found, owner) = match configuration_of(tid, libc_symbols) {
             Err(Errno::ESRCH) => continue,
             Err(Errno::EPERM) => bail!(
                 "ptrace(2) of thread {tid} is refused: be the same user, with no other tracer there, and see \
@@ -73,6 +76,7 @@ fn threads(pid: i32) -> Result<Vec<Thread>> {
             tid,
             name: name.trim().to_owned(),
             registered: found.address != 0,
+            owner,
             address: format!("{:#x}", found.address),
             size: found.size,
             flags: found.flags,
@@ -83,23 +87,27 @@ fn threads(pid: i32) -> Result<Vec<Thread>> {
     Ok(threads)
 }
 
-fn configuration_of(tid: i32) -> nix::Result<Configuration> {
+fn configuration_of(
+    tid: i32,
+    libc_symbols: Option<LibcSymbols>,
+) -> nix::Result<(Configuration, Owner)> {
     ptrace(libc::PTRACE_SEIZE, tid, 0, null_mut())?;
     let stopped = ptrace(libc::PTRACE_INTERRUPT, tid, 0, null_mut()).and_then(|()| stop(tid));
     let mut found = Configuration::default();
     let asked = stopped.and_then(|_| {
         let size = size_of_val(&found);
-        ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, size, &raw mut found)
+        ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, size, &raw mut found)?;
+        Ok(Owner::of(tid, found.address, libc_symbols))
     });
     // With the signal that it was about to take. One that has not stopped is let go by our own end.
     let signal = stopped.unwrap_or(0) as usize;
     let _ = ptrace(libc::PTRACE_DETACH, tid, 0, without_provenance_mut(signal));
-    asked.map(|()| found)
+    asked.map(|owner| (found, owner))
 }
 
 /// Waits until the thread has stopped. The signal that is to be delivered to it, or 0.
 fn stop(tid: i32) -> nix::Result<i32> {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(25);
     while Instant::now() < until {
         let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
         match waitpid(Pid::from_raw(tid), Some(flags))? {
@@ -123,6 +131,7 @@ pub fn show(pid: i32, json: bool) -> Result<()> {
         "thread",
         "name",
         "rseq",
+        "owner",
         "address",
         "size",
         "flags",
@@ -132,12 +141,13 @@ pub fn show(pid: i32, json: bool) -> Result<()> {
         let rest = match thread.registered {
             true => [
                 "registered".to_owned(),
+                thread.owner.text().to_owned(),
                 thread.address.clone(),
                 thread.size.to_string(),
                 thread.flags.to_string(),
                 thread.signature.clone(),
             ],
-            false => ["no", "-", "-", "-", "-"].map(str::to_owned),
+            false => ["no", thread.owner.text(), "-", "-", "-", "-"].map(str::to_owned),
         };
         shown.add_row(
             [thread.tid.to_string(), thread.name.clone()]

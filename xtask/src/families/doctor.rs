@@ -33,8 +33,9 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
         Case::new("filter/eperm", |cx| filter(cx, 1, "refused by a filter")),
         Case::new("filter/enosys", |cx| filter(cx, 38, "refused by a filter")),
         Case::new("filter/kills", |cx| filter(cx, 0, "killed by a filter")),
-        Case::new("pid/libc-owns", |cx| threads(cx, true)),
-        Case::new("pid/tunable-off", |cx| threads(cx, false)),
+        Case::new("pid/libc-owns", |cx| threads(cx, "wait", true)),
+        Case::new("pid/tunable-off", |cx| threads(cx, "wait", false)),
+        Case::new("pid/own", |cx| threads(cx, "own", false)),
         Case::new("pid/nobody", nobody),
     ])
 }
@@ -136,15 +137,15 @@ fn filter(cx: &Context, errno: i32, remedy: &str) -> Result<()> {
 }
 
 /// A living process of two threads, and what it says of itself.
-fn threads(cx: &Context, libc_on: bool) -> Result<()> {
+fn threads(cx: &Context, what: &str, libc_on: bool) -> Result<()> {
     let mut waits = command(program(cx)?);
-    set_glibc_rseq(waits.arg("wait"), libc_on);
+    set_glibc_rseq(waits.arg(what), libc_on);
     let mut child = waits.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let compared = (|| {
         let mut said = String::new();
         let output = child.stdout.take().context("a pipe")?;
         BufReader::new(output).read_line(&mut said)?;
-        compare(&said, child.id())
+        compare(&said, child.id(), what)
     })();
     // The end of its input is its own end, too.
     let _ = child.kill();
@@ -152,8 +153,12 @@ fn threads(cx: &Context, libc_on: bool) -> Result<()> {
     compared
 }
 
-fn compare(said: &str, pid: u32) -> Result<()> {
+fn compare(said: &str, pid: u32, what: &str) -> Result<()> {
     let (address, signature) = said.trim().split_once(' ').context(said.to_owned())?;
+    let is_registered = address != "0";
+    if what == "own" && !is_registered {
+        return Err(Missing::optional("rseq(2) is refused here"));
+    }
     let mut look = command(doctor()?);
     look.args(["doctor", "--json", "--pid", &pid.to_string()]);
     let looked = run(&mut look, 60)?;
@@ -162,19 +167,27 @@ fn compare(said: &str, pid: u32) -> Result<()> {
     }
     let document: Value = serde_json::from_str(&looked.check("the doctor")?)?;
     let threads = document["threads"].as_array().context("no threads")?;
-    ensure!(threads.len() == 2, "{document}");
-    let is_registered = address != "0";
+    // Of the main thread and the other one.
+    let owners = match (is_registered, what) {
+        (false, _) => ["nobody", "nobody"],
+        (true, "own") => ["another", "nobody"],
+        (true, _) => ["libc", "libc"],
+    };
+    ensure!(threads.len() == owners.len(), "{document}");
     for thread in threads {
+        let is_main = thread["tid"] == pid;
+        let owner = owners[usize::from(!is_main)];
+        let is_registered = owner != "nobody";
+        ensure!(thread["owner"] == owner, "{document}");
         ensure!(thread["registered"] == is_registered, "{document}");
         let size = thread["size"].as_u64().unwrap_or(0);
         ensure!((size >= 32) == is_registered, "{document}");
         if is_registered {
             ensure!(thread["signature"] == signature, "{document}");
         }
-    }
-    // The first one is the main thread.
-    if is_registered {
-        ensure!(threads[0]["address"] == address, "{document}");
+        if is_registered && is_main {
+            ensure!(thread["address"] == address, "{document}");
+        }
     }
     Ok(())
 }
