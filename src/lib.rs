@@ -1,6 +1,13 @@
 #![doc = include_str!("../README.md")]
 //!
-//! Paths in this text are those of the repository. The life of a thread is at [`State`].
+//! # Features
+//!
+//! * `interpreter`, on by default: finds a libc's `__rseq_*` in the dynamic linker's tables where the program's linker left
+//!   the weak references null. 600 bytes; a runtime that is the libc, or runs without one, does without.
+//! * `inject`, for tests alone: a second copy of each critical section, which stops where a test wants.
+//!
+//! Links in this text lead to files of the package: on docs.rs they are under "Source". The life of a thread is at
+//! [`State`].
 #![no_std]
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]

@@ -109,13 +109,18 @@ fn contents(cx: &Context) -> Result<String> {
             let there = files.iter().any(|file| file.starts_with(start));
             ensure!(there, "not in the package {name}: {start}");
         }
-        let readme = fs::read_to_string(unpacked.path(name).join("README.md"))?;
-        for link in links(&readme) {
-            let there = unpacked.path(name).join(link).exists();
-            ensure!(
-                there,
-                "a link of {name}'s README leads out of the package: {link}"
-            );
+        let folder = unpacked.path(name);
+        for page in files.iter().filter(|file| file.ends_with(".md")) {
+            let page = folder.join(page);
+            let text = fs::read_to_string(&page)?;
+            for link in links(&text) {
+                let there = page.with_file_name(link).exists();
+                let page = page.display();
+                ensure!(
+                    there,
+                    "a link of {page} leads out of the package {name}: {link}"
+                );
+            }
         }
         counts.push(format!("{name}: {} files", files.len()));
     }
