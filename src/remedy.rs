@@ -89,15 +89,18 @@ impl Remedy {
             Self::LibcOff => "the libc owns: GLIBC_TUNABLES=glibc.pthread.rseq=0",
         }
     }
+}
 
-    const fn of(reason: Reason) -> Self {
-        match reason {
-            Reason::NoSyscall => Self::KernelOrFilter,
-            Reason::Filtered | Reason::Pretended => Self::AllowSyscall,
-            Reason::Taken => Self::FindOther,
-            Reason::BadMemory => Self::WritableArea,
-            Reason::Disabled => Self::LiftPolicy,
-            Reason::Refused => Self::Unknown,
+impl Reason {
+    /// What helps against it.
+    pub const fn remedy(self) -> Remedy {
+        match self {
+            Self::NoSyscall => Remedy::KernelOrFilter,
+            Self::Filtered | Self::Pretended => Remedy::AllowSyscall,
+            Self::Taken => Remedy::FindOther,
+            Self::BadMemory => Remedy::WritableArea,
+            Self::Disabled => Remedy::LiftPolicy,
+            Self::Refused => Remedy::Unknown,
         }
     }
 }
@@ -108,10 +111,10 @@ impl Report {
     pub const fn thread_remedy(&self) -> Option<Remedy> {
         Some(match (self.state, self.owner, self.reason) {
             (State::Registered(_), ..) => return None,
-            (State::Unavailable(reason), ..) => Remedy::of(reason),
+            (State::Unavailable(reason), ..) => reason.remedy(),
             (State::Exiting | State::Lent, ..) => Remedy::NothingToDo,
             (State::Unregistered, Some(Owner::Libc), _) => Remedy::NothingToDo,
-            (State::Unregistered, Some(Owner::Nobody), Some(reason)) => Remedy::of(reason),
+            (State::Unregistered, Some(Owner::Nobody), Some(reason)) => reason.remedy(),
             (State::Unregistered, ..) if !self.is_initialized => Remedy::Initialize,
             (State::Unregistered, ..) => Remedy::CallCreateHook,
         })

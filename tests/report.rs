@@ -29,6 +29,7 @@ fn created(generation: Generation, answers: Answers, configure: fn(Config) -> Co
             assert_eq!(report.feature_size, process.feature_size());
             assert_eq!((report.state, report.errno), (area.state(), area.errno()));
             assert_eq!(text.lines().count(), 5, "{text}");
+            assert!(text.len() < 1024, "{text}");
             let _kept = thread.on_exit(ExitMode::Keep);
             report
         },

@@ -87,7 +87,7 @@ int main(void)
 	size_t count = rseq_rt_cpu_bound(), i;
 	struct slot *storage = memory(sizeof *storage, count);
 	uintptr_t sum;
-	char report[512];
+	char report[1024];
 
 	/* Once, in this order; then the main thread, as any other. */
 	if (rseq_rt_init(auxv) || rseq_rt_slots_init(&slots, storage, sizeof *storage, count)

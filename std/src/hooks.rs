@@ -16,7 +16,7 @@ pub enum Support {
     LibcRegistration,
     /// Critical sections, by a registration of this crate.
     OwnRegistration,
-    /// Atomics, and why.
+    /// Atomics, and why, with what helps.
     Atomics(&'static str),
 }
 

@@ -88,7 +88,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
         sys::sched_yield();
     }
 
-    let mut report = [0; 512];
+    let mut report = [0; 1024];
     let length = RSEQ.report(&area).write_to(&mut report);
     Console.write(report.get(..length).unwrap_or(&report));
     let cpu = RSEQ.current_cpu(&area).unwrap_or(u32::MAX);

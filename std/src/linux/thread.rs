@@ -244,17 +244,19 @@ fn why_none(local: &Local) -> &'static str {
         return "the thread ends";
     }
     match RSEQ.section_support() {
-        SectionSupport::KnownBad => return "this kernel does not abort critical sections",
+        SectionSupport::KnownBad => {
+            return "this kernel does not abort critical sections: Linux 7.0.14 or later";
+        }
         SectionSupport::Unknown => return "a kernel that does not tell its version",
         _ => {}
     }
     if let Some(reason) = RSEQ.reason() {
-        return reason.as_str();
+        return reason.remedy().as_str();
     }
     // SAFETY: taken by this thread, and not given back yet.
     let state = local.own.get().map(|area| unsafe { area.as_ref() }.state());
     match state {
-        Some(State::Unavailable(reason)) => reason.as_str(),
+        Some(State::Unavailable(reason)) => reason.remedy().as_str(),
         _ => "the libc has not registered this thread",
     }
 }
