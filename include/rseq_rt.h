@@ -156,8 +156,8 @@ unsigned rseq_rt_length(void);
 /*
  * Is rseq in use here, and if not, why, and what helps: five lines of text (owner, registration, thread, sections, slice
  * extension), for a log or a bug report and not to be parsed: the values have functions of their own. At most size bytes
- * are written, the last one a 0; 1024 hold any text. Returns the length of the whole text, as snprintf(3): where that is not below size, the
- * text was cut.
+ * are written, the last one a 0; 1024 hold any text. Returns the length of the whole text, as snprintf(3): where that is
+ * not below size, the text was cut.
  * -EFAULT for a null buffer, unless size is 0. Async-signal-safe. Costs: 0. When: any time, of any thread's area.
  */
 int rseq_rt_report(const rseq_rt_area *area, char *buffer, size_t size);
