@@ -11,10 +11,10 @@
  * is a whole program.
  *
  *     struct slot { uintptr_t count; char room[120]; } __attribute__((__aligned__(128)));
- *     static struct slot storage[64];
  *     struct rseq_rt_slots slots;
+ *     size_t count = rseq_rt_cpu_bound();				// once
  *
- *     rseq_rt_slots_init(&slots, storage, sizeof storage[0], 64);	// once
+ *     rseq_rt_slots_init(&slots, storage, sizeof(struct slot), count);	// once: count of them, zero
  *     rseq_rt_allow_sections();						// once
  *
  *     if (rseq_rt_percpu_add(rseq_rt_current(area), slots, offsetof(struct slot, count), 1))
@@ -38,7 +38,8 @@
  *   cost                   no system call
  *
  * A committed operation leaves the address of its descriptor in the area, which the kernel reads at the next
- * preemption: a shared object that has operations in it stays mapped (-Wl,-z,nodelete), or its threads die after dlclose(3).
+ * preemption: a shared object that has operations in it stays mapped (-Wl,-z,nodelete), or its threads die after dlclose(3),
+ * unless each has called rseq_rt_prepare_unload.
  *
  * What the assemblers ask for: on riscv64 an object whose text has more than 1 MiB is compiled with -ffunction-sections,
  * since a jump reaches no farther to the abort handlers behind it; and clang 14 does not mend a branch to an exit that is
@@ -170,10 +171,15 @@ RSEQ_RT_PERCPU_INLINE int rseq_rt_slots_init(struct rseq_rt_slots *slots, void *
 /*
  * A number of slots that covers every CPU number of this machine, without a file: the bits of the mask that
  * sched_getaffinity(2) answers with, which may be many more than there are CPUs (256 of a kernel built for 256). For the
- * exact number a program with a file system reads /sys/devices/system/cpu/possible. 0 where a filter refuses the call.
- * Costs: 1.
+ * exact number there is the next function. 0 where a filter refuses the call. Costs: 1.
  */
 size_t rseq_rt_cpu_bound(void);
+
+/*
+ * The same, exactly: one more than the highest number in /sys/devices/system/cpu/possible, whatever the calling thread may
+ * use. 0 where that cannot be read, without /sys say. Costs: 3.
+ */
+size_t rseq_rt_possible_cpu_bound(void);
 
 /* ---- the calling thread ---- */
 
@@ -185,6 +191,15 @@ size_t rseq_rt_cpu_bound(void);
  */
 struct rseq *rseq_rt_current(const rseq_rt_area *area);
 struct rseq *rseq_rt_current_mm_cid(const rseq_rt_area *area);
+
+/*
+ * Forgets the calling thread's last section, whoever has registered the thread, so that the memory of the section may go:
+ * before dlclose(3) of an object that has operations in it, and before generated code with sections is unmapped. Each
+ * thread that has run one of them calls it, after its last one and before the object goes: a thread's area is its own
+ * to store to, and a fence reaches the threads that run and not those that sleep. One that has ended needs nothing.
+ * Costs: 0; one store. When: any time, a signal handler included. -EFAULT, -EINVAL as in rseq_rt.h.
+ */
+int rseq_rt_prepare_unload(const rseq_rt_area *area);
 
 /* The number of the slot at this moment, to look at it before an operation compares; rseq is not null. */
 RSEQ_RT_PERCPU_INLINE unsigned rseq_rt_percpu_id(const struct rseq *rseq)

@@ -7,11 +7,11 @@
  * after rseq_rt_init, its create hook (rseq_rt.h) and rseq_rt_allow_sections (rseq_rt_percpu.h); examples/c/requests.c is
  * a whole program.
  *
- *     static struct rseq_rt_line lines[64];	// one for each CPU; rseq_rt_cpu_bound() for any machine
  *     static struct rseq_rt_list pool;
+ *     size_t count = rseq_rt_cpu_bound();	// lines: as many, all zero
  *
  *     rseq_rt_allow_sections();
- *     rseq_rt_list_init(&pool, lines, 64);
+ *     rseq_rt_list_init(&pool, lines, count);
  *
  *     if (rseq_rt_list_pop(&pool, area, &node) != 0)
  *         ...					// nothing here: make one

@@ -17,6 +17,7 @@ mod sections;
 mod sequences;
 mod slice;
 mod structures;
+mod unload;
 mod values;
 
 // On the kernel and the libc of the host, which Miri has not.

@@ -8,7 +8,7 @@ use rseq_rt::abi::Rseq;
 use rseq_rt::percpu::{CpuId, Current, Index, MmCid};
 use rseq_rt::structures::CpuSet;
 
-use crate::given::area;
+use crate::given::{area, done};
 use crate::process::PROCESS;
 
 /// See `rseq_rt_percpu.h`.
@@ -56,7 +56,23 @@ pub unsafe extern "C" fn rseq_rt_current_mm_cid(pointer: *const Area) -> *mut Rs
 }
 
 /// See `rseq_rt_percpu.h`.
+///
+/// # Safety
+/// 1. As for [`rseq_rt_current`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rseq_rt_prepare_unload(pointer: *const Area) -> c_int {
+    // SAFETY: area (1) is (1), and so is prepare_unload (1).
+    done(unsafe { area(pointer).map(|area| PROCESS.prepare_unload(area)) })
+}
+
+/// See `rseq_rt_percpu.h`.
 #[unsafe(no_mangle)]
 pub extern "C" fn rseq_rt_cpu_bound() -> usize {
     CpuSet::bound().unwrap_or(0)
+}
+
+/// See `rseq_rt_percpu.h`.
+#[unsafe(no_mangle)]
+pub extern "C" fn rseq_rt_possible_cpu_bound() -> usize {
+    CpuSet::possible_bound().unwrap_or(0)
 }

@@ -84,7 +84,9 @@ int main(void)
 	/* Not on main's stack: the kernel writes to it until the process ends, which is after main has returned. */
 	static rseq_rt_area area = RSEQ_RT_AREA_INIT;
 	pthread_t threads[THREADS];
-	size_t count = rseq_rt_cpu_bound(), i;
+	size_t possible = rseq_rt_possible_cpu_bound(), i;
+	/* Without /sys: more than there are CPUs. */
+	size_t count = possible ? possible : rseq_rt_cpu_bound();
 	struct slot *storage = memory(sizeof *storage, count);
 	uintptr_t sum;
 	char report[1024];

@@ -59,8 +59,9 @@
 //! # What stays behind
 //!
 //! After its commit a section leaves the address of its descriptor in the area, and the kernel clears it when it next
-//! looks. So the object that holds the sections is not unloaded (`-z nodelete`) while threads live that ran one; the
-//! exit hooks and the end of a scope clear it for areas of this runtime.
+//! looks. So the object that holds the sections is not unloaded (`-z nodelete`) while threads live that ran one, unless each
+//! has called [`Process::prepare_unload`](crate::Process::prepare_unload) since; a release and the end of a scope clear it
+//! for areas of this runtime.
 
 #[doc(hidden)]
 #[macro_use]
@@ -75,6 +76,7 @@ mod operation;
 pub(crate) mod probe;
 mod slots;
 mod support;
+mod unload;
 
 #[cfg_attr(target_arch = "x86_64", path = "../../arch/x86_64/sections.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arch/aarch64/sections.rs")]

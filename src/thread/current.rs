@@ -83,8 +83,13 @@ impl<K: Kernel> Process<K> {
     /// The visible owner's area of the calling thread, if this thread is that owner's.
     fn libc_area(&self, area: &Area) -> Option<LibcArea> {
         (area.state() == State::Registered(Owner::Libc))
-            .then(|| self.libc_place())
+            .then(|| self.libc_area_of_thread())
             .flatten()
+    }
+
+    /// The same for a thread that the libc has registered, also under a loan and at the exit.
+    fn libc_area_of_thread(&self) -> Option<LibcArea> {
+        self.libc_place()
             // A thread that the libc did not register (its filter came late) still shows -1 or -2.
             // SAFETY: LibcArea::cpu_id (1), as above.
             .filter(|libc| unsafe { libc.cpu_id() } >= 0)
@@ -98,6 +103,17 @@ impl<K: Kernel> Process<K> {
             let pointer = unsafe { self.kernel.thread_pointer() };
             LibcArea::at(pointer, self.libc_offset())
         })
+    }
+
+    /// Where the registration of the calling thread is, if it was ever this runtime's or the libc's: also under a loan and at
+    /// the exit, when the kernel still reads it.
+    pub(crate) fn read_by_kernel(&self, area: &Area) -> Option<NonNull<Rseq>> {
+        let seen = area.word.look();
+        if seen.is_of_libc() {
+            self.libc_area_of_thread().and_then(LibcArea::as_rseq)
+        } else {
+            seen.is_written().then(|| NonNull::from(&area.kernel))
+        }
     }
 
     /// The address of that area, of the calling thread.

@@ -249,6 +249,11 @@ impl Seen {
         self.0 & OUTCOME == UNAVAILABLE | Reason::Taken as u32
     }
 
+    /// The libc has registered the thread, whatever else is true.
+    pub(crate) fn is_of_libc(self) -> bool {
+        self.0 & OUTCOME == LIBC
+    }
+
     #[inline]
     pub(crate) fn has_slice(self) -> bool {
         self.0 & (LOW_HALF | SLICE) == REGISTERED | SLICE

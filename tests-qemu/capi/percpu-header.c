@@ -34,5 +34,7 @@ int main(void)
 	EACH(_mm_cid_release, rseq_rt_current_mm_cid);
 	for (i = 0; i < 16; i++)
 		wrong |= storage[i] != 0;
+	wrong |= rseq_rt_prepare_unload(NULL) != -14 || rseq_rt_prepare_unload(&area) != 0;
+	wrong |= rseq_rt_possible_cpu_bound() > rseq_rt_cpu_bound();
 	return wrong || !rseq_rt_cpu_bound();
 }

@@ -148,10 +148,12 @@ static void slots_are_checked(void)
 
 static void bound_covers_every_cpu(void)
 {
-	size_t bound = rseq_rt_cpu_bound();
+	size_t bound = rseq_rt_cpu_bound(), possible = rseq_rt_possible_cpu_bound();
 
 	CHECK(bound >= (size_t)sysconf(_SC_NPROCESSORS_CONF) && bound % 64 == 0);
 	CHECK(bound > (size_t)sched_getcpu());
+	/* 0 where there is no /sys, as in an init. */
+	CHECK(!possible || (possible <= bound && possible > (size_t)sched_getcpu()));
 }
 
 /* Whoever may run no section is told so by every operation, and nothing changes. */

@@ -18,6 +18,8 @@ pub struct Program {
     flags: &'static str,
     /// Files of `tests-qemu/capi`.
     sources: &'static str,
+    /// A file of that folder that becomes a shared object, whose name the program gets as `PLUGIN`; or none.
+    plugin: &'static str,
     /// Whether it is linked with the archive that a libc takes.
     trio: bool,
     /// Whether glibc registers rseq, which the program then expects.
@@ -32,6 +34,7 @@ const fn c(test: &'static str, flags: &'static str, sources: &'static str) -> Pr
         compiler: "gcc",
         flags,
         sources,
+        plugin: "",
         trio: false,
         libc_on: false,
         from_asm: false,
@@ -82,6 +85,8 @@ pub static PROGRAMS: &[Program] = &[
     cxx("header/structures-c++98", "-xc++ -std=c++98 -Wold-style-cast -Wcast-align", "structures-header.c"),
     c("structures/runtime-owns", "-std=gnu99 -O2", "structures.c"),
     Program { libc_on: true, ..c("structures/libc-owns", "-std=gnu99 -O2", "structures.c") },
+    Program { plugin: "unload-plugin.c", ..c("unload/runtime-owns", "-std=gnu99 -O2", "unload.c") },
+    Program { plugin: "unload-plugin.c", libc_on: true, ..c("unload/libc-owns", "-std=gnu99 -O2", "unload.c") },
     c("example/runtime-owns", "-std=gnu99", "../../examples/c/requests.c"),
     Program { libc_on: true, ..c("example/libc-owns", "-std=gnu99", "../../examples/c/requests.c") },
     c("example/sections", "-std=gnu11 -O2", "../../examples/c/sections.c"),
@@ -122,6 +127,10 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
             "other" => other(&folder, out)?,
             source => folder.join(source),
         });
+    }
+    if !program.plugin.is_empty() {
+        let plugin = plugin(program, &folder, out)?;
+        compile.arg(format!("-DPLUGIN=\"{}\"", plugin.display()));
     }
     compile.args(["-xnone", "-L"]).arg(out.join("lib"));
     compile.args(match program.trio {
@@ -168,6 +177,19 @@ fn assemble_without_rust(arch: Arch, out: &Path, tools: &Path) -> Result<()> {
     std::fs::create_dir_all(out.join("lib"))?;
     let made = file.with_file_name(format!("lib{}.a", plan.library()));
     Ok(std::fs::rename(made, plan.archive(out))?)
+}
+
+fn plugin(program: &Program, folder: &Path, out: &Path) -> Result<PathBuf> {
+    let file = out
+        .join(program.test.replace('/', "-"))
+        .with_extension("so");
+    let mut link = optional_tool(program.compiler)?;
+    link.args([
+        "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I",
+    ]);
+    link.arg(out.join("include")).arg("-o").arg(&file);
+    output(link.arg(folder.join(program.plugin)), "the plugin", 120)?;
+    Ok(file)
 }
 
 fn other(folder: &Path, out: &Path) -> Result<PathBuf> {
