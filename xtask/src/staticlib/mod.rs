@@ -157,6 +157,7 @@ pub fn make(cx: &Context, plan: Plan, emit: Emit, layout: &Layout) -> Result<Pat
         (of_ours("include/rseq_rt_percpu.h"), include.clone()),
         (of_ours(percpu_header::PATH), include.clone()),
         (of_ours("include/rseq_rt_structures.h"), include.clone()),
+        (of_ours("include/rseq_rt_buffers.h"), include.clone()),
         (of_ours("docs/rseq_rt.3"), layout.man()),
     ];
     // What a shared library compiles in. A libc has hooks instead.

@@ -14,7 +14,7 @@ use crate::process::{output, tool};
 use crate::staticlib;
 
 /// Each a file of `tests-qemu/capi`.
-const PROGRAMS: [&str; 2] = ["percpu", "structures"];
+const PROGRAMS: [&str; 3] = ["percpu", "structures", "buffers"];
 
 pub fn cases(place: Place) -> Vec<Case> {
     if !place.is_newest() {

@@ -12,10 +12,11 @@ use crate::outcome::{Failure, Missing};
 use crate::process::{optional_tool, output};
 
 /// All headers but the operations, which are a part of another.
-const HEADERS: [&str; 4] = [
+const HEADERS: [&str; 5] = [
     "rseq_rt.h",
     "rseq_rt_percpu.h",
     "rseq_rt_structures.h",
+    "rseq_rt_buffers.h",
     "rseq_rt_library.h",
 ];
 
@@ -92,7 +93,8 @@ fn is_public(define: &str) -> bool {
     let name = define.strip_prefix("#define RSEQ_RT_");
     name.is_some_and(|name| {
         let guard = name.starts_with("H ") || name.contains("_H ");
-        !(guard || name.starts_with("PERCPU_") || name.starts_with("TRIO "))
+        let helpers = ["PERCPU_", "BUFFERS_", "TRIO "];
+        !(guard || helpers.iter().any(|start| name.starts_with(start)))
     })
 }
 
