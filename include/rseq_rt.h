@@ -264,6 +264,80 @@ static __inline__ int rseq_rt_cpu_by_load(const rseq_rt_area *area)
 int rseq_rt_mm_cid(const rseq_rt_area *area);
 
 /*
+ * ---- the time-slice extension (Linux 7.0): a thread in a short section asks not to be preempted just now ----
+ *
+ *     rseq_rt_slice_set(area, 1);				// once on each thread, or RSEQ_RT_SLICE_EXTENSION at init
+ *
+ *     rseq_rt_slice_control *slice = rseq_rt_slice(area);	// null where it is not on
+ *     int request = rseq_rt_slice_request(slice);
+ *     ...							// short, no system call
+ *     rseq_rt_slice_yield(slice, request);
+ */
+
+/* The word that the thread shares with the kernel: a request is 1, a grant 256. */
+typedef unsigned __attribute__((__may_alias__)) rseq_rt_slice_control;
+
+/* How a request ended. */
+enum {
+	RSEQ_RT_SLICE_OFF = 0,		/* no extension on this thread */
+	RSEQ_RT_SLICE_NESTED = 1,	/* another request stood when it was made, in a caller say: that one is in force */
+	RSEQ_RT_SLICE_NOT_NEEDED = 2,	/* the section ended before the kernel wanted the CPU */
+	RSEQ_RT_SLICE_YIELDED = 3,	/* granted, and given back */
+	RSEQ_RT_SLICE_REVOKED = 4	/* granted, and over before the section was: too long, or a system call */
+};
+
+/*
+ * Switches it on or off for the calling thread, while no request stands, whoever has registered the thread: a libc, too, whose
+ * __rseq_size reaches that far. -ENOSYS where the thread is not registered, its registration has no room for it (32 bytes,
+ * or the libc does not show it), or the kernel lacks it or has it switched off; a filter's errno. Costs: 1.
+ */
+int rseq_rt_slice_set(rseq_rt_area *area, int on);
+
+/* 1 if it is on, says the kernel; 0, or refused as above. Costs: 1. */
+int rseq_rt_slice_get(const rseq_rt_area *area);
+
+/*
+ * The control word of the calling thread, null unless the extension is on for it. Of the kernel thread: it is fetched anew
+ * after a switch of green threads, and not kept over a vfork or an exit hook. Costs: 0. When: any time, a signal handler included.
+ */
+rseq_rt_slice_control *rseq_rt_slice(const rseq_rt_area *area);
+
+/* rseq_slice_yield(2), for rseq_rt_slice_yield: 1 if a grant was given back in time, 0 if it was over. Costs: 1. */
+int rseq_rt_slice_give_back(void);
+
+/* Asks: the last thing before the section. What it returns ends it. A null word is answered RSEQ_RT_SLICE_OFF. Costs: 0. */
+static __inline__ int rseq_rt_slice_request(rseq_rt_slice_control *slice)
+{
+	unsigned none = 0;
+	int request;
+
+	if (!slice)
+		return RSEQ_RT_SLICE_OFF;
+	/*
+	 * One instruction for both bits: the kernel kills, where it checks, for a request that is made while a grant is out, and
+	 * between a look and a store it could grant the request of a caller.
+	 */
+	request = __atomic_compare_exchange_n(slice, &none, 1u, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+		? RSEQ_RT_SLICE_NOT_NEEDED : RSEQ_RT_SLICE_NESTED;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	return request;
+}
+
+/* Ends a request: the first thing after the section. RSEQ_RT_SLICE_*. Costs: 0; 1 where an extension was granted. */
+static __inline__ int rseq_rt_slice_yield(rseq_rt_slice_control *slice, int request)
+{
+	unsigned seen = 1;
+
+	if (!slice || request != RSEQ_RT_SLICE_NOT_NEEDED)
+		return request;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	/* The kernel clears the request as it grants: one that is still there was never granted. */
+	if (__atomic_compare_exchange_n(slice, &seen, 0u, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return RSEQ_RT_SLICE_NOT_NEEDED;
+	return (seen & 256) && rseq_rt_slice_give_back() == 1 ? RSEQ_RT_SLICE_YIELDED : RSEQ_RT_SLICE_REVOKED;
+}
+
+/*
  * Around vfork(2), posix_spawn(3) and any child that shares the memory and has
  * no area of its own: begin in the parent before it, end in the parent after
  * it, with the token that begin returned. A parent that is not registered yet

@@ -71,7 +71,7 @@ cfg_if! {
         pub use thread::fork::Lent;
         pub use thread::reclaim::{ClearTid, Reclaimed};
         pub use thread::scoped::Scoped;
-        pub use thread::slice::{SliceEnd, SliceRequest};
+        pub use thread::slice::{Slice, SliceEnd, SliceRequest};
     } else {
         compile_error!(
             "rseq-rt needs Linux on x86_64, aarch64 or riscv64, 64-bit and little-endian; rseq-rt-std has atomics elsewhere"

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::fake::generation::{ALL, LINUX_6_3, LINUX_7_0, LINUX_7_1};
-use crate::fake::{Answers, Call, Generation, Machine, PLAIN, rseq_of, run};
-use rseq_rt::abi::{SLICE_GRANTED, SLICE_REQUEST};
-use rseq_rt::{Area, Config, Errno, SliceEnd};
+use crate::fake::generation::{ALL, LINUX_6_3, LINUX_7_0, LINUX_7_1, LINUX_7_1_NO_SLICE};
+use crate::fake::{
+    Answer, Answers, Call, Filter, Foreign, Generation, Machine, PLAIN, rseq_of, run,
+};
+use rseq_rt::abi::{Rseq, SLICE_GRANTED, SLICE_REQUEST};
+use rseq_rt::{Area, Config, Errno, Error, Lent, Process, SliceEnd};
 
 fn with_area(
     generation: Generation,
@@ -134,4 +136,157 @@ fn armed_again_by_the_next_create() {
             assert!(!areas[0].has_slice_extension());
         }
     });
+}
+
+const NOT_HERE: Error = Error::Unavailable(Errno::NOSYS);
+
+fn set(process: &Process<&Machine>, area: &Area, on: bool) -> Result<(), Error> {
+    // SAFETY: set_slice_extension (1): the area of the thread that the machine is on.
+    unsafe { process.set_slice_extension(area, on) }
+}
+
+fn get(process: &Process<&Machine>, area: &Area) -> Result<bool, Error> {
+    // SAFETY: slice_extension (1) likewise.
+    unsafe { process.slice_extension(area) }
+}
+
+fn of_libc(length: u32) -> Answers {
+    Answers {
+        foreign_length: length,
+        ..Answers::with_foreign(Foreign::Visible)
+    }
+}
+
+/// The first thread, created, and the area that the kernel knows of it.
+fn created(
+    generation: Generation,
+    answers: Answers,
+    configure: fn(Config) -> Config,
+    test: impl FnOnce(&Machine, &Process<&Machine>, &Area, &Rseq),
+) {
+    run(generation, answers, configure, |machine, process, areas| {
+        let area = &areas[0];
+        assert_eq!(set(process, area, true), Err(Error::NotCreated));
+        // SAFETY: ensure_registered (1, 2): the area outlives the machine's use of it.
+        let _ = unsafe { process.ensure_registered(area) };
+        let rseq = match machine.task(0).registration {
+            // SAFETY: the libc's, in the machine, or the area itself.
+            Some(registration) => unsafe { &*registration.area },
+            None => rseq_of(area),
+        };
+        test(machine, process, area, rseq);
+    });
+}
+
+/// In an area of 33 bytes, this runtime's or a libc's: on, used, and off again, by the control word of that area alone.
+#[test]
+fn switched_by_the_thread_whoever_registered_it() {
+    for answers in [PLAIN, of_libc(33)] {
+        let unwished = |config| config;
+        created(
+            LINUX_7_1,
+            answers,
+            unwished,
+            |machine, process, area, rseq| {
+                // SAFETY: Process::slice (1) the one thread's area, (2) used at once.
+                let slice = || unsafe { process.slice(area) };
+                assert!(slice().is_none());
+                for _ in 0..2 {
+                    assert_eq!(get(process, area), Ok(false));
+                    assert_eq!(set(process, area, true), Ok(()));
+                    assert_eq!(get(process, area), Ok(true));
+                    let on = slice().expect("it is on");
+                    assert_eq!(on.as_control(), &raw const rseq.slice_ctrl);
+                    let is_own = std::ptr::eq(rseq, rseq_of(area));
+                    assert_eq!(area.has_slice_extension(), is_own);
+
+                    let outer = on.request();
+                    assert_eq!(rseq.slice_ctrl.load(Relaxed), SLICE_REQUEST);
+                    let inner = on.request();
+                    assert_eq!(on.end_on(&machine, inner), SliceEnd::Nested);
+                    assert_eq!(rseq.slice_ctrl.load(Relaxed), SLICE_REQUEST);
+                    rseq.slice_ctrl.store(SLICE_GRANTED, Relaxed);
+                    let inner = on.request();
+                    assert_eq!(rseq.slice_ctrl.load(Relaxed), SLICE_GRANTED);
+                    assert_eq!(on.end_on(&machine, inner), SliceEnd::Nested);
+                    assert_eq!(on.end_on(&machine, outer), SliceEnd::Yielded);
+                    rseq.slice_ctrl.store(0, Relaxed);
+                    let request = on.request();
+                    assert_eq!(on.end_on(&machine, request), SliceEnd::NotNeeded);
+                    assert_eq!(rseq.slice_ctrl.load(Relaxed), 0);
+
+                    // SAFETY: Lent::of (1) the one thread's area.
+                    let lent = unsafe { Lent::of(area) };
+                    assert!(slice().is_none());
+                    assert_eq!(set(process, area, false), Err(Error::Lent));
+                    lent.end();
+                    assert!(slice().is_some());
+                    assert_eq!(set(process, area, false), Ok(()));
+                    assert!(slice().is_none() && !area.has_slice_extension());
+                }
+            },
+        );
+    }
+}
+
+/// Elsewhere nothing is asked for that could be refused, and nothing changes.
+#[test]
+fn not_here() {
+    type Case = (Generation, Answers, fn(Config) -> Config, u32);
+    let plain: fn(Config) -> Config = |config| config;
+    // Prctls: where the registration has no room, the kernel is not asked.
+    let cases: [Case; 7] = [
+        (LINUX_6_3, PLAIN, plain, 0),
+        (LINUX_7_1, PLAIN, |config| config.legacy_length(), 0),
+        (LINUX_7_1, PLAIN, |config| config.disabled(), 0),
+        (LINUX_7_1, of_libc(32), plain, 0),
+        (LINUX_7_1, Answers::with_foreign(Foreign::Hidden), plain, 0),
+        (LINUX_7_1_NO_SLICE, PLAIN, plain, 2),
+        (LINUX_7_1_NO_SLICE, of_libc(33), plain, 2),
+    ];
+    for (generation, answers, configure, prctls) in cases {
+        created(
+            generation,
+            answers,
+            configure,
+            |machine, process, area, rseq| {
+                let flags = rseq.flags.load(Relaxed);
+                assert_eq!(set(process, area, true), Err(NOT_HERE));
+                assert_eq!(get(process, area), Err(NOT_HERE));
+                assert_eq!(machine.count(Call::SlicePrctl), prctls);
+                // SAFETY: Process::slice (1) the one thread's area, (2) used for nothing.
+                assert!(unsafe { process.slice(area) }.is_none());
+                assert_eq!(rseq.flags.load(Relaxed), flags);
+                assert_eq!(rseq.slice_ctrl.load(Relaxed), 0);
+            },
+        );
+    }
+}
+
+/// A filter's refusal is passed on, and its pretended success is none.
+#[test]
+fn a_filter_on_the_switch() {
+    for (answer, expected) in [
+        (Answer::Refuse(Errno::PERM), Error::Unavailable(Errno::PERM)),
+        (Answer::Pretend, NOT_HERE),
+    ] {
+        let answers = Answers {
+            filter: Some(Filter {
+                call: Call::SlicePrctl,
+                from: 1,
+                answer,
+            }),
+            ..of_libc(33)
+        };
+        created(
+            LINUX_7_1,
+            answers,
+            |config| config,
+            |_, process, area, _| {
+                assert_eq!(set(process, area, true), Err(expected));
+                // SAFETY: Process::slice (1) the one thread's area, (2) used for nothing.
+                assert!(unsafe { process.slice(area) }.is_none());
+            },
+        );
+    }
 }

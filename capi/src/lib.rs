@@ -14,6 +14,7 @@ mod layout;
 mod percpu;
 mod process;
 mod report;
+mod slice;
 mod state;
 mod structures;
 mod thread;

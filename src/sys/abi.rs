@@ -81,6 +81,15 @@ pub const FEATURE_SIZE_MM_CID: u32 = 28;
 /// Feature size from which `slice_ctrl` is valid; the first one above the legacy length.
 pub const FEATURE_SIZE_SLICE_CTRL: u32 = 33;
 
+/// prctl(2) of the slice extension (Linux 7.0), its two commands, and the argument that switches it on.
+pub const PR_RSEQ_SLICE_EXTENSION: usize = 79;
+/// See [`PR_RSEQ_SLICE_EXTENSION`].
+pub const PR_RSEQ_SLICE_EXTENSION_GET: usize = 1;
+/// See [`PR_RSEQ_SLICE_EXTENSION`].
+pub const PR_RSEQ_SLICE_EXTENSION_SET: usize = 2;
+/// See [`PR_RSEQ_SLICE_EXTENSION`].
+pub const PR_RSEQ_SLICE_EXT_ENABLE: usize = 1;
+
 /// `rseq_slice_yield(2)`, the same number on the three CPUs (Linux 7.0).
 pub const NR_RSEQ_SLICE_YIELD: usize = 471;
 

@@ -9,7 +9,10 @@ use core::sync::atomic::AtomicU32;
 use linux_raw_sys::general as uapi;
 
 use crate::arch;
-use crate::sys::abi::{NR_RSEQ_SLICE_YIELD, Rseq};
+use crate::sys::abi::{
+    NR_RSEQ_SLICE_YIELD, PR_RSEQ_SLICE_EXT_ENABLE, PR_RSEQ_SLICE_EXTENSION,
+    PR_RSEQ_SLICE_EXTENSION_GET, PR_RSEQ_SLICE_EXTENSION_SET, Rseq,
+};
 use crate::sys::error::Errno;
 use crate::sys::syscall::{syscall0, syscall2, syscall3, syscall4, syscall6};
 use crate::sys::trio::Trio;
@@ -62,6 +65,22 @@ pub unsafe trait Kernel {
     /// # Errors
     /// As the kernel answers.
     fn slice_yield(&self) -> Result<bool, Errno>;
+
+    /// prctl(2), `PR_RSEQ_SLICE_EXTENSION_SET`: the slice extension of the calling thread.
+    ///
+    /// # Errors
+    /// As the kernel answers; always, where nobody has written the method.
+    fn set_slice_extension(&self, _on: bool) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+
+    /// prctl(2), `PR_RSEQ_SLICE_EXTENSION_GET`: is it on?
+    ///
+    /// # Errors
+    /// As [`Self::set_slice_extension`].
+    fn slice_extension(&self) -> Result<bool, Errno> {
+        Err(Errno::NOSYS)
+    }
 
     /// Asks the kernel to write one word of `address` without changing it.
     ///
@@ -175,6 +194,15 @@ unsafe impl Kernel for Linux {
         unsafe { syscall0(NR_RSEQ_SLICE_YIELD) }.map(|yielded| yielded == 1)
     }
 
+    fn set_slice_extension(&self, on: bool) -> Result<(), Errno> {
+        let on = if on { PR_RSEQ_SLICE_EXT_ENABLE } else { 0 };
+        slice_prctl(PR_RSEQ_SLICE_EXTENSION_SET, on).map(drop)
+    }
+
+    fn slice_extension(&self) -> Result<bool, Errno> {
+        slice_prctl(PR_RSEQ_SLICE_EXTENSION_GET, 0).map(|on| on == PR_RSEQ_SLICE_EXT_ENABLE)
+    }
+
     fn probe_write(&self, address: *const AtomicU32) -> Result<(), Errno> {
         let nobody_waits_here = AtomicU32::new(0);
         // SAFETY: syscall6 (1): wakes nobody on a local word and adds 0 to the word at `address`, atomically;
@@ -221,6 +249,12 @@ unsafe impl Kernel for Linux {
         // SAFETY: thread_pointer (1) is (1).
         unsafe { arch::thread_pointer() }
     }
+}
+
+fn slice_prctl(what: usize, on: usize) -> Result<usize, Errno> {
+    let arguments = [PR_RSEQ_SLICE_EXTENSION, what, on, 0, 0, 0];
+    // SAFETY: syscall6 (1): changes a wish of the calling thread's and its area's `flags`, which are the kernel's.
+    unsafe { syscall6(sc::nr::PRCTL, arguments) }
 }
 
 /// munmap(2) of memory that nobody uses.

@@ -179,6 +179,14 @@ impl Word {
         before.is_ok_and(|seen| seen.0 & OUTCOME == REGISTERED && seen.0 & EXITING == 0)
     }
 
+    /// *arm*: the extension is on, or off, in the area that this runtime has registered.
+    pub(crate) fn set_slice(&self, on: bool) {
+        let _ = self.update(|seen| {
+            let slice = if on { SLICE } else { 0 };
+            seen.is_registered().then_some(seen.0 & !SLICE | slice)
+        });
+    }
+
     /// *reset*: a new word.
     pub(crate) fn reset(&self) {
         self.0.swap(0, Relaxed);

@@ -10,11 +10,12 @@ pub enum Call {
     Getcpu,
     Futex,
     SliceYield,
+    SlicePrctl,
     Probe,
     Uname,
 }
 
-pub const CALLS: usize = 7;
+pub const CALLS: usize = 8;
 
 /// From the `from`-th call of this kind on (the first is 1), the answer is always this one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +63,8 @@ pub struct Answers {
     /// rr, gVisor: no length but 32, whatever auxv says.
     pub only_32: bool,
     pub foreign: Foreign,
+    /// What a foreign owner registers, and its `__rseq_size`.
+    pub foreign_length: u32,
     pub memory: Memory,
     /// What uname(2) states.
     pub release: [u8; 65],
@@ -71,6 +74,7 @@ pub const PLAIN: Answers = Answers {
     filter: None,
     only_32: false,
     foreign: Foreign::None,
+    foreign_length: 32,
     memory: Memory::Writable,
     release: [0; 65],
 };

@@ -3,10 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use rseq_rt::abi::{
-    CS_FLAG_SLICE_EXT_AVAILABLE, CS_FLAG_SLICE_EXT_ENABLED, FLAG_SLICE_EXT_DEFAULT_ON,
-    FLAG_UNREGISTER, Rseq,
-};
+use rseq_rt::abi::{CS_FLAG_SLICE_EXT_ENABLED, FLAG_SLICE_EXT_DEFAULT_ON, FLAG_UNREGISTER, Rseq};
 use rseq_rt::{Errno, Kernel, Trio};
 
 use super::answers::{Answer, Call, Memory};
@@ -81,13 +78,13 @@ impl Machine {
         if generation.lays_out() {
             // The kernel lays out all of it, whatever it finds.
             memory.slice_ctrl.store(0, Relaxed);
-            let enabled = if slice { CS_FLAG_SLICE_EXT_ENABLED } else { 0 };
-            let flags = if generation.has_slice && request.length > 32 {
-                CS_FLAG_SLICE_EXT_AVAILABLE | enabled
+            let available = generation.slice_flags(request.length);
+            let enabled = if slice && available != 0 {
+                CS_FLAG_SLICE_EXT_ENABLED
             } else {
                 0
             };
-            memory.flags.store(flags, Relaxed);
+            memory.flags.store(available | enabled, Relaxed);
         } else if Ids::read(memory) != fresh || memory.flags.load(Relaxed) != 0 {
             if generation.wants_zeroes {
                 self.break_rule("killed: CONFIG_DEBUG_RSEQ found a field that is not zero");
@@ -126,6 +123,24 @@ impl Machine {
         reset.write(memory, self.generation.fills(request.length));
         self.set_registration(me, None);
         Ok(())
+    }
+}
+
+impl Machine {
+    /// The `flags` of the calling thread's area, where the kernel lets the extension be switched.
+    fn slice_flags(&self) -> Result<&AtomicU32, Errno> {
+        const ENXIO: Option<Errno> = Errno::from_raw(6);
+        const NOT_SUPPORTED: Option<Errno> = Errno::from_raw(524);
+        if !self.generation.has_slice {
+            return Err(Errno::INVAL);
+        }
+        let held = self.task(self.current()).registration;
+        let held = held.ok_or(ENXIO.expect("an errno"))?;
+        if held.length <= 32 {
+            return Err(NOT_SUPPORTED.expect("an errno"));
+        }
+        // SAFETY: registered, so Kernel::rseq (1) holds still.
+        Ok(&unsafe { &*held.area }.flags)
     }
 }
 
@@ -214,6 +229,25 @@ unsafe impl Kernel for &Machine {
             } else {
                 Err(Errno::NOSYS)
             }
+        })
+    }
+
+    fn set_slice_extension(&self, on: bool) -> Result<(), Errno> {
+        self.call(Call::SlicePrctl, (), || {
+            let flags = self.slice_flags()?;
+            if on {
+                flags.fetch_or(CS_FLAG_SLICE_EXT_ENABLED, Relaxed);
+            } else {
+                flags.fetch_and(!CS_FLAG_SLICE_EXT_ENABLED, Relaxed);
+            }
+            Ok(())
+        })
+    }
+
+    fn slice_extension(&self) -> Result<bool, Errno> {
+        self.call(Call::SlicePrctl, false, || {
+            let flags = self.slice_flags()?.load(Relaxed);
+            Ok(flags & CS_FLAG_SLICE_EXT_ENABLED != 0)
         })
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Source: `kernel/rseq.c` of each, and runs of real ones; `tests-qemu` checks the same rows on those.
 
+use rseq_rt::abi::CS_FLAG_SLICE_EXT_AVAILABLE;
+
 /// One row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Generation {
@@ -84,6 +86,13 @@ pub const LINUX_7_1: Generation = Generation {
     ..LINUX_7_0
 };
 
+/// Built without `CONFIG_RSEQ_SLICE_EXTENSION`, as most are.
+pub const LINUX_7_1_NO_SLICE: Generation = Generation {
+    name: "7.0.10 and later without the slice extension",
+    has_slice: false,
+    ..LINUX_7_1
+};
+
 /// A kernel to come whose area still fits, and one whose area does not.
 pub const LATER_48: Generation = Generation {
     name: "a later one with 48 bytes",
@@ -127,6 +136,15 @@ impl Generation {
     /// Bytes of fields that the kernel fills in an area registered with `length`.
     pub fn fills(&self, length: u32) -> usize {
         self.auxv.map_or(20, |(size, _)| size).min(length as usize)
+    }
+
+    /// What it shows of the slice extension in the area's `flags`.
+    pub fn slice_flags(&self, length: u32) -> u32 {
+        if self.has_slice && length > 32 {
+            CS_FLAG_SLICE_EXT_AVAILABLE
+        } else {
+            0
+        }
     }
 
     /// From 7.0 the kernel takes an area as it finds it.

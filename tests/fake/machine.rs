@@ -96,6 +96,8 @@ impl Machine {
         let area = self.libc_area(thread);
         area.cpu_id.store(-1, Relaxed);
         if foreign {
+            let flags = self.generation.slice_flags(self.answers.foreign_length);
+            area.flags.store(flags, Relaxed);
             self.set_registration(thread, Some(self.libc_registration(thread)));
             self.write_ids(thread);
         }
@@ -104,7 +106,7 @@ impl Machine {
     pub fn libc_registration(&self, thread: usize) -> Registration {
         Registration {
             area: self.libc_area(thread),
-            length: 32,
+            length: self.answers.foreign_length,
             signature: rseq_rt::arch::SIGNATURE,
         }
     }
@@ -115,7 +117,7 @@ impl Machine {
 
     pub fn trio(&self) -> Option<Trio> {
         let size = match self.answers.foreign {
-            Foreign::Visible | Foreign::VisibleNotOnSecond => 32,
+            Foreign::Visible | Foreign::VisibleNotOnSecond => self.answers.foreign_length,
             Foreign::Off => 0,
             _ => return None,
         };

@@ -39,6 +39,15 @@ macro_rules! calls_of_linux {
             ::rseq_rt::Kernel::slice_yield(&::rseq_rt::Linux)
         }
     };
+    (@ slice_extension) => {
+        fn set_slice_extension(&self, on: bool) -> Result<(), ::rseq_rt::Errno> {
+            ::rseq_rt::Kernel::set_slice_extension(&::rseq_rt::Linux, on)
+        }
+
+        fn slice_extension(&self) -> Result<bool, ::rseq_rt::Errno> {
+            ::rseq_rt::Kernel::slice_extension(&::rseq_rt::Linux)
+        }
+    };
     (@ probe_write) => {
         fn probe_write(
             &self,
@@ -67,7 +76,7 @@ macro_rules! calls_of_linux {
 #[macro_export]
 macro_rules! other_calls_of_linux {
     () => {
-        $crate::calls_of_linux!(set_signal_mask getcpu futex_wait slice_yield probe_write thread_pointer);
+        $crate::calls_of_linux!(set_signal_mask getcpu futex_wait slice_yield slice_extension probe_write thread_pointer);
     };
 }
 

@@ -254,6 +254,7 @@ const SLICED: &[&str] = &[
     "suite::areas/",
     "suite::lifetime/release",
     "suite::linux7/",
+    "capi::slice/",
 ];
 
 #[rustfmt::skip] // a table
@@ -267,7 +268,7 @@ pub const SYSTEMS: &[System] = &[
     System::new("6.1", X86_64, &V6_1), // Debian has none for riscv64
     System::new("6.1", Aarch64, &V6_1),
     System::new("7.0", Aarch64, &V7_0).optional().tests(GUARDED).must_run(&["percpu/known-bad"]),
-    System::new("slice", X86_64, &SLICE).optional().tests(SLICED).must_run(&["slice/armed", "slice/request"]),
+    System::new("slice", X86_64, &SLICE).optional().tests(SLICED).must_run(&["slice/armed", "slice/request", "slice/libc-area"]),
     System::new("newest-hotplug", Aarch64, &NEWEST).optional().cpus("4").tests(&["suite::hotplug/"]).must_run(&["hotplug/"]),
 
     System::weekly("slice", Riscv64, &SLICE).must_run(&["slice/armed", "slice/request"]),

@@ -13,24 +13,38 @@ use crate::outcome::Failure;
 use crate::process::{output, tool};
 use crate::staticlib;
 
-/// Each a file of `tests-qemu/capi`.
-const PROGRAMS: [&str; 3] = ["percpu", "structures", "buffers"];
+/// A file of `tests-qemu/capi`, and its arguments.
+type Program = (&'static str, &'static [&'static str]);
+
+/// Those of a place.
+fn programs(place: Place) -> &'static [Program] {
+    match place.system() {
+        Some(system) if system.is_newest() => {
+            &[("percpu", &[]), ("structures", &[]), ("buffers", &[])]
+        }
+        Some(system) if system.name == "slice" => &[("slice", &["here"])],
+        _ => &[],
+    }
+}
+
+/// Whether a program boots there.
+pub fn has_any(place: Place) -> bool {
+    !programs(place).is_empty()
+}
 
 pub fn cases(place: Place) -> Vec<Case> {
-    if !place.is_newest() {
-        return vec![];
-    }
-    let case = |program: &'static str| {
-        let name = format!("{program}/init");
+    let case = |&program: &'static Program| {
+        let name = format!("{}/init", program.0);
         Case::new(name, move |cx: &Context| run(cx, place, program))
     };
-    PROGRAMS.map(case).into()
+    programs(place).iter().map(case).collect()
 }
 
 /// PID 1 has no exit code: the kernel's last words, or all tests' own.
-fn run(cx: &Context, place: Place, program: &str) -> Result<String> {
+fn run(cx: &Context, place: Place, (program, arguments): Program) -> Result<String> {
     let file = build(cx, place, program)?;
-    let finished = boot::run(cx, place, &file, &[], &[])?.finished;
+    let arguments: Vec<_> = arguments.iter().map(|&it| it.to_owned()).collect();
+    let finished = boot::run(cx, place, &file, &[], &arguments)?.finished;
     keep_console(cx, &format!("capi-{program}"), place, &finished.output);
     let said = |end: &str| {
         let lines = finished.output.lines();

@@ -24,7 +24,7 @@ pub const FAMILY: Family = Family {
     needs: |cx, at| match at {
         At::Link(arch) => needs_with_libc(cx, arch),
         At::Libcs(arch) => needs(cx, arch),
-        At::Place(place) if place.is_newest() => {
+        At::Place(place) if booted::has_any(place) => {
             let mut all = needs_with_libc(cx, place.arch);
             all.extend(place.needs());
             all

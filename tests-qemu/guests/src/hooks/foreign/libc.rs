@@ -19,14 +19,19 @@ use crate::{other_calls_of_linux, thread, witness};
 static OFFSET: AtomicIsize = AtomicIsize::new(0);
 static SIZE: AtomicU32 = AtomicU32::new(0);
 
-/// From here on the libc's area of the calling thread is where this `cpu_id` is.
+/// From here on the libc's area of the calling thread is where this `cpu_id` is, with 32 bytes.
 pub fn export(cpu_id: *const u8) {
+    export_sized(cpu_id, 32);
+}
+
+/// The same with a size of its own.
+pub fn export_sized(cpu_id: *const u8, size: u32) {
     let area = cpu_id.addr().wrapping_sub(offset_of!(Rseq, cpu_id));
     // SAFETY: thread_pointer (1): the entry code, or the start of the thread, has set it up.
     let pointer = unsafe { Linux.thread_pointer() };
     let offset = area.wrapping_sub(pointer.addr());
     OFFSET.store(offset as isize, Relaxed);
-    SIZE.store(32, Relaxed);
+    SIZE.store(size, Relaxed);
 }
 
 /// The kernel under such a libc.

@@ -1,5 +1,6 @@
 //! The time-slice extension: off unless asked for, armed by the hook, and no harm where it is lacking.
 
+mod libc;
 mod played;
 
 use core::sync::atomic::AtomicU32;
@@ -27,6 +28,8 @@ pub const TESTS: &[Test] = &[
     Test::new("slice/asked-for-where-it-is-lacking", lacking).needs(Needs::RSEQ),
     Test::new("slice/requests-nest-at-each-grant", played::nested),
     Test::new("slice/armed-by-the-hook", armed).needs(Needs::V2),
+    Test::new("slice/libc-area", libc::switched_on).needs(Needs::V2),
+    Test::new("slice/libc-area-of-32-bytes", libc::refused).needs(Needs::RSEQ),
     Test::new("slice/request-and-yield-under-load", under_load).needs(Needs::V2),
 ];
 
