@@ -272,6 +272,8 @@ int rseq_rt_mm_cid(const rseq_rt_area *area);
  *     int request = rseq_rt_slice_request(slice);
  *     ...							// short, no system call
  *     rseq_rt_slice_yield(slice, request);
+ *
+ * Request and yield are a compare-and-exchange each, for which GCC calls libgcc on aarch64 (-mno-outline-atomics: it does not).
  */
 
 /* The word that the thread shares with the kernel: a request is 1, a grant 256. */

@@ -17,6 +17,8 @@
  *         ...					// nothing here: make one
  *     rseq_rt_list_push(&pool, area, node);
  *
+ * A bounded buffer of pointers and a byte log are in rseq_rt_buffers.h, inline.
+ *
  * Storage is the caller's, all zero at first, and serves one structure for ever; too few lines are slow and never
  * wrong. int is 0, or a negative errno, and nothing has changed then:
  *     -EFAULT     a null pointer
