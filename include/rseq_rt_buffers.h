@@ -52,9 +52,8 @@ extern "C" {
 
 #define RSEQ_RT_BUFFERS_INLINE static __inline__ __attribute__((__unused__))
 
-/* Two words of a slot: how much is in it, and whether a drain is at work. The content follows. */
+/* A slot: how much is in it, one word; whether a drain is at work, another; the content. */
 #define RSEQ_RT_BUFFERS_END 0
-#define RSEQ_RT_BUFFERS_DRAINED sizeof(uintptr_t)
 #define RSEQ_RT_BUFFERS_CONTENT (2 * sizeof(uintptr_t))
 
 /* No section expects an end with this bit, and none stores one: a drain has closed the slot. */

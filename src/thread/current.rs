@@ -123,7 +123,8 @@ impl<K: Kernel> Process<K> {
     }
 }
 
-/// The owner's area of the calling thread: read, and never written to but for `rseq_cs` by a critical section.
+/// The owner's area of the calling thread: read, and never written to but for `rseq_cs`, by a critical section and before an
+/// unload, and the control word of the slice extension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LibcArea(*const u8);
 
