@@ -19,7 +19,7 @@
 int failures;
 
 #define THREADS 8
-#define TURNS 10000
+#define TURNS 5000
 #define OBJECTS 40
 
 struct object {
@@ -89,18 +89,22 @@ static void look(const void *bytes, size_t size, void *argument)
 	}
 }
 
+static void drain_slot_and_overflow(size_t slot)
+{
+	int taken = rseq_rt_bytes_drain(&records, &fence, slot, look, NULL);
+
+	/* The process may be bound to some CPUs, and have no membarrier(2). */
+	CHECK(taken >= 0 || taken == -EAGAIN || taken == -EINVAL);
+	taken = rseq_rt_bytes_drain_overflow(&records, look, NULL);
+	CHECK(taken >= 0 || taken == -EAGAIN);
+}
+
 static void drain_records(void)
 {
 	size_t slot;
-	int taken;
 
-	for (slot = 0; slot < count; slot++) {
-		taken = rseq_rt_bytes_drain(&records, &fence, slot, look, NULL);
-		/* The process may be bound to some CPUs, and have no membarrier(2). */
-		CHECK(taken >= 0 || taken == -EAGAIN || taken == -EINVAL);
-	}
-	taken = rseq_rt_bytes_drain_overflow(&records, look, NULL);
-	CHECK(taken >= 0 || taken == -EAGAIN);
+	for (slot = 0; slot < count; slot++)
+		drain_slot_and_overflow(slot);
 }
 
 static void log_one(const rseq_rt_area *area, int me, int turn)
@@ -141,8 +145,9 @@ static void *worker(void *argument)
 			int taken = rseq_rt_buffer_drain(&buffer, &fence, (size_t)i % count, drained, area);
 			CHECK(taken >= 0 || taken == -EAGAIN || taken == -EINVAL);
 		}
-		if (i % 250 == me)
-			drain_records();
+		/* Of its own CPU, and of others. */
+		if (i % 50 == me)
+			drain_slot_and_overflow(((size_t)sched_getcpu() + (size_t)(i / 50) % 3) % count);
 	}
 	if (area)
 		rseq_rt_on_thread_exit(area, RSEQ_RT_KEEP);
@@ -226,10 +231,9 @@ static int child(void)
 	drain_records();
 	before = found[THREADS];
 	pushed[THREADS] = 0;
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < 100; i++)
 		log_one(i % 2 ? &main_area : NULL, THREADS, i);
-		drain_records();
-	}
+	drain_records();
 	CHECK_IS(found[THREADS] - before, pushed[THREADS]);
 	CHECK(pushed[THREADS] != 0);
 	return failures != 0;
