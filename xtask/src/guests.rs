@@ -1,4 +1,4 @@
-//! Builds the freestanding programs: the guests, and the example of green threads, which is made like them.
+//! Builds the freestanding programs: the guests, the example of green threads, and its tests, which are made like them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,10 +11,11 @@ use crate::compiler::{self, ALLOC, CORE, Compiler};
 use crate::console;
 use crate::context::Context;
 use crate::install::Need;
-use crate::machine::boot::{self, Run};
+use crate::machine::boot;
 use crate::machine::place::Place;
 
 pub const GREEN: &str = "examples/green/Cargo.toml";
+pub const GREEN_TESTS: &str = "tests-qemu/green/Cargo.toml";
 
 /// The flags of a freestanding, static program at a fixed address.
 const FLAGS: [&str; 6] = [
@@ -35,6 +36,13 @@ pub fn guest(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
 pub fn green(cx: &Context, arch: Arch) -> Result<PathBuf> {
     let package = ["--manifest-path", GREEN];
     programs(cx, arch, ALLOC, &package, "the green threads").map(|folder| folder.join("green"))
+}
+
+/// The program of the example's tests for `arch`, built once.
+pub fn green_tests(cx: &Context, arch: Arch) -> Result<PathBuf> {
+    let package = ["--manifest-path", GREEN_TESTS];
+    programs(cx, arch, ALLOC, &package, "the tests of green threads")
+        .map(|folder| folder.join("green-tests"))
 }
 
 /// The programs of one package. One at a time: in one build with another, each would have the features that the other
@@ -127,15 +135,4 @@ pub fn guest_needs(cx: &Context, at: At) -> Vec<Need> {
             needs
         }
     }
-}
-
-/// Runs the green threads at `place`, with `more` files beside them where they boot.
-pub fn start_green(
-    cx: &Context,
-    place: Place,
-    more: &[(&str, PathBuf)],
-    arguments: &[&str],
-) -> Result<Run> {
-    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    boot::run(cx, place, &green(cx, place.arch)?, more, &arguments)
 }

@@ -6,16 +6,16 @@
 
 use alloc::vec::Vec;
 
-use crate::carrier::{self, Exit};
+use rseq_rt::structures::CpuSet;
+use rustix::io::Errno;
+
+use crate::arguments::Arguments;
+use crate::carrier::Exit;
 use crate::green::Handle;
 use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
 use crate::runtime::Runtime;
 use crate::switch::yield_now;
-use crate::words::number;
-use guests::entry::Env;
-use guests::errno::Errno;
-use guests::println;
-use guests::sys::{sched, time};
+use crate::{println, sys};
 
 /// What one measurement runs.
 #[derive(Clone, Copy)]
@@ -26,21 +26,16 @@ struct Load {
     switches: u64,
 }
 
-/// Runs the command.
-pub fn main(env: &Env) -> i32 {
-    let asked = |name: &str| env.value_of(name).and_then(number);
-    let cpus = sched::allowed().map_or(1, |set| u64::from(set.count()));
+/// Runs the command, after [`adopt_main`](crate::carrier::adopt_main).
+pub fn main(arguments: Arguments<'_>) -> i32 {
+    let asked = |name| arguments.number_of(name);
+    let cpus = CpuSet::allowed().map_or(1, |set| u64::from(set.count()));
     let load = |carriers| Load {
         carriers,
         cpus,
         green: asked("--green").unwrap_or(64).clamp(1, 1 << 16),
         switches: asked("--switches").unwrap_or(20_000).clamp(1, 1 << 32),
     };
-    // SAFETY: (1) once, on the main thread.
-    if unsafe { carrier::adopt_main(env) }.is_err() {
-        println!("green bench: no carrier's block for the main thread");
-        return 2;
-    }
     let loads: Vec<Load> = match asked("--carriers") {
         Some(carriers) => [load(carriers.clamp(1, 64))].into(),
         None if cpus == 1 => [load(1)].into(),
@@ -63,7 +58,7 @@ pub fn main(env: &Env) -> i32 {
 
 fn run<Q: RunQueue>(load: Load, told: bool) -> Result<(), Errno> {
     let runtime = Runtime::<Q>::leak(load.green as usize + 1);
-    let (begun, begun_running) = (time::now().0, time::process_time().0);
+    let (begun, begun_running) = (sys::now(), sys::process_time());
     let mut running: Vec<Handle> = Vec::new();
     for _ in 0..load.green {
         // SAFETY: (1) it keeps a number across its switches.
@@ -74,8 +69,8 @@ fn run<Q: RunQueue>(load: Load, told: bool) -> Result<(), Errno> {
         runtime.start_carrier(Exit::Joinable)?;
     }
     running.into_iter().for_each(Handle::join);
-    let elapsed = time::now().0.saturating_sub(begun);
-    let ran = time::process_time().0.saturating_sub(begun_running);
+    let elapsed = sys::now().saturating_sub(begun);
+    let ran = sys::process_time().saturating_sub(begun_running);
     runtime.stop();
     if told {
         let rounds = load.green.saturating_mul(load.switches) as f64;

@@ -4,26 +4,23 @@ use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicPtr, AtomicU32};
 
-use guests::entry::Env;
-use guests::errno::Errno;
-use guests::stack::Stack;
-use guests::sys::process;
-use guests::tcb::{self, Tcb};
-use guests::thread::spawn;
+use alloc::boxed::Box;
+
 use rseq_rt::{
     Area, Claim, ClearTid, ClearTidPlace, Config, Deferred, Error, ExitMode, Process, SignalMask,
     Thread,
 };
+use rustix::io::Errno;
 
+use crate::arch;
 use crate::green::Green;
+use crate::stacks::Stack;
+use crate::sys::{CLONE_FLAGS, exit_group};
 
 /// The process's rseq.
 pub static RSEQ: Process = Process::new();
 /// The memory of detached carriers that were kept. Each start sweeps it.
 static DEFERRED: Deferred = Deferred::new();
-
-/// A carrier's own stack: the scheduler runs on it, green threads have theirs.
-const STACK: usize = 64 * 1024;
 
 /// What a carrier does between its hooks.
 pub trait Schedule: Sync {
@@ -42,8 +39,13 @@ pub enum Exit {
     Detached,
 }
 
-/// The payload of a carrier's control block, which lies on top of its stack.
+/// A carrier's control block, to which its thread pointer leads. It lies on top of the carrier's own stack: the
+/// scheduler runs on that, green threads have theirs.
+#[repr(C)]
 pub struct Carrier {
+    // First: x86_64 reads the thread pointer from here.
+    this: *const Carrier,
+    stack: Stack,
     area: Area,
     clear_tid: ClearTid,
     tid: AtomicU32,
@@ -56,8 +58,20 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    const fn new(schedule: Option<&'static dyn Schedule>, mask: u64, exit: Exit) -> Self {
-        Self {
+    /// Writes a new block.
+    ///
+    /// # Safety
+    /// 1. `at` is aligned and writable for it, and nobody else's.
+    unsafe fn write(
+        at: *mut Self,
+        stack: Stack,
+        schedule: Option<&'static dyn Schedule>,
+        mask: u64,
+        exit: Exit,
+    ) {
+        let carrier = Self {
+            this: at,
+            stack,
             area: Area::new(),
             clear_tid: ClearTid::new(),
             tid: AtomicU32::new(0),
@@ -66,7 +80,9 @@ impl Carrier {
             schedule,
             mask,
             exit,
-        }
+        };
+        // SAFETY: (1).
+        unsafe { at.write(carrier) };
     }
 
     /// The rseq area of this kernel thread, and of no green thread.
@@ -100,25 +116,22 @@ impl Carrier {
 
 /// Lends the calling thread's carrier. The closure must not switch: after a switch the
 /// green thread may be on another carrier, so `switch` ends the program when it is called from in here.
-///
-/// # Errors
-/// `None` on a thread that is no carrier.
 #[inline]
-pub fn here<R>(look: impl FnOnce(&Carrier) -> R) -> Option<R> {
+pub fn here<R>(look: impl FnOnce(&Carrier) -> R) -> R {
     // Read afresh each time: the thread pointer is volatile asm, so no call of it serves two.
-    let head = tcb::current();
-    let carrier = head.payload::<Carrier>()?;
+    // SAFETY: the calling thread's own carrier, which outlives the closure.
+    let carrier = unsafe { &*here_unguarded() };
     carrier.lent.store(carrier.lent.load(Relaxed) + 1, Relaxed);
     let answer = look(carrier);
     carrier.lent.store(carrier.lent.load(Relaxed) - 1, Relaxed);
-    Some(answer)
+    answer
 }
 
 /// As [`here`] without the guard against a switch: the address of the carrier, for those who want it to grow stale.
+#[inline]
 pub fn here_unguarded() -> *const Carrier {
-    tcb::current()
-        .payload::<Carrier>()
-        .map_or(ptr::null(), ptr::from_ref)
+    // SAFETY: thread_pointer (1): adopt_main (2).
+    unsafe { arch::thread_pointer() }
 }
 
 /// Decides who owns rseq and gives the main thread a carrier's block, so that it can spawn and join; it runs no green thread.
@@ -128,25 +141,28 @@ pub fn here_unguarded() -> *const Carrier {
 ///
 /// # Safety
 /// 1. Called once in a process, on its main thread, which lives to the end of it.
-pub unsafe fn adopt_main(env: &Env) -> Result<Thread<'static>, Error> {
-    // SAFETY: from_auxv (1) the kernel's own vector.
-    let config = unsafe { Config::from_auxv(env.auxv_ptr().cast()) }.claim(Claim::Runtime);
+/// 2. Nothing else of this crate was called before, and is called on other threads than this one and those of [`start`].
+/// 3. `auxv` is the kernel's vector.
+/// 4. Nothing on the main thread uses the thread pointer from here on.
+pub unsafe fn adopt_main(auxv: *const [usize; 2]) -> Result<Thread<'static>, Error> {
+    // SAFETY: from_auxv (1): (3).
+    let config = unsafe { Config::from_auxv(auxv) }.claim(Claim::Runtime);
     RSEQ.init(config)?;
     RSEQ.allow_sections();
-    let payload = Carrier::new(None, 0, Exit::Joinable);
-    let Ok(block) = Tcb::outside(Stack::NONE, payload) else {
-        return Err(Error::NullArea);
-    };
-    // SAFETY: adopt (1) mapped and never unmapped, (2) `current` is not in use here.
-    unsafe { tcb::adopt(block) };
-    // SAFETY: on_thread_create (1, 2) the block is this thread's for ever; (3) it stays here.
-    unsafe { RSEQ.on_thread_create(&(*block).payload.area) }
+    let carrier = Box::leak(Box::<Carrier>::new_uninit()).as_mut_ptr();
+    // SAFETY: write (1): new memory. set_thread_pointer (1): written, and leaked; (2): (4). on_thread_create (1, 2) the
+    // block is this thread's for ever; (3) it stays here.
+    unsafe {
+        Carrier::write(carrier, Stack::NONE, None, 0, Exit::Joinable);
+        arch::set_thread_pointer(carrier);
+        RSEQ.on_thread_create(&(*carrier).area)
+    }
 }
 
 /// A started joinable carrier.
 #[must_use]
 pub struct Joinable {
-    block: *mut Tcb<Carrier>,
+    carrier: *const Carrier,
 }
 
 // SAFETY: the block is read only, and lives until join.
@@ -159,11 +175,11 @@ impl Joinable {
     /// `Futex` if futex(2) or munmap(2) is refused.
     pub fn join(self) -> Result<(), Error> {
         // SAFETY: the block lives until the unmap below.
-        let block = unsafe { &*self.block };
-        let reclaimed = block.payload.clear_tid.wait()?;
-        let stack = block.head.stack();
+        let carrier = unsafe { &*self.carrier };
+        let reclaimed = carrier.clear_tid.wait()?;
+        let base = carrier.stack.base();
         // SAFETY: unmap (1) the carrier's stack, joined once.
-        unsafe { reclaimed.unmap(stack.base(), stack.len()) }.map_err(Error::Futex)
+        unsafe { reclaimed.unmap(base, Stack::LENGTH) }.map_err(Error::Futex)
     }
 }
 
@@ -174,35 +190,33 @@ impl Joinable {
 pub fn start(schedule: &'static dyn Schedule, exit: Exit) -> Result<Option<Joinable>, Errno> {
     // What carriers that could not release have left behind.
     DEFERRED.sweep();
-    let stack = Stack::map(STACK)?;
+    let stack = Stack::map()?;
     // Around clone, so that no handler finds the new thread before its create hook.
     let mask = SignalMask::block_all().map_err(|_| Errno::PERM)?;
-    let payload = Carrier::new(Some(schedule), mask.previous(), exit);
-    let started = Tcb::on(stack, payload).and_then(|block| {
-        // SAFETY: spawn (1) a stack that nobody else has; (2, 3) the block on top of it lives until the carrier is
-        // gone; (4) `main_of_carrier` takes its own block.
-        unsafe {
-            let word = (*block).payload.clear_tid.as_ptr();
-            let head = &raw mut (*block).head;
-            spawn(block.cast(), head, word, main_of_carrier, block.cast())?;
-        }
-        Ok(block)
-    });
+    let carrier = stack.room_on_top::<Carrier>();
+    // SAFETY: write (1): a stack that nobody else has. clone (1): likewise; (2, 3): the block on top of it lives until
+    // the carrier is gone, and its address is its first word.
+    let answer = unsafe {
+        Carrier::write(carrier, stack, Some(schedule), mask.previous(), exit);
+        let clear_tid = (*carrier).clear_tid.as_ptr();
+        arch::clone(CLONE_FLAGS, carrier.cast(), carrier, clear_tid)
+    };
     let _ = mask.restore();
-    match started {
-        Ok(block) => Ok((exit == Exit::Joinable).then_some(Joinable { block })),
-        Err(errno) => {
-            // SAFETY: no thread runs on it.
-            let _ = unsafe { stack.unmap() };
-            Err(errno)
-        }
+    if answer < 0 {
+        // SAFETY: unmap (1): no thread runs on it.
+        unsafe { stack.unmap() };
+        return Err(Errno::from_raw_os_error(-answer as i32));
     }
+    Ok((exit == Exit::Joinable).then_some(Joinable { carrier }))
 }
 
-unsafe extern "C" fn main_of_carrier(argument: *mut u8) -> ! {
+/// The first function of a carrier.
+///
+/// # Safety
+/// 1. Called by [`arch::clone`] alone, with signals blocked.
+pub(crate) unsafe extern "C" fn main_of_carrier() -> ! {
     // SAFETY: `start` gave the thread its own block, which lives until the exit below or the join.
-    let block = unsafe { &*argument.cast::<Tcb<Carrier>>() };
-    let carrier = &block.payload;
+    let carrier = unsafe { &*here_unguarded() };
     // SAFETY: (1) blocked by the parent around clone, inherited.
     let mask = unsafe { SignalMask::assume_blocked(carrier.mask) };
     // SAFETY: (1) the area is in this carrier's block; (2) join and unmap_and_exit are the only ends of its memory and
@@ -210,28 +224,28 @@ unsafe extern "C" fn main_of_carrier(argument: *mut u8) -> ! {
     let thread = match unsafe { RSEQ.on_thread_create_masked(&carrier.area, &mask) } {
         Ok(thread) => thread,
         // The runtime's own fault: no thread can be made out of it.
-        Err(_) => process::exit_group(120),
+        Err(_) => exit_group(120),
     };
     let _ = mask.restore();
     if let Some(schedule) = carrier.schedule {
-        carrier.tid.store(process::gettid(), Relaxed);
+        let tid = rustix::thread::gettid().as_raw_pid();
+        carrier.tid.store(tid as u32, Relaxed);
         schedule.run(carrier, &thread);
         schedule.left();
     }
-    leave(thread, block)
+    leave(thread, carrier)
 }
 
 /// From here on nothing but the block and the stack is touched: who waits for `left` may be gone.
-fn leave(thread: Thread<'_>, block: &Tcb<Carrier>) -> ! {
-    if block.payload.exit == Exit::Joinable {
+fn leave(thread: Thread<'_>, carrier: &Carrier) -> ! {
+    if carrier.exit == Exit::Joinable {
         // SAFETY: (1) nothing on this stack waits to be dropped.
         unsafe { thread.on_exit(ExitMode::Keep).into_kept().exit(0) }
     }
-    let stack = block.head.stack();
+    let base = carrier.stack.base();
     let exit = thread.on_exit(ExitMode::Release);
-    let (base, length) = (stack.base(), stack.len());
     // SAFETY: (1) the stack and the block are this carrier's alone, and it has no joiner; (2) the clear-tid word is in
     // the block; (3) this runtime has no robust list; (4) nothing waits to be dropped; (5) the area is in the block, and
     // the list is swept at each start.
-    unsafe { exit.unmap_and_exit(base, length, ClearTidPlace::Inside, &DEFERRED, 0) }
+    unsafe { exit.unmap_and_exit(base, Stack::LENGTH, ClearTidPlace::Inside, &DEFERRED, 0) }
 }

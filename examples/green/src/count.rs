@@ -1,44 +1,39 @@
-//! `green wc PATH [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]`: the words of a file tree.
+//! `green wc [PATH] [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]`: the words of a file tree, of the current folder without PATH.
 //!
 //! `all` counts them over each queue in turn, for a machine that is booted for it and powered off afterwards.
 
+use alloc::ffi::CString;
 use alloc::sync::Arc;
+use core::ffi::CStr;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::carrier::{self, Exit};
-use crate::files;
+use rseq_rt::structures::CpuSet;
+use rustix::io::Errno;
+
+use crate::arguments::Arguments;
+use crate::carrier::Exit;
+use crate::println;
 use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
 use crate::runtime::Runtime;
 use crate::slots::Count;
-use crate::words::{self, Totals, number};
-use guests::entry::Env;
-use guests::errno::Errno;
-use guests::println;
-use guests::sys::sched;
+use crate::words::{self, Totals};
 
 /// What goes wrong outside the files.
 const TROUBLE: i32 = 2;
 
-/// Runs the command.
-pub fn main(env: &Env) -> i32 {
-    let Some(root) = env.args().nth(2).filter(|arg| !arg.starts_with(b"--")) else {
-        println!("green wc PATH [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]");
-        return TROUBLE;
-    };
-    let asked = |name: &str| env.value_of(name).and_then(number);
-    let cpus = sched::allowed().map_or(1, |set| set.count());
+/// Runs the command, after [`adopt_main`](crate::carrier::adopt_main).
+pub fn main(arguments: Arguments<'_>) -> i32 {
+    let path = arguments.nth(2).filter(|arg| !arg.starts_with(b"--"));
+    let root = CString::new(path.unwrap_or(b".")).expect("an argument has no zero inside");
+    let asked = |name| arguments.number_of(name);
+    let cpus = CpuSet::allowed().map_or(1, |set| set.count());
     let carriers = asked("--carriers").unwrap_or(u64::from(cpus)).clamp(1, 64);
     let green = asked("--green").unwrap_or(64).clamp(1, 1 << 16) as usize;
-    // SAFETY: (1) once, on the main thread.
-    if unsafe { carrier::adopt_main(env) }.is_err() {
-        println!("green wc: no carrier's block for the main thread");
-        return TROUBLE;
-    }
-    let done = match env.value_of("--queue").unwrap_or(b"percpu") {
-        b"percpu" => run::<PercpuQueue>(root, carriers, green),
-        b"mutex" => run::<MutexQueue>(root, carriers, green),
-        b"mpmc" => run::<MpmcQueue>(root, carriers, green),
-        b"all" => run_over_all(root, carriers, green),
+    let done = match arguments.value_of("--queue").unwrap_or(b"percpu") {
+        b"percpu" => run::<PercpuQueue>(&root, carriers, green),
+        b"mutex" => run::<MutexQueue>(&root, carriers, green),
+        b"mpmc" => run::<MpmcQueue>(&root, carriers, green),
+        b"all" => run_over_all(&root, carriers, green),
         other => {
             println!("green wc: no such queue: {}", other.escape_ascii());
             return TROUBLE;
@@ -50,7 +45,7 @@ pub fn main(env: &Env) -> i32 {
     })
 }
 
-fn run_over_all(root: &'static [u8], carriers: u64, at_once: usize) -> Result<i32, Errno> {
+fn run_over_all(root: &CStr, carriers: u64, at_once: usize) -> Result<i32, Errno> {
     let codes = [
         run::<PercpuQueue>(root, carriers, at_once)?,
         run::<MpmcQueue>(root, carriers, at_once)?,
@@ -59,7 +54,7 @@ fn run_over_all(root: &'static [u8], carriers: u64, at_once: usize) -> Result<i3
     Ok(codes.into_iter().max().unwrap_or(TROUBLE))
 }
 
-fn run<Q: RunQueue>(root: &'static [u8], carriers: u64, at_once: usize) -> Result<i32, Errno> {
+fn run<Q: RunQueue>(root: &CStr, carriers: u64, at_once: usize) -> Result<i32, Errno> {
     // One more for the walker.
     let runtime = Runtime::<Q>::leak(at_once + 1);
     for number in 0..carriers {
@@ -71,11 +66,11 @@ fn run<Q: RunQueue>(root: &'static [u8], carriers: u64, at_once: usize) -> Resul
         runtime.start_carrier(exit)?;
     }
     let totals = Arc::new(Totals::default());
-    let of_walker = Arc::clone(&totals);
+    let (of_walker, root) = (Arc::clone(&totals), CString::from(root));
     // SAFETY: (1) it keeps paths, handles and counts across its switches.
     let walker = unsafe {
         runtime.spawn(move || {
-            if words::walk(runtime, files::path(root), at_once, &of_walker).is_err() {
+            if words::walk(runtime, root, at_once, &of_walker).is_err() {
                 of_walker.errors.fetch_add(1, Relaxed);
             }
         })

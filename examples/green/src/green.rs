@@ -7,14 +7,12 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
-use guests::errno::Errno;
-use guests::stack::Stack;
-use guests::sys::futex;
-
 use rseq_rt::structures::Node;
+use rustix::io::Errno;
+use rustix::thread::futex;
 
 use crate::carrier;
-use crate::stacks::{self, Below};
+use crate::stacks::{self, Below, Stack};
 use crate::switch;
 
 /// Why a green thread stopped running; the operand is in its record.
@@ -121,7 +119,7 @@ impl Ready {
             OUTSIDE => {
                 green.ended.store(1, Release);
                 // SAFETY: only the address is used, and a wake of memory that is something else by now is one too many.
-                let _ = futex::wake(unsafe { &*ended }, 1);
+                let _ = futex::wake(unsafe { &*ended }, futex::Flags::PRIVATE, 1);
                 None
             }
             // SAFETY: (1) stored by `await_end` from a Ready.
@@ -153,7 +151,7 @@ impl Ready {
 /// 1. Between two switches `body` is on one carrier, and after each perhaps on another: what it keeps across one
 ///    belongs to no kernel thread.
 pub unsafe fn make(body: impl FnOnce() + Send + 'static) -> Result<(Ready, Handle), Errno> {
-    let (stack, record) = stacks::take()?;
+    let (stack, record) = stacks::take::<Green>()?;
     let green = NonNull::new(record).ok_or(Errno::NOMEM)?;
     let below = Below::new(stack, record).ok_or(Errno::NOMEM)?;
     let address = record.expose_provenance();
@@ -207,9 +205,10 @@ impl Handle {
         // SAFETY: the record lives until the stack is given back below.
         let green = unsafe { self.green.as_ref() };
         if green.state.load(Acquire) != DONE {
-            match carrier::here(|carrier| carrier.current()) {
-                Some(current) if !current.is_null() => switch::until_end_of(self.green.as_ptr()),
-                _ => wait_outside(green),
+            if carrier::here(|carrier| carrier.current()).is_null() {
+                wait_outside(green);
+            } else {
+                switch::until_end_of(self.green.as_ptr());
             }
         }
         // SAFETY: (1) from `make`, and the green thread has ended: its carrier does not touch it any more.
@@ -227,7 +226,7 @@ fn wait_outside(green: &Green) {
     }
     while green.ended.load(Acquire) == 0 {
         // Woken for whatever reason, the word decides.
-        let _ = futex::wait(&green.ended, 0, None);
+        let _ = futex::wait(&green.ended, futex::Flags::PRIVATE, 0, None);
     }
     // The swap in `finish` came before the store: nothing of the record is in use.
     let _ = green.state.load(Relaxed);

@@ -2,11 +2,10 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, compiler_fence, fence};
+use core::time::Duration;
 
-use guests::sys::futex;
-use guests::sys::raw::{call3, done};
-use guests::sys::time::Span;
-use linux_raw_sys::general::{__NR_membarrier, membarrier_cmd};
+use rustix::thread::futex::{self, Timespec};
+use rustix::thread::{MembarrierCommand, membarrier};
 
 /// The sleepers of one runtime.
 ///
@@ -22,19 +21,14 @@ pub struct Idle {
     asymmetric: AtomicBool,
 }
 
-fn membarrier(command: membarrier_cmd) -> bool {
-    // SAFETY: touches no memory.
-    done(unsafe { call3(__NR_membarrier, command as usize, 0, 0) }).is_ok()
-}
-
 impl Idle {
     /// Nobody sleeps; asks the kernel for membarrier(2).
     pub fn new() -> Self {
-        let register = membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+        let registered = membarrier(MembarrierCommand::RegisterPrivateExpedited);
         Self {
             epoch: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
-            asymmetric: AtomicBool::new(membarrier(register)),
+            asymmetric: AtomicBool::new(registered.is_ok()),
         }
     }
 
@@ -57,8 +51,7 @@ impl Idle {
         let epoch = self.epoch.load(Acquire);
         self.sleepers.fetch_add(1, SeqCst);
         if self.asymmetric.load(Relaxed) {
-            let command = membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED;
-            if !membarrier(command) {
+            if membarrier(MembarrierCommand::PrivateExpedited).is_err() {
                 self.asymmetric.store(false, SeqCst);
                 self.stay();
                 return None;
@@ -75,9 +68,10 @@ impl Idle {
     }
 
     /// Sleeps, unless somebody was woken since `epoch`; `limit` at most.
-    pub fn sleep(&self, epoch: u32, limit: Option<Span>) {
+    pub fn sleep(&self, epoch: u32, limit: Option<Duration>) {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         // Early or late, the caller looks for work again.
-        let _ = futex::wait(&self.epoch, epoch, limit);
+        let _ = futex::wait(&self.epoch, futex::Flags::PRIVATE, epoch, limit.as_ref());
         self.stay();
     }
 
@@ -97,7 +91,7 @@ impl Idle {
     #[cold]
     fn wake(&self, count: u32) {
         self.epoch.fetch_add(1, SeqCst);
-        let _ = futex::wake(&self.epoch, count);
+        let _ = futex::wake(&self.epoch, futex::Flags::PRIVATE, count);
     }
 }
 

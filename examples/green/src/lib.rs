@@ -1,7 +1,8 @@
 //! A green-thread runtime on rseq-rt: M carriers run N green threads.
 //!
 //! Freestanding: no libc. The stacks are mapped here, the switch between them
-//! is corosensei's, and what sleeps, sleeps on a futex.
+//! is corosensei's, and what sleeps, sleeps on a futex. `main.rs` is a program
+//! on it that counts words.
 //!
 //! ```text
 //! spawn, wake ──> RunQueue::push ─────────┐
@@ -17,6 +18,8 @@
 
 extern crate alloc;
 
+mod arch;
+pub mod arguments;
 pub mod bench;
 pub mod carrier;
 pub mod count;
@@ -28,7 +31,7 @@ pub mod runtime;
 pub mod slots;
 pub mod stacks;
 pub mod switch;
-pub mod tests;
+pub mod sys;
 pub mod timers;
 pub mod words;
 

@@ -1,21 +1,23 @@
-//! `green wc|test|bench`: the word count, the tests, and what a switch costs.
+//! `green [wc|bench]`: the words of a file tree, and what a switch costs. `cargo run --release` counts those of this
+//! folder.
 #![no_std]
 #![no_main]
 
-use green::{bench, count, tests};
-use guests::entry::Env;
-use guests::harness::{self, run_suite};
-use guests::{entry, println};
+mod brought;
+mod start;
 
-entry!(main, harness::panic);
+use green::arguments::Arguments;
+use green::{bench, count, println};
 
-fn main(env: &Env) -> i32 {
-    match env.args().nth(1) {
-        Some(b"wc") => count::main(env),
-        Some(b"bench") => bench::main(env),
-        Some(b"test") => run_suite(env, tests::SUITES),
-        _ => {
-            println!("green wc PATH | green test | green bench");
+fn main(arguments: Arguments<'_>) -> i32 {
+    match arguments.nth(1) {
+        None | Some(b"wc") => count::main(arguments),
+        Some(b"bench") => bench::main(arguments),
+        Some(_) => {
+            println!(
+                "green [wc [PATH] [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]]"
+            );
+            println!("green bench [--carriers M] [--green N] [--switches K] [--repeats R]");
             2
         }
     }

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 
-use guests::errno::Errno;
-use guests::sys::{futex, process};
+use rustix::io::Errno;
+use rustix::thread::futex;
 use rustix_futex_sync::Mutex;
 
 use crate::carrier::{self, Exit, Joinable, Schedule as _};
@@ -16,6 +16,7 @@ use crate::green::{self, Handle};
 use crate::idle::Idle;
 use crate::queue::RunQueue;
 use crate::slots::{Count, Slots};
+use crate::sys::exit_group;
 use crate::timers::Timers;
 
 /// Carriers, green threads, and a run queue between them.
@@ -91,7 +92,7 @@ impl<Q: RunQueue> Runtime<Q> {
         loop {
             match self.live.load(Acquire) {
                 0 => break,
-                live => _ = futex::wait(&self.live, live, None),
+                live => _ = futex::wait(&self.live, futex::Flags::PRIVATE, live, None),
             }
         }
         self.reap();
@@ -102,7 +103,7 @@ impl<Q: RunQueue> Runtime<Q> {
         let joinable = core::mem::take(&mut *self.joinable.lock());
         for carrier in joinable {
             if carrier.join().is_err() {
-                process::exit_group(122);
+                exit_group(122);
             }
         }
     }
@@ -112,7 +113,7 @@ impl<Q: RunQueue> Runtime<Q> {
         self.slots.sum(count)
     }
 
-    /// Starts a green thread, from any thread that has a carrier's block.
+    /// Starts a green thread, from another one or from the main thread.
     ///
     /// # Errors
     /// EAGAIN if there are as many as the runtime was made for; what mmap(2) says.
@@ -132,11 +133,7 @@ impl<Q: RunQueue> Runtime<Q> {
             return made.map(|(_, handle)| handle);
         };
         // SAFETY: push (1) the calling thread's own area, and the closure does not switch.
-        let pushed = carrier::here(|carrier| unsafe { self.queue.push(carrier.area(), green) });
-        if pushed.is_none() {
-            // It was neither run nor queued: a green thread without a way to a carrier.
-            process::exit_group(123);
-        }
+        carrier::here(|carrier| unsafe { self.queue.push(carrier.area(), green) });
         self.idle.wake_one();
         Ok(handle)
     }

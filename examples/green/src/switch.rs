@@ -1,10 +1,10 @@
 //! What a green thread asks of its carrier. After each of these it may be on another one.
 
-use guests::sys::process;
-use guests::sys::time::{self, Span};
+use core::time::Duration;
 
 use crate::carrier;
 use crate::green::{Green, Request, suspend};
+use crate::sys;
 
 /// Lets others run. Nothing happens on a thread that is not green.
 #[inline]
@@ -13,10 +13,10 @@ pub fn yield_now() {
 }
 
 /// Sleeps for `span` at least, and lets others run.
-pub fn sleep(span: Span) {
-    let until = time::now().0.saturating_add(span.0);
+pub fn sleep(span: Duration) {
+    let until = sys::now().saturating_add(span.as_nanos() as u64);
     if !switch(Request::Sleep, until as usize) {
-        let _ = time::sleep(span);
+        let _ = sys::sleep(span);
     }
 }
 
@@ -33,14 +33,11 @@ pub(crate) fn until_end_of(target: *mut Green) {
 /// False on a thread that is not green.
 #[inline]
 fn switch(request: Request, operand: usize) -> bool {
-    let carrier = carrier::here_unguarded();
     // SAFETY: the calling thread's own carrier; it is not used after the switch.
-    let Some(carrier) = (unsafe { carrier.as_ref() }) else {
-        return false;
-    };
+    let carrier = unsafe { &*carrier::here_unguarded() };
     if carrier.is_lent() {
         // Whoever lent the carrier to a closure that switches would find another one when that returns.
-        process::exit_group(121);
+        sys::exit_group(121);
     }
     let green = carrier.current();
     if green.is_null() {

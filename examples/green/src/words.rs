@@ -1,17 +1,20 @@
 //! The job: the words of a file tree, a green thread a file.
 
 use alloc::collections::VecDeque;
+use alloc::ffi::CString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use guests::errno::Errno;
-use guests::println;
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 
-use crate::files::{self, Kind, Path};
+use crate::files;
 use crate::green::Handle;
+use crate::println;
 use crate::queue::RunQueue;
 use crate::runtime::Runtime;
 use crate::switch::yield_now;
@@ -33,10 +36,9 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn refused(&self, path: &Path, why: Errno) {
+    fn refused(&self, path: &CStr, why: Errno) {
         self.errors.fetch_add(1, Relaxed);
-        let name = path.strip_suffix(b"\0").unwrap_or(path);
-        println!("green wc: {}: {why}", name.escape_ascii());
+        println!("green wc: {}: {why}", path.to_bytes().escape_ascii());
     }
 }
 
@@ -46,17 +48,17 @@ const fn is_space(byte: u8) -> bool {
 }
 
 /// Counts one file.
-fn count(path: &Path, totals: &Totals) -> Result<(), Errno> {
-    let file = files::open_file(path)?;
+fn count(path: &CStr, totals: &Totals) -> Result<(), Errno> {
+    let file = files::open(path, OFlags::empty())?;
     let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
     let (mut words, mut bytes, mut inside) = (0u64, 0u64, false);
     loop {
-        let read = file.read(&mut chunk)?;
+        let (read, _) = rustix::io::read(&file, &mut chunk)?;
         if read.is_empty() {
             break;
         }
         bytes += read.len() as u64;
-        for &byte in read {
+        for &mut byte in read {
             let space = is_space(byte);
             words += u64::from(!space && !inside);
             inside = !space;
@@ -76,17 +78,17 @@ fn count(path: &Path, totals: &Totals) -> Result<(), Errno> {
 /// What mmap(2) says.
 pub fn walk<Q: RunQueue>(
     runtime: &'static Runtime<Q>,
-    root: Path,
+    root: CString,
     at_once: usize,
     totals: &Arc<Totals>,
 ) -> Result<(), Errno> {
     let mut running: VecDeque<Handle> = VecDeque::new();
-    let mut folders: Vec<Path> = Vec::new();
-    let mut found: Vec<Path> = Vec::new();
+    let mut folders: Vec<CString> = Vec::new();
+    let mut found: Vec<CString> = Vec::new();
     match files::kind(&root) {
-        Ok(Kind::Folder) => folders.push(root),
-        Ok(Kind::File) => found.push(root),
-        Ok(Kind::Other) => totals.refused(&root, Errno::INVAL),
+        Ok(FileType::Directory) => folders.push(root),
+        Ok(FileType::RegularFile) => found.push(root),
+        Ok(_) => totals.refused(&root, Errno::INVAL),
         Err(why) => totals.refused(&root, why),
     }
     loop {
@@ -111,9 +113,9 @@ pub fn walk<Q: RunQueue>(
             break;
         };
         let listed = files::list(&folder, |name, kind| match kind {
-            Kind::File => found.push(files::below(&folder, name)),
-            Kind::Folder => folders.push(files::below(&folder, name)),
-            Kind::Other => {}
+            FileType::RegularFile => found.push(files::below(&folder, name)),
+            FileType::Directory => folders.push(files::below(&folder, name)),
+            _ => {}
         });
         if let Err(why) = listed {
             totals.refused(&folder, why);
@@ -121,11 +123,6 @@ pub fn walk<Q: RunQueue>(
     }
     running.into_iter().for_each(Handle::join);
     Ok(())
-}
-
-/// The number in an argument.
-pub fn number(text: &[u8]) -> Option<u64> {
-    core::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// A line for people and for the host runner.

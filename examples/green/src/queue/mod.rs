@@ -3,7 +3,7 @@
 mod mpmc;
 mod mutex;
 mod percpu;
-pub(crate) mod ring;
+pub mod ring;
 
 pub use mpmc::MpmcQueue;
 pub use mutex::MutexQueue;

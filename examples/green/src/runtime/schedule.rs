@@ -2,16 +2,17 @@
 
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::time::Duration;
 
-use guests::sys::futex;
-use guests::sys::time::{self, Span};
 use rseq_rt::{Area, Thread};
+use rustix::thread::futex;
 
 use super::Runtime;
 use crate::carrier::{Carrier, Schedule};
 use crate::green::{Ready, Request};
 use crate::queue::RunQueue;
 use crate::slots::{Count, Slot};
+use crate::sys::now;
 use crate::timers::NEVER;
 
 /// A carrier with enough to do looks once in so many rounds at the clock,
@@ -121,7 +122,7 @@ impl<Q: RunQueue> Runtime<Q> {
     /// 1. `area` is the calling carrier's.
     #[cold]
     unsafe fn look_at_clock(&self, area: &Area) {
-        let now = time::now().0;
+        let now = now();
         while self.timers.first() <= now {
             let Some(due) = self.timers.take_due(now) else {
                 return;
@@ -143,9 +144,9 @@ impl<Q: RunQueue> Runtime<Q> {
             || self.stopping.load(Acquire);
         let limit = match self.timers.first() {
             NEVER => None,
-            first => Some(Span(first.saturating_sub(time::now().0))),
+            first => Some(Duration::from_nanos(first.saturating_sub(now()))),
         };
-        if work || limit == Some(Span(0)) {
+        if work || limit == Some(Duration::ZERO) {
             self.idle.stay();
         } else {
             self.idle.sleep(epoch, limit);
@@ -205,7 +206,7 @@ impl<Q: RunQueue> Schedule for Runtime<Q> {
     fn left(&self) {
         // Here `self` is used for the last time; who waits goes by the number, not by the wake.
         if self.live.fetch_sub(1, Release) == 1 {
-            let _ = futex::wake(&self.live, u32::MAX >> 1);
+            let _ = futex::wake(&self.live, futex::Flags::PRIVATE, u32::MAX >> 1);
         }
     }
 }

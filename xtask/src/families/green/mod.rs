@@ -2,6 +2,8 @@
 
 mod words;
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
@@ -11,7 +13,8 @@ use crate::cell::{At, keep_console};
 use crate::compiler::check_form;
 use crate::console;
 use crate::context::Context;
-use crate::guests::{GREEN, green, guest_needs, names, start_green};
+use crate::guests::{GREEN, GREEN_TESTS, green, green_tests, guest_needs, names};
+use crate::machine::boot::{self, Run};
 use crate::machine::place::{Machine, Place};
 
 pub const FAMILY: Family = Family {
@@ -37,7 +40,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     if !here {
         return Ok(vec![]);
     }
-    let names = names(cx, green, &["test", "--list"])?;
+    let names = names(cx, green_tests, &["test", "--list"])?;
     let mut cases = Case::together(names, move |cx, tests| own_tests(cx, place, tests));
     for &test in words::tests(place) {
         cases.push(Case::new(test, move |cx| words::count(cx, place, test)));
@@ -47,15 +50,31 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     }
     if place.machine == Machine::Native {
         cases.push(Case::new("form", |cx| {
-            check_form(cx, GREEN, &cx.root.join("target/guests/form"))
+            let target = cx.root.join("target/guests/form");
+            check_form(cx, GREEN, &target)?;
+            check_form(cx, GREEN_TESTS, &target)
         }));
     }
     Ok(cases)
 }
 
-/// The suite inside the program, whole: it is short.
+/// Runs the example at `place`, or the program of its tests, with `more` files beside it where it boots.
+fn start(
+    cx: &Context,
+    place: Place,
+    program: &Path,
+    more: &[(&str, PathBuf)],
+    arguments: &[&str],
+) -> Result<Run> {
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    boot::run(cx, place, program, more, &arguments)
+}
+
+/// The suite, whole: it is short.
 fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
-    let run = start_green(cx, place, &[], &["test", "--scale", place.scale()])?.finished;
+    let program = green_tests(cx, place.arch)?;
+    let arguments = ["test", "--scale", place.scale()];
+    let run = start(cx, place, &program, &[], &arguments)?.finished;
     keep_console(cx, "green", place, &run.output);
     let judged = console::judge(&run.output, tests, run.end, !place.boots());
     let mut tests_run = judged.tests;
@@ -66,7 +85,8 @@ fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>
 /// The format that `cargo xtask bench` reads: one object a line, with a name and a time.
 fn bench_lines(cx: &Context, place: Place) -> Result<String> {
     let short = ["bench", "--switches", "20", "--repeats", "1"];
-    let run = start_green(cx, place, &[], &short)?.finished;
+    let program = green(cx, place.arch)?;
+    let run = start(cx, place, &program, &[], &short)?.finished;
     let said = run.check("bench")?;
     let lines: Vec<&str> = said.lines().collect();
     for line in &lines {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::start;
 use crate::cell::keep_console;
 use crate::context::Context;
-use crate::guests::start_green;
+use crate::guests::{green, green_tests};
 use crate::install::Need;
 use crate::machine::boot::Run;
 use crate::machine::place::Place;
@@ -57,15 +58,19 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
     let sum = sum_of(&expected);
     let mut steals = 0;
     if place.boots() {
-        // As PID 1, which has nothing but what is packed beside it; one boot for all queues and trees.
-        let run = start_green(cx, place, &trees, &["wc", "/tree", "--queue", "all"])?;
+        // As PID 1, which has nothing but what is packed beside it; one boot for all queues and trees. The example powers
+        // no machine off, so the program of its tests counts.
+        let program = green_tests(cx, place.arch)?;
+        let arguments = ["wc", "/tree", "--queue", "all"];
+        let run = start(cx, place, &program, &trees, &arguments)?;
         keep_console(cx, "green-words", place, &run.finished.output);
         steals += judge(&run, true, &QUEUES, sum)?;
     } else {
+        let program = green(cx, place.arch)?;
         for ((_, tree), expected) in trees.iter().zip(expected) {
             let path = tree.to_str().context("a path that is text")?;
             for queue in QUEUES {
-                let run = start_green(cx, place, &[], &["wc", path, "--queue", queue])?;
+                let run = start(cx, place, &program, &[], &["wc", path, "--queue", queue])?;
                 steals += judge(&run, false, &[queue], expected)?;
             }
         }

@@ -7,11 +7,16 @@ use crate::arch::Arch;
 use crate::case::Case;
 use crate::compiler::{cargo, finish};
 use crate::context::Context;
-use crate::guests::GREEN;
+use crate::guests::{GREEN, GREEN_TESTS};
 use crate::outcome::Missing;
 
 /// The lock files, by their manifests.
-const MANIFESTS: [&str; 3] = ["Cargo.toml", GREEN, "examples/origin/Cargo.toml"];
+const MANIFESTS: [&str; 4] = [
+    "Cargo.toml",
+    GREEN,
+    GREEN_TESTS,
+    "examples/origin/Cargo.toml",
+];
 
 /// Licences that ask for no more than their text.
 const ALLOWED: [&str; 7] = [

@@ -17,9 +17,9 @@ use rseq_rt::Thread;
 use rseq_rt::percpu::{CpuId, SectionSupport};
 use rseq_rt::structures::{Fence, Membarrier};
 
-use crate::carrier::{self, Carrier, Exit, RSEQ, Schedule};
-use crate::green;
-use crate::queue::ring::{CPUS, Rings};
+use green::carrier::{self, Carrier, Exit, RSEQ, Schedule};
+use green::green::make;
+use green::queue::ring::{CPUS, Rings};
 
 pub const TESTS: &[Test] = &[
     Test::new("steals/at-each-step-of-a-push", at_each_step::<PUSH>).needs(NEEDS),
@@ -107,7 +107,7 @@ where
     assert!((there as usize) < CPUS, "no ring for CPU {there}");
     let green = || {
         // SAFETY: make (1) it switches nowhere.
-        let made = unsafe { green::make(|| ()) };
+        let made = unsafe { make(|| ()) };
         made.map(|(green, _)| green.into_raw().expose_provenance())
     };
     let rings = Rings::leak(fence).unwrap();
@@ -134,7 +134,7 @@ where
 /// Makes the main thread a carrier; may sections run?
 fn begin(ctx: &Ctx<'_>) -> bool {
     // SAFETY: adopt_main (1) each test has a process of its own, and this is its main thread.
-    let _ = unsafe { carrier::adopt_main(ctx.env) }.unwrap();
+    let _ = unsafe { crate::adopt_main(ctx.env) }.unwrap();
     RSEQ.section_support() == SectionSupport::Allowed
 }
 

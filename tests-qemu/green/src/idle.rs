@@ -4,17 +4,18 @@
 use alloc::sync::Arc;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
+use core::time::Duration;
 
 use guests::harness::{Ctx, Test, passed};
 use guests::sys::time::{self, Span};
 use rseq_rt::Area;
 
 use super::{runtime, wait_until};
-use crate::green::Ready;
-use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
-use crate::runtime::Runtime;
-use crate::slots::Count;
-use crate::switch::sleep;
+use green::green::Ready;
+use green::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use green::runtime::Runtime;
+use green::slots::Count;
+use green::switch::sleep;
 
 pub const TESTS: &[Test] = &[
     Test::new("idle/carriers-sleep-percpu", carriers_sleep::<PercpuQueue>),
@@ -25,7 +26,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Longer than any test.
-const LONG: Span = Span::millis(3_600_000);
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Of one carrier after the only green thread has told that it will sleep: the round that it is in, one more for the
 /// wake of the spawn and one for that of the sleep, and one in which the kernel refuses its barrier. However slow
@@ -74,7 +75,7 @@ fn one_round_a_sleep(ctx: &Ctx<'_>) {
     let body = move || {
         for turn in 0..SLEEPS {
             // Not in whole milliseconds, nor in whole microseconds.
-            sleep(Span(1_000_001 + turn * 333_333));
+            sleep(Duration::from_nanos(1_000_001 + turn * 333_333));
         }
     };
     // SAFETY: spawn (1) it keeps a count across its switches.

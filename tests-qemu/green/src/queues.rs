@@ -9,10 +9,10 @@ use guests::harness::{Ctx, Needs, Test, passed};
 use guests::sys::sched::{self, CpuSet};
 
 use super::{pin, runtime, wait_until};
-use crate::green::Handle;
-use crate::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
-use crate::slots::Count;
-use crate::switch::{move_to, yield_now};
+use green::green::Handle;
+use green::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
+use green::slots::Count;
+use green::switch::{move_to, yield_now};
 
 pub const TESTS: &[Test] = &[
     Test::new("queues/each-once-percpu", each_once::<PercpuQueue>),

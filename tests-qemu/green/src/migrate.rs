@@ -13,11 +13,11 @@ use rseq_rt::percpu::{CpuId, SectionSupport};
 use rseq_rt::structures::{Counter, CounterSlot};
 
 use super::{pin, runtime};
-use crate::carrier::{self, Carrier, RSEQ, here_unguarded};
-use crate::green::Handle;
-use crate::queue::{PercpuQueue, RunQueue};
-use crate::runtime::Runtime;
-use crate::switch::{move_to, yield_now};
+use green::carrier::{self, Carrier, RSEQ, here_unguarded};
+use green::green::Handle;
+use green::queue::{PercpuQueue, RunQueue};
+use green::runtime::Runtime;
+use green::switch::{move_to, yield_now};
 
 pub const TESTS: &[Test] = &[
     Test::new("migrate/every-operation", every_operation),
@@ -83,7 +83,7 @@ fn hop(way: Way, hops: u64, carriers: usize, counter: &Counter<'_>, seen: &Seen)
         before = now;
         match way {
             // SAFETY: operate (1) lent by `here`.
-            Way::Fresh => _ = carrier::here(|here| unsafe { operate(here, counter, seen) }),
+            Way::Fresh => carrier::here(|here| unsafe { operate(here, counter, seen) }),
             // SAFETY: the carriers live until the runtime is stopped. operate (1) is broken.
             Way::Kept => unsafe { operate(&*kept, counter, seen) },
         }
@@ -236,7 +236,7 @@ fn switch_under_a_loan(ctx: &Ctx<'_>) {
     let ended = child::forked(move || {
         let runtime = runtime::<PercpuQueue>(&ctx, 1, 1);
         // SAFETY: spawn (1) it keeps a carrier across a switch, and is stopped.
-        let green = unsafe { runtime.spawn(|| _ = carrier::here(|_| yield_now())) };
+        let green = unsafe { runtime.spawn(|| carrier::here(|_| yield_now())) };
         green.into_iter().for_each(Handle::join);
     });
     assert_eq!(ended, Ok(Status::Exited(121)), "the program");

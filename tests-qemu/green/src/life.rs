@@ -4,17 +4,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::time::Duration;
 
-use guests::errno::Errno;
 use guests::harness::{Ctx, Test, passed};
-use guests::sys::time::{self, Span};
 
 use super::{runtime, wait_until};
-use crate::carrier::Exit;
-use crate::green::Handle;
-use crate::queue::{MutexQueue, PercpuQueue, RunQueue};
-use crate::slots::Count;
-use crate::switch::{sleep, yield_now};
+use green::carrier::Exit;
+use green::green::Handle;
+use green::queue::{MutexQueue, PercpuQueue, RunQueue};
+use green::slots::Count;
+use green::switch::{sleep, yield_now};
+use green::sys::now;
 
 pub const TESTS: &[Test] = &[
     Test::new("life/joins-percpu", joins::<PercpuQueue>),
@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[
 /// A tree of green threads, each of which joins its two; now and then one that has ended already.
 fn joins<Q: RunQueue>(ctx: &Ctx<'_>) {
     fn grow<Q: RunQueue>(
-        runtime: &'static crate::runtime::Runtime<Q>,
+        runtime: &'static green::runtime::Runtime<Q>,
         depth: u64,
         leaves: &Arc<AtomicU64>,
     ) {
@@ -70,10 +70,11 @@ fn sleeps(ctx: &Ctx<'_>) {
     for number in 0..50u64 {
         let body = move || {
             for turn in 0..3 {
-                let span = Span::millis(1 + (number * 7 + turn * 3) % 20);
-                let begun = time::now();
+                let span = Duration::from_millis(1 + (number * 7 + turn * 3) % 20);
+                let begun = now();
                 sleep(span);
-                assert!(time::now().0 >= begun.0 + span.0, "it woke too early");
+                let slept = Duration::from_nanos(now() - begun);
+                assert!(slept >= span, "it woke too early");
             }
         };
         // SAFETY: spawn (1) it keeps times across its switches.
@@ -101,7 +102,7 @@ fn carriers_come_and_go(ctx: &Ctx<'_>) {
             while !over.load(Relaxed) {
                 rounds.fetch_add(1, Relaxed);
                 match number % 4 {
-                    0 => sleep(Span::micros(300)),
+                    0 => sleep(Duration::from_micros(300)),
                     _ => yield_now(),
                 }
             }
@@ -154,7 +155,7 @@ fn too_many(ctx: &Ctx<'_>) {
         unsafe { runtime.spawn(body) }
     };
     let two = [spawn().unwrap(), spawn().unwrap()];
-    assert_eq!(spawn().err(), Some(Errno::AGAIN), "a third one");
+    assert_eq!(spawn().err(), Some(rustix::io::Errno::AGAIN), "a third one");
     over.store(true, Relaxed);
     two.into_iter().for_each(Handle::join);
     spawn().unwrap().join();
