@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use crate::arch::SIGNATURE;
-use crate::percpu::probe::{ABORTED, Stand};
+use crate::percpu::probe::words::{ABORTED, Stand};
 use crate::sys::abi::Rseq;
 
 /// Stands in a section: says so, and commits once it is released, or leaves after so many turns. What is left of them, 0 if

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::programs::Program;
+use super::program::Program;
 use crate::process;
 
 /// The machine, its kernel and the mode of rseq.

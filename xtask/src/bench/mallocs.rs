@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::plan::Plan;
-use super::programs::{Program, compile};
+use super::program::{Program, compile};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::musl::{self, Release, Variant};

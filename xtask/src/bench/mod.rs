@@ -7,6 +7,7 @@ mod machine;
 mod mallocs;
 mod plan;
 mod plot;
+mod program;
 mod programs;
 mod ratios;
 mod report;
@@ -53,5 +54,5 @@ pub fn measure(cx: &Context, plan: &Plan) -> Result<Report> {
 }
 
 pub fn external(cx: &Context) -> Result<PathBuf> {
-    programs::compile(cx, Path::new("gcc"), "external.c", "example", &[])
+    program::compile(cx, Path::new("gcc"), "external.c", "example", &[])
 }

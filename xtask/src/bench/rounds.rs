@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::{GROUPS, Plan};
-use super::programs::{Program, Skipped};
+use super::program::Program;
+use super::programs::Skipped;
 use crate::context::Context;
 use crate::process::output;
 

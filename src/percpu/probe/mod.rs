@@ -1,7 +1,11 @@
 //! Does this kernel abort sections? Asked of the kernel, by a section that stands until it should have been aborted.
 
+pub(crate) mod words;
+
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use words::{ABORTED, Stand};
 
 use super::Fence;
 use super::stand::stand;
@@ -94,20 +98,6 @@ impl Probed {
     }
 }
 
-/// The words that the section knows, in this order.
-#[repr(C)]
-#[derive(Debug)]
-pub(crate) struct Stand {
-    /// The section stores the number of the round when it stands.
-    here: AtomicU32,
-    /// The section goes on when this is the number of the round.
-    released: AtomicU32,
-    /// The section's committing store, of the number of the round.
-    committed: AtomicU32,
-}
-
-/// What the section returns when it was aborted.
-pub(crate) const ABORTED: usize = usize::MAX;
 /// The section leaves after so many turns in which nobody came: some 15 ms, more than the slice of a scheduler.
 const TURNS: usize = 1 << 24;
 /// So often each cause is to abort the section.
