@@ -13,7 +13,7 @@ use crate::thread::{self, Joinable};
 /// A handler; the last argument is the kernel's ucontext.
 pub type Handler = unsafe extern "C" fn(i32, *mut siginfo_t, *mut u8);
 
-/// `handler` is an address, 0 (default) or 1 (ignore).
+/// `handler` is an address, or 0 for the default.
 fn sigaction(handler: usize, flags: u32, blocked: u64) -> kernel_sigaction {
     // SAFETY: all zeroes is a value of it: no handler, no restorer.
     let mut action: kernel_sigaction = unsafe { mem::zeroed() };
@@ -44,11 +44,6 @@ pub unsafe fn handle(signal: i32, handler: Handler, blocked: u64) -> Result<(), 
 pub fn default(signal: i32) -> Result<(), Errno> {
     // SAFETY: no handler, so nothing of ours runs.
     unsafe { action(signal, &sigaction(0, 0, 0)) }
-}
-
-pub fn ignore(signal: i32) -> Result<(), Errno> {
-    // SAFETY: no handler, so nothing of ours runs.
-    unsafe { action(signal, &sigaction(1, 0, 0)) }
 }
 
 /// A signal to one thread, again and again, until dropped.

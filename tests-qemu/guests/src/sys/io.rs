@@ -1,9 +1,9 @@
-//! Files and pipes.
+//! Files.
 
 use core::ffi::CStr;
 use linux_raw_sys::general::{
-    __NR_close, __NR_dup3, __NR_fcntl, __NR_ioctl, __NR_openat, __NR_pipe2, __NR_read, __NR_write,
-    AT_FDCWD, F_GETFD, O_CLOEXEC, O_RDWR,
+    __NR_close, __NR_dup3, __NR_fcntl, __NR_ioctl, __NR_openat, __NR_read, __NR_write, AT_FDCWD,
+    F_GETFD, O_RDWR,
 };
 use linux_raw_sys::ioctl::TCSBRK;
 
@@ -40,14 +40,6 @@ pub fn close(fd: i32) -> Result<(), Errno> {
 pub fn is_open(fd: i32) -> bool {
     // SAFETY: only looks.
     unsafe { syscall!(__NR_fcntl, fd, F_GETFD) }.is_ok()
-}
-
-/// pipe2(2), closed by exec: the end to read from and the end to write to.
-pub fn pipe() -> Result<(i32, i32), Errno> {
-    let mut fds = [0i32; 2];
-    // SAFETY: writes the two.
-    unsafe { syscall!(__NR_pipe2, &raw mut fds, O_CLOEXEC) }?;
-    Ok((fds[0], fds[1]))
 }
 
 /// tcdrain(3): until a terminal has sent what was written to it.

@@ -1,8 +1,8 @@
 //! Signals, in the kernel's own terms: masks are one u64, all 64 signals count.
 
 use linux_raw_sys::general::{
-    __NR_kill, __NR_rt_sigaction, __NR_rt_sigpending, __NR_rt_sigprocmask, __NR_rt_sigtimedwait,
-    __NR_tgkill, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, kernel_sigaction,
+    __NR_kill, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_rt_sigtimedwait, __NR_tgkill,
+    SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, kernel_sigaction,
 };
 
 use super::process::getpid;
@@ -45,13 +45,6 @@ pub fn blocked() -> Result<u64, Errno> {
     // SAFETY: changes nothing, writes `old`.
     unsafe { syscall!(__NR_rt_sigprocmask, 0, 0, &raw mut old, SET) }?;
     Ok(old)
-}
-
-pub fn pending() -> Result<u64, Errno> {
-    let mut set = 0u64;
-    // SAFETY: writes `set`.
-    unsafe { syscall!(__NR_rt_sigpending, &raw mut set, SET) }?;
-    Ok(set)
 }
 
 /// # Safety

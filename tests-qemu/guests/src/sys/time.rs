@@ -2,8 +2,7 @@
 
 use linux_raw_sys::general::{
     __NR_clock_gettime, __NR_nanosleep, __NR_timer_create, __NR_timer_delete, __NR_timer_settime,
-    __kernel_itimerspec, __kernel_timespec, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID,
-    SIGEV_THREAD_ID, sigevent,
+    __kernel_itimerspec, __kernel_timespec, CLOCK_MONOTONIC, SIGEV_THREAD_ID, sigevent,
 };
 
 use super::raw::syscall;
@@ -38,19 +37,10 @@ impl Span {
 
 /// The monotonic clock.
 pub fn now() -> Span {
-    read(CLOCK_MONOTONIC)
-}
-
-/// The time that the threads of this process have run so far, all together.
-pub fn process_time() -> Span {
-    read(CLOCK_PROCESS_CPUTIME_ID)
-}
-
-fn read(clock: u32) -> Span {
     let mut now = Span(0).timespec();
-    // These clocks are always there.
+    // It is always there.
     // SAFETY: writes `now`.
-    let _ = unsafe { syscall!(__NR_clock_gettime, clock, &raw mut now) };
+    let _ = unsafe { syscall!(__NR_clock_gettime, CLOCK_MONOTONIC, &raw mut now) };
     let seconds = (now.tv_sec as u64).wrapping_mul(SECOND);
     Span(seconds.wrapping_add(now.tv_nsec as u64))
 }
