@@ -74,7 +74,7 @@ pub fn expected(cx: &Context, path: &str, text: &str, only: &str) -> Result<Stri
 /// The C operations are what the generator makes of the sections.
 fn header(cx: &Context) -> Result<String> {
     let text = percpu_header::text(&cx.root)?;
-    let expected = expected(cx, percpu_header::PATH, &text, "golden")?;
+    let expected = expected(cx, percpu_header::PATH, &text, "golden::header")?;
     ensure!(
         expected == text,
         "not what the sections make it: cargo xtask test --only golden::header --bless"
@@ -92,7 +92,7 @@ fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<String> 
         }
     }
     let count = operations.len();
-    let expected = expected(cx, &path, &text, "golden")?;
+    let expected = expected(cx, &path, &text, "golden::")?;
     let mut lines = expected.lines().zip(text.lines()).enumerate();
     if let Some((nth, (one, other))) = lines.find(|(_, (one, other))| one != other) {
         let (nth, one, other) = (nth + 1, one.trim(), other.trim());
