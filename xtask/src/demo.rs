@@ -51,9 +51,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     needs.extend(compiler::needs(&cx, place.arch));
     install::install(&cx, &needs);
 
-    let mut arguments = place.demo_arguments();
-    if let Some(count) = args.threads {
-        arguments.extend(["--threads".to_owned(), count.to_string()]);
+    let mut arguments = place.demo_arguments().to_vec();
+    let count = args.threads.map(|count| count.to_string());
+    if let Some(count) = &count {
+        arguments.extend(["--threads", count]);
     }
     let run = guests::guest(&cx, place.arch, "init")
         .and_then(|init| boot::run(&cx, place, &init, &[], &arguments));

@@ -116,8 +116,7 @@ pub fn names(
     let program = build(cx, host)?;
     let command = format!("{} {}", program.display(), arguments.join(" "));
     cx.once(command.clone(), || {
-        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let run = boot::run(cx, Place::of_programs(host), &program, &[], &arguments)?;
+        let run = boot::run(cx, Place::of_programs(host), &program, &[], arguments)?;
         let names = console::names(&run.finished.output);
         ensure!(!names.is_empty(), "{command} names no test");
         Ok(names)

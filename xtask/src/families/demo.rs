@@ -49,8 +49,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
 }
 
 fn run(cx: &Context, place: Place, test: &str, setup: &Setup, more: &[&str]) -> Result<String> {
-    let mut arguments = place.demo_arguments();
-    arguments.extend(more.iter().map(ToString::to_string));
+    let arguments = [place.demo_arguments(), more].concat();
     let init = guest(cx, place.arch, "init")?;
     let run = run_on(cx, place, setup, &init, &[], &arguments)?.finished;
     keep_console(cx, &format!("demo-{test}"), place, &run.output);

@@ -57,8 +57,7 @@ fn run(cx: &Context, place: Place, kind: &str) -> Result<Finished> {
         Machine::User => "4",
         Machine::Listed(_) | Machine::Given(_) => "20",
     };
-    let mut arguments = place.demo_arguments();
-    arguments.extend(["--rounds", rounds].map(str::to_owned));
+    let arguments = [place.demo_arguments(), &["--rounds", rounds]].concat();
     let program = build(cx, place.arch, kind)?;
     Ok(boot::run(cx, place, &program, &[], &arguments)?.finished)
 }

@@ -190,7 +190,13 @@ fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<String> {
     if link.kind != Static {
         return Ok(found);
     }
-    let run = boot::run(cx, Place::of_programs(arch), &file, &[], &[])?;
+    let run = boot::run(
+        cx,
+        Place::of_programs(arch),
+        &file,
+        &[],
+        &boot::NO_ARGUMENTS,
+    )?;
     run.finished.check("the program")?;
     Ok(format!("{found}; it ran"))
 }

@@ -28,6 +28,8 @@ pub const USUAL: Setup = Setup {
     options: "",
 };
 
+pub const NO_ARGUMENTS: [&str; 0] = [];
+
 pub struct Run {
     pub finished: Finished,
     /// The kernel under it: the image's version, or in words.
@@ -71,7 +73,7 @@ pub fn run(
     place: Place,
     program: &Path,
     more: &[(&str, PathBuf)],
-    arguments: &[String],
+    arguments: &[impl AsRef<str>],
 ) -> Result<Run> {
     run_on(cx, place, &USUAL, program, more, arguments)
 }
@@ -83,8 +85,9 @@ pub fn run_on(
     setup: &Setup,
     program: &Path,
     more: &[(&str, PathBuf)],
-    arguments: &[String],
+    arguments: &[impl AsRef<str>],
 ) -> Result<Run> {
+    let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
     let kernel = match place.machine {
         Machine::Native => {
             let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
@@ -93,7 +96,7 @@ pub fn run_on(
         }
         Machine::User => {
             let mut emulator = tool(&place.arch.user_emulator())?;
-            emulator.arg(program).args(arguments);
+            emulator.arg(program).args(&arguments);
             return finish(cx, &mut emulator, None, "qemu-user".to_owned());
         }
         Machine::Listed(system) => kernel(cx, system)?,
@@ -103,7 +106,7 @@ pub fn run_on(
     let folder = tempfile::tempdir()?;
     let archive = folder.path().join("initramfs");
     initramfs::write(program, more, &archive)?;
-    command_line(&mut boot, place, setup, &kernel.image, &archive, arguments);
+    command_line(&mut boot, place, setup, &kernel.image, &archive, &arguments);
     let kernel = format!("Linux {}", kernel.version);
     if place.arch != Arch::Riscv64 {
         return finish(cx, &mut boot, None, kernel);
@@ -172,7 +175,7 @@ fn command_line(
     setup: &Setup,
     image: &Path,
     archive: &Path,
-    arguments: &[String],
+    arguments: &[&str],
 ) {
     let system = place.system();
     let (board, console) = place.arch.board();

@@ -143,10 +143,10 @@ impl Place {
     }
 
     /// Arguments of the demo: qemu-user has no rseq(2), and without this option a thread without it is a failure.
-    pub fn demo_arguments(&self) -> Vec<String> {
+    pub fn demo_arguments(&self) -> &'static [&'static str] {
         match self.machine {
-            Machine::User => vec!["--expect-unavailable".to_owned()],
-            _ => vec![],
+            Machine::User => &["--expect-unavailable"],
+            _ => &[],
         }
     }
 

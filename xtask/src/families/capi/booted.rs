@@ -43,8 +43,7 @@ pub fn cases(place: Place) -> Vec<Case> {
 /// PID 1 has no exit code: the kernel's last words, or all tests' own.
 fn run(cx: &Context, place: Place, (program, arguments): Program) -> Result<String> {
     let file = build(cx, place, program)?;
-    let arguments: Vec<_> = arguments.iter().map(|&it| it.to_owned()).collect();
-    let finished = boot::run(cx, place, &file, &[], &arguments)?.finished;
+    let finished = boot::run(cx, place, &file, &[], arguments)?.finished;
     keep_console(cx, &format!("capi-{program}"), place, &finished.output);
     let said = |end: &str| {
         let lines = finished.output.lines();

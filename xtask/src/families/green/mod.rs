@@ -2,8 +2,6 @@
 
 mod words;
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
@@ -14,7 +12,7 @@ use crate::compiler::check_form;
 use crate::console;
 use crate::context::Context;
 use crate::guests::{GREEN, GREEN_TESTS, green, green_tests, guest_needs, names};
-use crate::machine::boot::{self, Run};
+use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
 
 pub const FAMILY: Family = Family {
@@ -58,23 +56,11 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// Runs the example at `place`, or the program of its tests, with `more` files beside it where it boots.
-fn start(
-    cx: &Context,
-    place: Place,
-    program: &Path,
-    more: &[(&str, PathBuf)],
-    arguments: &[&str],
-) -> Result<Run> {
-    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    boot::run(cx, place, program, more, &arguments)
-}
-
 /// The suite, whole: it is short.
 fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let program = green_tests(cx, place.arch)?;
     let arguments = ["test", "--scale", place.scale()];
-    let run = start(cx, place, &program, &[], &arguments)?.finished;
+    let run = boot::run(cx, place, &program, &[], &arguments)?.finished;
     keep_console(cx, "green", place, &run.output);
     let judged = console::judge(&run.output, tests, run.end, !place.boots());
     let mut tests_run = judged.tests;
@@ -86,7 +72,7 @@ fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>
 fn bench_lines(cx: &Context, place: Place) -> Result<String> {
     let short = ["bench", "--switches", "20", "--repeats", "1"];
     let program = green(cx, place.arch)?;
-    let run = start(cx, place, &program, &[], &short)?.finished;
+    let run = boot::run(cx, place, &program, &[], &short)?.finished;
     let said = run.check("bench")?;
     let lines: Vec<&str> = said.lines().collect();
     for line in &lines {

@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::start;
 use crate::cell::keep_console;
 use crate::context::Context;
 use crate::guests::{green, green_tests};
 use crate::install::Need;
-use crate::machine::boot::Run;
+use crate::machine::boot::{self, Run};
 use crate::machine::place::Place;
 use crate::outcome::Failure;
 use crate::process::{command, output};
@@ -62,7 +61,7 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
         // no machine off, so the program of its tests counts.
         let program = green_tests(cx, place.arch)?;
         let arguments = ["wc", "/tree", "--queue", "all"];
-        let run = start(cx, place, &program, &trees, &arguments)?;
+        let run = boot::run(cx, place, &program, &trees, &arguments)?;
         keep_console(cx, "green-words", place, &run.finished.output);
         steals += judge(&run, true, &QUEUES, sum)?;
     } else {
@@ -70,7 +69,8 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
         for ((_, tree), expected) in trees.iter().zip(expected) {
             let path = tree.to_str().context("a path that is text")?;
             for queue in QUEUES {
-                let run = start(cx, place, &program, &[], &["wc", path, "--queue", queue])?;
+                let arguments = ["wc", path, "--queue", queue];
+                let run = boot::run(cx, place, &program, &[], &arguments)?;
                 steals += judge(&run, false, &[queue], expected)?;
             }
         }

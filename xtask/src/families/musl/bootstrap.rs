@@ -129,7 +129,7 @@ fn build(cx: &Context, arch: Arch, compiler: &str, folder: &Path) -> Result<Path
 fn verdicts(cx: &Context, arch: Arch, programs: &Programs) -> Result<Vec<(String, &'static str)>> {
     let mut verdicts = Vec::new();
     for kind in Kind::ALL {
-        let arguments = ["--scale", "emulated"].map(str::to_owned);
+        let arguments = ["--scale", "emulated"];
         let program = programs.path(kind);
         let run = boot::run(cx, Place::of_programs(arch), &program, &[], &arguments)?.finished;
         let judged = console::judge(&run.output, &[], run.end, true);

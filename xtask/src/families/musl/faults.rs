@@ -64,8 +64,7 @@ pub fn cases(arch: Arch) -> Vec<Case> {
 }
 
 pub fn native(cx: &Context, arch: Arch, program: &Path, arguments: &[&str]) -> Result<Run> {
-    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-    boot::run(cx, Place::of_programs(arch), program, &[], &arguments)
+    boot::run(cx, Place::of_programs(arch), program, &[], arguments)
 }
 
 /// The storm against a musl whose release hook is not where it has to be: every process is killed.

@@ -98,9 +98,9 @@ fn run(cx: &Context, which: &Which, place: Place, tests: &[String]) -> Result<Ve
     let mut all = Vec::new();
     let mut consoles = String::new();
     for part in parts(cx, which, place, tests)? {
-        let mut arguments = vec!["--scale".to_owned(), place.scale().to_owned()];
+        let mut arguments = vec!["--scale", place.scale()];
         if let Some(only) = only(&part.tests) {
-            arguments.extend(["--only".to_owned(), only.to_owned()]);
+            arguments.extend(["--only", only]);
         }
         let run = boot::run(cx, place, &part.program, &part.more, &arguments)?.finished;
         let judged = console::judge(&run.output, &part.tests, run.end, !place.boots());
