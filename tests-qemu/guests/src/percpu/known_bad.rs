@@ -4,13 +4,13 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rseq_rt::percpu::inject::Steps;
 use rseq_rt::percpu::{Commit, CpuId, Current, Operation, SectionSupport};
 use rseq_rt::structures::{Counter, CounterSlot};
-use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
+use rseq_rt::{Area, Errno as Raw, Kernel, Process, Trio};
 
 use super::slot::{self, WORD, slots};
 use crate::harness::{Ctx, Needs, Test, passed};
 use crate::linux::release;
 use crate::sys::sched::{self, CpuSet};
-use crate::{hooked, other_calls_of_linux, thread, witness};
+use crate::{calls_of_linux, hooked, other_calls_of_linux, thread, witness};
 
 pub const TESTS: &[Test] = &[
     Test::new("percpu/known-bad-kernel", known_bad),
@@ -22,16 +22,7 @@ pub(super) struct Renamed(pub(super) &'static [u8]);
 
 // SAFETY: (1, 2, 3) the real kernel's.
 unsafe impl Kernel for Renamed {
-    unsafe fn rseq(
-        &self,
-        area: *const Rseq,
-        length: u32,
-        flags: u32,
-        signature: u32,
-    ) -> Result<(), Raw> {
-        // SAFETY: (1) the caller's.
-        unsafe { Linux.rseq(area, length, flags, signature) }
-    }
+    calls_of_linux!(rseq);
 
     fn release(&self) -> Result<[u8; 65], Raw> {
         Ok(release(self.0))

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering::Relaxed};
 use linux_raw_sys::general::{__NR_getcpu, __NR_rseq};
 use rseq_rt::abi::Rseq;
 use rseq_rt::arch::SIGNATURE;
-use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Owner, Process, Reason, State, Trio};
+use rseq_rt::{Area, Claim, Config, Kernel, Linux, Owner, Process, Reason, State, Trio};
 
 use super::{Foreign, STACK};
 use crate::harness::Ctx;
@@ -14,7 +14,7 @@ use crate::hooked;
 use crate::hooks::common::Hooks as _;
 use crate::seccomp::{self, Answer, When};
 use crate::sys::sched;
-use crate::{other_calls_of_linux, thread, witness};
+use crate::{calls_of_linux, other_calls_of_linux, thread, witness};
 
 static OFFSET: AtomicIsize = AtomicIsize::new(0);
 static SIZE: AtomicU32 = AtomicU32::new(0);
@@ -40,16 +40,7 @@ pub struct Libc;
 
 // SAFETY: Kernel (1, 2) Linux's own calls; (3) the trio is of an area that the test registered.
 unsafe impl Kernel for Libc {
-    unsafe fn rseq(
-        &self,
-        area: *const Rseq,
-        length: u32,
-        flags: u32,
-        signature: u32,
-    ) -> Result<(), Errno> {
-        // SAFETY: Kernel::rseq (1) is this function's (1).
-        unsafe { Linux.rseq(area, length, flags, signature) }
-    }
+    calls_of_linux!(rseq);
 
     fn libc_trio(&self) -> Option<Trio> {
         Some(Trio {
