@@ -166,23 +166,36 @@ section! {
 }
 
 section! {
-    pub(crate) unsafe fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d i v {
+    pub(crate) unsafe fn compare_copy_and_store(word, expect, to, from, length, new) else differs with d s v u {
         "add {d}, {to}, {t}, lsl #{shift}",
         "add {t}, {word}, {t}, lsl #{shift}",
         "ldr {v}, [{t}]",
         "cmp {v}, {expect}\nb.ne {differs}",
-        "mov {i}, {length}",
-        // From the end: single bytes down to a multiple of eight, words from there.
-        "tst {i}, #7\nb.eq 7f",
-        "6: sub {i}, {i}, #1",
-        "ldrb {v:w}, [{from}, {i}]",
-        "strb {v:w}, [{d}, {i}]",
-        "tst {i}, #7\nb.ne 6b",
-        "7: cbz {i}, 9f",
-        "8: sub {i}, {i}, #8",
-        "ldr {v}, [{from}, {i}]",
-        "str {v}, [{d}, {i}]",
-        "cbnz {i}, 8b\n9:",
+        "add {d}, {d}, {length}",
+        "add {s}, {from}, {length}",
+        // From the end: 1, 2, 4, 8 and 16 bytes down to a multiple of 32, and 32 in each turn from there.
+        "tst {length}, #31\nb.eq 8f",
+        "tbz {length}, #0, 6f",
+        "ldrb {v:w}, [{s}, #-1]!",
+        "strb {v:w}, [{d}, #-1]!",
+        "6: tbz {length}, #1, 7f",
+        "ldrh {v:w}, [{s}, #-2]!",
+        "strh {v:w}, [{d}, #-2]!",
+        "7: tbz {length}, #2, 40f",
+        "ldr {v:w}, [{s}, #-4]!",
+        "str {v:w}, [{d}, #-4]!",
+        "40: tbz {length}, #3, 41f",
+        "ldr {v}, [{s}, #-8]!",
+        "str {v}, [{d}, #-8]!",
+        "41: tbz {length}, #4, 8f",
+        "ldp {v}, {u}, [{s}, #-16]!",
+        "stp {v}, {u}, [{d}, #-16]!",
+        "8: cmp {s}, {from}\nb.eq 9f",
+        "42: ldp {v}, {u}, [{s}, #-16]",
+        "stp {v}, {u}, [{d}, #-16]",
+        "ldp {v}, {u}, [{s}, #-32]!",
+        "stp {v}, {u}, [{d}, #-32]!",
+        "cmp {s}, {from}\nb.ne 42b\n9:",
         commit { "str {new}, [{t}]", "stlr {new}, [{t}]" }
     }
 }

@@ -2,15 +2,15 @@
 
 use anyhow::{Context as _, Result, bail};
 
-/// Numbers of 64-bit registers, by size: 8, 4 and 1 bytes.
-const REGISTERS: [[&str; 3]; 7] = [
-    ["rax", "eax", "al"],
-    ["rcx", "ecx", "cl"],
-    ["rdx", "edx", "dl"],
-    ["r8", "r8d", "r8b"],
-    ["r9", "r9d", "r9b"],
-    ["r10", "r10d", "r10b"],
-    ["r11", "r11d", "r11b"],
+/// Names of registers, by size: 8, 4, 2 and 1 bytes.
+const REGISTERS: [[&str; 4]; 7] = [
+    ["rax", "eax", "ax", "al"],
+    ["rcx", "ecx", "cx", "cl"],
+    ["rdx", "edx", "dx", "dl"],
+    ["r8", "r8d", "r8w", "r8b"],
+    ["r9", "r9d", "r9w", "r9b"],
+    ["r10", "r10d", "r10w", "r10b"],
+    ["r11", "r11d", "r11w", "r11b"],
 ];
 
 /// The temporaries of a section, in the order of their registers.
@@ -31,7 +31,8 @@ fn name(name: &str, temporaries: &[String]) -> Result<String> {
         let size = match size {
             "" => 0,
             "e" => 1,
-            "l" => 2,
+            "x" => 2,
+            "l" => 3,
             other => bail!("an unknown size: {other}"),
         };
         return Ok(format!("%%{}", names[size]));
@@ -39,6 +40,7 @@ fn name(name: &str, temporaries: &[String]) -> Result<String> {
     let size = match size {
         "" => "",
         "e" => "k",
+        "x" => "w",
         "l" => "b",
         other => bail!("an unknown size: {other}"),
     };
@@ -79,8 +81,12 @@ fn operand(text: &str, temporaries: &[String]) -> Result<String> {
 
 /// The suffix of an instruction, by the size that its operands state.
 fn suffix(operands: &str) -> &'static str {
-    if operands.contains("dword ptr") || operands.contains(":e}") {
+    if operands.contains("qword ptr") {
+        "q"
+    } else if operands.contains("dword ptr") || operands.contains(":e}") {
         "l"
+    } else if operands.contains("word ptr") || operands.contains(":x}") {
+        "w"
     } else if operands.contains("byte ptr") || operands.contains(":l}") {
         "b"
     } else {
@@ -108,7 +114,8 @@ pub fn at_and_t(line: &str, temporaries: &[String]) -> Result<String> {
     }
     all.reverse();
     let mnemonic = match mnemonic {
-        "movzx" => "movzbl".to_owned(),
+        "movzx" if operands.contains("byte ptr") => "movzbl".to_owned(),
+        "movzx" => "movzwl".to_owned(),
         other => format!("{other}{}", suffix(operands)),
     };
     Ok(format!("{label}{mnemonic} {}", all.join(", ")))
