@@ -16,6 +16,7 @@ mod hooks;
 mod measure;
 mod operations;
 mod ops;
+mod pipeline;
 mod plain;
 mod slot;
 mod structures;

@@ -62,6 +62,48 @@ pub fn each_of_eight<T: Sink>(mut operation: impl FnMut() -> T) -> f64 {
     })
 }
 
+/// How many times [`each_of_sixteen!`] does it in a turn.
+pub const SIXTEEN: usize = 16;
+
+/// The same for sixteen in each turn, written out: each is told by a constant which one of them it is. A macro, since a
+/// closure of this size is called, and not inlined; and its variables are copied, since what a closure captures is in
+/// memory, and loaded again behind each section.
+macro_rules! each_of_sixteen {
+    ($($variable:ident),* => |$nth:ident| $operation:expr) => {
+        $crate::measure::nanoseconds(|turns| {
+            $(let $variable = $variable;)*
+            for _ in 0..turns.div_ceil($crate::measure::SIXTEEN as u64) {
+                each_of_sixteen!(@in_turn $nth, $operation, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+            }
+        })
+    };
+    (@in_turn $nth:ident, $operation:expr, $($number:literal)*) => {
+        $({
+            let $nth: usize = $number;
+            $crate::measure::Sink::sink($operation);
+        })*
+    };
+}
+pub(crate) use each_of_sixteen;
+
+/// Nanoseconds of a cycle, by additions each of which needs the sum before it. Of two registers: some CPUs add a constant
+/// in no cycle.
+pub fn cycle() -> f64 {
+    const STEPS: usize = 64;
+    let (mut sum, one) = (0usize, 1usize);
+    nanoseconds(|turns| {
+        for _ in 0..turns.div_ceil(STEPS as u64) {
+            // SAFETY: two registers.
+            unsafe {
+                #[cfg(target_arch = "x86_64")]
+                asm!(".rept {n}", "add {sum}, {one}", ".endr", n = const STEPS, sum = inout(reg) sum, one = in(reg) one, options(nomem, nostack));
+                #[cfg(not(target_arch = "x86_64"))]
+                asm!(".rept {n}", "add {sum}, {sum}, {one}", ".endr", n = const STEPS, sum = inout(reg) sum, one = in(reg) one, options(nomem, nostack));
+            }
+        }
+    })
+}
+
 /// Where an answer goes: into a register, as far as the compiler can know. `std::hint::black_box` stores it to the
 /// stack, and a third store beside the two of a section is half of its time.
 pub trait Sink {

@@ -5,6 +5,7 @@ use rseq_rt::percpu::{CpuId, Index, MmCid};
 use crate::here::{self, RSEQ};
 use crate::measure::{each, hidden, tell};
 use crate::operations::{self, At, Measured, Relaxed, Visit};
+use crate::pipeline;
 use crate::slot::{self, Slot};
 
 thread_local! {
@@ -20,6 +21,7 @@ pub fn run() {
     here::init();
     here::register();
     operations::each(&Alone);
+    pipeline::run();
 }
 
 struct Alone;

@@ -97,7 +97,11 @@ fn cpu_name() -> String {
     };
     // Each CPU's kernel calls it something else.
     let keys = ["model name", "uarch", "CPU part", "isa"];
-    keys.into_iter()
-        .find_map(named)
-        .unwrap_or_else(|| "unknown CPU".to_owned())
+    let name = keys.into_iter().find_map(named);
+    let name = name.unwrap_or_else(|| "unknown CPU".to_owned());
+    // A virtual machine often names no more than the series.
+    match (named("cpu family"), named("model\t")) {
+        (Some(family), Some(model)) => format!("{name}, family {family} model {model}"),
+        _ => name,
+    }
 }

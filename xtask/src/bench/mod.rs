@@ -5,6 +5,7 @@
 
 mod machine;
 mod mallocs;
+mod markdown;
 mod plan;
 mod plot;
 mod program;
@@ -22,6 +23,7 @@ use anyhow::{Result, ensure};
 
 use crate::context::Context;
 
+pub use markdown::markdown;
 pub use plan::{Args, OPERATIONS, Plan, THREADS};
 pub use plot::draw;
 pub use report::Report;
@@ -30,10 +32,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
     let plan = Plan::from(args)?;
     let report = measure(&cx, &plan)?;
-    print!("{}", report.table());
+    let ratios = markdown(&report);
+    println!("{}\n{ratios}", report.table());
     let folder = cx.root.join(&args.plots);
     let plot = draw(&report, &folder)?;
-    println!("ratios in {}", plot.display());
+    let text = folder.join("numbers.md");
+    std::fs::write(&text, ratios)?;
+    println!("ratios in {} and {}", text.display(), plot.display());
     let json = args.json.clone();
     let json = json.unwrap_or_else(|| folder.join("bench.json"));
     report.write(&json)?;

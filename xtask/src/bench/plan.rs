@@ -22,7 +22,7 @@ pub struct Args {
     /// Where the values go (default: bench.json beside the plot).
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Where the plot goes.
+    /// Where the plot and the tables of the ratios go.
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub plots: PathBuf,
     /// Install nothing on this machine.

@@ -12,14 +12,7 @@ use super::plan::Plan;
 use super::programs::Skipped;
 use super::ratios::{self, Ratio};
 use super::rounds::Samples;
-use super::stats::{Summary, digits};
-
-/// The variant that a group's rows are compared with, where there is no plain one.
-const BASES: [(&str, &str); 3] = [
-    ("cpu", "vDSO"),
-    ("hooks", "bare"),
-    ("threads", "glibc, static"),
-];
+use super::stats::Summary;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -41,15 +34,6 @@ pub struct Row {
     pub samples: Samples,
     /// The median and the spread of the values.
     pub value: Summary,
-    /// How many times it takes what the base of its name takes, round by round.
-    pub against: Option<Against>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Against {
-    pub base: String,
-    #[serde(flatten)]
-    pub ratio: Summary,
 }
 
 impl Report {
@@ -60,17 +44,10 @@ impl Report {
         skipped: Vec<Skipped>,
     ) -> Report {
         let ratios = ratios::all(&samples, machine.cpus);
-        let against = |one: &Samples| {
-            let base = base(&samples, one)?;
-            let ratio = ratios::within(one, base)?;
-            let base = base.variant.clone();
-            Some(Against { base, ratio })
-        };
         let row = |one: &Samples| {
             Some(Row {
                 samples: one.clone(),
                 value: Summary::of(one.values.iter().copied().flatten())?,
-                against: against(one),
             })
         };
         Report {
@@ -92,16 +69,13 @@ impl Report {
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
     }
 
-    /// A line for each row: its median and quartiles, and how many times the base of its name it takes. The document
-    /// describes each row.
+    /// A line for each row: its median and quartiles. The document describes each row.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header([
-            "group", "row", "variant", "median", "p25..p75", "unit", "x base", "p25..p75",
-        ]);
-        for column in [3, 4, 6, 7] {
+        table.set_header(["group", "row", "variant", "median", "p25..p75", "unit"]);
+        for column in [3, 4] {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -109,11 +83,6 @@ impl Report {
         for row in &self.rows {
             let samples = &row.samples;
             let (value, spread) = row.value.show();
-            let (times, times_spread) = match &row.against {
-                Some(against) if against.base == samples.variant => ("1".to_owned(), String::new()),
-                Some(against) => against.ratio.show(),
-                None => Default::default(),
-            };
             table.add_row([
                 samples.group,
                 &samples.name,
@@ -121,8 +90,6 @@ impl Report {
                 &value,
                 &spread,
                 &samples.unit,
-                &times,
-                &times_spread,
             ]);
         }
         let Report {
@@ -132,19 +99,6 @@ impl Report {
             "{}\n{rounds} rounds after {warm_up} of warm-up; nothing is subtracted\n{table}\n",
             self.machine.line()
         );
-        for ratio in self.ratios.iter().filter(|ratio| ratio.misses()) {
-            let (wanted, median) = (ratio.at_least.unwrap_or_default(), ratio.summary.median);
-            let _ = writeln!(
-                text,
-                "{}, {}: {} / {} is {}, wanted is at least {}",
-                ratio.group,
-                ratio.name,
-                ratio.other,
-                ratio.ours,
-                digits(median),
-                digits(wanted)
-            );
-        }
         for skipped in &self.skipped {
             let _ = writeln!(
                 text,
@@ -154,18 +108,4 @@ impl Report {
         }
         text
     }
-}
-
-/// The row that `one` is compared with: the plain one of its name, or its group's.
-fn base<'s>(samples: &'s [Samples], one: &Samples) -> Option<&'s Samples> {
-    let of_group = BASES.iter().find(|(group, _)| *group == one.group);
-    let of_group = of_group.map(|(_, base)| *base);
-    let mut bases = of_group.into_iter().chain(["plain", "percpu", "mutex"]);
-    bases.find_map(|variant| {
-        let same = |row: &&Samples| {
-            let same_row = row.group == one.group && row.name == one.name;
-            same_row && row.variant == variant && row.unit == one.unit
-        };
-        samples.iter().find(same)
-    })
 }

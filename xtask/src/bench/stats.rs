@@ -33,6 +33,17 @@ impl Summary {
         })
     }
 
+    /// That of the values' inverses.
+    pub fn inverse(&self) -> Summary {
+        Summary {
+            median: 1.0 / self.median,
+            p25: 1.0 / self.p75,
+            p75: 1.0 / self.p25,
+            min: 1.0 / self.max,
+            max: 1.0 / self.min,
+        }
+    }
+
     /// The median and the quartiles, in three significant digits.
     pub fn show(&self) -> (String, String) {
         let spread = format!("{}..{}", digits(self.p25), digits(self.p75));

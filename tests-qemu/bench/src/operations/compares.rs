@@ -125,19 +125,18 @@ impl Measured for CompareStore {
 }
 
 /// `compare_copy_and_store`
+#[derive(Default)]
 pub struct CompareCopy {
     source: Line,
 }
 
 /// What is copied. Across two lines it takes up to twice as long.
 #[repr(align(64))]
-struct Line([usize; WORDS]);
+pub struct Line(pub [usize; WORDS]);
 
-impl Default for CompareCopy {
+impl Default for Line {
     fn default() -> Self {
-        Self {
-            source: Line([7; WORDS]),
-        }
+        Self([7; WORDS])
     }
 }
 

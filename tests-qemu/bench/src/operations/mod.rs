@@ -11,7 +11,7 @@ use crate::measure::Sink;
 use crate::slot::Slot;
 
 mod adds;
-mod compares;
+pub mod compares;
 mod lists;
 
 const WORD: usize = offset_of!(Slot, word);

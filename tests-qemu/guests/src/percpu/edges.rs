@@ -189,7 +189,7 @@ fn misses(ctx: &Ctx<'_>) {
 
 /// Every length, from and to every alignment, and not a byte more.
 fn copies(ctx: &Ctx<'_>) {
-    const MAX: usize = 40;
+    const MAX: usize = 72;
     let (Some(current), Some(slots)) = (here(ctx), slots::<CpuId>()) else {
         skip!("this kernel may run no sections");
     };

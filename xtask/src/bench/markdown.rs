@@ -1,0 +1,104 @@
+//! The ratios as tables of docs/numbers.md.
+
+use std::fmt::Write as _;
+
+use super::plan::{OPERATIONS, THREADS};
+use super::ratios::{OF_OPERATIONS, Ratio};
+use super::report::Report;
+use super::stats::digits;
+
+/// A table of the ratios that are wanted, and one of those that each operation has.
+pub fn markdown(report: &Report) -> String {
+    let mut text = format!(
+        "Measured on {}: median of {} rounds (p25..p75).\n\n",
+        report.machine.line(),
+        report.rounds
+    );
+    let (of_operations, others): (Vec<&Ratio>, Vec<&Ratio>) = report
+        .ratios
+        .iter()
+        .partition(|ratio| ratio.is_of_operations());
+    if !others.is_empty() {
+        text += "| row | time of | over time of | ratio | aim |\n|---|---|---|---|---|\n";
+        text += &others.into_iter().map(line).collect::<String>();
+        text.push('\n');
+    }
+    if !of_operations.is_empty() {
+        text += &operations(&of_operations);
+    }
+    text
+}
+
+/// Where the aim is a bound of ours over the other's, that is the ratio.
+fn line(ratio: &Ratio) -> String {
+    let Ratio {
+        name, other, ours, ..
+    } = ratio;
+    let (of, over, summary, aim) = match ratio.at_least {
+        Some(least) if least < 1.0 => {
+            let aim = format!("at most {}", digits(1.0 / least));
+            (*ours, *other, ratio.summary.inverse(), aim)
+        }
+        Some(least) => (*other, *ours, ratio.summary, digits(least)),
+        None => (*other, *ours, ratio.summary, String::new()),
+    };
+    let (median, spread) = summary.show();
+    let missed = if ratio.misses() { ": **missed**" } else { "" };
+    format!("| {name} | {of} | {over} | {median} ({spread}) | {aim}{missed} |\n")
+}
+
+/// A row for each operation, a column for each pair of variants.
+fn operations(ratios: &[&Ratio]) -> String {
+    let mut text = "| operation |".to_owned();
+    for (together, other, ours) in OF_OPERATIONS {
+        let threads = if together {
+            ", a thread for each CPU"
+        } else {
+            ""
+        };
+        let _ = write!(text, " {other} / {ours}{threads} |");
+    }
+    text += "\n|---|";
+    text += &"---|".repeat(OF_OPERATIONS.len());
+    for operation in OPERATIONS {
+        let _ = write!(text, "\n| `{operation}` |");
+        for (together, other, ours) in OF_OPERATIONS {
+            let found = ratios.iter().find(|ratio| {
+                ratio.operation() == operation
+                    && ratio.name.contains(THREADS) == together
+                    && (ratio.other, ratio.ours) == (other, ours)
+            });
+            let median = found.map(|ratio| digits(ratio.summary.median));
+            let _ = write!(text, " {} |", median.unwrap_or_default());
+        }
+    }
+    text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::stats::Summary;
+
+    #[test]
+    fn a_bound_is_shown_as_one() {
+        let ratio = |least, value| Ratio {
+            group: "ops",
+            name: "add".to_owned(),
+            other: "plain",
+            ours: "per-CPU",
+            at_least: least,
+            summary: Summary::of([value]).unwrap(),
+        };
+        let shown = [(Some(0.5), 0.4), (Some(2.0), 4.0), (None, 0.4)];
+        let shown = shown.map(|(least, value)| line(&ratio(least, value)));
+        assert_eq!(
+            shown,
+            [
+                "| add | per-CPU | plain | 2.50 (2.50..2.50) | at most 2.00: **missed** |\n",
+                "| add | plain | per-CPU | 4.00 (4.00..4.00) | 2.00 |\n",
+                "| add | plain | per-CPU | 0.400 (0.400..0.400) |  |\n",
+            ]
+        );
+    }
+}
