@@ -43,8 +43,12 @@ fn line(ratio: &Ratio) -> String {
         None => (*other, *ours, ratio.summary, String::new()),
     };
     let (median, spread) = summary.show();
-    let missed = if ratio.misses() { ": **missed**" } else { "" };
+    let missed = missed(ratio);
     format!("| {name} | {of} | {over} | {median} ({spread}) | {aim}{missed} |\n")
+}
+
+fn missed(ratio: &Ratio) -> &'static str {
+    if ratio.misses() { ": **missed**" } else { "" }
 }
 
 /// A row for each operation, a column for each pair of variants.
@@ -68,8 +72,14 @@ fn operations(ratios: &[&Ratio]) -> String {
                     && ratio.name.contains(THREADS) == together
                     && (ratio.other, ratio.ours) == (other, ours)
             });
-            let median = found.map(|ratio| digits(ratio.summary.median));
-            let _ = write!(text, " {} |", median.unwrap_or_default());
+            let shown = found.map(|ratio| {
+                let median = digits(ratio.summary.median);
+                match ratio.at_least {
+                    Some(least) => format!("{median} (aim {}{})", digits(least), missed(ratio)),
+                    None => median,
+                }
+            });
+            let _ = write!(text, " {} |", shown.unwrap_or_default());
         }
     }
     text + "\n"

@@ -137,12 +137,11 @@ impl Ratio {
 
     /// Whether it is one of [`OF_OPERATIONS`].
     pub fn is_of_operations(&self) -> bool {
-        self.at_least.is_none()
-            && OF_OPERATIONS.iter().any(|&(together, other, ours)| {
-                let group = if together { "contended" } else { "ops" };
-                (self.group, self.other, self.ours) == (group, other, ours)
-            })
-            && OPERATIONS.contains(&self.operation())
+        let same = |&(together, other, ours): &(bool, &str, &str)| {
+            let group = if together { "contended" } else { "ops" };
+            (self.group, self.other, self.ours) == (group, other, ours)
+        };
+        OPERATIONS.contains(&self.operation()) && OF_OPERATIONS.iter().any(same)
     }
 
     /// Its row without the number of threads.

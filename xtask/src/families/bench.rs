@@ -20,7 +20,7 @@ pub const FAMILY: Family = Family {
 };
 
 /// Rows that must be there where threads may run sections: group, name, variant. [`OF_OPERATIONS`] are others.
-const ROWS: [(&str, &str, &str); 12] = [
+const ROWS: [(&str, &str, &str); 14] = [
     ("cpu", "CPU number", "load"),
     ("cpu", "CPU number", "current_cpu"),
     ("cpu", "CPU number", "C interface"),
@@ -30,6 +30,8 @@ const ROWS: [(&str, &str, &str); 12] = [
     ("threads", "create+join", "std"),
     ("threads", "create+detach", "glibc, static"),
     ("ops", "add", "external"),
+    ("ops", "add, chain", "per-CPU"),
+    ("ops", "add, throughput", "plain + cycles"),
     ("structures", "Counter::add", "per-CPU"),
     ("contended", "aborts, threads: 2", "pop"),
     ("contended", "pool pop+push, threads: 8", "per-CPU"),
@@ -84,6 +86,10 @@ fn quick(cx: &Context) -> Result<String> {
         return Err(Missing::optional(why));
     }
     whole(&document, plan.rounds)?;
+    ensure!(
+        bench::markdown(&report).contains("| add, chain |"),
+        "no table of the ratios"
+    );
     let ratios = report.ratios.len();
     let complete = svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>");
     // Three are the legend.
