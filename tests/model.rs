@@ -11,6 +11,7 @@ mod costs;
 mod failures;
 mod fuzz;
 mod memory;
+mod own;
 mod race;
 mod report;
 mod sections;

@@ -1,0 +1,106 @@
+//! The exhaustive abort check, for sections of one's own: copy this file, and write the section as a function with a
+//! [`Stops::here`] between any two lines that load or store.
+//!
+//! A try is aborted at every stop. Nothing that others rely on may have changed by then; and whatever happens next, and
+//! on whichever CPU the section starts over, all is as if the aborted try had never been.
+
+use std::fmt::Debug;
+
+/// Why a try ended before its commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    Aborted,
+    /// An early exit of the section.
+    Differs,
+}
+
+/// The stop at which one try is aborted.
+pub struct Stops {
+    left: Option<usize>,
+}
+
+impl Stops {
+    /// The try runs through.
+    pub const fn none() -> Self {
+        Self { left: None }
+    }
+
+    pub fn here(&mut self) -> Result<(), End> {
+        match &mut self.left {
+            Some(0) => Err(End::Aborted),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What others do on a CPU.
+pub type Action<'a, M> = &'a dyn Fn(&mut M, usize);
+
+/// A section in its world.
+///
+/// `M` is all memory: the slots of every CPU, and the caller's. `V` is what others may rely on at any moment. `A` is the
+/// answer of a section that committed, with all that its caller finds.
+pub struct Check<'a, M, V, A> {
+    pub cpus: usize,
+    /// One try on that CPU.
+    pub section: &'a dyn Fn(&mut M, usize, &mut Stops) -> Result<A, End>,
+    pub view: &'a dyn Fn(&M) -> V,
+    /// What may happen where a section was aborted: whole sections of others.
+    pub actions: &'a [Action<'a, M>],
+}
+
+impl<M: Clone, V: PartialEq + Debug, A: PartialEq + Debug> Check<'_, M, V, A> {
+    /// Up to so many aborts in a row, each at every stop, followed by nothing or by every action. How many runs there
+    /// were, or the first one in which an aborted try left a trace.
+    pub fn run(&self, start: &M, aborts: usize) -> Result<usize, String> {
+        self.from(start, start, aborts, "")
+    }
+
+    /// From `memory`; in `clean` the same has happened but for the aborted tries.
+    fn from(&self, memory: &M, clean: &M, aborts: usize, path: &str) -> Result<usize, String> {
+        let mut runs = 0;
+        for cpu in 0..self.cpus {
+            let (mut whole, mut expected) = (memory.clone(), clean.clone());
+            let answer = (self.section)(&mut whole, cpu, &mut Stops::none());
+            let right = (self.section)(&mut expected, cpu, &mut Stops::none());
+            let what = format!("{path}whole on CPU {cpu}");
+            self.same(&whole, &expected, &what)?;
+            if answer != right {
+                return Err(format!("{what}: {answer:?}, and not {right:?}"));
+            }
+            runs += 1;
+            for stop in (0..).take_while(|_| aborts > 0) {
+                let mut aborted = memory.clone();
+                let mut stops = Stops { left: Some(stop) };
+                let end = (self.section)(&mut aborted, cpu, &mut stops);
+                if end != Err(End::Aborted) {
+                    break;
+                }
+                let path = format!("{path}aborted at stop {stop} on CPU {cpu}, ");
+                self.same(&aborted, memory, &path)?;
+                runs += self.from(&aborted, clean, aborts - 1, &path)?;
+                for (nth, action) in self.actions.iter().enumerate() {
+                    let (mut after, mut clean) = (aborted.clone(), clean.clone());
+                    action(&mut after, cpu);
+                    action(&mut clean, cpu);
+                    let path = format!("{path}action {nth}, ");
+                    self.same(&after, &clean, &path)?;
+                    runs += self.from(&after, &clean, aborts - 1, &path)?;
+                }
+            }
+        }
+        Ok(runs)
+    }
+
+    fn same(&self, one: &M, other: &M, what: &str) -> Result<(), String> {
+        let (one, other) = ((self.view)(one), (self.view)(other));
+        match one == other {
+            true => Ok(()),
+            false => Err(format!("{what}: {one:?}, and not {other:?}")),
+        }
+    }
+}
