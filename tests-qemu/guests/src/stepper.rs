@@ -152,6 +152,19 @@ impl Stepper {
         (pc.wrapping_sub(start) < length).then_some(abort)
     }
 
+    /// Whether it stands in the critical section that it has announced, or at most `more` bytes behind its end.
+    pub fn is_inside(&self, more: u64) -> Result<bool, Errno> {
+        let rseq_cs = ptrace::rseq_configuration(self.pid)?.rseq_abi_pointer + RSEQ_CS;
+        let section = ptrace::peek(self.pid, rseq_cs)?;
+        if section == 0 {
+            return Ok(false);
+        }
+        let start = ptrace::peek(self.pid, section + 8)?;
+        let length = ptrace::peek(self.pid, section + 16)?;
+        let pc = ptrace::program_counter(self.pid)?;
+        Ok(pc.wrapping_sub(start) < length.wrapping_add(more))
+    }
+
     /// Up to the next stop of its own, or its end.
     pub fn run(&mut self) -> Result<(), Errno> {
         self.run_with(0)

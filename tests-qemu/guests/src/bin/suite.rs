@@ -8,7 +8,7 @@ use guests::hooks::{
     areas, at_exit, basic, children, counts, ends, filtered, filters, foreign, lifetime, linux7,
     loans, slice, storms, trapped, walk,
 };
-use guests::percpu::{edges, known_bad, orders, own, probed, steps, stress, unprotected};
+use guests::percpu::{edges, ids, known_bad, orders, own, probed, steps, stress, unprotected};
 use guests::{entry, hotplug, runtime_tests, structures};
 
 entry!(main, harness::panic);
@@ -40,6 +40,7 @@ fn main(env: &Env) -> i32 {
             walk::TESTS,
             lifetime::TESTS,
             edges::TESTS,
+            ids::TESTS,
             orders::TESTS,
             stress::TESTS,
             unprotected::TESTS,

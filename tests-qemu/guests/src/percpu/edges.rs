@@ -4,7 +4,9 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::SeqCst;
 use linux_raw_sys::general::{SIGSEGV, SIGUSR1};
 use rseq_rt::percpu::inject::Steps;
-use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Operation, SectionSupport, Slots};
+use rseq_rt::percpu::{
+    Commit, CpuId, Current, Index, Miss, MmCid, Operation, SectionSupport, Slots,
+};
 use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
 
 use super::single::{End, OPS, once};
@@ -66,9 +68,10 @@ fn who_may(ctx: &Ctx<'_>) {
     }
 }
 
+static AREA: Area = Area::new();
+
 /// Registers the main thread for good, and allows sections.
-fn here(ctx: &Ctx<'_>) -> Cpu<'static> {
-    static AREA: Area = Area::new();
+fn here<I: Index>(ctx: &Ctx<'_>) -> Option<Current<'static, I>> {
     super::init(ctx);
     slot::clear();
     // SAFETY: (1, 2, 3) the only thread's, static.
@@ -86,7 +89,7 @@ const ADD: Operation = Operation::Add {
 fn no_slot(ctx: &Ctx<'_>) {
     static ONE: [Slot; 1] = slot::new();
     static NODE: Node = Node::new();
-    let (Some(current), Ok(few)) = (here(ctx), Slots::<CpuId, Slot>::new(&ONE)) else {
+    let (Some(current), Ok(few)) = (here::<CpuId>(ctx), Slots::<CpuId, Slot>::new(&ONE)) else {
         skip!("this kernel may run no sections");
     };
     for cpu in witness::cpus().iter() {
@@ -108,10 +111,24 @@ fn no_slot(ctx: &Ctx<'_>) {
 }
 
 fn misses(ctx: &Ctx<'_>) {
-    static NODE: Node = Node::new();
-    let (Some(current), Some(slots)) = (here(ctx), slots::<CpuId>()) else {
+    let Some(current) = here::<CpuId>(ctx) else {
         skip!("this kernel may run no sections");
     };
+    misses_by(current);
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    let current: Option<Current<'_, MmCid>> = unsafe { RSEQ.current(&AREA) };
+    if let Some(current) = current {
+        slot::clear();
+        let records = slot::all().flat_map(|slot| slot.records.as_flattened());
+        records.for_each(|word| word.store(0, SeqCst));
+        misses_by(current);
+    }
+}
+
+fn misses_by<I: Index>(current: Current<'_, I>) {
+    static NODE: Node = Node::new();
+    let slots = slots::<I>().unwrap();
+    NODE.next.store(0, SeqCst);
     sched::allow(0, &CpuSet::one(witness::cpus().iter().next().unwrap())).unwrap();
     let (word, second, from) = (WORD, slot::SECOND, [9u8; 8]);
     for commit in COMMITS {
@@ -131,6 +148,13 @@ fn misses(ctx: &Ctx<'_>) {
                 expect: 0,
                 second,
                 expect_second: 1,
+                new: 2,
+            },
+            Operation::CompareTwoAndStore {
+                word,
+                expect: 1,
+                second,
+                expect_second: slots.get(current.id()).unwrap().second.load(SeqCst),
                 new: 2,
             },
             Operation::CompareStoreAndStore {
@@ -189,10 +213,19 @@ fn misses(ctx: &Ctx<'_>) {
 
 /// Every length, from and to every alignment, and not a byte more.
 fn copies(ctx: &Ctx<'_>) {
-    const MAX: usize = 72;
-    let (Some(current), Some(slots)) = (here(ctx), slots::<CpuId>()) else {
+    let Some(current) = here::<CpuId>(ctx) else {
         skip!("this kernel may run no sections");
     };
+    let mut copied = copies_by(current);
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    let current: Option<Current<'_, MmCid>> = unsafe { RSEQ.current(&AREA) };
+    copied += current.map_or(0, copies_by);
+    passed!("{copied} copies");
+}
+
+fn copies_by<I: Index>(current: Current<'_, I>) -> u32 {
+    const MAX: usize = 72;
+    let slots = slots::<I>().unwrap();
     let from: [u8; MAX + 8] = core::array::from_fn(|nth| nth as u8 ^ 0xa5);
     let mut copied = 0;
     for length in 0..=MAX {
@@ -242,7 +275,7 @@ fn copies(ctx: &Ctx<'_>) {
             copied += 1;
         }
     }
-    passed!("{copied} copies");
+    copied
 }
 
 /// A kernel that is told another signature than the sections carry.

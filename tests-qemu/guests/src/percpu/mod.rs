@@ -1,6 +1,7 @@
 //! The tests of the per-CPU operations.
 
 pub mod edges;
+pub mod ids;
 pub mod known_bad;
 pub mod orders;
 pub mod own;

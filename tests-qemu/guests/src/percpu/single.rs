@@ -59,6 +59,18 @@ pub fn once<I: Index>(
     let new = expect.wrapping_add(1);
     let record = BYTES + expect % RECORDS * (WORDS * 8);
     let value = VALUES + 8 * (expect % 8);
+    for slot in slots.iter() {
+        slot.values[expect % 8].store(0, Relaxed);
+        for word in &slot.records[expect % RECORDS] {
+            word.store(0, Relaxed);
+        }
+    }
+    let heads = || total(slots, |slot| slot.head.load(SeqCst).addr());
+    let heads_before = heads();
+    let next = node.next.load(Relaxed);
+    if nth == 5 {
+        node.next.store(0x5a5a, Relaxed);
+    }
     let operation = match nth {
         0 => Operation::Add {
             word: WORD,
@@ -120,7 +132,25 @@ pub fn once<I: Index>(
         5 | 6 => usize::from(is_listed() != was_listed),
         _ => after.wrapping_sub(before),
     };
+    // What came before the commit is where the commit is.
+    let is_whole = slots.iter().any(|slot| {
+        let record = slot.records[expect % RECORDS].iter();
+        let mut record = record.map(|word| word.load(Relaxed));
+        slot.word.load(Relaxed) == new
+            && match nth {
+                4 => slot.values[expect % 8].load(Relaxed) == 77,
+                _ => full.iter().all(|&word| record.next() == Some(word)),
+            }
+    });
+    let heads_moved = heads().wrapping_sub(heads_before);
+    let is_linked = match nth {
+        5 => node.next.load(Relaxed) == head && heads_moved == at.wrapping_sub(head),
+        6 => heads_moved == next.wrapping_sub(at),
+        _ => true,
+    };
     match result {
+        Ok(_) if !is_linked => End::Wrong,
+        Ok(_) if matches!(nth, 4 | 7) && !is_whole => End::Wrong,
         Ok(_) if changed == 1 => End::Done,
         Err(miss) if changed == 0 => End::Missed(miss),
         _ => End::Wrong,

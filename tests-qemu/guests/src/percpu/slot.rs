@@ -32,18 +32,18 @@ pub struct Slot {
 /// Of a list.
 #[repr(C)]
 pub struct Node {
+    /// How often it was found at the end. Before the link, whose address is so not the node's.
+    pub found: AtomicU64,
     /// As it is found.
     pub next: AtomicUsize,
-    /// How often it was found at the end.
-    pub found: AtomicU64,
 }
 
 impl Node {
     /// In no list.
     pub const fn new() -> Self {
         Self {
-            next: AtomicUsize::new(0),
             found: AtomicU64::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 }

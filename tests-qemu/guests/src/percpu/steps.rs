@@ -1,7 +1,10 @@
 //! Under a tracer: stopped after every instruction, and stopped at one instruction and moved to another CPU, or given a
 //! signal.
 
-use linux_raw_sys::general::SIGUSR1;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use linux_raw_sys::general::{SIGUSR1, SIGUSR2, siginfo_t};
 use rseq_rt::Area;
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, SectionSupport};
 
@@ -9,6 +12,7 @@ use super::single::{End, OPS, once};
 use super::slot::{self, Node};
 use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::RSEQ;
+use crate::signals;
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
@@ -23,21 +27,26 @@ pub const TESTS: &[Test] = &[
     .needs(Needs::RSEQ.and(Needs::PTRACE).cpus(2))
     // Steps by breakpoints, on an emulated CPU, take their time.
     .limit(1200),
+    Test::new("percpu/signalled-at-each-instruction", |ctx| {
+        each_depth::<Eight>(ctx, Disturb::Signal)
+    })
+    .needs(Needs::RSEQ.and(Needs::PTRACE))
+    .limit(1200),
 ];
 
 const ALL_RIGHT: i32 = 7;
 /// Plus the number of the section: it said one thing and did another.
 const WRONG: i32 = 20;
 
-/// The signal of [`Disturb::Signal`].
-pub const SIGNAL: i32 = SIGUSR1 as i32;
+/// The signals of [`Disturb::Signal`]: in a section, and elsewhere.
+pub const SIGNALS: [i32; 2] = [SIGUSR1 as i32, SIGUSR2 as i32];
 
 /// What happens at the instruction that a section was stepped to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Disturb {
     /// Another CPU.
     Move,
-    /// [`SIGNAL`].
+    /// One of [`SIGNALS`].
     Signal,
 }
 
@@ -52,23 +61,47 @@ pub trait Program {
     /// section's.
     const STRIDE: u32;
 
-    /// In the child, first.
+    /// How many slots there are.
+    const SLOTS: usize;
+    /// Whether every try that a signal comes to is a single one, and not every other one.
+    const SINGLE: bool;
+
+    /// In the child, first. Its handler of [`SIGNALS`] calls [`note`].
     fn begin<I: Index>();
+
+    /// A number that each commit in that slot changes.
+    fn held(slot: usize) -> usize;
 
     /// The `nth` section with all that it needs; `around` is called just before it and just after it.
     fn once<I: Index>(nth: usize, current: Current<'_, I>, commit: Commit, around: fn()) -> End;
 }
 
 /// The operations of the crate.
-enum Eight {}
+pub enum Eight {}
 
 impl Program for Eight {
     const SECTIONS: usize = OPS;
     const REACH: u32 = 110;
     const STRIDE: u32 = 13;
+    const SLOTS: usize = 8;
+    const SINGLE: bool = true;
 
     fn begin<I: Index>() {
+        unsafe extern "C" fn handler(signal: i32, _: *mut siginfo_t, _: *mut u8) {
+            note::<Eight>(signal);
+        }
+        for signal in SIGNALS {
+            // SAFETY: handle (1) atomics alone.
+            unsafe { signals::handle(signal, handler, 0) }.unwrap();
+        }
         slot::clear();
+    }
+
+    fn held(slot: usize) -> usize {
+        let slot = slot::all().nth(slot).unwrap();
+        let head = slot.head.load(Relaxed).addr();
+        let sums = slot.word.load(Relaxed).wrapping_add(slot.far.load(Relaxed));
+        sums.wrapping_add(head)
     }
 
     fn once<I: Index>(nth: usize, current: Current<'_, I>, commit: Commit, around: fn()) -> End {
@@ -77,8 +110,11 @@ impl Program for Eight {
             return End::Wrong;
         };
         // For the pop, something to pop.
-        while nth == 6 && once(5, current, slots, commit, &NODE, || {}) != End::Done {
-            slot::clear();
+        while nth == 6 {
+            match once(5, current, slots, commit, &NODE, || {}) {
+                End::Done | End::Missed(Miss::OutOfRange) => break,
+                _ => slot::clear(),
+            }
         }
         let end = once(nth, current, slots, commit, &NODE, around);
         if nth >= 5 {
@@ -86,6 +122,37 @@ impl Program for Eight {
         }
         end
     }
+}
+
+/// One section by one kind of index, in place of all: for a mutant of that section. In a test's own process, before it.
+pub fn focus(index: usize, section: usize) {
+    FOCUS.store(1 + (index << 8 | section), Relaxed);
+}
+
+/// Whether each round is a single try.
+static SINGLE: AtomicBool = AtomicBool::new(false);
+
+static FOCUS: AtomicUsize = AtomicUsize::new(0);
+
+fn focused() -> Option<(usize, usize)> {
+    let focus = FOCUS.load(Relaxed).checked_sub(1)?;
+    Some((focus >> 8, focus & 0xff))
+}
+
+/// All slots of a program before the section, once they are noted, and whether the signal that came in it found them so.
+static BEFORE: AtomicUsize = AtomicUsize::new(0);
+static NOTED: AtomicBool = AtomicBool::new(false);
+static UNCOMMITTED: AtomicBool = AtomicBool::new(false);
+
+fn all<P: Program>() -> usize {
+    (0..P::SLOTS).fold(0, |sum, slot| sum.wrapping_add(P::held(slot)))
+}
+
+/// In the handler of a program.
+pub fn note<P: Program>(signal: i32) {
+    let [inside, _] = SIGNALS;
+    let uncommitted = signal == inside && all::<P>() == BEFORE.load(Relaxed);
+    UNCOMMITTED.store(uncommitted, Relaxed);
 }
 
 /// The area of the child.
@@ -102,17 +169,37 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
     let current: Current<'_, I> = unsafe { RSEQ.current(&AREA) }.unwrap();
     ptrace::trace_me().unwrap();
     let mut aborted = 0;
+    let sections = sections::<P>();
     for commit in [Commit::Relaxed, Commit::Release] {
-        for nth in 0..P::SECTIONS {
+        for nth in sections.clone() {
             for round in 0..rounds {
                 // Of many rounds every other one is a single try, so that an abort shows.
-                let current = match round % 2 {
-                    1 => current.restarts(0),
-                    _ => current,
+                let single = rounds != 1 && (SINGLE.load(Relaxed) || round % 2 == 1);
+                let current = match single {
+                    true => current.restarts(0),
+                    false => current,
                 };
-                match P::once(nth, current, commit, stop) {
+                NOTED.store(false, Relaxed);
+                UNCOMMITTED.store(false, Relaxed);
+                let around = || {
+                    // Behind the section every instruction is a step.
+                    if !NOTED.load(Relaxed) {
+                        NOTED.store(true, Relaxed);
+                        BEFORE.store(all::<P>(), Relaxed);
+                    }
+                    stop();
+                };
+                match P::once(nth, current, commit, around) {
                     // Not a panic: of a broken program that is how it is to end.
                     End::Wrong => exit_group(WRONG + nth as i32),
+                    // A single try, which a signal came to before its commit.
+                    End::Done if single && UNCOMMITTED.load(Relaxed) => {
+                        exit_group(WRONG + nth as i32)
+                    }
+                    // Aborted once, and by chance perhaps once more: not up to the bound.
+                    End::Missed(Miss::Aborted) if rounds != 1 && !single => {
+                        exit_group(WRONG + nth as i32)
+                    }
                     End::Missed(Miss::Aborted) => aborted += 1,
                     _ => {}
                 }
@@ -120,9 +207,17 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
         }
     }
     // In one round each section is stepped all the way, and has no try that is not.
-    let enough = if rounds == 1 { 2 * P::SECTIONS } else { 1 };
+    let enough = if rounds == 1 { 2 * sections.len() } else { 1 };
     assert!(aborted >= enough, "{aborted} tries were aborted");
     exit_group(ALL_RIGHT)
+}
+
+/// Which sections are looked at.
+pub fn sections<P: Program>() -> Range<usize> {
+    match focused() {
+        Some((_, section)) => section..section + 1,
+        None => 0..P::SECTIONS,
+    }
 }
 
 fn begin(ctx: &Ctx<'_>) -> bool {
@@ -130,10 +225,17 @@ fn begin(ctx: &Ctx<'_>) -> bool {
     RSEQ.section_support() == SectionSupport::Allowed
 }
 
-/// Which kinds of index this kernel has.
-fn indices(ctx: &Ctx<'_>) -> usize {
-    if ctx.facts.feature_size >= 28 { 2 } else { 1 }
+/// Which kinds of index are looked at, of those that this kernel has.
+fn indices(ctx: &Ctx<'_>) -> Range<usize> {
+    match focused() {
+        Some((index, _)) => index..index + 1,
+        None if ctx.facts.feature_size >= 28 => 0..2,
+        None => 0..1,
+    }
 }
+
+/// More than any section has up to the bound of its restarts.
+const STEPS: u32 = 20_000;
 
 /// A stop after every instruction: every section is aborted, up to the bound, and says so.
 pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
@@ -143,12 +245,13 @@ pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
     let cpu = witness::cpus().iter().next().unwrap();
     let (mut steps, mut sections) = (0, 0u32);
     let bodies: [fn() -> !; 2] = [|| child::<P, CpuId>(1), || child::<P, MmCid>(1)];
-    for body in bodies.into_iter().take(indices(ctx)) {
+    for body in &bodies[indices(ctx)] {
         // SAFETY: start (1) the test is a process of its own.
         let mut child = unsafe { Stepper::start(body) }.unwrap();
         child.move_with_tracer(cpu).unwrap();
         while child.stands() {
-            child.step(u32::MAX).unwrap();
+            let goes_on = child.step(STEPS).unwrap();
+            assert!(!goes_on, "more than {STEPS} steps");
             sections += 1;
             if child.stands() {
                 child.run().unwrap();
@@ -167,7 +270,7 @@ pub fn each_depth<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
         skip!("this kernel may run no sections");
     }
     let (mut steps, mut count) = (0, 0);
-    for nth in 0..indices(ctx) {
+    for nth in indices(ctx) {
         let (child, disturbed) = disturbed::<P>(ctx, disturb, nth);
         let end = Status::Exited(ALL_RIGHT);
         assert_eq!(child.status, end, "disturbed {disturbed} times");
@@ -199,6 +302,7 @@ pub fn broken<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
 /// how often it was disturbed.
 fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Stepper, u64) {
     let cpus = witness::cpus();
+    SINGLE.store(P::SINGLE && disturb == Disturb::Signal, Relaxed);
     let stride = ctx.scale(1, P::STRIDE.into(), P::STRIDE.into()) as u32;
     let body: fn() -> ! = match (nth, stride) {
         (0, 1) => || child::<P, CpuId>(P::REACH),
@@ -224,7 +328,13 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
                     }
                     child.run().unwrap();
                 }
-                Disturb::Signal => child.run_with(SIGNAL).unwrap(),
+                Disturb::Signal => {
+                    let [inside, elsewhere] = SIGNALS;
+                    // The end that the descriptor states may be before the commit.
+                    let is_inside = child.is_inside(16).unwrap();
+                    let signal = if is_inside { inside } else { elsewhere };
+                    child.run_with(signal).unwrap();
+                }
             }
         }
         // The stop behind the section.

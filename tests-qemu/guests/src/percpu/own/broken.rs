@@ -42,6 +42,10 @@ macro_rules! broken {
                 Slabs::change(nth, data, result)
             }
 
+            fn held(slot: usize) -> usize {
+                Slabs::held(slot)
+            }
+
             fn sum() -> Option<usize> {
                 Slabs::sum()
             }

@@ -5,14 +5,16 @@
 //! `inject`, which [`attempt!`](crate::attempt!) calls.
 
 mod broken;
+mod edges;
 pub mod events;
 pub mod slab;
-mod steps;
+pub mod steps;
 
 use rseq_rt::percpu::inject::Steps;
 use rseq_rt::percpu::{Commit, Current, Index, Miss};
 
 use self::broken::{AddedBefore, HeadFirst};
+use self::edges::{EventEdges, SlabEdges, edges};
 use self::events::Events;
 use self::slab::Slabs;
 use self::steps::Stepped;
@@ -21,6 +23,8 @@ use crate::harness::{Ctx, Needs, Test};
 
 /// The family, but for the stress tests.
 pub const TESTS: &[Test] = &[
+    Test::new("percpu/own-edges-slab", edges::<SlabEdges>).needs(Needs::RSEQ),
+    Test::new("percpu/own-edges-events", edges::<EventEdges>).needs(Needs::RSEQ),
     single_stepped("percpu/own-single-stepped-slab", stepped::<Stepped<Slabs>>),
     single_stepped(
         "percpu/own-single-stepped-events",
@@ -89,6 +93,9 @@ pub trait Subject {
 
     /// By how much the sum changed where the `nth` section answered `result`.
     fn change(nth: usize, data: &Self::Data, result: usize) -> usize;
+
+    /// A number that each commit in that slot changes.
+    fn held(slot: usize) -> usize;
 
     /// The sum of all slots; `None` if something is there that is half done.
     fn sum() -> Option<usize>;

@@ -56,6 +56,10 @@ impl Subject for Slabs {
         if nth == 0 { sum } else { sum.wrapping_neg() }
     }
 
+    fn held(slot: usize) -> usize {
+        SLABS[slot].count().load(Relaxed)
+    }
+
     fn sum() -> Option<usize> {
         let items = |slab: &'static Slab| slab.items().iter().take(slab.count().load(Relaxed));
         let items = SLABS.iter().flat_map(items);

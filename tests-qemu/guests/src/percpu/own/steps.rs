@@ -7,7 +7,7 @@ use linux_raw_sys::general::siginfo_t;
 use rseq_rt::percpu::{Commit, Current, Index, RESTARTS};
 
 use super::super::single::End;
-use super::super::steps::{AREA, Program, SIGNAL};
+use super::super::steps::{AREA, Program, SIGNALS, note};
 use super::{Attempt, Subject};
 use crate::hooked::RSEQ;
 use crate::signals;
@@ -49,7 +49,8 @@ fn run<S: Subject, I: Index>(nth: usize, current: Current<'_, I>, commit: Commit
 }
 
 /// Looks, and runs the section that it interrupted.
-unsafe extern "C" fn handler<S: Subject, I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
+unsafe extern "C" fn handler<S: Subject, I: Index>(signal: i32, _: *mut siginfo_t, _: *mut u8) {
+    note::<Stepped<S>>(signal);
     let nth = RUNNING.load(SeqCst);
     // SAFETY: (1) the child's; (2) no loan, no exit hook.
     let current: Option<Current<'_, I>> = unsafe { RSEQ.current(&AREA) };
@@ -68,10 +69,18 @@ impl<S: Subject> Program for Stepped<S> {
     const SECTIONS: usize = S::SECTIONS;
     const REACH: u32 = 260;
     const STRIDE: u32 = 37;
+    const SLOTS: usize = 256;
+    const SINGLE: bool = false;
 
     fn begin<I: Index>() {
-        // SAFETY: handle (1) sections and atomics alone.
-        unsafe { signals::handle(SIGNAL, handler::<S, I>, 0) }.unwrap();
+        for signal in SIGNALS {
+            // SAFETY: handle (1) sections and atomics alone.
+            unsafe { signals::handle(signal, handler::<S, I>, 0) }.unwrap();
+        }
+    }
+
+    fn held(slot: usize) -> usize {
+        S::held(slot)
     }
 
     fn once<I: Index>(nth: usize, current: Current<'_, I>, commit: Commit, around: fn()) -> End {

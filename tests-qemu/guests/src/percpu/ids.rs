@@ -1,0 +1,113 @@
+//! The slot that each section takes is that of the id in the area, and of no other; beyond the slots there is none. On a
+//! kernel that is played, so that the ids are those of the test.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, MmCid, Operation};
+use rseq_rt::{Area, Process};
+
+use super::own::events::Events;
+use super::own::slab::Slabs;
+use super::own::steps::Stepped;
+use super::single::End;
+use super::slot::{self, HEAD, NEXT};
+use super::steps::{Eight, Program, sections};
+use super::unprotected::Pretending;
+use crate::harness::{Ctx, Test};
+use crate::hooked;
+
+pub const TESTS: &[Test] = &[
+    Test::new("percpu/each-id-has-its-slot", each::<Eight>),
+    Test::new(
+        "percpu/own-each-id-has-its-slot-slab",
+        each::<Stepped<Slabs>>,
+    ),
+    Test::new(
+        "percpu/own-each-id-has-its-slot-events",
+        each::<Stepped<Events>>,
+    ),
+];
+
+static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
+static AREA: Area = Area::new();
+
+/// The slots that are looked at.
+const FEW: usize = 8;
+static BEFORE: [AtomicUsize; FEW] = [const { AtomicUsize::new(0) }; FEW];
+/// Those that changed from one call of [`around`] to the next, one bit each.
+static CHANGED: AtomicUsize = AtomicUsize::new(0);
+
+fn around<P: Program>() {
+    let changed = BEFORE.iter().enumerate().map(|(nth, before)| {
+        let held = P::held(nth);
+        usize::from(before.swap(held, Relaxed) != held) << nth
+    });
+    CHANGED.store(changed.sum(), Relaxed);
+}
+
+fn each<P: Program>(ctx: &Ctx<'_>) {
+    assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
+    PROCESS.allow_sections();
+    // SAFETY: (1, 2, 3) the only thread's, static.
+    let _ = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
+    // SAFETY: a static area.
+    let area = unsafe { &*AREA.as_rseq() };
+    // SAFETY: (1) its own; (2) no loan, and no exit hook.
+    let current: Option<Current<'_, CpuId>> = unsafe { PROCESS.current(&AREA) };
+    by::<P, CpuId>(current.unwrap(), |id| {
+        area.cpu_id.store(id as i32, Relaxed);
+        area.mm_cid.store(id ^ 2, Relaxed);
+    });
+    // SAFETY: as above.
+    let current: Option<Current<'_, MmCid>> = unsafe { PROCESS.current(&AREA) };
+    if let Some(current) = current {
+        by::<P, MmCid>(current, |id| {
+            area.mm_cid.store(id, Relaxed);
+            area.cpu_id.store((id ^ 2) as i32, Relaxed);
+        });
+    }
+}
+
+/// By the id that `set` stores, with another one of the other kind beside it.
+fn by<P: Program, I: Index>(current: Current<'_, I>, set: impl Fn(u32)) {
+    P::begin::<I>();
+    // With an answer for none that is in no register by chance.
+    let (slots, empty) = (
+        slot::few::<I>().unwrap(),
+        core::ptr::without_provenance_mut(0x5a40),
+    );
+    let pop = Operation::Pop {
+        word: HEAD,
+        empty,
+        link: NEXT,
+    };
+    set(u32::MAX);
+    // SAFETY: (1, 2, 3) no slot is got at.
+    let popped = unsafe { current.run(slots, pop, Commit::Relaxed) };
+    assert_eq!(popped, Err(Miss::OutOfRange));
+    for (commit, nth) in [Commit::Relaxed, Commit::Release]
+        .into_iter()
+        .flat_map(|commit| sections::<P>().map(move |nth| (commit, nth)))
+    {
+        for (id, slot) in [
+            (0, Ok(0)),
+            (1, Ok(1)),
+            (FEW as u32 - 1, Ok(FEW - 1)),
+            (P::SLOTS as u32, Err(Miss::OutOfRange)),
+            (u32::MAX, Err(Miss::OutOfRange)),
+        ] {
+            set(id);
+            let end = P::once(nth, current, commit, around::<P>);
+            let (expected, changed) = match slot {
+                Ok(slot) => (End::Done, 1 << slot),
+                Err(miss) => (End::Missed(miss), 0),
+            };
+            assert_eq!(end, expected, "section {nth}, id {id:#x}");
+            let found = CHANGED.load(Relaxed);
+            assert_eq!(
+                found, changed,
+                "the slots that section {nth} changed, id {id:#x}"
+            );
+        }
+    }
+}
