@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::outcome::Outcome;
 use crate::process::End;
 
-const MARKS: [&str; 8] = [
-    "@fact ", "@test ", "@took ", "@done ", "@name ", "@total ", "@demo ", "@count ",
+const MARKS: [&str; 9] = [
+    "@fact ", "@test ", "@took ", "@done ", "@name ", "@total ", "@demo ", "@count ", "@mutant ",
 ];
 
 /// The mark and the text of a console line: firmware may leave bytes before the first line, and a kernel message may be

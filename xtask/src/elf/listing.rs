@@ -40,6 +40,34 @@ impl Listing {
         }
     }
 
+    /// The places of the instructions from `start` on.
+    pub fn from(&self, start: u64) -> impl Iterator<Item = u64> + use<'_> {
+        self.lines.range(start..).map(|(&at, _)| at)
+    }
+
+    /// The last `count` places before `end`.
+    pub fn before(&self, end: u64, count: usize) -> Vec<u64> {
+        let mut places: Vec<u64> = self
+            .lines
+            .range(..end)
+            .map(|(&at, _)| at)
+            .rev()
+            .take(count)
+            .collect();
+        places.reverse();
+        places
+    }
+
+    /// The instruction there, as objdump has it.
+    pub fn line(&self, at: u64) -> Option<&str> {
+        self.lines.get(&at).map(String::as_str)
+    }
+
+    /// Where the branch that is there leads.
+    pub fn target(&self, at: u64) -> Option<u64> {
+        target(self.line(at)?).map(|(_, target)| target)
+    }
+
     /// How many instructions from `start` to the first return, on the way where no condition holds.
     pub fn straight(&self, start: u64) -> Option<usize> {
         let mut at = start;
@@ -110,10 +138,8 @@ impl Listing {
         let (name, operands) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let mut plain = name.to_owned();
         let mut operands = operands.trim().to_owned();
-        if let Some(symbol) = operands.find(" <") {
-            let begin = operands[..symbol].rfind([',', ' ']).map_or(0, |at| at + 1);
-            let target = u64::from_str_radix(operands[begin..symbol].trim(), 16).ok();
-            let place = target.and_then(|target| inside.iter().position(|&at| at == target));
+        if let Some((begin, target)) = target(&operands) {
+            let place = inside.iter().position(|&at| at == target);
             let place = place.map_or("out".to_owned(), |place| format!("@{place}"));
             operands.replace_range(begin.., &place);
         }
@@ -142,6 +168,16 @@ impl Listing {
         }
         plain.trim_end().to_owned()
     }
+}
+
+/// The address that a branch leads to, and where it begins in the text.
+fn target(text: &str) -> Option<(usize, u64)> {
+    let symbol = text.find(" <")?;
+    let begin = text[..symbol]
+        .rfind([',', ' ', '\t'])
+        .map_or(0, |at| at + 1);
+    let target = u64::from_str_radix(text[begin..symbol].trim(), 16).ok()?;
+    Some((begin, target))
 }
 
 /// The register that `word` names, and the width if it is not the full one.

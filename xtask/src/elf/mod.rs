@@ -4,6 +4,7 @@ pub mod archive;
 mod file;
 pub mod hardening;
 mod listing;
+pub mod mutants;
 pub mod operations;
 pub mod proofs;
 pub mod sections;

@@ -22,8 +22,18 @@ pub struct Operation {
     pub bytes: u64,
 }
 
-/// Every symbol with a critical section, by the descriptors: their form is checked on the way.
+/// The names of the sections that are not this crate's begin so.
+const OWN: &str = "own_";
+
+/// The operations of the crate.
 pub fn read(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
+    let mut operations = all(arch, file)?;
+    operations.retain(|operation| !operation.name.starts_with(OWN));
+    Ok(operations)
+}
+
+/// Every symbol with a critical section, by the descriptors: their form is checked on the way.
+pub fn all(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
     let listing = Listing::of(arch, file)?;
     let bytes = std::fs::read(file)?;
     let elf = parse(&bytes)?;

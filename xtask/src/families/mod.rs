@@ -12,6 +12,7 @@ mod green;
 mod host;
 mod link;
 mod musl;
+mod mutants;
 mod onstd;
 mod origin;
 mod ownership;
@@ -43,5 +44,6 @@ pub static FAMILIES: [Family; 20] = [
     conform::FAMILY,
     doctor::FAMILY,
     suite::FAMILY,
+    mutants::FAMILY,
     green::FAMILY,
 ];

@@ -300,6 +300,8 @@ pub const SYSTEMS: &[System] = &[
     System::weekly("newest-16k", Aarch64, &NEWEST_16K).machine(&["-cpu", "max"]),
     System::weekly("newest-numa", X86_64, &NEWEST).cpus("4").machine(NODES),
     System::weekly("newest-isolated", X86_64, &NEWEST).cpus("4").append("isolcpus=2,3 nohz_full=2,3"),
+    System::weekly("newest-mutants", Aarch64, &NEWEST).tests(&["mutants::"]),
+    System::weekly("newest-mutants", Riscv64, &NEWEST).tests(&["mutants::"]),
     System::weekly("newest-debug", X86_64, &NEWEST).append("rseq_debug=1"),
     System::weekly("newest-vector", Riscv64, &NEWEST).machine(&["-cpu", "rv64,v=true"]),
 ];

@@ -89,6 +89,19 @@ pub fn handler_entry(_: i32, handler: usize) -> usize {
     handler
 }
 
+/// Written code is what runs next.
+///
+/// # Safety
+/// 1. Memory of this process, just written.
+pub unsafe fn flush_code(at: usize, length: usize) {
+    for at in (at..at + length).step_by(4) {
+        // SAFETY: 1.
+        unsafe {
+            asm!("dc cvau, {at}", "dsb ish", "ic ivau, {at}", "dsb ish", "isb", at = in(reg) at);
+        }
+    }
+}
+
 /// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.
 pub const PC: usize = 32;
 

@@ -11,7 +11,9 @@
 //! Reference: RISC-V psABI, Linux riscv `CLONE_BACKWARDS`.
 
 use core::arch::{asm, naked_asm};
-use linux_raw_sys::general::__NR_clone;
+use linux_raw_sys::general::{__NR_clone, __NR_riscv_flush_icache};
+
+use crate::sys::raw;
 
 /// The name of this CPU as the host runner spells it.
 pub const NAME: &str = "riscv64";
@@ -94,6 +96,15 @@ pub fn thread_pointer() -> *mut u8 {
 /// The address that the kernel is to call for this handler of this signal.
 pub fn handler_entry(_: i32, handler: usize) -> usize {
     handler
+}
+
+/// Written code is what runs next, on whichever CPU.
+///
+/// # Safety
+/// 1. Memory of this process, just written.
+pub unsafe fn flush_code(at: usize, length: usize) {
+    // SAFETY: 1.
+    unsafe { raw::call3(__NR_riscv_flush_icache, at, at + length, 0) };
 }
 
 /// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.

@@ -125,6 +125,12 @@ pub unsafe extern "C" fn restorer() {
     naked_asm!("mov eax, {nr}", "syscall", "ud2", nr = const __NR_rt_sigreturn)
 }
 
+/// Written code is what runs next.
+///
+/// # Safety
+/// 1. Memory of this process, just written.
+pub unsafe fn flush_code(_: usize, _: usize) {}
+
 /// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.
 pub const PC: usize = 16;
 

@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize};
 
 use guests::entry;
 use guests::entry::Env;
+use own_sections::events::{self, Log};
+use own_sections::slab::{self, Slab};
 use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Operation, Slots};
 
 entry!(main);
@@ -101,6 +103,52 @@ golden! {
         compare_copy_and_store_mm_cid compare_copy_and_store_mm_cid_release]
         (expect: usize, source: *const u8, length: usize, new: usize)
         CompareCopyAndStore { word: WORD, expect, offset: BYTES, source, length, new };
+}
+
+/// A section of `examples/sections`, likewise: the names of those that mutants are made of.
+macro_rules! own {
+    ($([$relaxed:ident $release:ident $mm_cid:ident $mm_cid_release:ident]
+        $section:path, $slot:ty, ($($given:ident),*);)*) => {
+        $(
+            own!(@one $relaxed, CpuId, Relaxed, $section, $slot, ($($given),*));
+            own!(@one $release, CpuId, Release, $section, $slot, ($($given),*));
+            own!(@one $mm_cid, MmCid, Relaxed, $section, $slot, ($($given),*));
+            own!(@one $mm_cid_release, MmCid, Release, $section, $slot, ($($given),*));
+        )*
+    };
+    (@one $name:ident, $index:ident, $commit:ident, $section:path, $slot:ty, ($($given:ident),*)) => {
+        /// # Safety
+        /// 1. Never called.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        unsafe fn $name(
+            current: Current<'static, $index>,
+            slots: Slots<'static, $index, $slot>,
+            $($given: usize),*
+        ) -> usize {
+            // SAFETY: (1).
+            match unsafe { $section(current, slots, Commit::$commit, slots.address(0), $($given),*) } {
+                Ok(result) => result,
+                Err(miss) => miss as usize,
+            }
+        }
+        const _: () = {
+            /// Kept, whether called or not.
+            #[used]
+            static KEPT: Address = Address($name as *const ());
+        };
+    };
+}
+
+own! {
+    [own_push_relaxed own_push_release own_push_mm_cid own_push_mm_cid_release]
+        slab::sections::push, Slab, (from, length);
+    [own_pop_relaxed own_pop_release own_pop_mm_cid own_pop_mm_cid_release]
+        slab::sections::pop, Slab, (to, length, none);
+    [own_append_relaxed own_append_release own_append_mm_cid own_append_mm_cid_release]
+        events::sections::append, Log, (first, second, from, bytes);
+    [own_take_relaxed own_take_release own_take_mm_cid own_take_mm_cid_release]
+        events::sections::take, Log, (to, none);
 }
 
 /// The number alone.

@@ -16,6 +16,7 @@
 
 pub mod child;
 pub mod facts;
+mod mutants;
 mod report;
 mod run;
 

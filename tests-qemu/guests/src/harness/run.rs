@@ -4,7 +4,7 @@ use linux_raw_sys::general::{SIGCHLD, SIGKILL};
 use linux_raw_sys::prctl::PR_SET_CHILD_SUBREAPER;
 
 use super::report::{self, Kind, PANICKED, Report};
-use super::{Ctx, Facts, Scale, Test};
+use super::{Ctx, Facts, Scale, Test, mutants};
 use crate::entry::Env;
 use crate::errno::Errno;
 use crate::println;
@@ -64,6 +64,9 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
                 .is_none_or(|parts| has_one_of(test.name, parts))
         })
     };
+    if let Some(path) = env.value_of("--mutants") {
+        return mutants::judge(path, || tests().filter(wanted), &ctx, &isolation);
+    }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for test in tests().filter(wanted) {
         println!("@test {} start", test.name);

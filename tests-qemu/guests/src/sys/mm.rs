@@ -4,7 +4,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general::{
     __NR_madvise, __NR_mmap, __NR_mprotect, __NR_munmap, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED,
-    PROT_NONE, PROT_READ, PROT_WRITE,
+    PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 
 use super::raw::syscall;
@@ -79,6 +79,26 @@ pub unsafe fn unmap(base: *mut u8, len: usize) -> Result<(), Errno> {
 pub unsafe fn protect(base: *mut u8, len: usize, access: Access) -> Result<(), Errno> {
     // SAFETY: 1.
     unsafe { syscall!(__NR_mprotect, base, len, access.bits()) }.map(drop)
+}
+
+/// Over what is at `at`, be it code or constants, in this process alone. The caller flushes caches of instructions.
+///
+/// # Safety
+/// 1. Whoever runs or reads what is there bears the new bytes.
+pub unsafe fn write_code(at: usize, bytes: &[u8]) -> Result<(), Errno> {
+    let page = at / page_size() * page_size();
+    let length = whole_pages(at + bytes.len() - page);
+    // With all rights: this function may be in the same page.
+    let rights = PROT_READ | PROT_WRITE | PROT_EXEC;
+    // SAFETY: more rights than before, and the bytes by 1.
+    unsafe {
+        syscall!(__NR_mprotect, page, length, rights)?;
+        let to: *mut u8 = ptr::with_exposed_provenance_mut(at);
+        for (nth, &byte) in bytes.iter().enumerate() {
+            to.add(nth).write_volatile(byte);
+        }
+    }
+    Ok(())
 }
 
 /// # Safety

@@ -6,7 +6,7 @@ use linux_raw_sys::general::{
     __NR_clone, __NR_execve, __NR_exit, __NR_exit_group, __NR_getpid, __NR_getppid, __NR_gettid,
     __NR_prctl, __NR_prlimit64, __NR_reboot, __NR_setpgid, __NR_sync, __NR_uname, __NR_wait4,
     __WALL, LINUX_REBOOT_CMD_POWER_OFF, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, RLIMIT_CORE,
-    SIGCHLD, WNOHANG, rlimit64,
+    RLIMIT_CPU, SIGCHLD, WNOHANG, rlimit64,
 };
 use linux_raw_sys::prctl::PR_SET_DUMPABLE;
 use linux_raw_sys::system::new_utsname;
@@ -147,6 +147,16 @@ pub fn no_core_dump() {
         let _ = syscall!(__NR_prlimit64, 0, RLIMIT_CORE, &raw const none, 0);
         let _ = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     }
+}
+
+/// This process, and each that it forks, ends by SIGKILL after so many seconds of processor time.
+pub fn limit_time(seconds: u64) {
+    let limit = rlimit64 {
+        rlim_cur: seconds,
+        rlim_max: seconds,
+    };
+    // SAFETY: reads the limit.
+    let _ = unsafe { syscall!(__NR_prlimit64, 0, RLIMIT_CPU, &raw const limit, 0) };
 }
 
 pub fn uname() -> Result<new_utsname, Errno> {

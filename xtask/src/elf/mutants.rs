@@ -1,0 +1,286 @@
+//! Mutants of the critical sections in a program: one instruction dropped, the commit one place earlier, the end in the
+//! descriptor one instruction off, another signature, a release that is none. Each is made in every copy of the section.
+
+mod code;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use object::{Object as _, ObjectSection as _};
+
+use self::code::{nop, relaxed, retarget};
+use super::file::{Elf, parse};
+use super::listing::Listing;
+use super::operations::{NUMBERS, Operation};
+use crate::arch::Arch;
+
+/// The name of a section that is left as it is.
+pub const NONE: &str = "nothing changed";
+
+/// Bytes to be written in one place.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    pub at: u64,
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Mutant {
+    /// By the names of all that have the same instructions.
+    pub section: String,
+    /// The section and the change.
+    pub name: String,
+    pub patches: Vec<Patch>,
+}
+
+impl Mutant {
+    /// Whether it is the section as it is.
+    pub fn is_none(&self) -> bool {
+        self.patches.is_empty()
+    }
+}
+
+/// One copy of a section in a program.
+struct Copy {
+    descriptor: u64,
+    start: u64,
+    end: u64,
+    abort: u64,
+    /// The places of all its instructions: the store of the descriptor, the section, the abort handler.
+    places: Vec<u64>,
+    /// Of those, the section.
+    inside: std::ops::Range<usize>,
+}
+
+/// The file with the mutant in it.
+pub fn patched(file: &Path, mutant: &Mutant) -> Result<Vec<u8>> {
+    let mut bytes = std::fs::read(file)?;
+    for Patch { at, bytes: new } in &mutant.patches {
+        let elf = parse(&bytes)?;
+        let section = elf.sections().find(|section| is_at(section, *at));
+        let section = section.with_context(|| format!("nothing is at {at:#x}"))?;
+        let (from, _) = section.file_range().context("a section without bytes")?;
+        let from = (from + at - section.address()) as usize;
+        let place = bytes.get_mut(from..from + new.len());
+        place
+            .context("a file that is cut off")?
+            .copy_from_slice(new);
+    }
+    Ok(bytes)
+}
+
+fn is_at<'data>(section: &impl object::ObjectSection<'data>, at: u64) -> bool {
+    (section.address()..section.address() + section.size()).contains(&at)
+}
+
+/// The mutants of the sections in `file` that have the instructions of one of `operations`, of which each is there.
+pub fn of(arch: Arch, file: &Path, operations: &[Operation]) -> Result<Vec<Mutant>> {
+    let mut names: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    for operation in operations
+        .iter()
+        .filter(|one| !NUMBERS.contains(&&*one.name))
+    {
+        let text = without_shift(&operation.section);
+        let name = names.entry(text).or_default();
+        let separator = if name.is_empty() { "" } else { "=" };
+        *name = format!("{name}{separator}{}", operation.name);
+    }
+    let bytes = std::fs::read(file)?;
+    let program = Program {
+        arch,
+        listing: Listing::of(arch, file)?,
+        elf: parse(&bytes)?,
+    };
+    let mut sections: BTreeMap<&str, (Vec<String>, Vec<Copy>)> = BTreeMap::new();
+    for copy in program.copies()? {
+        let text = without_shift(&program.listing.section(copy.start, copy.end));
+        if let Some(name) = names.get(&text) {
+            let section = sections.entry(name).or_insert((text, Vec::new()));
+            section.1.push(copy);
+        }
+    }
+    for name in names.values() {
+        ensure!(sections.contains_key(&**name), "no copy of {name}");
+    }
+    let mut mutants = Vec::new();
+    for (&name, (text, copies)) in &sections {
+        let mutant = |change: &str, patches| Mutant {
+            section: name.to_owned(),
+            name: format!("{name}: {change}"),
+            patches,
+        };
+        mutants.push(mutant(NONE, Vec::new()));
+        let mut changes: BTreeMap<(usize, String), Vec<Patch>> = BTreeMap::new();
+        for copy in copies {
+            for (order, (change, patches)) in program.changes(copy, text)?.into_iter().enumerate() {
+                changes.entry((order, change)).or_default().extend(patches);
+            }
+        }
+        mutants.extend(
+            changes
+                .into_iter()
+                .map(|((_, change), patches)| mutant(&change, patches)),
+        );
+    }
+    Ok(mutants)
+}
+
+/// Without the sizes of slots, which differ from program to program.
+fn without_shift(section: &[String]) -> Vec<String> {
+    let shifts = ["lsl #", "shl r0,", "sll r0,r0,"];
+    let line = |line: &String| {
+        let end = |shift: &&str| line.find(*shift).map(|at| at + shift.len());
+        let end = shifts.iter().find_map(end).unwrap_or(line.len());
+        line[..end].to_owned()
+    };
+    section.iter().map(line).collect()
+}
+
+struct Program<'data> {
+    arch: Arch,
+    listing: Listing,
+    elf: Elf<'data>,
+}
+
+impl Program<'_> {
+    fn bytes(&self, at: u64, length: usize) -> Result<&[u8]> {
+        let section = self.elf.sections().find(|section| is_at(section, at));
+        let section = section.with_context(|| format!("nothing is at {at:#x}"))?;
+        let from = (at - section.address()) as usize;
+        let bytes = section.data()?.get(from..from + length);
+        bytes.with_context(|| format!("no {length} bytes are at {at:#x}"))
+    }
+
+    /// From one instruction to the next.
+    fn length(&self, at: u64) -> Result<u64> {
+        let next = self.listing.from(at + 1).next();
+        Ok(next.with_context(|| format!("nothing is behind {at:#x}"))? - at)
+    }
+
+    fn instruction(&self, at: u64) -> Result<&[u8]> {
+        self.bytes(at, self.length(at)? as usize)
+    }
+
+    fn copies(&self) -> Result<Vec<Copy>> {
+        let section = self
+            .elf
+            .section_by_name("__rseq_cs")
+            .context("no __rseq_cs")?;
+        let (at, descriptors) = (section.address(), section.data()?);
+        let copy = |(nth, descriptor): (usize, &[u8])| {
+            let word = |at: usize| {
+                let bytes = descriptor[at..at + 8].try_into();
+                bytes.map_or(0, u64::from_le_bytes)
+            };
+            let (start, length, abort) = (word(8), word(16), word(24));
+            self.copy(at + 32 * nth as u64, start, start + length, abort)
+        };
+        descriptors.chunks_exact(32).enumerate().map(copy).collect()
+    }
+
+    fn copy(&self, descriptor: u64, start: u64, end: u64, abort: u64) -> Result<Copy> {
+        let (entry, bound, jumps) = match self.arch {
+            Arch::X86_64 => (2, 2, 1),
+            Arch::Aarch64 => (3, 2, 2),
+            Arch::Riscv64 => (3, 1, 2),
+        };
+        let mut places = self.listing.before(start, entry);
+        let inside: Vec<u64> = self
+            .listing
+            .from(start)
+            .take_while(|&at| at < end)
+            .collect();
+        // A section with a result leaves for want of a slot by the lines behind the handler.
+        let mut behind = abort;
+        for _ in 0..jumps {
+            behind = self.listing.behind_jump(behind);
+        }
+        let bound = inside.get(bound).and_then(|&at| self.listing.target(at));
+        if bound == Some(behind) {
+            behind = self.listing.behind_jump(behind);
+        }
+        let first = places.len();
+        places.extend(&inside);
+        let inside = first..places.len();
+        places.extend(self.listing.from(abort).take_while(|&at| at < behind));
+        Ok(Copy {
+            descriptor,
+            start,
+            end,
+            abort,
+            places,
+            inside,
+        })
+    }
+
+    /// All changes of one copy; those of another one have the same names in the same order.
+    fn changes(&self, copy: &Copy, text: &[String]) -> Result<Vec<(String, Vec<Patch>)>> {
+        let mut changes = Vec::new();
+        for (nth, &at) in copy.places.iter().enumerate() {
+            let line = match text.get(nth) {
+                Some(line) => format!("`{line}`"),
+                None => format!("handler {}", nth - text.len()),
+            };
+            let code = self.instruction(at)?;
+            let bytes = nop(self.arch, code.len());
+            changes.push((format!("{nth} without {line}"), vec![Patch { at, bytes }]));
+            if let Some(bytes) = relaxed(self.arch, code) {
+                changes.push((format!("{nth} relaxed {line}"), vec![Patch { at, bytes }]));
+            }
+        }
+        changes.push((
+            "the commit one place up".to_owned(),
+            self.early_commit(copy)?,
+        ));
+        let last = copy.end - copy.places[copy.inside.end - 1];
+        let length = copy.end - copy.start;
+        for (change, length) in [
+            ("the end before the commit", length - last),
+            (
+                "the end one instruction late",
+                length + self.length(copy.end)?,
+            ),
+        ] {
+            let bytes = length.to_le_bytes().to_vec();
+            let at = copy.descriptor + 16;
+            changes.push((change.to_owned(), vec![Patch { at, bytes }]));
+        }
+        let at = copy.abort - 4;
+        let bytes = self.bytes(at, 4)?.iter().map(|byte| byte ^ 1).collect();
+        changes.push(("another signature".to_owned(), vec![Patch { at, bytes }]));
+        Ok(changes)
+    }
+
+    /// The commit and the instruction before it, each in the other one's place. Branches follow the instruction that they
+    /// lead to.
+    fn early_commit(&self, copy: &Copy) -> Result<Vec<Patch>> {
+        let inside = &copy.places[copy.inside.clone()];
+        let [.., before, commit] = *inside else {
+            anyhow::bail!("a section of one instruction");
+        };
+        let (first, second) = (self.instruction(commit)?, self.instruction(before)?);
+        let moved = before + first.len() as u64;
+        let follow = |target: u64| match target {
+            _ if target == commit => before,
+            _ if target == before => moved,
+            _ => target,
+        };
+        let mut patches = Vec::new();
+        for &at in &inside[..inside.len() - 2] {
+            if let Some(target) = self.listing.target(at)
+                && follow(target) != target
+            {
+                let bytes = retarget(self.arch, self.instruction(at)?, at, follow(target))?;
+                patches.push(Patch { at, bytes });
+            }
+        }
+        let second = match self.listing.target(before) {
+            Some(target) => retarget(self.arch, second, moved, follow(target))?,
+            None => second.to_vec(),
+        };
+        let bytes = [first, &second].concat();
+        patches.push(Patch { at: before, bytes });
+        Ok(patches)
+    }
+}

@@ -1,0 +1,317 @@
+//! Tests of the tests: each mutant of a critical section in the suite's program has to be noticed by one of its tests, or
+//! by the golden file. Those that nothing can notice are in a table, with the reason.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::arch::Arch;
+use crate::case::{Case, Family};
+use crate::cell::{At, keep_console};
+use crate::console;
+use crate::context::Context;
+use crate::elf::mutants::{Mutant, of, patched};
+use crate::elf::operations::{Operation, all};
+use crate::families::golden;
+use crate::guests::{guest, guest_needs};
+use crate::install::Need;
+use crate::machine::boot::{self, load};
+use crate::machine::place::{Machine, Place};
+use crate::outcome::{Failure, Outcome};
+
+pub const FAMILY: Family = Family {
+    name: "mutants",
+    cases,
+    needs,
+};
+
+/// The judge of what runs the same.
+const GOLDEN: &str = "golden::sections";
+
+/// Sections, and the tests that judge them: each runs the sections as they are shipped.
+struct Group {
+    /// In the order of the guest's `Program`.
+    sections: &'static [&'static str],
+    /// In the order of the suite.
+    tests: &'static [&'static str],
+}
+
+const GROUPS: [Group; 3] = [
+    Group {
+        sections: &[
+            "add",
+            "add_through",
+            "compare_and_store",
+            "compare_two_and_store",
+            "compare_store_and_store",
+            "compare_link_and_store",
+            "pop",
+            "compare_copy_and_store",
+        ],
+        tests: &[
+            "percpu/no-slot-for-this-cpu",
+            "percpu/empty-and-different",
+            "percpu/copies",
+            "percpu/each-id-has-its-slot",
+            "percpu/single-stepped",
+            "percpu/moved-at-each-instruction",
+            "percpu/signalled-at-each-instruction",
+        ],
+    },
+    Group {
+        sections: &["own_push", "own_pop"],
+        tests: &[
+            "percpu/own-each-id-has-its-slot-slab",
+            "percpu/own-edges-slab",
+            "percpu/own-single-stepped-slab",
+            "percpu/own-moved-slab",
+            "percpu/own-signalled-slab",
+        ],
+    },
+    Group {
+        sections: &["own_append", "own_take"],
+        tests: &[
+            "percpu/own-each-id-has-its-slot-events",
+            "percpu/own-edges-events",
+            "percpu/own-single-stepped-events",
+            "percpu/own-moved-events",
+            "percpu/own-signalled-events",
+        ],
+    },
+];
+
+/// By which index a section is, and its name among its group's.
+fn parts(section: &str) -> (usize, &str) {
+    let name = section.split('=').next().unwrap_or_default();
+    let without = |name: &'_ str, end: &str| name.strip_suffix(end).unwrap_or(name).len();
+    let name = &name[..without(name, "_release")];
+    let name = &name[..without(name, "_relaxed")];
+    match name.strip_suffix("_mm_cid") {
+        Some(name) => (1, name),
+        None => (0, name),
+    }
+}
+
+/// A mutant that no test notices, by parts of its name, and why.
+struct Survivor {
+    arches: &'static [Arch],
+    parts: &'static [&'static str],
+    why: &'static str,
+}
+
+const SURVIVORS: [Survivor; 1] = [Survivor {
+    arches: &[Arch::X86_64],
+    parts: &["compare_copy_and_store", "15 without `test r7b,0x7`"],
+    // `dec` sets the flag for 0 as well.
+    why: "all is copied by bytes, and nothing else differs",
+}];
+
+fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
+    let At::Place(place) = at else {
+        return Ok(vec![]);
+    };
+    // Elsewhere the same mutants die of the same tests.
+    let system = place.system().is_some_and(|one| one.tests == ["mutants::"]);
+    if place.machine != Machine::Native && !system {
+        return Ok(vec![]);
+    }
+    Ok(vec![Case::new("sections", move |cx| run(cx, place))])
+}
+
+fn needs(cx: &Context, at: At) -> Vec<Need> {
+    let At::Place(place) = at else {
+        return vec![];
+    };
+    let mut needs = guest_needs(cx, at);
+    needs.extend((golden::FAMILY.needs)(cx, At::Link(place.arch)));
+    needs
+}
+
+fn run(cx: &Context, place: Place) -> Result<Outcome> {
+    let arch = place.arch;
+    let (suite, golden) = (guest(cx, arch, "suite")?, guest(cx, arch, "golden")?);
+    let operations = all(arch, &golden)?;
+    let (mut mutants, mut killers) = (Vec::new(), Vec::new());
+    let mut rest = of(arch, &suite, &operations)?;
+    for group in &GROUPS {
+        let is_its = |mutant: &mut Mutant| group.sections.contains(&parts(&mutant.section).1);
+        let own: Vec<Mutant> = rest.extract_if(.., is_its).collect();
+        match judged(cx, place, &suite, group, &own)? {
+            Killers::Skipped(why) => return Ok(Outcome::Skipped(why)),
+            Killers::All(all) => killers.extend(all),
+        }
+        mutants.extend(own);
+    }
+    ensure!(rest.is_empty(), "{} is in no group", rest[0].section);
+    let by_golden = of(arch, &golden, &operations)?;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut unknown = Vec::new();
+    let mut table = String::new();
+    for (mutant, killer) in mutants.iter().zip(killers) {
+        if mutant.is_none() {
+            continue;
+        }
+        let name = &mutant.name;
+        let killer = match killer {
+            Some(test) => test,
+            None if is_pinned(arch, &golden, &operations, &by_golden, name)? => GOLDEN.to_owned(),
+            None => match survivor(arch, name) {
+                Some(one) => format!("nobody: {}", one.why),
+                None => {
+                    unknown.push(name.as_str());
+                    "nobody".to_owned()
+                }
+            },
+        };
+        let _ = writeln!(table, "{name}: {killer}");
+        let who = killer.split(": ").next().unwrap_or_default();
+        *counts.entry(who.to_owned()).or_default() += 1;
+    }
+    keep_console(cx, "mutants-table", place, &table);
+    if !unknown.is_empty() {
+        let (count, names) = (unknown.len(), unknown.join("\n"));
+        bail!(Failure {
+            why: format!("{count} mutants that nothing notices"),
+            console: names
+        });
+    }
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(who, count)| format!("{who} {count}"))
+        .collect();
+    Ok(Outcome::Passed(format!(
+        "{} mutants, noticed by {}",
+        mutants.len(),
+        counts.join(", ")
+    )))
+}
+
+/// The mutants of a group, by its tests.
+fn judged(
+    cx: &Context,
+    place: Place,
+    suite: &Path,
+    group: &Group,
+    mutants: &[Mutant],
+) -> Result<Killers> {
+    // It stays, for whoever runs the suite on it by hand.
+    let folder = cx.store().join("mutants");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{}-{}", place.arch, group.sections[0]));
+    std::fs::write(&file, words(group, mutants))?;
+    let names: Vec<&str> = mutants.iter().map(|mutant| &*mutant.name).collect();
+    std::fs::write(file.with_extension("txt"), names.join("\n"))?;
+    let path = match place.boots() {
+        true => "/mutants".to_owned(),
+        false => file.display().to_string(),
+    };
+    let (patience, only) = (load().to_string(), group.tests.join(","));
+    let arguments = [
+        ["--scale", place.scale()],
+        ["--patience", &patience],
+        ["--only", &only],
+        ["--mutants", &path],
+    ];
+    let arguments = arguments.as_flattened().iter().map(ToString::to_string);
+    let arguments: Vec<String> = arguments.collect();
+    let run = boot::run(cx, place, suite, &[("mutants", file)], &arguments)?;
+    let output = run.finished.output;
+    keep_console(
+        cx,
+        &format!("mutants-{}", group.sections[0]),
+        place,
+        &output,
+    );
+    killers(&output, mutants).map_err(|why| Failure::error(format!("{why:#}"), output))
+}
+
+/// By whom each mutant was killed, if by anyone.
+enum Killers {
+    All(Vec<Option<String>>),
+    Skipped(String),
+}
+
+fn killers(output: &str, mutants: &[Mutant]) -> Result<Killers> {
+    let mut verdicts = console::all(output, "@mutant").map(|line| {
+        let (name, verdict) = line.split_once(' ').unwrap_or((line, ""));
+        let killer = verdict.strip_prefix("killed ");
+        (
+            name,
+            verdict,
+            killer.map(|killer| killer.split(": ").next().unwrap_or(killer)),
+        )
+    });
+    let mut killers = Vec::new();
+    for (mutant, verdict) in mutants.iter().zip(&mut verdicts) {
+        let (number, verdict, killer) = verdict;
+        if let Some(why) = verdict.strip_prefix("skipped ") {
+            return Ok(Killers::Skipped(why.to_owned()));
+        }
+        ensure!(
+            number == killers.len().to_string(),
+            "verdicts in another order"
+        );
+        if mutant.is_none() {
+            ensure!(killer.is_none(), "{}: {verdict}", mutant.name);
+        }
+        killers.push(killer.map(str::to_owned));
+    }
+    let (count, all) = (killers.len(), mutants.len());
+    ensure!(count == all, "{count} of {all} mutants were judged");
+    Ok(Killers::All(killers))
+}
+
+/// Whether the same mutant in the golden program is not what the golden file says.
+fn is_pinned(
+    arch: Arch,
+    golden: &Path,
+    operations: &[Operation],
+    mutants: &[Mutant],
+    name: &str,
+) -> Result<bool> {
+    let mutant = mutants.iter().find(|mutant| mutant.name == name);
+    let bytes = patched(
+        golden,
+        mutant.with_context(|| format!("no {name} in the golden program"))?,
+    )?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), bytes)?;
+    // An error is a descriptor that is wrong.
+    let Ok(others) = all(arch, file.path()) else {
+        return Ok(true);
+    };
+    let same = operations
+        .iter()
+        .zip(&others)
+        .all(|(one, other)| one.section == other.section);
+    Ok(!same || others.len() != operations.len())
+}
+
+fn survivor(arch: Arch, name: &str) -> Option<&'static Survivor> {
+    let is_it = |one: &&Survivor| {
+        one.arches.contains(&arch) && one.parts.iter().all(|part| name.contains(part))
+    };
+    SURVIVORS.iter().find(is_it)
+}
+
+/// As the guest reads them.
+fn words(group: &Group, mutants: &[Mutant]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for mutant in mutants {
+        let (index, name) = parts(&mutant.section);
+        let section = group.sections.iter().position(|section| *section == name);
+        bytes.extend(index.to_le_bytes());
+        bytes.extend(section.unwrap_or_default().to_le_bytes());
+        bytes.extend(mutant.patches.len().to_le_bytes());
+        for patch in &mutant.patches {
+            let mut room = [0; 32];
+            room[..patch.bytes.len()].copy_from_slice(&patch.bytes);
+            bytes.extend(patch.at.to_le_bytes());
+            bytes.extend(patch.bytes.len().to_le_bytes());
+            bytes.extend(room);
+        }
+    }
+    bytes
+}
