@@ -110,10 +110,10 @@ impl Program for Eight {
             return End::Wrong;
         };
         // For the pop, something to pop.
-        while nth == 6 {
-            match once(5, current, slots, commit, &NODE, || {}) {
-                End::Done | End::Missed(Miss::OutOfRange) => break,
-                _ => slot::clear(),
+        if nth == 6 {
+            let push = || once(5, current, slots, commit, &NODE, || {});
+            while !matches!(push(), End::Done | End::Missed(Miss::OutOfRange)) {
+                slot::clear();
             }
         }
         let end = once(nth, current, slots, commit, &NODE, around);
