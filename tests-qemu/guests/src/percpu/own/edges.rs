@@ -1,5 +1,6 @@
 //! The sections of one's own at their edges: full, empty, less than was asked for, nothing at all.
 
+use core::hint::black_box;
 use core::sync::atomic::Ordering::Relaxed;
 
 use own_sections::events::{self, Log};
@@ -78,6 +79,7 @@ impl Edges for SlabEdges {
             (3, 1, Ok(0)),
         ] {
             counts(before);
+            let length = black_box(length);
             // SAFETY: (1) slabs that nobody else uses, and as many words.
             let push = || unsafe { push(current, slabs, commit, slabs.address(0), from, length) };
             assert_eq!(until_done(push), end, "{length} onto {before}");
@@ -95,6 +97,7 @@ impl Edges for SlabEdges {
             (5, 0, Err(Miss::Differs)),
         ] {
             counts(before);
+            let length = black_box(length);
             for item in SLABS
                 .iter()
                 .flat_map(|slab| slab.items().iter().enumerate())
@@ -144,6 +147,8 @@ impl Edges for EventEdges {
             (0, 0, Ok(0)),
         ] {
             lengths(before);
+            // One text of the section for all of these.
+            let bytes = black_box(bytes);
             // SAFETY: (1) logs that nobody else uses, and as many bytes.
             let append =
                 || unsafe { append(current, logs, commit, logs.address(0), 1, 2, from, bytes) };
