@@ -189,10 +189,10 @@ fn register(arch: Arch, word: &str) -> Option<(String, &'static str)> {
             if let Some(number) = word.strip_prefix('r').filter(|rest| digits(rest)) {
                 return Some((number.to_owned(), ""));
             }
-            for (suffix, width) in [("d", "d"), ("b", "b")] {
+            for width in ["d", "w", "b"] {
                 let number = word
                     .strip_prefix('r')
-                    .and_then(|rest| rest.strip_suffix(suffix));
+                    .and_then(|rest| rest.strip_suffix(width));
                 if let Some(number) = number.filter(|rest| digits(rest)) {
                     return Some((number.to_owned(), width));
                 }
@@ -200,6 +200,7 @@ fn register(arch: Arch, word: &str) -> Option<(String, &'static str)> {
             OLD.into_iter().find_map(|old| match word {
                 _ if word == format!("r{old}") => Some((old.to_owned(), "")),
                 _ if word == format!("e{old}") => Some((old.to_owned(), "d")),
+                _ if word == old => Some((old.to_owned(), "w")),
                 _ if word == format!("{}l", &old[..1]) || word == format!("{old}l") => {
                     Some((old.to_owned(), "b"))
                 }
@@ -233,6 +234,8 @@ mod tests {
   400170:	mov    r9d,DWORD PTR [rdi+0x4]
   400177:	jae    400184 <add+0x24>
   400179:	test   cl,0x7
+  40017b:	mov    WORD PTR [rdi],r9w
+  40017c:	mov    WORD PTR [rdi],cx
   40017d:	jne    400179 <add+0x1d>
   400183:	ret
 ";
@@ -246,10 +249,12 @@ mod tests {
             "mov r0d,DWORD PTR [r1+0x4]",
             "jae out",
             "test r2b,0x7",
+            "mov WORD PTR [r1],r0w",
+            "mov WORD PTR [r1],r2w",
             "jne @2",
         ];
         assert_eq!(listing.section(0x40_0170, 0x40_0183), expected);
-        assert_eq!(listing.straight(0x40_0165), Some(7));
+        assert_eq!(listing.straight(0x40_0165), Some(9));
     }
 
     #[test]

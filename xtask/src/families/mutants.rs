@@ -1,5 +1,6 @@
 //! Tests of the tests: each mutant of a critical section in the suite's program has to be noticed by one of its tests, or
-//! by the golden file. Those that nothing can notice are in a table, with the reason.
+//! by the golden file. Those that nothing can notice are in a table, with the reason. A whole run looks at each fourth;
+//! `--only mutants::` at all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -104,9 +105,8 @@ struct Survivor {
 
 const SURVIVORS: [Survivor; 1] = [Survivor {
     arches: &[Arch::X86_64],
-    parts: &["compare_copy_and_store", "15 without `test r7b,0x7`"],
-    // `dec` sets the flag for 0 as well.
-    why: "all is copied by bytes, and nothing else differs",
+    parts: &["compare_copy_and_store", "11 without `je @37`"],
+    why: "a length of whole turns has no bit set that is then looked at, and comes to the same place",
 }];
 
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
@@ -138,7 +138,8 @@ fn run(cx: &Context, place: Place) -> Result<Outcome> {
     let mut rest = of(arch, &suite, &operations)?;
     for group in &GROUPS {
         let is_its = |mutant: &mut Mutant| group.sections.contains(&parts(&mutant.section).1);
-        let own: Vec<Mutant> = rest.extract_if(.., is_its).collect();
+        let mut own: Vec<Mutant> = rest.extract_if(.., is_its).collect();
+        sample(cx, &mut own);
         match judged(cx, place, &suite, group, &own)? {
             Killers::Skipped(why) => return Ok(Outcome::Skipped(why)),
             Killers::All(all) => killers.extend(all),
@@ -190,6 +191,18 @@ fn run(cx: &Context, place: Place) -> Result<Outcome> {
     Ok(Outcome::Passed(format!(
         "{count} mutants, noticed by {counts}"
     )))
+}
+
+/// All of them where they are asked for by name, else each fourth: they take a minute.
+fn sample(cx: &Context, mutants: &mut Vec<Mutant>) {
+    if cx.only.iter().any(|part| part.starts_with(FAMILY.name)) {
+        return;
+    }
+    let mut nth = 0;
+    mutants.retain(|mutant| {
+        nth += usize::from(!mutant.is_none());
+        mutant.is_none() || nth % 4 == 0
+    });
 }
 
 /// The mutants of a group, by its tests.

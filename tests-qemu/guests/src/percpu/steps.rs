@@ -16,7 +16,7 @@ use crate::signals;
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
-use crate::sys::sched::{self, CpuSet};
+use crate::sys::sched;
 use crate::witness;
 
 pub const TESTS: &[Test] = &[
