@@ -37,13 +37,11 @@ int main(void)
 		return 6;
 	if (rseq_rt_report(&area, 0, 0) <= 0)
 		return 7;
-<<<<<<< HEAD
 	if (rseq_rt_remedy(&area, RSEQ_RT_OF_THREAD) != RSEQ_RT_REMEDY_LIFT_POLICY)
-=======
+		return 8;
 	if (rseq_rt_slice_set(0, 1) != -14 || rseq_rt_slice_get(0) != -14 || rseq_rt_slice(0)
 	    || rseq_rt_slice_set(&area, 1) != -38 || rseq_rt_slice_get(&area) != -38 || rseq_rt_slice(&area)
 	    || rseq_rt_slice_yield(0, rseq_rt_slice_request(0)) != RSEQ_RT_SLICE_OFF)
->>>>>>> 4a6e121 (The slice extension on a libc's area, and from C)
-		return 8;
+		return 9;
 	return 0;
 }

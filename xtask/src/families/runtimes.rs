@@ -73,7 +73,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SETXID: [u32; 2] = [33, 34];
 
 /// Runs of a broken one, until one of them shows it.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 64;
 
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let At::Libcs(arch) = at else {

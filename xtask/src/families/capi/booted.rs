@@ -19,9 +19,12 @@ type Program = (&'static str, &'static [&'static str]);
 /// Those of a place.
 fn programs(place: Place) -> &'static [Program] {
     match place.system() {
-        Some(system) if system.is_newest() => {
-            &[("percpu", &[]), ("structures", &[]), ("buffers", &[])]
-        }
+        Some(system) if system.is_newest() => &[
+            ("percpu", &[]),
+            ("structures", &[]),
+            ("buffers", &[]),
+            ("sections", &[]),
+        ],
         Some(system) if system.name == "slice" => &[("slice", &["here"])],
         _ => &[],
     }
