@@ -3,11 +3,11 @@
 
 mod common;
 
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use common::{in_child, refuse};
+use common::{LibcThread, in_child, refuse};
 use rseq_rt_std::{
     Counter, Item, Pool, Support, current_cpu, on_thread_start, possible_cpus, support,
 };
@@ -25,27 +25,23 @@ fn uses_everything() {
 /// Threads that are registered end all the same, detached ones too; what comes later goes by atomics.
 #[test]
 fn a_late_filter_kills_nobody() {
+    static FILTERED: Barrier = Barrier::new(5);
+    static BEFORE: OnceLock<Support> = OnceLock::new();
     in_child(|| {
-        let filtered = Barrier::new(5);
-        let before = support();
-        let right = thread::scope(|scope| {
-            let threads: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        uses_everything();
-                        filtered.wait();
-                        filtered.wait();
-                        uses_everything();
-                        support() == before
-                    })
-                })
-                .collect();
-            filtered.wait();
-            let refused = refuse(&[libc::SYS_rseq]).is_ok();
-            filtered.wait();
-            let mut same = threads.into_iter().map(|thread| thread.join());
-            refused && same.all(|same| same.unwrap_or(false))
+        let before = *BEFORE.get_or_init(support);
+        let threads = [(); 4].map(|()| {
+            LibcThread::start(|| {
+                uses_everything();
+                FILTERED.wait();
+                FILTERED.wait();
+                uses_everything();
+                BEFORE.get() == Some(&support())
+            })
         });
+        FILTERED.wait();
+        let refused = refuse(&[libc::SYS_rseq]).is_ok();
+        FILTERED.wait();
+        let right = refused && threads.map(LibcThread::join) == [true; 4];
         // glibc itself aborts where a new thread is refused and the first one was not.
         let others = if before == Support::LibcRegistration {
             0
@@ -53,11 +49,13 @@ fn a_late_filter_kills_nobody() {
             50
         };
         for number in 0..others {
-            let thread = thread::spawn(|| {
+            let thread = LibcThread::start(|| {
                 uses_everything();
                 matches!(support(), Support::Atomics(_))
             });
-            if number % 2 == 0 && !thread.join().is_ok_and(|atomics| atomics) {
+            if number % 2 == 1 {
+                thread.detach();
+            } else if !thread.join() {
                 return false;
             }
         }
@@ -69,21 +67,21 @@ fn a_late_filter_kills_nobody() {
 /// The thread's own end is refused, with nobody to join it: musl unmaps its memory.
 #[test]
 fn a_late_filter_meets_detached_threads() {
+    static READY: Barrier = Barrier::new(9);
+    static FILTERED: Barrier = Barrier::new(9);
     in_child(|| {
-        let (ready, filtered) = (Barrier::new(9), Barrier::new(9));
-        // For as long as the process lives.
-        let (ready, filtered): (&'static Barrier, &'static Barrier) =
-            (Box::leak(Box::new(ready)), Box::leak(Box::new(filtered)));
         for _ in 0..8 {
-            drop(thread::spawn(|| {
+            let thread = LibcThread::start(|| {
                 uses_everything();
-                ready.wait();
-                filtered.wait();
-            }));
+                READY.wait();
+                FILTERED.wait();
+                true
+            });
+            thread.detach();
         }
-        ready.wait();
+        READY.wait();
         let refused = refuse(&[libc::SYS_rseq]).is_ok();
-        filtered.wait();
+        FILTERED.wait();
         thread::sleep(Duration::from_millis(200));
         refused && COUNT.sum() == 8
     });

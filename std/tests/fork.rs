@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
-use common::{allowed_cpus, in_child, run_on};
+use common::{LibcThread, allowed_cpus, in_child, run_on};
 use rseq_rt_std::{Counter, Item, PerCpu, Pool, Support, current_cpu, support};
 
 static COUNT: Counter = Counter::new();
@@ -81,15 +81,17 @@ fn a_child_goes_on_with_everything() {
 
 #[test]
 fn a_child_starts_threads() {
+    static HERE: OnceLock<Support> = OnceLock::new();
+    HERE.get_or_init(support);
     fork_in_a_storm(|| {
-        let here = support();
-        let threads = [(); 3].map(|()| thread::spawn(move || support() == here));
-        let same = threads.map(|thread| thread.join().is_ok_and(|same| same));
-        let there = thread::spawn(|| {
+        let same = || HERE.get() == Some(&support());
+        let threads = [(); 3].map(|()| LibcThread::start(same));
+        let same = threads.map(LibcThread::join);
+        let there = LibcThread::start(|| {
             in_child(uses_everything);
             uses_everything()
         });
-        same == [true; 3] && there.join().is_ok_and(|right| right) && uses_everything()
+        same == [true; 3] && there.join() && uses_everything()
     });
 }
 

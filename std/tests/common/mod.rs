@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// Runs `body` in a fork child. Panics unless it returns `true` there in time.
+/// Runs `body` in a fork child. Panics unless it returns `true` there in time. Its threads are [`LibcThread`]s.
 pub fn in_child(body: impl FnOnce() -> bool) {
     // SAFETY: the child ends by _exit. It allocates and starts threads, which glibc and musl allow for.
     let child = match unsafe { libc::fork() } {
@@ -27,6 +27,43 @@ pub fn in_child(body: impl FnOnce() -> bool) {
     // SAFETY: our own child.
     unsafe { libc::kill(child, libc::SIGKILL) };
     panic!("the child does not end");
+}
+
+/// A thread of the libc's. std's own take a lock of std as they begin and as they end, which a fork child finds taken for
+/// ever if a thread of the parent had it.
+pub struct LibcThread(libc::pthread_t);
+
+impl LibcThread {
+    pub fn start(body: fn() -> bool) -> Self {
+        extern "C" fn run(body: *mut libc::c_void) -> *mut libc::c_void {
+            // SAFETY: the function that `start` was given.
+            let body: fn() -> bool = unsafe { std::mem::transmute(body) };
+            std::ptr::without_provenance_mut(usize::from(body()))
+        }
+        let mut thread = std::mem::MaybeUninit::uninit();
+        let attributes = std::ptr::null();
+        // SAFETY: writes the local number; `run` takes what it is given.
+        let error =
+            unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, run, body as *mut _) };
+        assert_eq!(error, 0, "pthread_create");
+        // SAFETY: written.
+        Self(unsafe { thread.assume_init() })
+    }
+
+    /// Nobody joins it.
+    pub fn detach(self) {
+        // SAFETY: neither joined nor detached before.
+        let error = unsafe { libc::pthread_detach(self.0) };
+        assert_eq!(error, 0, "pthread_detach");
+    }
+
+    /// What its body has returned.
+    pub fn join(self) -> bool {
+        let mut result = std::ptr::null_mut();
+        // SAFETY: joined once; writes the local word.
+        let error = unsafe { libc::pthread_join(self.0, &raw mut result) };
+        error == 0 && result.addr() == 1
+    }
 }
 
 /// The CPUs that the calling thread may use.
