@@ -11,6 +11,7 @@ mod costs;
 mod failures;
 mod fuzz;
 mod memory;
+#[cfg(not(miri))] // No line of it is unsafe, and it takes its time.
 mod own;
 mod race;
 mod report;

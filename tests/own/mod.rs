@@ -4,5 +4,5 @@ mod check;
 mod events;
 mod slab;
 
-/// Aborts in a row. Under Miri, which takes its time, one shows what is to be shown.
-const ABORTS: usize = if cfg!(miri) { 1 } else { 2 };
+/// Aborts in a row.
+const ABORTS: usize = 2;

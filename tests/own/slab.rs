@@ -143,12 +143,11 @@ fn items_over_those_that_are_there_are_found() {
 #[test]
 fn a_number_that_outlives_its_try_is_found() {
     // The place is kept in memory of the caller, and is not loaded again.
-    let place = std::cell::Cell::new(None);
-    let broken = |slabs: &mut Slabs, cpu: usize, stops: &mut Stops| {
-        let to = place.get().unwrap_or(slabs[cpu].count);
-        place.set(Some(to));
+    type Memory = (Slabs, Option<usize>);
+    let broken = |(slabs, place): &mut Memory, cpu: usize, stops: &mut Stops| {
+        let to = *place.get_or_insert(slabs[cpu].count);
         stops.here()?;
-        place.set(None);
+        *place = None;
         if to == ROOM {
             return Err(End::Differs);
         }
@@ -156,5 +155,11 @@ fn a_number_that_outlives_its_try_is_found() {
         slabs[cpu].count = to + 1;
         Ok(())
     };
-    assert!(check(&broken).is_err());
+    let check = Check {
+        cpus: CPUS,
+        section: &broken,
+        view: &|(slabs, _)| view(slabs),
+        actions: &[&|(slabs, _), cpu| others_push(slabs, cpu)],
+    };
+    assert!(check.run(&(slabs(0), None), ABORTS).is_err());
 }
