@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::compiler_fence;
 
 use crate::process::Process;
-use crate::sys::abi::Rseq;
+use crate::sys::abi::{Rseq, field};
 use crate::sys::kernel::Kernel;
 use crate::thread::area::Area;
 
@@ -26,13 +26,10 @@ impl<K: Kernel> Process<K> {
     /// 1. `area` is the one that the calling thread gave to the create hook, or to `ensure_registered`.
     pub unsafe fn prepare_unload(&self, area: &Area) {
         if let Some(rseq) = self.read_by_kernel(area) {
-            let field = rseq
-                .as_ptr()
-                .cast::<u8>()
-                .wrapping_add(offset_of!(Rseq, rseq_cs));
+            let rseq_cs = field::<u64>(rseq, offset_of!(Rseq, rseq_cs));
             // SAFETY: (1): the calling thread's area, which is there while the thread is, and in which every user of rseq stores to
             // this field. Volatile: the kernel reads it.
-            unsafe { field.cast::<u64>().write_volatile(0) };
+            unsafe { rseq_cs.write_volatile(0) };
         }
         // What the caller does next, which may unmap the descriptor, stays behind the store.
         compiler_fence(SeqCst);

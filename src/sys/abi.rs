@@ -4,6 +4,7 @@
 //! because `linux-raw-sys` carries the system call number only.
 
 use core::mem::{align_of, offset_of, size_of};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 /// `struct rseq`: what the kernel and one thread share.
@@ -92,6 +93,11 @@ pub const PR_RSEQ_SLICE_EXT_ENABLE: usize = 1;
 
 /// `rseq_slice_yield(2)`, the same number on the three CPUs (Linux 7.0).
 pub const NR_RSEQ_SLICE_YIELD: usize = 471;
+
+/// The field at `offset`. No reference to the whole is made: an area of a libc may be shorter.
+pub(crate) fn field<T>(rseq: NonNull<Rseq>, offset: usize) -> *mut T {
+    rseq.as_ptr().cast::<u8>().wrapping_add(offset).cast()
+}
 
 const _: () = {
     assert!(size_of::<Rseq>() == 64 && align_of::<Rseq>() == 32);

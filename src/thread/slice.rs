@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU32, compiler_fence};
 use crate::process::Process;
 use crate::process::state::State;
 use crate::sys::abi::{
-    CS_FLAG_SLICE_EXT_ENABLED, FEATURE_SIZE_SLICE_CTRL, Rseq, SLICE_GRANTED, SLICE_REQUEST,
+    CS_FLAG_SLICE_EXT_ENABLED, FEATURE_SIZE_SLICE_CTRL, Rseq, SLICE_GRANTED, SLICE_REQUEST, field,
 };
 use crate::sys::error::{Errno, Error};
 use crate::sys::kernel::{Kernel, Linux};
@@ -152,13 +152,10 @@ impl<K: Kernel> Process<K> {
         if !is_enabled(rseq) {
             return None;
         }
-        let control = rseq
-            .as_ptr()
-            .cast::<u8>()
-            .wrapping_add(offset_of!(Rseq, slice_ctrl));
+        let control = field(rseq, offset_of!(Rseq, slice_ctrl));
         Some(Slice {
             // SAFETY: with_control: a word of an area that is there while the thread is, changed by atomics.
-            control: unsafe { AtomicU32::from_ptr(control.cast()) },
+            control: unsafe { AtomicU32::from_ptr(control) },
             this_thread: PhantomData,
         })
     }
@@ -180,13 +177,10 @@ impl<K: Kernel> Process<K> {
     pub unsafe fn set_slice_extension(&self, area: &Area, on: bool) -> Result<(), Error> {
         let rseq = self.slice_place(area)?;
         self.kernel.set_slice_extension(on).map_err(unavailable)?;
-        area.word.set_slice(is_enabled(rseq));
+        let is_on = is_enabled(rseq);
+        area.word.set_slice(is_on);
         // "Success" that changed nothing was a pretended one.
-        if is_enabled(rseq) == on {
-            Ok(())
-        } else {
-            Err(NOT_HERE)
-        }
+        if is_on == on { Ok(()) } else { Err(NOT_HERE) }
     }
 
     /// Is it on for the calling thread? The kernel's answer. System calls: 1.
@@ -230,11 +224,8 @@ fn unavailable(errno: Errno) -> Error {
 }
 
 fn is_enabled(rseq: NonNull<Rseq>) -> bool {
-    let flags = rseq
-        .as_ptr()
-        .cast::<u8>()
-        .wrapping_add(offset_of!(Rseq, flags));
+    let flags = field::<u32>(rseq, offset_of!(Rseq, flags));
     // SAFETY: in every registered area. Volatile: the kernel writes it.
-    let flags = unsafe { flags.cast::<u32>().read_volatile() };
+    let flags = unsafe { flags.read_volatile() };
     flags & CS_FLAG_SLICE_EXT_ENABLED != 0
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "auxv.h"
 #include "check.h"
 #include "rseq_rt_buffers.h"
 
@@ -40,14 +41,6 @@ static size_t count;
 static rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
 /* Bytes of each thread: pushed, and found in the log. */
 static size_t pushed[THREADS + 1], found[THREADS + 1];
-
-static const unsigned long *auxv(void)
-{
-	char **next = environ;
-	while (*next++)
-		;
-	return (const unsigned long *)next;
-}
 
 static void hold(struct object *object)
 {

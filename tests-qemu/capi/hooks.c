@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../cpus.h"
+#include "auxv.h"
 #include "check.h"
 #include "hooks.h"
 
@@ -22,15 +23,6 @@ static void layout_agrees(void)
 {
 	static const unsigned expected[RSEQ_RT_LAYOUT_COUNT] = RSEQ_RT_LAYOUT;
 	CHECK_IS(memcmp(expected, rseq_rt_layout, sizeof expected), 0);
-}
-
-/* The kernel lays auxv above the environment, which is the way a libc's start finds it. */
-static const unsigned long *auxv(void)
-{
-	char **next = environ;
-	while (*next++)
-		;
-	return (const unsigned long *)next;
 }
 
 static void before_init(void)

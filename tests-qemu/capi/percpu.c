@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "auxv.h"
 #include "check.h"
 #include "rseq_rt_percpu.h"
 
@@ -43,14 +44,6 @@ static struct slot *storage;
 static size_t count;
 static struct rseq_rt_slots slots;
 static rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
-
-static const unsigned long *auxv(void)
-{
-	char **next = environ;
-	while (*next++)
-		;
-	return (const unsigned long *)next;
-}
 
 static void clear(void)
 {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../cpus.h"
+#include "auxv.h"
 #include "check.h"
 #include "rseq_rt.h"
 
@@ -23,14 +24,6 @@ int failures;
 
 static rseq_rt_area area = RSEQ_RT_AREA_INIT;
 static int is_over;
-
-static const unsigned long *auxv(void)
-{
-	char **next = environ;
-	while (*next++)
-		;
-	return (const unsigned long *)next;
-}
 
 static void bad_input(void)
 {

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "auxv.h"
 #include "check.h"
 #include "rseq_rt_percpu.h"
 #include "rseq_rt_structures.h"
@@ -33,14 +34,6 @@ static struct rseq_rt_fence fence;
 static struct object objects[NODES];
 static size_t count;
 static rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
-
-static const unsigned long *auxv(void)
-{
-	char **next = environ;
-	while (*next++)
-		;
-	return (const unsigned long *)next;
-}
 
 static void hold(struct rseq_rt_node *node)
 {

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "auxv.h"
 #include "check.h"
 #include "rseq_rt_percpu.h"
 
@@ -28,14 +29,6 @@ static struct shared {
 
 static struct rseq_rt_slots slots;
 static rseq_rt_area area = RSEQ_RT_AREA_INIT;
-
-static const unsigned long *auxv(void)
-{
-	char **next = environ;
-	while (*next++)
-		;
-	return (const unsigned long *)next;
-}
 
 /* The descriptor that the kernel would look for. */
 static volatile uint64_t *descriptor(struct rseq *rseq)

@@ -43,8 +43,8 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
         scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, *place)));
         for _ in 0..all {
             scope.spawn(|| {
-                while let Some(mut taken) = waiting.take(all) {
-                    taken.job.take().into_iter().for_each(one);
+                while let Some((job, _share)) = waiting.take() {
+                    one(job);
                 }
             });
         }
@@ -58,6 +58,8 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
 struct Waiting {
     left: Mutex<Left>,
     changed: Condvar,
+    /// The processors of this machine.
+    all: usize,
 }
 
 struct Left {
@@ -68,31 +70,31 @@ struct Left {
     processors: usize,
 }
 
-/// A job with its processors, which go back when this is dropped.
-struct Taken<'a> {
-    job: Option<Job>,
+/// What a job keeps busy, until this is dropped.
+struct Share<'a> {
     is_here: bool,
     processors: usize,
     waiting: &'a Waiting,
 }
 
 impl Waiting {
-    fn new(jobs: Vec<Job>, processors: usize) -> Waiting {
+    fn new(jobs: Vec<Job>, all: usize) -> Waiting {
         let (boots, here): (Vec<Job>, Vec<Job>) =
             jobs.into_iter().partition(|job| job.boots().is_some());
         let left = Left {
             jobs: here.into_iter().chain(boots).collect(),
             here: false,
-            processors,
+            processors: all,
         };
         Waiting {
             left: Mutex::new(left),
             changed: Condvar::new(),
+            all,
         }
     }
 
     /// The next job that there is room for, waited for; `None`: none is left.
-    fn take(&self, all: usize) -> Option<Taken<'_>> {
+    fn take(&self) -> Option<(Job, Share<'_>)> {
         let mut left = lock(&self.left);
         loop {
             if left.jobs.is_empty() {
@@ -100,20 +102,20 @@ impl Waiting {
             }
             let fits = |job: &Job| {
                 let is_second = job.boots().is_none() && left.here;
-                !is_second && job.processors().min(all) <= left.processors
+                !is_second && job.processors().min(self.all) <= left.processors
             };
             let first = left.jobs.iter().position(fits);
             if let Some(job) = first.and_then(|at| left.jobs.remove(at)) {
-                let processors = job.processors().min(all);
+                let processors = job.processors().min(self.all);
                 let is_here = job.boots().is_none();
                 left.processors -= processors;
                 left.here |= is_here;
-                return Some(Taken {
-                    job: Some(job),
+                let share = Share {
                     is_here,
                     processors,
                     waiting: self,
-                });
+                };
+                return Some((job, share));
             }
             left = self
                 .changed
@@ -123,7 +125,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for Share<'_> {
     fn drop(&mut self) {
         let mut left = lock(&self.waiting.left);
         left.processors += self.processors;

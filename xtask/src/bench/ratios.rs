@@ -129,10 +129,10 @@ impl Ratio {
         }
     }
 
-    /// Whether it is less than what the project wants, by more than the last digit of a measurement.
+    /// Whether it is less than what the project wants.
     pub fn misses(&self) -> bool {
         self.at_least
-            .is_some_and(|least| self.summary.median < 0.99 * least)
+            .is_some_and(|least| self.summary.median < least)
     }
 
     /// Whether it is one of [`OF_OPERATIONS`].

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use object::{Object as _, ObjectSection as _};
+use object::read::elf::ElfSection64;
+use object::{LittleEndian, Object as _, ObjectSection as _};
 
 use self::code::{nop, relaxed, retarget};
 use super::file::{Elf, parse};
 use super::listing::Listing;
 use super::operations::{NUMBERS, Operation};
+use super::sections::entries;
 use crate::arch::Arch;
 
 /// The name of a section that is left as it is.
@@ -58,8 +60,7 @@ pub fn patched(file: &Path, mutant: &Mutant) -> Result<Vec<u8>> {
     let mut bytes = std::fs::read(file)?;
     for Patch { at, bytes: new } in &mutant.patches {
         let elf = parse(&bytes)?;
-        let section = elf.sections().find(|section| is_at(section, *at));
-        let section = section.with_context(|| format!("nothing is at {at:#x}"))?;
+        let section = section_at(&elf, *at)?;
         let (from, _) = section.file_range().context("a section without bytes")?;
         let from = (from + at - section.address()) as usize;
         let place = bytes.get_mut(from..from + new.len());
@@ -70,8 +71,15 @@ pub fn patched(file: &Path, mutant: &Mutant) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn is_at<'data>(section: &impl object::ObjectSection<'data>, at: u64) -> bool {
-    (section.address()..section.address() + section.size()).contains(&at)
+fn section_at<'data, 'file>(
+    elf: &'file Elf<'data>,
+    at: u64,
+) -> Result<ElfSection64<'data, 'file, LittleEndian>> {
+    let is_there = |section: &ElfSection64<'_, '_, _>| {
+        (section.address()..section.address() + section.size()).contains(&at)
+    };
+    let section = elf.sections().find(is_there);
+    section.with_context(|| format!("nothing is at {at:#x}"))
 }
 
 /// The mutants of the sections in `file` that have the instructions of one of `operations`, of which each is there.
@@ -145,8 +153,7 @@ struct Program<'data> {
 
 impl Program<'_> {
     fn bytes(&self, at: u64, length: usize) -> Result<&[u8]> {
-        let section = self.elf.sections().find(|section| is_at(section, at));
-        let section = section.with_context(|| format!("nothing is at {at:#x}"))?;
+        let section = section_at(&self.elf, at)?;
         let from = (at - section.address()) as usize;
         let bytes = section.data()?.get(from..from + length);
         bytes.with_context(|| format!("no {length} bytes are at {at:#x}"))
@@ -163,20 +170,14 @@ impl Program<'_> {
     }
 
     fn copies(&self) -> Result<Vec<Copy>> {
-        let section = self
-            .elf
-            .section_by_name("__rseq_cs")
-            .context("no __rseq_cs")?;
-        let (at, descriptors) = (section.address(), section.data()?);
-        let copy = |(nth, descriptor): (usize, &[u8])| {
-            let word = |at: usize| {
-                let bytes = descriptor[at..at + 8].try_into();
-                bytes.map_or(0, u64::from_le_bytes)
+        let (at, descriptors) = entries(&self.elf, "__rseq_cs", 32, 32)?;
+        let copy = |(nth, descriptor): (usize, &Vec<u64>)| {
+            let [_, start, length, abort] = descriptor[..] else {
+                anyhow::bail!("a descriptor of another size");
             };
-            let (start, length, abort) = (word(8), word(16), word(24));
             self.copy(at + 32 * nth as u64, start, start + length, abort)
         };
-        descriptors.chunks_exact(32).enumerate().map(copy).collect()
+        descriptors.iter().enumerate().map(copy).collect()
     }
 
     fn copy(&self, descriptor: u64, start: u64, end: u64, abort: u64) -> Result<Copy> {

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 use super::file::parse;
 use super::listing::Listing;
+use super::sections::entries;
 use crate::arch::Arch;
 
 /// The functions that are the load of a number and nothing else.
@@ -41,14 +42,8 @@ pub fn all(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
         let section = elf.section_by_name(name)?;
         Some((section.address(), section.data().ok()?.to_vec()))
     };
-    let (_, descriptors) = data("__rseq_cs").context("no __rseq_cs")?;
+    let (_, descriptors) = entries(&elf, "__rseq_cs", 32, 32)?;
     let (text, code) = data(".text").context("no .text")?;
-    let word = |descriptor: &[u8], at: usize| {
-        let bytes = descriptor
-            .get(at..at + 8)
-            .and_then(|word| word.try_into().ok());
-        bytes.map_or(0, u64::from_le_bytes)
-    };
     let mut operations = Vec::new();
     for symbol in elf.symbols() {
         let name = symbol.name().unwrap_or_default();
@@ -61,15 +56,16 @@ pub fn all(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
             });
         }
     }
-    for descriptor in descriptors.chunks(32) {
-        let word = |at: usize| word(descriptor, at);
-        let (start, length, abort) = (word(8), word(16), word(24));
+    for descriptor in descriptors {
+        let [flags, start, length, abort] = descriptor[..] else {
+            bail!("a descriptor of another size");
+        };
         let before = abort.wrapping_sub(text).wrapping_sub(4) as usize;
         let signature = code
             .get(before..before + 4)
             .and_then(|word| word.try_into().ok());
         ensure!(
-            word(0) == 0 && signature.map(u32::from_le_bytes) == Some(SIGNATURES[arch as usize]),
+            flags == 0 && signature.map(u32::from_le_bytes) == Some(SIGNATURES[arch as usize]),
             "the descriptor of {start:#x} has no signature before {abort:#x}"
         );
         ensure!(

@@ -41,10 +41,15 @@ pub fn sections(bytes: &[u8]) -> anyhow::Result<String> {
 }
 
 /// The address of a section, and its entries as words.
-type Entries = (u64, Vec<Vec<u64>>);
+pub(super) type Entries = (u64, Vec<Vec<u64>>);
 
 /// A section of `size`-byte entries.
-fn entries(elf: &Elf<'_>, name: &str, size: usize, align: u64) -> anyhow::Result<Entries> {
+pub(super) fn entries(
+    elf: &Elf<'_>,
+    name: &str,
+    size: usize,
+    align: u64,
+) -> anyhow::Result<Entries> {
     let section = elf
         .section_by_name(name)
         .with_context(|| format!("{name} is gone"))?;

@@ -231,9 +231,8 @@ fn judged(
         ["--only", &only],
         ["--mutants", &path],
     ];
-    let arguments = arguments.as_flattened().iter().map(ToString::to_string);
-    let arguments: Vec<String> = arguments.collect();
-    let run = boot::run(cx, place, suite, &[("mutants", file)], &arguments)?;
+    let more = [("mutants", file)];
+    let run = boot::run(cx, place, suite, &more, arguments.as_flattened())?;
     let output = run.finished.output;
     keep_console(
         cx,

@@ -167,7 +167,8 @@ fn emulated(cx: &Context, place: Place, program: &str) -> Result<String> {
 
 /// The program's own words, where it ended well. The kernel's may stand in the middle of them.
 fn passed(finished: Finished, ok: bool) -> Result<String> {
-    if !ok {
+    let has_failed = |line: &str| line.trim().starts_with("test result: FAILED");
+    if !ok || finished.output.lines().any(has_failed) {
         return Err(Failure::error(finished.end.to_string(), finished.output));
     }
     let mut lines = finished.output.lines();
