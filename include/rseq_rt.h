@@ -285,7 +285,7 @@ enum {
 	RSEQ_RT_SLICE_NESTED = 1,	/* another request stood when it was made, in a caller say: that one is in force */
 	RSEQ_RT_SLICE_NOT_NEEDED = 2,	/* the section ended before the kernel wanted the CPU */
 	RSEQ_RT_SLICE_YIELDED = 3,	/* granted, and given back */
-	RSEQ_RT_SLICE_REVOKED = 4	/* granted, and over before the section was: too long, or a system call */
+	RSEQ_RT_SLICE_REVOKED = 4	/* ended by the kernel: a grant ran out, or the thread was moved without one */
 };
 
 /*
@@ -295,7 +295,7 @@ enum {
  */
 int rseq_rt_slice_set(rseq_rt_area *area, int on);
 
-/* 1 if it is on, says the kernel; 0, or refused as above. Costs: 1. */
+/* The kernel's answer: 1 if it is on; 0 if not, and where it is switched off for all; else refused as above. Costs: 1. */
 int rseq_rt_slice_get(const rseq_rt_area *area);
 
 /*

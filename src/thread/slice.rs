@@ -31,8 +31,8 @@ pub enum SliceEnd {
     NotNeeded,
     /// Granted, and given back with rseq_slice_yield(2).
     Yielded,
-    /// Granted, and over before the section was: it was too long, or made a system call. Also where a filter refuses
-    /// the yield.
+    /// Ended by the kernel: a grant ran out or met a system call, or the thread was preempted, moved or signalled
+    /// before it had one. Also where a filter refuses the yield.
     Revoked,
 }
 
@@ -183,10 +183,11 @@ impl<K: Kernel> Process<K> {
         if is_on == on { Ok(()) } else { Err(NOT_HERE) }
     }
 
-    /// Is it on for the calling thread? The kernel's answer. System calls: 1.
+    /// Is it on for the calling thread? The kernel's answer: `false` where it has the extension switched off. System
+    /// calls: 1.
     ///
     /// # Errors
-    /// As [`Self::set_slice_extension`].
+    /// As [`Self::set_slice_extension`], otherwise.
     ///
     /// # Safety
     /// 1. of [`Self::set_slice_extension`].

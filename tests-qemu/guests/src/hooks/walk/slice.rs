@@ -1,10 +1,10 @@
-//! Requests for a time slice, on a kernel without the extension: the area claims it, and a handler grants.
+//! Requests for a time slice. The area claims the extension, whatever the kernel has, and a handler grants.
 
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rseq_rt::abi::{SLICE_GRANTED, SLICE_REQUEST};
-use rseq_rt::{Area, SliceEnd};
+use rseq_rt::{Area, Kernel, Linux, SliceEnd};
 
 use super::shared::{Fault, must};
 use crate::witness;
@@ -39,9 +39,13 @@ pub fn request_inside(area: &Area) -> Result<(), Fault> {
         0 => SliceEnd::NotNeeded,
         _ => SliceEnd::Nested,
     };
-    must(end == expected, "a request in a handler: another end")?;
+    let is_cleared = control(area).load(Relaxed) == 0 && kernel_clears();
     must(
-        control(area).load(Relaxed) == before,
+        end == expected || is_cleared,
+        "a request in a handler: another end",
+    )?;
+    must(
+        control(area).load(Relaxed) == before || is_cleared,
         "a request in a handler changed the one below",
     )
 }
@@ -67,6 +71,17 @@ pub fn broken_yield(area: &Area) -> SliceEnd {
     SliceEnd::Revoked
 }
 
+/// A kernel with the extension clears the word whenever it writes the ids and before each handler, with a request in it
+/// or not.
+pub fn kernel_clears() -> bool {
+    const ENXIO: u16 = 6;
+    match Linux.set_slice_extension(false) {
+        Ok(()) => true,
+        // Not registered.
+        Err(errno) => errno.raw() == ENXIO,
+    }
+}
+
 /// The end of the whole request: a grant, and nothing else, is given back.
 pub fn judge(end: SliceEnd, was_armed: bool) -> Result<(), Fault> {
     let was_granted = GRANTS.swap(0, Relaxed) != 0;
@@ -75,7 +90,8 @@ pub fn judge(end: SliceEnd, was_armed: bool) -> Result<(), Fault> {
             SliceEnd::Off => !was_armed,
             SliceEnd::Nested => false,
             SliceEnd::NotNeeded => was_armed && !was_granted,
-            SliceEnd::Yielded | SliceEnd::Revoked => was_armed && was_granted,
+            SliceEnd::Yielded => was_armed && was_granted,
+            SliceEnd::Revoked => was_armed && (was_granted || kernel_clears()),
         },
         LOST,
     )
