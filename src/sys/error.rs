@@ -1,54 +1,57 @@
 //! What can go wrong, as plain values.
 
 use core::fmt;
+use core::num::NonZeroU16;
 
 use linux_raw_sys::errno;
 
 /// A raw `errno` of the kernel, 1 to 4095.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
-pub struct Errno(u16);
+pub struct Errno(NonZeroU16);
 
 impl Errno {
     /// No such system call, or no `CONFIG_RSEQ`.
-    pub const NOSYS: Self = Self(errno::ENOSYS as u16);
+    pub const NOSYS: Self = Self::known(errno::ENOSYS);
     /// Refused by a filter, or a signature mismatch.
-    pub const PERM: Self = Self(errno::EPERM as u16);
+    pub const PERM: Self = Self::known(errno::EPERM);
     /// Refused by a filter.
-    pub const ACCES: Self = Self(errno::EACCES as u16);
+    pub const ACCES: Self = Self::known(errno::EACCES);
     /// Invalid argument; for a valid registration: another area is registered.
-    pub const INVAL: Self = Self(errno::EINVAL as u16);
+    pub const INVAL: Self = Self::known(errno::EINVAL);
     /// Bad address.
-    pub const FAULT: Self = Self(errno::EFAULT as u16);
+    pub const FAULT: Self = Self::known(errno::EFAULT);
     /// This very area is registered already.
-    pub const BUSY: Self = Self(errno::EBUSY as u16);
+    pub const BUSY: Self = Self::known(errno::EBUSY);
     /// There is none.
-    pub const NOENT: Self = Self(errno::ENOENT as u16);
+    pub const NOENT: Self = Self::known(errno::ENOENT);
     /// The futex word did not hold the expected value.
-    pub const AGAIN: Self = Self(errno::EAGAIN as u16);
+    pub const AGAIN: Self = Self::known(errno::EAGAIN);
     /// Interrupted by a signal.
-    pub const INTR: Self = Self(errno::EINTR as u16);
+    pub const INTR: Self = Self::known(errno::EINTR);
+
+    const fn known(code: u32) -> Self {
+        Self(NonZeroU16::new(code as u16).unwrap())
+    }
 
     /// An errno from its number; 0 or a number above 4095 is not one.
     pub const fn from_raw(raw: u16) -> Option<Self> {
-        if raw >= 1 && raw <= 4095 {
-            Some(Self(raw))
-        } else {
-            None
+        match NonZeroU16::new(raw) {
+            Some(errno) if raw <= 4095 => Some(Self(errno)),
+            _ => None,
         }
     }
 
     /// The number.
     pub const fn raw(self) -> u16 {
-        self.0
+        self.0.get()
     }
 
     /// Splits the return value of a system call: -4095 to -1 is an errno.
     pub const fn check(returned: usize) -> Result<usize, Self> {
-        if returned > usize::MAX - 4095 {
-            Err(Self(returned.wrapping_neg() as u16))
-        } else {
-            Ok(returned)
+        match NonZeroU16::new(returned.wrapping_neg() as u16) {
+            Some(errno) if returned > usize::MAX - 4095 => Err(Self(errno)),
+            _ => Ok(returned),
         }
     }
 }

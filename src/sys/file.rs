@@ -33,9 +33,8 @@ pub(crate) fn read<'b>(path: &CStr, into: &'b mut Buffer) -> Result<&'b [u8], Er
 /// The auxiliary vector, from Linux 6.4 on. System calls: 1.
 pub(crate) fn auxv(into: &mut Buffer) -> Result<&[u8], Errno> {
     let (to, size) = (into.as_mut_ptr().expose_provenance(), into.len());
-    let arguments = [PR_GET_AUXV as usize, to, size, 0, 0, 0];
     // SAFETY: syscall6 (1): writes to the buffer.
-    let length = unsafe { syscall6(sc::nr::PRCTL, arguments) }?;
+    let length = unsafe { syscall6(sc::nr::PRCTL, PR_GET_AUXV as usize, to, size, 0, 0, 0) }?;
     Ok(written(into, length))
 }
 

@@ -210,14 +210,12 @@ unsafe impl Kernel for Linux {
         unsafe {
             syscall6(
                 sc::nr::FUTEX,
-                [
-                    nobody_waits_here.as_ptr().expose_provenance(),
-                    uapi::FUTEX_WAKE_OP as usize,
-                    0,
-                    0,
-                    address.expose_provenance(),
-                    FUTEX_OP_ADD_ZERO,
-                ],
+                nobody_waits_here.as_ptr().expose_provenance(),
+                uapi::FUTEX_WAKE_OP as usize,
+                0,
+                0,
+                address.expose_provenance(),
+                FUTEX_OP_ADD_ZERO,
             )
         }
         .map(drop)
@@ -252,9 +250,8 @@ unsafe impl Kernel for Linux {
 }
 
 fn slice_prctl(what: usize, on: usize) -> Result<usize, Errno> {
-    let arguments = [PR_RSEQ_SLICE_EXTENSION, what, on, 0, 0, 0];
     // SAFETY: syscall6 (1): changes a wish of the calling thread's and its area's `flags`, which are the kernel's.
-    unsafe { syscall6(sc::nr::PRCTL, arguments) }
+    unsafe { syscall6(sc::nr::PRCTL, PR_RSEQ_SLICE_EXTENSION, what, on, 0, 0, 0) }
 }
 
 /// munmap(2) of memory that nobody uses.

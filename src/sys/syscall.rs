@@ -1,9 +1,10 @@
-//! The system call instruction, one cold wrapper per number of arguments.
+//! The system call instruction, one wrapper per number of arguments.
 //!
 //! `#[inline(never)]` is load-bearing, not style: `sc` states too few clobbers
 //! for a riscv64 `ecall` (vector registers), and a real call makes the compiler
 //! assume that every caller-saved register is lost, which is what the kernel
-//! promises on all three CPUs.
+//! promises on all three CPUs. The answer is told apart outside of it: a number is returned in a register, a `Result` in
+//! memory.
 
 use linux_raw_sys::general as nr;
 
@@ -31,54 +32,28 @@ const _: () = {
     assert!(sc::nr::CLOSE == nr::__NR_close as usize);
 };
 
-/// # Safety
-/// 1. The call does to memory, signals and the thread only what the caller may do.
-#[cold]
-#[inline(never)]
-pub(crate) unsafe fn syscall0(number: usize) -> Result<usize, Errno> {
-    // SAFETY: (1) is this function's own condition.
-    Errno::check(unsafe { sc::syscall0(number) })
+macro_rules! wrappers {
+    ($($name:ident($($argument:ident),*);)*) => {$(
+        /// # Safety
+        /// 1. The call does to memory, signals and the thread only what the caller may do.
+        #[inline]
+        pub(crate) unsafe fn $name(number: usize, $($argument: usize),*) -> Result<usize, Errno> {
+            #[cold]
+            #[inline(never)]
+            unsafe fn call(number: usize, $($argument: usize),*) -> usize {
+                // SAFETY: (1) is the outer function's condition.
+                unsafe { sc::$name(number, $($argument),*) }
+            }
+            // SAFETY: (1) is this function's own condition.
+            Errno::check(unsafe { call(number, $($argument),*) })
+        }
+    )*};
 }
 
-/// # Safety
-/// 1. As [`syscall0`].
-#[cold]
-#[inline(never)]
-pub(crate) unsafe fn syscall2(number: usize, a: usize, b: usize) -> Result<usize, Errno> {
-    // SAFETY: (1) is this function's own condition.
-    Errno::check(unsafe { sc::syscall2(number, a, b) })
-}
-
-/// # Safety
-/// 1. As [`syscall0`].
-#[cold]
-#[inline(never)]
-pub(crate) unsafe fn syscall3(number: usize, a: usize, b: usize, c: usize) -> Result<usize, Errno> {
-    // SAFETY: (1) is this function's own condition.
-    Errno::check(unsafe { sc::syscall3(number, a, b, c) })
-}
-
-/// # Safety
-/// 1. As [`syscall0`].
-#[cold]
-#[inline(never)]
-pub(crate) unsafe fn syscall4(
-    number: usize,
-    a: usize,
-    b: usize,
-    c: usize,
-    d: usize,
-) -> Result<usize, Errno> {
-    // SAFETY: (1) is this function's own condition.
-    Errno::check(unsafe { sc::syscall4(number, a, b, c, d) })
-}
-
-/// # Safety
-/// 1. As [`syscall0`].
-#[cold]
-#[inline(never)]
-pub(crate) unsafe fn syscall6(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
-    let [a, b, c, d, e, f] = args;
-    // SAFETY: (1) is this function's own condition.
-    Errno::check(unsafe { sc::syscall6(number, a, b, c, d, e, f) })
+wrappers! {
+    syscall0();
+    syscall2(a, b);
+    syscall3(a, b, c);
+    syscall4(a, b, c, d);
+    syscall6(a, b, c, d, e, f);
 }
