@@ -80,12 +80,12 @@ impl<K: Kernel> Process<K> {
         let behaviour = match length.max(feature_size) {
             0 => None,
             1..=LEGACY_LENGTH => Some(Behaviour::Legacy),
-            _ if self.kernel_lays_out() => Some(Behaviour::Linux7),
+            _ if self.decision().kernel_lays_out() => Some(Behaviour::Linux7),
             _ => Some(Behaviour::Legacy),
         };
         let slice = if area.has_slice_extension() {
             SliceAnswer::On
-        } else if !self.wants_slice() {
+        } else if !self.decision().wants_slice() {
             SliceAnswer::NotAsked
         } else if !area.is_registered() {
             SliceAnswer::NotRegistered

@@ -4,7 +4,7 @@ use core::mem::size_of;
 
 use linux_raw_sys::auxvec::{AT_NULL, AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 
-use crate::sys::abi::{FEATURE_SIZE_SLICE_CTRL, LEGACY_FEATURE_SIZE, LEGACY_LENGTH, Rseq};
+use crate::sys::abi::{LEGACY_FEATURE_SIZE, LEGACY_LENGTH, Rseq};
 use crate::sys::file;
 
 /// The alignment of an area: of the next larger `struct rseq` as well.
@@ -154,10 +154,6 @@ impl Config {
     /// Whatever the length is: a feature size above the legacy one tells of Linux 7.0.
     pub(crate) const fn kernel_lays_out(&self) -> bool {
         self.feature_size > LEGACY_LENGTH
-    }
-
-    pub(crate) const fn registers_with_slice(&self) -> bool {
-        self.slice_extension && self.length >= FEATURE_SIZE_SLICE_CTRL
     }
 }
 

@@ -2,6 +2,13 @@
 
 use crate::sys::error::Errno;
 
+/// The outcome of a registration, in the word of a thread and in that of the process: this runtime has registered it.
+pub(crate) const REGISTERED: u32 = 1;
+/// The libc has.
+pub(crate) const LIBC: u32 = 2;
+/// Nobody has, for the [`Reason`] in the bits below.
+pub(crate) const UNAVAILABLE: u32 = 0x80;
+
 /// Who registers rseq in this process: a value, never a count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {

@@ -49,10 +49,12 @@ impl Errno {
 
     /// Splits the return value of a system call: -4095 to -1 is an errno.
     pub const fn check(returned: usize) -> Result<usize, Self> {
-        match NonZeroU16::new(returned.wrapping_neg() as u16) {
-            Some(errno) if returned > usize::MAX - 4095 => Err(Self(errno)),
-            _ => Ok(returned),
+        if returned > usize::MAX - 4095
+            && let Some(errno) = NonZeroU16::new(returned.wrapping_neg() as u16)
+        {
+            return Err(Self(errno));
         }
+        Ok(returned)
     }
 }
 

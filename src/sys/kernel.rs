@@ -230,6 +230,8 @@ unsafe impl Kernel for Linux {
         Ok(release)
     }
 
+    // Called in one place, and its answer would go there through memory.
+    #[inline(always)]
     fn libc_trio(&self) -> Option<Trio> {
         let addresses = arch::weak_trio();
         // A linker may leave the references null beside a libc that lacks the three, or has them.

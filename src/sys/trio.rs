@@ -50,9 +50,9 @@ impl Trio {
     /// glibc before 2.41 says 20 or 32 for the original 32-byte area whatever the kernel fills.
     pub const fn usable_size(&self, kernel_feature_size: u32) -> u32 {
         match self.size {
-            20 | LEGACY_LENGTH if kernel_feature_size < LEGACY_LENGTH => kernel_feature_size,
-            20 | LEGACY_LENGTH => LEGACY_LENGTH,
-            exact => exact,
+            exact if exact != 20 && exact != LEGACY_LENGTH => exact,
+            _ if kernel_feature_size < LEGACY_LENGTH => kernel_feature_size,
+            _ => LEGACY_LENGTH,
         }
     }
 }

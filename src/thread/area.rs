@@ -6,14 +6,14 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::process::config::ALIGN;
-use crate::process::state::State;
+use crate::process::state::{REGISTERED, State};
 use crate::sys::abi::{
     CPU_ID_REGISTRATION_FAILED, CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, Rseq,
 };
 use crate::sys::error::{Errno, Error};
 use crate::sys::kernel::Kernel;
 use crate::thread::reclaim::{ClearTid, Reclaimed};
-use crate::thread::word::{REGISTERED, Word};
+use crate::thread::word::Word;
 
 /// One thread's rseq area and state: 128 bytes, aligned to 64, placed by the caller in its TCB.
 ///
@@ -191,7 +191,7 @@ impl Area {
         self.word.look().is_registered()
     }
 
-    /// Lays out all fields as a new area has them. Never on one that the kernel may write to, but where it repairs that:
+    /// Lays out the fields as a new area has them, but `future`: a kernel that looks there lays it out by itself. Never on one that the kernel may write to, but where it repairs that:
     /// before Linux 7.0.
     #[cold]
     #[inline(never)]
@@ -204,9 +204,6 @@ impl Area {
         area.node_id.store(0, Relaxed);
         area.mm_cid.store(0, Relaxed);
         area.slice_ctrl.store(0, Relaxed);
-        for word in &area.future {
-            word.store(0, Relaxed);
-        }
     }
 
     /// Marks the area of a thread whose registration was refused, for those who read `cpu_id` alone.

@@ -4,9 +4,10 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::compiler_fence;
 
 use crate::arch;
+use crate::process::Process;
+use crate::process::decision::Decision;
 use crate::process::state::{Reason, State};
-use crate::process::{Decision, Process};
-use crate::sys::abi::{FLAG_SLICE_EXT_DEFAULT_ON, FLAG_UNREGISTER, LEGACY_LENGTH};
+use crate::sys::abi::FLAG_UNREGISTER;
 use crate::sys::error::{Errno, Error};
 use crate::sys::kernel::Kernel;
 use crate::sys::mask::SignalMask;
@@ -79,9 +80,10 @@ impl<K: Kernel> Process<K> {
     }
 
     pub(crate) fn ensure_initialized(&self) -> Result<(), Error> {
-        match self.decision() {
-            Decision::Uninitialized | Decision::Initializing => Err(Error::NotInitialized),
-            _ => Ok(()),
+        if self.decision().is_initialized() {
+            Ok(())
+        } else {
+            Err(Error::NotInitialized)
         }
     }
 
@@ -89,151 +91,121 @@ impl<K: Kernel> Process<K> {
     /// well is the claim, so that a filter that refuses the mask is no reason not to register.
     #[cold]
     fn register_with_signals_blocked(&self, area: &Area) {
-        let asks_kernel = self.decided_outcome().is_none();
-        let mask = if asks_kernel && area.word.look().is_open() {
-            SignalMask::block_all_on(&self.kernel).ok()
-        } else {
-            None
-        };
+        let asks_kernel = self.decision().outcome().is_none() && area.word.look().is_open();
+        let mask = asks_kernel.then(|| SignalMask::block_all_on(&self.kernel));
         self.register_thread(area);
-        if let Some(mask) = mask {
+        if let Some(Ok(mask)) = mask {
             // It was set a moment ago, so it can be set back; and a create hook never fails a thread.
             let _ = mask.restore_on(&self.kernel);
         }
     }
 
     /// Gives the thread its state, unless it has one or somebody is at it.
+    #[cold]
+    #[inline(never)]
     fn register_thread(&self, area: &Area) {
-        // Signals may be open here: without a claim there is nothing that a handler could find half done.
-        if let Some(outcome) = self.decided_outcome() {
-            if area.word.decide(outcome) {
-                mark(area, outcome);
-            }
-        } else if area.word.claim() {
-            self.resolve(area);
+        let decided = self.decision().outcome().map(Outcome::decided);
+        // Where no kernel is asked signals may be open: without a claim there is nothing that a handler could find half done.
+        if !area.word.open(decided.unwrap_or(Outcome::CLAIMED)) {
+            return;
+        }
+        let outcome = decided.unwrap_or_else(|| {
+            let outcome = self.register(area);
+            area.word.resolve(outcome);
+            outcome
+        });
+        // An area that nobody registered says so to who looks there alone.
+        if outcome.is_refused() && !outcome.is(Reason::BadMemory) {
+            area.mark_refused();
         }
     }
 
-    /// Resolves a claim: nobody else registers or unregisters this area until it is.
-    fn resolve(&self, area: &Area) {
-        let outcome = self.register(area);
-        mark(area, outcome);
-        area.word.resolve(outcome);
-    }
-
-    /// What each thread gets in a process that asks no kernel.
-    fn decided_outcome(&self) -> Option<Outcome> {
-        match self.decision() {
-            Decision::Libc => Some(Outcome::LIBC),
-            Decision::LibcUnseen => Some(Outcome::refused(Reason::Taken)),
-            Decision::Nobody(reason) => Some(Outcome::refused(reason)),
-            _ => None,
-        }
-    }
-
+    /// What comes of a claim: nobody else registers or unregisters this area until it is resolved.
     #[cold]
     pub(crate) fn register(&self, area: &Area) -> Outcome {
+        let (mut attempt, mut is_again) = (self.decision(), false);
         loop {
-            if let Some(outcome) = self.decided_outcome() {
+            if let Some(code) = attempt.outcome() {
+                return Outcome::decided(code);
+            }
+            let outcome = self.try_register(area, attempt);
+            // The kernel knows this very area, from a life of the memory that its word no longer tells of (a copy of the
+            // crate, a TCB zeroed by hand): that is a registration like ours. Made anew, so that its ids are right whatever
+            // was stored to them, and so that a filter that says EBUSY is told from a kernel.
+            if outcome == Outcome::BUSY
+                && !is_again
+                && self.unregister(area, attempt.length()).is_ok()
+            {
+                is_again = true;
+                continue;
+            }
+            if !attempt.is_open() {
                 return outcome;
             }
-            let (mut length, is_decided) = match self.decision() {
-                Decision::Runtime { length } => (u32::from(length), true),
-                _ => (self.wished_length(), false),
-            };
-            let mut flags = 0;
-            if length > LEGACY_LENGTH && self.asks_for_slice() {
-                flags = FLAG_SLICE_EXT_DEFAULT_ON;
-            }
-            let outcome = loop {
-                let outcome = self.try_register(area, length, flags);
-                // EINVAL is also the answer of a kernel without the extension, and rr and gVisor take only 32 whatever auxv
-                // says. Only the last of them means that the thread is taken.
-                if !outcome.is(Reason::Taken) {
-                    break outcome;
-                } else if flags != 0 {
-                    flags = 0;
-                } else if !is_decided && length > LEGACY_LENGTH {
-                    length = LEGACY_LENGTH;
-                } else {
-                    break outcome;
-                }
-            };
             // A kernel without rseq has none for anybody. Every other refusal is about this thread: its filter, its
             // memory, somebody else's area of it.
-            if outcome.is(Reason::NoSyscall) {
-                self.settle(Decision::Nobody(Reason::NoSyscall));
-            }
-            if is_decided || !outcome.is_registered() {
+            let decision = if outcome.is_registered() {
+                attempt.runtime()
+            } else if outcome.is(Reason::NoSyscall) {
+                attempt.nobody(Reason::NoSyscall)
+            } else if outcome.is(Reason::Taken)
+                && let Some(weaker) = attempt.weaker()
+            {
+                attempt = weaker;
+                continue;
+            } else {
                 return outcome;
-            }
-            if flags == 0 && self.asks_for_slice() {
-                self.forget_slice();
-            }
-            let decision = Decision::Runtime {
-                length: length as u16,
             };
             // If another thread decided otherwise a moment ago: undo, and do as it says. If that is refused, the kernel
             // goes on writing here, and the state must not deny it.
-            if self.settle(decision) == decision || self.unregister(area, length).is_err() {
+            let holds = self.settle(decision);
+            if holds == decision
+                || !outcome.is_registered()
+                || self.unregister(area, attempt.length()).is_err()
+            {
                 return outcome;
             }
+            attempt = holds;
         }
     }
 
     #[cold]
-    fn try_register(&self, area: &Area, length: u32, flags: u32) -> Outcome {
-        let mut is_again = false;
-        loop {
-            let before = self.prepare(area);
-            match self.rseq(area, length, flags) {
-                Ok(()) if self.is_confirmed(area, length, before) => {
-                    return Outcome::registered(area.slice_is_enabled());
-                }
-                Ok(()) => {
-                    // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
-                    // Nothing is where no CPU is left. Else it may be, by a filter that came in between, whatever it answers.
-                    let undone = self.rseq(area, length, FLAG_UNREGISTER);
-                    let pretended = Outcome::refused(Reason::Pretended);
-                    let is_undone = undone.is_ok() || undone == Err(Errno::INVAL);
-                    return if is_undone && area.cpu_id() < 0 {
-                        pretended
-                    } else {
-                        pretended.or_written()
-                    };
-                }
-                // The kernel knows this very area, from a life of the memory that its word no longer tells of (a copy of
-                // the crate, a TCB zeroed by hand): that is a registration like ours. Made anew, so that its ids are
-                // right whatever was stored to them, and so that a filter that says EBUSY is told from a kernel.
-                Err(Errno::BUSY)
-                    if !is_again && self.rseq(area, length, FLAG_UNREGISTER).is_ok() =>
-                {
-                    is_again = true;
-                }
-                Err(errno) => return Outcome::refused_by(errno),
-            }
-        }
-    }
-
-    /// What an older kernel wants to find: a stale `rseq_cs` is fatal at registration before 6.17, and CONFIG_DEBUG_RSEQ
-    /// (6.14 to 6.18) compares all other fields but `cpu_id` with zero. From 7.0 the kernel lays out the area by itself; and
-    /// should it know this very area, it would kill for a store to an id. Returns the `cpu_id` that it will find.
-    fn prepare(&self, area: &Area) -> i32 {
-        if !self.kernel_lays_out() {
+    fn try_register(&self, area: &Area, attempt: Decision) -> Outcome {
+        // What an older kernel wants to find: a stale `rseq_cs` is fatal at registration before 6.17, and
+        // CONFIG_DEBUG_RSEQ (6.14 to 6.18) compares all other fields but `cpu_id` with zero. From 7.0 the kernel lays
+        // out the area by itself; and should it know this very area, it would kill for a store to an id.
+        if !attempt.kernel_lays_out() {
             area.clear();
         }
-        area.cpu_id()
+        let (before, length) = (area.cpu_id(), attempt.length());
+        match self.rseq(area, length, attempt.flags()) {
+            Ok(()) if self.is_confirmed(area, length, before) => {
+                Outcome::registered(area.slice_is_enabled())
+            }
+            Ok(()) => {
+                // "Success" and no CPU: an emulator, or a filter that answers 0. Make sure that nothing is registered.
+                // Nothing is where no CPU is left. Else it may be, by a filter that came in between, whatever it answers.
+                let pretended = Outcome::refused(Reason::Pretended);
+                match self.unregister(area, length) {
+                    Ok(()) => pretended,
+                    Err(Errno::INVAL) if area.cpu_id() < 0 => pretended,
+                    Err(_) => pretended.or_written(),
+                }
+            }
+            Err(errno) => Outcome::refused_by(errno),
+        }
     }
 
     /// After success: has the kernel written a CPU, where `before` was?
     fn is_confirmed(&self, area: &Area, length: u32, before: i32) -> bool {
         let cpu = area.cpu_id();
         // Zeroed memory shows CPU 0 before and after, and so does a pretender's; the kernel alone knows the area now.
-        let is_the_same = before >= 0 && cpu == before;
-        cpu >= 0 && (!is_the_same || self.rseq(area, length, 0) == Err(Errno::BUSY))
+        cpu >= 0 && (cpu != before || self.rseq(area, length, 0) == Err(Errno::BUSY))
     }
 
     /// Unregisters an area that was registered with `length`.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn unregister(&self, area: &Area, length: u32) -> Result<(), Errno> {
         // A section that ended normally leaves its descriptor behind; the kernel must not read it once the
         // memory that holds it is gone.
@@ -257,12 +229,5 @@ impl<K: Kernel> Process<K> {
             self.kernel
                 .rseq(&area.kernel, length, flags, arch::SIGNATURE)
         }
-    }
-}
-
-/// An area that nobody registered says so to who looks there alone.
-fn mark(area: &Area, outcome: Outcome) {
-    if outcome.is_refused() && !outcome.is(Reason::BadMemory) {
-        area.mark_refused();
     }
 }

@@ -17,7 +17,7 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::process::state::{Owner, Reason, State};
+use crate::process::state::{LIBC, Owner, REGISTERED, Reason, State, UNAVAILABLE};
 use crate::sys::error::{Errno, Error};
 
 /// The word in memory.
@@ -42,23 +42,23 @@ const SLICE: u32 = 1 << 30;
 /// What must be equal for a fast path: the outcome, and nothing in its way.
 pub(crate) const LOW_HALF: u32 = OUTCOME | LOANS | EXITING;
 
-/// `LOW_HALF` of a thread that this runtime has registered.
-pub(crate) const REGISTERED: u32 = 1;
-const LIBC: u32 = 2;
-const UNAVAILABLE: u32 = 0x80;
-
 /// How many loans of one area can be told apart.
 const MAXIMUM_LOANS: u32 = LOANS.count_ones();
 
 /// What a claim has come to: the bits that its resolution writes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcome(u32);
 
 impl Outcome {
-    /// The libc has registered the thread.
-    pub(crate) const LIBC: Self = Self(LIBC);
+    /// None yet: whoever has set it registers, and then resolves.
+    pub(crate) const CLAIMED: Self = Self(WRITTEN);
 
-    /// This runtime has, with the slice extension on or off.
+    /// What the process has decided for each thread.
+    pub(crate) const fn decided(code: u32) -> Self {
+        Self(code)
+    }
+
+    /// This runtime has registered the thread, with the slice extension on or off.
     pub(crate) const fn registered(slice: bool) -> Self {
         Self(REGISTERED | WRITTEN | if slice { SLICE } else { 0 })
     }
@@ -68,11 +68,17 @@ impl Outcome {
         Self(UNAVAILABLE | reason as u32)
     }
 
+    /// The kernel knows this very area, says EBUSY.
+    pub(crate) const BUSY: Self = Self::refused_by(Errno::BUSY);
+
     /// The kernel, or a filter, has said why. EBUSY is about this very area: the kernel may write to it.
-    pub(crate) fn refused_by(errno: Errno) -> Self {
+    pub(crate) const fn refused_by(errno: Errno) -> Self {
         let Self(bits) = Self::refused(Reason::of(errno));
-        let written = if errno == Errno::BUSY { WRITTEN } else { 0 };
-        Self(bits | written | u32::from(errno.raw()) << ERRNO_SHIFT)
+        let written = match errno {
+            Errno::BUSY => WRITTEN,
+            _ => 0,
+        };
+        Self(bits | written | (errno.raw() as u32) << ERRNO_SHIFT)
     }
 
     /// Refused, and nobody has said that the kernel does not know the area.
@@ -106,26 +112,21 @@ impl Word {
 
     /// *admit*: marks the area as created.
     pub(crate) fn admit(&self) -> Result<(), Error> {
-        let admitted = self.update(|seen| match seen.state() {
-            State::Exiting | State::Lent => None,
-            _ if seen.0 & CREATED != 0 => None,
-            _ => Some(seen.0 | CREATED),
+        let mut answer = Ok(());
+        let _ = self.update(|seen| {
+            answer = match seen.state() {
+                State::Exiting => Err(Error::Exiting),
+                State::Lent => Err(Error::Lent),
+                _ if seen.0 & CREATED != 0 => Err(Error::AlreadyCreated),
+                _ => Ok(()),
+            };
+            answer.is_ok().then_some(seen.0 | CREATED)
         });
-        admitted.map(drop).map_err(|seen| match seen.state() {
-            State::Exiting => Error::Exiting,
-            State::Lent => Error::Lent,
-            _ => Error::AlreadyCreated,
-        })
+        answer
     }
 
-    /// *claim*: the one who is told `true` registers, and then resolves.
-    pub(crate) fn claim(&self) -> bool {
-        self.update(|seen| seen.is_open().then_some(seen.0 | WRITTEN))
-            .is_ok()
-    }
-
-    /// *decide*: claim and resolution at once, where no kernel is asked. Tells whether the word was open.
-    pub(crate) fn decide(&self, outcome: Outcome) -> bool {
+    /// *claim*, or *decide*: claim and resolution at once, where no kernel is asked. Tells whether the word was open.
+    pub(crate) fn open(&self, outcome: Outcome) -> bool {
         self.update(|seen| seen.is_open().then_some(seen.0 | outcome.0))
             .is_ok()
     }
@@ -306,29 +307,33 @@ mod tests {
     #[test]
     fn a_claim_is_taken_once() {
         let word = Word::new();
-        assert!(word.claim() && !word.claim());
+        assert!(word.open(Outcome::CLAIMED) && !word.open(Outcome::CLAIMED));
         assert_eq!(word.look().state(), State::Unregistered);
         assert!(word.look().is_written());
         word.resolve(Outcome::registered(true));
-        assert!(word.look().is_registered() && word.look().has_slice() && !word.claim());
+        assert!(
+            word.look().is_registered() && word.look().has_slice() && !word.open(Outcome::CLAIMED)
+        );
     }
 
     #[test]
     fn what_needs_no_kernel_is_one_transition() {
         let word = Word::new();
         assert!(word.admit().is_ok());
-        assert!(word.decide(Outcome::LIBC) && !word.decide(Outcome::refused(Reason::Disabled)));
+        assert!(
+            word.open(Outcome::decided(LIBC)) && !word.open(Outcome::refused(Reason::Disabled))
+        );
         assert_eq!(word.look().state(), State::Registered(Owner::Libc));
-        assert!(!word.look().is_written() && !word.claim());
+        assert!(!word.look().is_written() && !word.open(Outcome::CLAIMED));
         let loan = Word::new();
-        assert!(loan.lend() == 1 && !loan.decide(Outcome::LIBC));
+        assert!(loan.lend() == 1 && !loan.open(Outcome::decided(LIBC)));
     }
 
     #[test]
     fn loans_end_in_any_order() {
         for order in [[1, 2], [2, 1]] {
             let word = Word::new();
-            assert!(word.claim());
+            assert!(word.open(Outcome::CLAIMED));
             assert_eq!([word.lend(), word.lend()], [1, 2]);
             // The claim is resolved under the loans, which stay.
             word.resolve(Outcome::registered(true));
@@ -356,9 +361,9 @@ mod tests {
     fn nothing_is_claimed_under_a_loan_or_at_the_end() {
         let word = Word::new();
         let loan = word.lend();
-        assert!(!word.claim() && word.end_loan(loan));
+        assert!(!word.open(Outcome::CLAIMED) && word.end_loan(loan));
         assert_eq!(word.latch(), Seen(0));
-        assert!(!word.claim() && word.admit() == Err(Error::Exiting));
+        assert!(!word.open(Outcome::CLAIMED) && word.admit() == Err(Error::Exiting));
         word.reset();
         assert!(word.admit().is_ok() && word.admit() == Err(Error::AlreadyCreated));
     }
@@ -367,7 +372,7 @@ mod tests {
     fn a_fork_child_claims_what_was_lent() {
         let word = Word::new();
         assert!(!word.reclaim(), "nothing was lent");
-        assert!(word.claim());
+        assert!(word.open(Outcome::CLAIMED));
         word.resolve(Outcome::registered(true));
         assert!(!word.reclaim() && word.look().is_registered());
         word.lend();
