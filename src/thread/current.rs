@@ -116,10 +116,9 @@ impl<K: Kernel> Process<K> {
         }
     }
 
-    /// The address of that area, of the calling thread.
-    pub(crate) fn libc_address(&self) -> Option<usize> {
-        let place = self.libc_place().and_then(LibcArea::as_rseq);
-        place.map(|rseq| rseq.addr().get())
+    /// The address of the libc's area of the calling thread; 0 where none is known.
+    pub(crate) fn libc_address(&self) -> usize {
+        self.libc_place().map_or(0, |LibcArea(area)| area.addr())
     }
 }
 

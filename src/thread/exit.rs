@@ -82,8 +82,8 @@ pub enum ClearTidPlace {
 #[derive(Debug)]
 pub struct Gone<'a> {
     area: &'a Area,
-    /// The libc's area of this thread, where it owns: the kernel goes on writing there.
-    libc: Option<usize>,
+    /// The libc's area of this thread, where the kernel goes on writing; 0 where none is known.
+    libc: usize,
     this_thread: PhantomData<*mut ()>,
 }
 
@@ -165,7 +165,7 @@ impl<'a> Kept<'a> {
 }
 
 impl<'a> Gone<'a> {
-    pub(crate) const fn new(area: &'a Area, libc: Option<usize>) -> Self {
+    pub(crate) const fn new(area: &'a Area, libc: usize) -> Self {
         Self {
             area,
             libc,
@@ -230,7 +230,7 @@ impl<'a> Gone<'a> {
 
     /// Does the libc's area of this thread lie in that memory, a stack that it was given by its user, say?
     fn libc_writes_to(&self, base: *mut u8, length: usize) -> bool {
-        self.libc
-            .is_some_and(|area| area.wrapping_sub(base.addr()) < length)
+        // No memory of a thread reaches over the end of the address space to 0.
+        self.libc.wrapping_sub(base.addr()) < length
     }
 }

@@ -16,7 +16,7 @@ use core::marker::PhantomData;
 
 use crate::process::Process;
 use crate::process::state::{Owner, State};
-use crate::sys::error::{Errno, Error};
+use crate::sys::error::Error;
 use crate::sys::kernel::{Kernel, Linux};
 use crate::sys::mask::SignalMask;
 use crate::thread::area::Area;
@@ -140,50 +140,50 @@ impl<'a, K: Kernel> Thread<'a, K> {
         let unguarded = mode == ExitMode::Keep
             && self.process.owner() == Some(Owner::Libc)
             && !self.area.word.look().is_written();
-        if !unguarded {
-            match SignalMask::block_all_on(&self.process.kernel) {
-                Ok(mask) => return self.on_exit_masked(mode, &mask),
-                Err(error) if mode == ExitMode::Release => {
-                    self.area.word.latch();
-                    if let Error::NotMasked(errno) = error {
-                        self.area.word.refuse_release(errno);
-                    }
-                    return self.kept(Some(error));
-                }
-                // Keep wants the mask for the sake of handlers alone, and this memory outlives them.
-                Err(_) => {}
-            }
-        }
-        self.area.word.latch();
-        self.kept(None)
+        let masked = if unguarded {
+            Ok(())
+        } else {
+            SignalMask::block_all_on(&self.process.kernel).map(drop)
+        };
+        self.leave(mode, masked)
     }
 
     /// As [`Self::on_exit`], with all signals but SIGSYS blocked already. System calls: keep 0; release 1 (unregister),
     /// or 0.
     pub fn on_exit_masked(self, mode: ExitMode, _signals_are_blocked: &SignalMask) -> Exit<'a> {
-        // After the mask and before the unregistration: from here no late lazy call registers this thread again. One
-        // instruction, so that whatever a handler did before it is seen.
-        let seen = self.area.word.latch();
+        self.leave(mode, Ok(()))
+    }
+
+    fn leave(self, mode: ExitMode, masked: Result<(), Error>) -> Exit<'a> {
+        // After the mask and before the unregistration: from here no late lazy call registers this thread again.
+        self.area.word.latch();
+        // Keep wants the mask for the sake of handlers alone, and this memory outlives them.
         if mode == ExitMode::Keep {
-            return self.kept(None);
+            return Exit::Kept(Kept::new(self.area, None));
         }
+        match masked.and_then(|()| self.release()) {
+            Ok(()) => Exit::Released(Gone::new(self.area, self.process.libc_address())),
+            Err(why) => {
+                self.area.word.refuse_release(why);
+                Exit::Kept(Kept::new(self.area, Some(why)))
+            }
+        }
+    }
+
+    /// Makes the kernel let go of the area, with signals blocked.
+    fn release(&self) -> Result<(), Error> {
+        // Behind the latch: whatever a handler did before it is seen, and none claims any more.
+        let seen = self.area.word.look();
         if seen.is_taken() {
-            // The kernel's word for it was EINVAL, as for a request that makes no sense.
-            self.area.word.refuse_release(Errno::BUSY);
-            return self.kept(Some(Error::Taken));
+            return Err(Error::Taken);
         }
         // A loan that was forgotten (`mem::forget` is safe) hides nothing from this question.
         if seen.is_written() {
-            if let Err(errno) = self.process.unregister(self.area, self.process.length()) {
-                self.area.word.refuse_release(errno);
-                return self.kept(Some(Error::StillRegistered(errno)));
-            }
+            self.process
+                .unregister(self.area, self.process.length())
+                .map_err(Error::StillRegistered)?;
             self.area.word.release();
         }
-        Exit::Released(Gone::new(self.area, self.process.libc_address()))
-    }
-
-    fn kept(self, why: Option<Error>) -> Exit<'a> {
-        Exit::Kept(Kept::new(self.area, why))
+        Ok(())
     }
 }

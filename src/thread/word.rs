@@ -154,9 +154,9 @@ impl Word {
         }
     }
 
-    /// *latch*: what the word was before it.
-    pub(crate) fn latch(&self) -> Seen {
-        Seen(self.0.fetch_or(EXITING, Relaxed))
+    /// *latch*: nothing is claimed any more.
+    pub(crate) fn latch(&self) {
+        self.0.fetch_or(EXITING, Relaxed);
     }
 
     /// *release*: the kernel has let go.
@@ -165,8 +165,8 @@ impl Word {
     }
 
     /// A refusal of the exit hook: why the area could not be released.
-    pub(crate) fn refuse_release(&self, errno: Errno) {
-        let errno = u32::from(errno.raw()) << ERRNO_SHIFT;
+    pub(crate) fn refuse_release(&self, why: Error) {
+        let errno = u32::from(why.raw_os_error()) << ERRNO_SHIFT;
         let _ = self.update(|seen| Some(seen.0 & !ERRNO | errno));
     }
 
@@ -362,7 +362,8 @@ mod tests {
         let word = Word::new();
         let loan = word.lend();
         assert!(!word.open(Outcome::CLAIMED) && word.end_loan(loan));
-        assert_eq!(word.latch(), Seen(0));
+        word.latch();
+        assert_eq!(word.look(), Seen(EXITING));
         assert!(!word.open(Outcome::CLAIMED) && word.admit() == Err(Error::Exiting));
         word.reset();
         assert!(word.admit().is_ok() && word.admit() == Err(Error::AlreadyCreated));
