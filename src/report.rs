@@ -13,7 +13,7 @@ use crate::sys::error::Errno;
 use crate::sys::kernel::Kernel;
 use crate::thread::area::Area;
 
-/// How the kernel treats a registration: the length of it decides.
+/// How the kernel treats a registration, which depends on its length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Behaviour {
     /// Length 32, and every length before Linux 7.0: the ids are written at every switch, and stray stores to them
@@ -44,7 +44,7 @@ pub enum SliceAnswer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// Has [`Process::init`] been called?
+    /// Whether [`Process::init`] has been called.
     pub is_initialized: bool,
     /// [`Process::owner`].
     pub owner: Option<Owner>,

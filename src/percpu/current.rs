@@ -14,7 +14,7 @@ use crate::thread::area::Area;
 /// How often an operation that is aborted starts again before it says so.
 pub const RESTARTS: u32 = 16;
 
-/// The calling thread as one that may run critical sections over slots that are numbered by `I`.
+/// The proof that the calling thread may run critical sections over slots that are numbered by `I`.
 ///
 /// It holds the address of the registered area: the runtime's own, or a libc's (which wrote the same signature). It
 /// belongs to the kernel thread: a green thread fetches it anew after every switch, and nobody keeps it over a

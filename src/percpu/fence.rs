@@ -87,7 +87,7 @@ unsafe impl Membarrier for Linux {
     }
 }
 
-/// What aborts the sections in flight on another CPU. One a process; a copy is as good.
+/// The fence that aborts the sections in flight on another CPU. One for the process is enough, and it may be copied.
 ///
 /// Where the kernel has it (5.10), membarrier(2) with `PRIVATE_EXPEDITED_RSEQ`. An offline CPU answers success: nothing
 /// runs there. Elsewhere, and where a filter refuses it, the calling thread moves itself to that
@@ -120,7 +120,7 @@ impl<K: Membarrier> Fence<K> {
         }
     }
 
-    /// Does it use membarrier(2)? Says nothing of rseq(2): either exists without the other.
+    /// Whether it uses membarrier(2). It says nothing about rseq(2): either exists without the other.
     pub const fn has_membarrier(&self) -> bool {
         self.has_membarrier
     }

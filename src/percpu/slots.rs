@@ -136,7 +136,7 @@ impl<'a, I: Index, T: Sync> Slots<'a, I, T> {
         Self::checked(start_of(storage), size_of::<T>(), storage.len())
     }
 
-    /// As [`Self::new`], for an array: what is wrong with it, the compiler says.
+    /// As [`Self::new`], for an array: what would be an error there is a compile error here.
     pub const fn of<const N: usize>(storage: &'a [T; N]) -> Self {
         const {
             assert!(
@@ -199,7 +199,7 @@ impl<'a, I: Index, T: Sync> Slots<'a, I, T> {
         })
     }
 
-    /// How many there are.
+    /// The number of slots.
     #[inline]
     pub const fn count(&self) -> usize {
         self.count
@@ -216,7 +216,7 @@ impl<'a, I: Index, T: Sync> Slots<'a, I, T> {
         }
     }
 
-    /// All of them, in the order of their ids.
+    /// All slots, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &'a T> + use<'a, I, T> {
         let slots = *self;
         (0..slots.count).filter_map(move |id| slots.get(id))

@@ -22,10 +22,10 @@ pub enum SectionSupport {
     NotAborted = 4,
 }
 
-/// Whose word [`Process::section_support`] is.
+/// What the answer of [`Process::section_support`] rests on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VouchedBy {
-    /// Nobody's: nobody has asked.
+    /// Nothing: nobody has asked.
     Nobody,
     /// [`Process::allow_sections`]: what is known of kernels of this name, and of this CPU.
     Name,
@@ -101,7 +101,7 @@ impl<K: Kernel> Process<K> {
         self.answer().support()
     }
 
-    /// Which of the two it was.
+    /// Which of the two found it.
     pub fn vouched_by(&self) -> VouchedBy {
         self.answer().vouched_by()
     }

@@ -1,4 +1,4 @@
-//! What the kernel says of rseq in auxv, and what the runtime wishes.
+//! The configuration: what the kernel states about rseq in auxv, and what the runtime asks for.
 
 use core::mem::size_of;
 
@@ -10,17 +10,17 @@ use crate::sys::file;
 /// The alignment of an area: of the next larger `struct rseq` as well.
 pub(crate) const ALIGN: usize = 64;
 
-/// The runtime's own word on who owns rseq in this process.
+/// What the runtime states about who owns rseq in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Claim {
-    /// No word: look for the libc's `__rseq_*`, then let the first registration tell.
+    /// Nothing: look for the libc's `__rseq_*`, then let the first registration decide.
     #[default]
     Detect,
     /// This runtime is the libc, or runs without one: do not look for `__rseq_*`, which may be its own.
     Runtime,
-    /// The libc owns it, whatever can be seen.
+    /// The libc owns it, whether or not it exports `__rseq_*`.
     Libc,
-    /// Nobody shall: every thread stays unregistered.
+    /// Nobody is to own it: every thread stays unregistered.
     Disabled,
 }
 

@@ -54,10 +54,9 @@ impl<K: Kernel> Process<K> {
 
     /// Takes the configuration; once, before any hook, best before a second thread. No system call.
     ///
-    /// In this order: the runtime's own word ([`Claim`]); the libc's `__rseq_*`
-    /// (size not 0); else the owner stays open until the first create hook,
-    /// whose registration is itself the probe: the one honest question to the
-    /// kernel is a valid registration, so none is spent on asking.
+    /// In this order: what the runtime states ([`Claim`]); the libc's `__rseq_*` (size not 0); else the owner stays
+    /// undecided until the first create hook, whose registration is itself the probe: nothing but a valid registration
+    /// tells whether the kernel accepts one.
     ///
     /// Returns the owner if it is known already.
     ///

@@ -42,7 +42,7 @@ impl<const N: usize> BufferSlot<N> {
     }
 }
 
-/// The pointer comes back: there is no room.
+/// There is no room. Holds the pointer that was not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full<T>(pub NonNull<T>);
 

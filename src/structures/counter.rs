@@ -87,7 +87,7 @@ impl<'a, I: Index> Counter<'a, I> {
         parts.fold(0, |sum, part| sum.wrapping_add(part.value.load(Relaxed)))
     }
 
-    /// How much of it went by the overflow part.
+    /// The part of the sum that was added to the overflow part.
     pub fn overflowed(&self) -> usize {
         self.overflow.value.load(Relaxed)
     }

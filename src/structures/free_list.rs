@@ -136,7 +136,7 @@ impl<'n, T, I: Index> FreeList<'n, T, I> {
         self.slots
     }
 
-    /// Is there nothing in slot `index`, or in the overflow slot for `None`? A moment old when it returns, and no barrier.
+    /// Whether slot `index`, or the overflow slot for `None`, is empty. A moment old when it returns, and no barrier.
     ///
     /// For those who would pay a [`Fence`] for each slot otherwise. A slot that another drain has counts as empty,
     /// and so does one that is not there, and the overflow slot while a pop has it in hand.
@@ -336,7 +336,7 @@ impl<'n, T> Chain<'n, T> {
         }
     }
 
-    /// Is there none left?
+    /// Whether no node is left.
     pub const fn is_empty(&self) -> bool {
         self.first == END
     }

@@ -12,7 +12,7 @@ use super::link::{END, Links};
 use super::thread::ThreadSections;
 use crate::percpu::Index;
 
-/// Why there was nothing to be had.
+/// Why a pop returned nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PopError {
     /// The thread's slot and the overflow slot were found empty.

@@ -22,12 +22,12 @@ impl Default for CpuSet {
 }
 
 impl CpuSet {
-    /// No CPU.
+    /// The empty set.
     pub const fn empty() -> Self {
         Self([0; WORDS])
     }
 
-    /// One CPU; none if there can be no such number.
+    /// The set of one CPU; the empty one where Linux can have no CPU of that number.
     pub fn one(cpu: u32) -> Self {
         let mut set = Self::empty();
         if let Some(word) = set.0.get_mut(cpu as usize / 64) {
@@ -77,7 +77,7 @@ impl CpuSet {
         Ok(unsafe { set.assume_init() })
     }
 
-    /// Has the calling thread run on one of these CPUs, from when this returns: sched_setaffinity(2).
+    /// Binds the calling thread to these CPUs, and it runs on one of them when this returns: sched_setaffinity(2).
     ///
     /// # Errors
     /// As the kernel answers; `INVAL` if none of them is online and allowed.
@@ -87,19 +87,19 @@ impl CpuSet {
         unsafe { syscall3(sc::nr::SCHED_SETAFFINITY, 0, size_of::<Self>(), from) }.map(drop)
     }
 
-    /// Is it there?
+    /// Whether the CPU is in the set.
     pub fn has(&self, cpu: u32) -> bool {
         self.0
             .get(cpu as usize / 64)
             .is_some_and(|word| word >> (cpu % 64) & 1 != 0)
     }
 
-    /// How many.
+    /// The number of CPUs in the set.
     pub fn count(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
-    /// Their numbers, rising.
+    /// The numbers of its CPUs, ascending.
     pub fn iter(self) -> impl DoubleEndedIterator<Item = u32> {
         (0..MOST as u32).filter(move |&cpu| self.has(cpu))
     }

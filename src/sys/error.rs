@@ -23,7 +23,7 @@ impl Errno {
     pub const FAULT: Self = Self::known(errno::EFAULT);
     /// This very area is registered already.
     pub const BUSY: Self = Self::known(errno::EBUSY);
-    /// There is none.
+    /// No such entry.
     pub const NOENT: Self = Self::known(errno::ENOENT);
     /// The futex word did not hold the expected value.
     pub const AGAIN: Self = Self::known(errno::EAGAIN);

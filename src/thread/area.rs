@@ -120,7 +120,7 @@ impl Area {
             return Err(Error::AreaTooSmall);
         }
         // An area may straddle two pages: one word in the kernel's half, one in ours. Neither word is an id
-        // field, which nobody may store to while registered, be it the same value.
+        // field, which nobody may store to while registered, not even the same value.
         for offset in [core::mem::offset_of!(Rseq, rseq_cs), size_of::<Rseq>()] {
             let word = address.wrapping_add(offset).cast_const().cast();
             kernel.probe_write(word).map_err(Error::UnwritableArea)?;
@@ -140,13 +140,13 @@ impl Area {
         self.word.look().errno()
     }
 
-    /// Is another area of this thread known to be registered, somebody else's? Unlike the state, also under a loan and
-    /// at the exit.
+    /// Whether another area of this thread, somebody else's, is known to be registered. Unlike the state, also under a loan
+    /// and at the exit.
     pub fn is_taken(&self) -> bool {
         self.word.look().is_taken()
     }
 
-    /// Is the area an entry of a [`Deferred`](crate::Deferred) list, so that nobody may use it yet?
+    /// Whether the area is an entry of a [`Deferred`](crate::Deferred) list, so that nobody may use it yet.
     pub fn is_deferred(&self) -> bool {
         !self.mapping.base.load(Acquire).is_null()
     }
@@ -179,7 +179,7 @@ impl Area {
         &raw const self.kernel
     }
 
-    /// Is the time-slice extension on for this thread? Never while it is lent.
+    /// Whether the time-slice extension is on for this thread. Never while it is lent.
     #[inline]
     pub fn has_slice_extension(&self) -> bool {
         self.word.look().has_slice()
@@ -191,8 +191,8 @@ impl Area {
         self.word.look().is_registered()
     }
 
-    /// Lays out the fields as a new area has them, but `future`: a kernel that looks there lays it out by itself. Never on one that the kernel may write to, but where it repairs that:
-    /// before Linux 7.0.
+    /// Lays out the fields as a new area has them, but `future`: a kernel that looks there lays it out by itself. Never on an
+    /// area that the kernel may write to, but where it repairs that: before Linux 7.0.
     #[cold]
     #[inline(never)]
     pub(crate) fn clear(&self) {

@@ -9,7 +9,7 @@ use heapless::Vec;
 
 use crate::sys::error::Error;
 
-/// A function and its argument, for one call: so it is no copy.
+/// A function and its argument, to be called once: neither `Copy` nor `Clone`.
 #[derive(Debug)]
 pub struct Callback {
     function: unsafe extern "C" fn(*mut c_void),

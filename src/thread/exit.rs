@@ -201,7 +201,7 @@ impl<'a> Gone<'a> {
     ///
     /// # Safety
     /// 1. Nobody but this thread uses the `length` bytes at `base`, nor does the kernel. `base` is page-aligned.
-    /// 2. `clear_tid` says the truth, and nobody waits for a word inside.
+    /// 2. The clear-tid word lies where `clear_tid` says, and nobody waits for one inside.
     /// 3. The robust futex list lies outside, or was unregistered (set_robust_list(2)).
     /// 4. Nobody expects the values on this thread's stack to be dropped.
     /// 5. Nothing has opened signals since the exit hook: an outer [`SignalMask::restore`] does. Where the hook was the

@@ -44,7 +44,7 @@ pub enum SliceEnd {
 #[derive(Debug)]
 pub struct SliceRequest(SliceEnd);
 
-/// The calling thread as one that has the extension, in this runtime's area or in a libc's.
+/// The extension of the calling thread, where it is on: in this runtime's area or in a libc's.
 ///
 /// It belongs to the kernel thread, as [`Current`](crate::percpu::Current) does.
 #[derive(Clone, Copy, Debug)]

@@ -46,12 +46,12 @@ impl Cause {
     }
 }
 
-/// Some of them.
+/// A set of causes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Causes(u8);
 
 impl Causes {
-    /// Is it one of them?
+    /// Whether the cause is in the set.
     pub const fn has(self, cause: Cause) -> bool {
         self.0 >> cause as u8 & 1 != 0
     }
@@ -72,7 +72,7 @@ pub enum Probed {
     Committed(Cause),
     /// One of the threads may run no section: there is no rseq, or it is not registered, exits, or is lent.
     Unavailable,
-    /// Nothing was found out: no second thread came, the two could not be brought onto one CPU, or one of them did
+    /// Not known: no second thread came, the two could not be brought onto one CPU, or one of them did
     /// not get to run.
     Undecided,
 }
@@ -171,20 +171,20 @@ impl SectionProbe {
         }
     }
 
-    /// By this signal too. Its handler is the caller's, calls [`Self::on_signal`] and returns, and the signal is open in both
-    /// threads.
+    /// Tests the abort by this signal too. Its handler is the caller's, calls [`Self::on_signal`] and returns, and the signal is
+    /// open in both threads.
     pub const fn with_signal(mut self, signal: u32) -> Self {
         self.signal = signal;
         self
     }
 
-    /// With another patience than the some ten seconds that one thread waits for the other: in steps of at least 0.1 ms.
+    /// How long one thread waits for the other, in steps of at least 0.1 ms; some ten seconds unless it is set.
     pub const fn with_patience(mut self, steps: u32) -> Self {
         self.patience = steps;
         self
     }
 
-    /// What the handler of the signal calls.
+    /// To be called by the handler of the signal.
     pub fn on_signal(&self) {
         self.handled.fetch_add(1, Release);
     }
