@@ -1,6 +1,7 @@
 //! What a C caller hands over, checked as far as it costs no system call.
 
 use core::ffi::c_int;
+use core::ptr::NonNull;
 
 use rseq_rt::{Area, Error, SignalMask};
 
@@ -22,19 +23,22 @@ pub fn number(outcome: Result<u32, Error>) -> c_int {
     outcome.map_or_else(code, |number| number as c_int)
 }
 
-/// The caller's memory. What it points to is the caller's word, as everywhere in C.
+/// A pointer that is neither null nor misaligned. What it points to is the caller's word, as everywhere in C.
+pub fn checked<T>(pointer: *mut T) -> Result<NonNull<T>, Error> {
+    match NonNull::new(pointer) {
+        None => Err(Error::NullArea),
+        Some(pointer) if !pointer.is_aligned() => Err(Error::MisalignedArea),
+        Some(pointer) => Ok(pointer),
+    }
+}
+
+/// The caller's memory: [`checked`].
 ///
 /// # Safety
 /// 1. If not null and aligned, it is `T::SIZE` bytes that are zero or a `T`, and stay one for `'a`.
 pub unsafe fn given<'a, T>(pointer: *const T) -> Result<&'a T, Error> {
-    if pointer.is_null() {
-        Err(Error::NullArea)
-    } else if !pointer.is_aligned() {
-        Err(Error::MisalignedArea)
-    } else {
-        // SAFETY: not null, aligned, and (1).
-        Ok(unsafe { &*pointer })
-    }
+    // SAFETY: not null, aligned, and (1).
+    checked(pointer.cast_mut()).map(|pointer| unsafe { pointer.as_ref() })
 }
 
 /// The area of the calling thread. See [`given`].

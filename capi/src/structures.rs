@@ -2,7 +2,6 @@
 
 use core::ffi::{c_int, c_void};
 use core::mem::{align_of, size_of};
-use core::ptr::NonNull;
 
 use rseq_rt::percpu::{CpuId, Current, Slots, StorageError};
 use rseq_rt::structures::{
@@ -10,7 +9,7 @@ use rseq_rt::structures::{
 };
 use rseq_rt::{Area, Errno, Error};
 
-use crate::given::{area, code, given};
+use crate::given::{area, checked, code, done, given};
 use crate::process::PROCESS;
 
 type List = FreeList<'static, ()>;
@@ -50,11 +49,8 @@ unsafe fn make<T, S: Sync + 'static>(
     count: usize,
     over: impl FnOnce(Slots<'static, CpuId, S>) -> T,
 ) -> c_int {
-    if to.is_null() {
-        return code(Error::NullArea);
-    }
-    if !to.is_aligned() {
-        return code(Error::MisalignedArea);
+    if let Err(error) = checked(to) {
+        return code(error);
     }
     // SAFETY: Slots::from_raw (1) is (2).
     let slots: Result<_, StorageError> = unsafe { Slots::from_raw(lines, size_of::<S>(), count) };
@@ -105,15 +101,8 @@ pub unsafe extern "C" fn rseq_rt_counter_add(
     pointer: *const Area,
     value: usize,
 ) -> c_int {
-    // SAFETY: given (1) is (2).
-    match unsafe { given(counter) } {
-        Ok(counter) => {
-            // SAFETY: here (1) is (1).
-            counter.add(unsafe { here(pointer) }, value);
-            0
-        }
-        Err(error) => code(error),
-    }
+    // SAFETY: given (1) is (2); here (1) is (1).
+    done(unsafe { given(counter).map(|counter| counter.add(here(pointer), value)) })
 }
 
 /// See `rseq_rt_structures.h`.
@@ -158,15 +147,8 @@ pub unsafe extern "C" fn rseq_rt_list_push(
         Ok(list) => list,
         Err(error) => return code(error),
     };
-    match NonNull::new(node) {
-        None => code(Error::NullArea),
-        Some(node) if !node.is_aligned() => code(Error::MisalignedArea),
-        Some(node) => {
-            // SAFETY: here (1) is (1); FreeList::push_ptr (1) is (3).
-            unsafe { list.push_ptr(here(pointer), node) };
-            0
-        }
-    }
+    // SAFETY: here (1) is (1); FreeList::push_ptr (1) is (3).
+    done(checked(node).map(|node| unsafe { list.push_ptr(here(pointer), node) }))
 }
 
 /// See `rseq_rt_structures.h`.
@@ -268,15 +250,8 @@ pub unsafe extern "C" fn rseq_rt_list_drain_overflow(
 /// 2. (1) and (2) of [`FreeList::repair_in_fork_child`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_list_repair_in_fork_child(list: *const List) -> c_int {
-    // SAFETY: given (1) is (1).
-    match unsafe { given(list) } {
-        Ok(list) => {
-            // SAFETY: (2).
-            unsafe { list.repair_in_fork_child() };
-            0
-        }
-        Err(error) => code(error),
-    }
+    // SAFETY: given (1) is (1); repair_in_fork_child (1, 2) are (2).
+    done(unsafe { given(list).map(|list| list.repair_in_fork_child()) })
 }
 
 /// See `rseq_rt_structures.h`.
