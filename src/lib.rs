@@ -42,7 +42,6 @@ cfg_if! {
     ))] {
         pub mod linker;
         mod process;
-        mod remedy;
         mod report;
         pub mod structures;
         mod sys;
@@ -56,8 +55,8 @@ cfg_if! {
         pub use process::Process;
         pub use process::config::{Claim, Config};
         pub use process::state::{Owner, Reason, State};
-        pub use remedy::Remedy;
-        pub use report::{Behaviour, Report, SliceAnswer};
+        pub use report::remedy::Remedy;
+        pub use report::values::{Behaviour, Report, SliceAnswer};
         pub use sys::abi;
         pub use sys::error::{Errno, Error};
         pub use sys::kernel::{Kernel, Linux};

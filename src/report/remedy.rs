@@ -2,7 +2,7 @@
 
 use crate::percpu::SectionSupport;
 use crate::process::state::{Owner, Reason, State};
-use crate::report::{Report, SliceAnswer};
+use crate::report::values::{Report, SliceAnswer};
 
 /// What helps where rseq, its sections or its slice extension are not in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
