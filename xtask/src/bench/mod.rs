@@ -26,7 +26,8 @@ use crate::context::Context;
 pub use markdown::markdown;
 pub use plan::{Args, OPERATIONS, Plan, THREADS};
 pub use plot::draw;
-pub use report::Report;
+pub use ratios::OF_OPERATIONS;
+pub use report::{Report, Row};
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cx = Context::new(!args.no_install, 600)?;
@@ -35,12 +36,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let ratios = markdown(&report);
     println!("{}\n{ratios}", report.table());
     let folder = cx.root.join(&args.plots);
-    let plot = draw(&report, &folder)?;
-    let text = folder.join("numbers.md");
+    std::fs::create_dir_all(&folder)?;
+    let (text, plot) = (folder.join("numbers.md"), folder.join("ratios.svg"));
     std::fs::write(&text, ratios)?;
+    draw(&report, &plot)?;
     println!("ratios in {} and {}", text.display(), plot.display());
-    let json = args.json.clone();
-    let json = json.unwrap_or_else(|| folder.join("bench.json"));
+    let json = folder.join("bench.json");
     report.write(&json)?;
     println!("all values in {}", json.display());
     Ok(ExitCode::SUCCESS)

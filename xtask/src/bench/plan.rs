@@ -19,10 +19,7 @@ pub struct Args {
     /// A program to measure beside ours, which prints lines as tests-qemu/bench/c/external.c says; may be repeated.
     #[arg(long, value_name = "NAME=PROGRAM")]
     pub with: Vec<String>,
-    /// Where the values go (default: bench.json beside the plot).
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Where the plot and the tables of the ratios go.
+    /// Where the values, the plot and the tables of the ratios go.
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     pub plots: PathBuf,
     /// Install nothing on this machine.

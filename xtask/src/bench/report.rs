@@ -62,9 +62,6 @@ impl Report {
     }
 
     pub fn write(&self, file: &Path) -> Result<()> {
-        if let Some(folder) = file.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
     }
