@@ -340,32 +340,6 @@ mod tests {
     use super::*;
     use crate::outcome::Missing;
 
-    #[test]
-    fn a_selection_narrows() {
-        let all = Selection {
-            any_kernel: true,
-            ..Selection::default()
-        };
-        assert!(all.wants("suite", "x") && all.cells().contains(&At::Host));
-        let some = Selection {
-            only: vec!["suite::ke".into()],
-            arches: vec![Arch::Riscv64],
-            ..Selection::default()
-        };
-        assert!(some.wants("suite", "keep") && !some.wants("demo", "keep"));
-        assert!(some.may_want("suite") && !some.may_want("demo"));
-        assert!(some.cells().is_empty());
-        let one = Selection {
-            any_kernel: true,
-            ..some
-        };
-        assert!(
-            one.cells()
-                .iter()
-                .all(|at| at.arch() == Some(Arch::Riscv64))
-        );
-    }
-
     fn family(_: &Context, at: At) -> Result<Vec<Case>> {
         match at {
             At::Host => {

@@ -239,23 +239,6 @@ mod tests {
     }
 
     #[test]
-    fn a_good_run() {
-        let console = "\u{1b}[2Jnoise@fact release 7.2.12\n@test a start\nnoise\n@test a passed 3 rounds\n\
-                       @test b start\n@test b skipped: because no such call\n@done 1 0 1\n";
-        let run = tests_of(console, &["a", "b"], End::Exit(0), true);
-        assert_eq!(run.facts["release"], "7.2.12");
-        let (passed, skipped) = ("3 rounds".into(), "no such call".into());
-        assert_eq!(
-            run.tests,
-            [
-                ("a".into(), Outcome::Passed(passed)),
-                ("b".into(), Outcome::Skipped(skipped))
-            ]
-        );
-        assert_eq!(names("@name one\n# x\n@name two\n"), ["one", "two"]);
-    }
-
-    #[test]
     fn a_death_fails_the_open_test_and_all_after_it() {
         let console = "@test a start\n@test a failed: 1 != 2\n@test b start\n";
         let run = tests_of(console, &["a", "b", "c"], End::Signal(11), true);
@@ -311,16 +294,6 @@ mod tests {
         1 joinable 1 3 0 1 this registered keep clear-tid yes\n\
         [ 1.2] a kernel message\n\
         @total threads 2\n@total registered 2\n@demo passed\n";
-
-    #[test]
-    fn rows_and_totals_of_the_demo() {
-        let demo = demo(GOOD, End::Exit(0), true);
-        assert_eq!(demo.failure, None);
-        assert_eq!((demo.columns.len(), demo.rows.len()), (11, 2));
-        assert_eq!(demo.rows[1][9], "clear-tid");
-        assert_eq!(demo.summary(), "threads 2, registered 2");
-        assert_eq!(demo.banner, ["rseq-rt demo"]);
-    }
 
     #[test]
     fn no_quiet_pass_of_the_demo() {

@@ -72,11 +72,3 @@ fn main() -> ExitCode {
         ExitCode::from(2)
     })
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_command_line_is_consistent() {
-        <super::Cli as clap::CommandFactory>::command().debug_assert();
-    }
-}

@@ -204,21 +204,4 @@ mod tests {
         allow_missing(&mut records);
         assert_eq!(line(&records), "1 passed, 0 failed, 2 skipped");
     }
-
-    #[test]
-    fn everything_is_on_the_page_once() {
-        let mut failed = record(1, "x86_64/native", "a", Outcome::Failed("1 != 2".into()));
-        failed.console = "one\ntwo".to_owned();
-        let skipped = Outcome::Skipped("no such call".into());
-        let page = render(&[record(2, "riscv64/7.2", "a", skipped), failed]);
-        assert_eq!(page.matches("suite::a").count(), 3, "{page}");
-        for part in [
-            "FAILED x86_64/native suite::a: 1 != 2\n    | one\n    | two\n",
-            "skipped because no such call:\n    riscv64/7.2 suite::a\n",
-        ] {
-            assert!(page.contains(part), "{page}");
-        }
-        let head: Vec<&str> = page.lines().take(3).collect();
-        assert!(head[1].find("x86_64") < head[1].find("riscv64"), "{page}");
-    }
 }

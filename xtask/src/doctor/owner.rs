@@ -135,18 +135,3 @@ fn word(tid: i32, address: u64) -> Option<u64> {
     });
     asked.is_ok().then_some(word)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_bytes_of_files_alone() {
-        let maps = "7f0000000000-7f0000001000 r--p 00000000 08:01 7   /usr/lib/ld.so\n\
-            7f0000001000-7f0000002000 r-xp 00001000 08:01 7   /usr/lib/ld.so\n\
-            7f0000003000-7f0000004000 rw-p 00000000 00:00 0 \n\
-            7ffd00000000-7ffd00001000 r-xp 00000000 00:00 0   [vdso]\n";
-        let found: Vec<_> = mapped_files(maps).collect();
-        assert_eq!(found, [(0x7f00_0000_0000, "/usr/lib/ld.so")]);
-    }
-}

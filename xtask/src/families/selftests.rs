@@ -310,30 +310,3 @@ fn shorten(tests: &Path, folder: &Path) -> Result<()> {
     let text = text.replace("100000", "2000");
     Ok(std::fs::write(folder.join(OPERATIONS), text)?)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_quick_matrix_has_each_action_at_each_place() {
-        let runs_of = |boots: bool, test: &str| {
-            let all = runs(boots).into_iter();
-            let runs = all.filter(|(name, _)| name == test);
-            runs.map(|(_, run)| run).collect::<Vec<_>>()
-        };
-        for test in [
-            "param_test",
-            "param_test_mm_cid_compare_twice",
-            "ours/param_test",
-        ] {
-            assert_eq!(runs_of(false, test).len(), 8 * (1 + 9 + 9));
-            assert_eq!(runs_of(true, test).len(), 8 * 2);
-        }
-        assert_eq!(runs_of(false, "off/param_test").len(), 8 * 2);
-        let off = runs_of(true, "off/syscall_errors_test");
-        assert_eq!(off, ["MUSL_RSEQ=0 ./off-syscall_errors_test"]);
-        assert!(runs_of(true, "broken/param_test").is_empty());
-        assert_eq!(runs_of(false, "broken/param_test").len(), 2);
-    }
-}

@@ -120,18 +120,6 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_gets_the_selection_and_the_table() {
-        let arguments = |name, only: &[&str]| {
-            let only: Vec<String> = only.iter().map(ToString::to_string).collect();
-            arguments(place(name), &only)
-        };
-        let newest = arguments("newest", &["a", "b"]);
-        assert_eq!(newest[..3], ["--scale", "emulated", "--patience"]);
-        assert_eq!(newest[4..], ["--only", "a,b"]);
-        assert_eq!(arguments("slice", &[])[4], "--within");
-    }
-
-    #[test]
     fn what_a_system_is_there_for_may_not_be_skipped() {
         let skipped = Outcome::Skipped("no slices".into());
         let judge = |name, test| not_skipped(place(name), test, skipped.clone());
@@ -139,14 +127,5 @@ mod tests {
         assert!(matches!(failed, Outcome::Failed(_)));
         assert_eq!(judge("slice", "slice/asked"), skipped);
         assert_eq!(judge("newest", "slice/armed-by-the-hook"), skipped);
-    }
-
-    #[test]
-    fn a_failure_shows_its_own_console() {
-        let console = "@test a start\nnoise\n@test a failed: x\n@test b start\n@test b passed\n";
-        let shown = console_of(console, "a", &Outcome::Failed("x".into()));
-        assert!(shown.ends_with("failed: x"));
-        let unreached = Outcome::Failed("not reached: exit code 0".into());
-        assert_eq!(console_of(console, "c", &unreached), "");
     }
 }

@@ -111,29 +111,3 @@ pub fn made_of(root: &Path, arch: Arch, version: &str) -> Result<String> {
     }
     Ok(format!("{hash:016x}"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_version() {
-        let kernel = |version: &str| Kernel {
-            version: version.into(),
-            ..Kernel::given(Path::new("x"))
-        };
-        assert_eq!(kernel("6.12.95-1~bpo12+1").short(), "6.12");
-        assert_eq!(kernel("vmlinuz-mine").short(), "vmlinuz-mine");
-    }
-
-    #[test]
-    fn an_image_is_made_of_its_version_and_its_options() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let hash = |arch, version| made_of(&root, arch, version).unwrap();
-        let one = hash(Arch::X86_64, "7.2.12-1");
-        assert_eq!(one, hash(Arch::X86_64, "7.2.12-1"));
-        assert_ne!(one, hash(Arch::X86_64, "7.2.13-1"));
-        assert_ne!(one, hash(Arch::Riscv64, "7.2.12-1"));
-        assert!(made_of(&root, Arch::Aarch64, "7.2.12-1").is_err());
-    }
-}

@@ -273,15 +273,6 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix_has_every_kernel_and_cpu() {
-        let places = Place::all(false);
-        let complete = |place: &&Place| place.boots() && place.runs("suite", "any");
-        assert_eq!(places.iter().filter(complete).count(), 8);
-        assert!(places.iter().filter(|place| !place.required()).count() >= 1);
-        assert!(Place::all(true).len() >= 25 + 4);
-    }
-
-    #[test]
     fn a_word_means_what_it_says() {
         let counts = ["newest", "7.2", "7.2.12", "6.12", "6.12.95", "6.1", "user"].map(count);
         assert_eq!(counts, [3, 3, 3, 3, 3, 2, 3]);
@@ -296,14 +287,5 @@ mod tests {
         // Debian has no 6.1 for riscv64, which is no error of the word.
         let places = named("6.1", &[Arch::Riscv64], |_| None);
         assert!(places.unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_column_says_what_is_known() {
-        let newest = |arch| named("newest", &[arch], |_| None).unwrap().remove(0);
-        let place = newest(Arch::Riscv64);
-        assert_eq!(place.column(None).1, "riscv64/newest");
-        assert_eq!(place.column(Some("7.2")).1, "riscv64/7.2");
-        assert!(newest(Arch::X86_64).column(None) < newest(Arch::Aarch64).column(None));
     }
 }

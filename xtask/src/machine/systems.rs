@@ -313,32 +313,3 @@ const NODES: &[&str] = &[
     "-object", "memory-backend-ram,id=m0,size=256M", "-numa", "node,nodeid=0,cpus=0-1,memdev=m0",
     "-object", "memory-backend-ram,id=m1,size=256M", "-numa", "node,nodeid=1,cpus=2-3,memdev=m1",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_belongs_to_its_line() {
-        assert_eq!(numbers("7.2.12-1"), [7, 2, 12]);
-        assert_eq!(numbers("7.3~rc7-1~exp1"), [7, 3]);
-        assert!(numbers("vmlinuz-7.2").is_empty());
-        assert!(Line::Of(6, 1).takes("6.1.192-2") && !Line::Of(6, 1).takes("6.12.95-1~bpo12+1"));
-        assert!(Line::Newest.takes("7.2.12-1") && !Line::Newest.takes("6.12.95"));
-    }
-
-    #[test]
-    fn a_name_and_a_cpu_are_one_system() {
-        for (at, one) in SYSTEMS.iter().enumerate() {
-            let same = |other: &&System| (other.name, other.arch) == (one.name, one.arch);
-            assert!(
-                !SYSTEMS[at + 1..].iter().any(|other| same(&other)),
-                "{}/{}",
-                one.arch,
-                one.name
-            );
-        }
-        let every = SYSTEMS.iter().filter(|one| one.tier == Tier::EveryRun);
-        assert_eq!(every.filter(|one| one.tests.is_empty()).count(), 8);
-    }
-}

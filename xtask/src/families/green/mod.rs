@@ -86,16 +86,3 @@ fn is_measurement(line: &str) -> bool {
     let object: Value = serde_json::from_str(line).unwrap_or_default();
     object["name"].is_string() && object["ns"].as_f64().is_some_and(|ns| ns > 0.0)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_measurement_has_a_name_and_a_time() {
-        assert!(is_measurement(r#"{"name": "green/mutex/1", "ns": 40.1}"#));
-        assert!(!is_measurement(r#"{"name": "green/mutex/1", "ns": 0.0}"#));
-        assert!(!is_measurement(r#"{"name": "green/mutex/1"}"#));
-        assert!(!is_measurement("green bench: EAGAIN"));
-    }
-}

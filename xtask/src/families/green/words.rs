@@ -221,20 +221,3 @@ fn make_tree(root: &Path) -> Result<()> {
     std::os::unix::fs::symlink("file 1.txt", root.join("folder 0").join("to a file"))?;
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_is_two_lines() {
-        let text = "[    0.1] files 9\r\nBooting from ROM..words 12 bytes 70 files 3 errors 0\r\n\
-                    queue mutex carriers 2 switches 8 steals 5\r\n\
-                    words 12 bytes 70 files 3 errors 1\nqueue mpmc carriers 2 switches 8 steals 0\n";
-        let counts = Counts {
-            words: 12,
-            files: 3,
-        };
-        assert_eq!(reports(text), [("mutex", counts, 5)]);
-    }
-}

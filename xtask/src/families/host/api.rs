@@ -155,23 +155,3 @@ fn compare(cx: &Context, name: &str, text: &str) -> Result<()> {
     let why = format!("{path}: {first}; cargo xtask test --only host::api --bless");
     Err(Failure::error(why, changes))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::declarations;
-
-    #[test]
-    fn a_line_for_each_declaration() {
-        let text = "struct a {\n\tint b;\n};\nint c(struct a *d,\n\tint e);\nstatic int f(void)\n{\n\tif (1) { return 2; }\n}\n\
-            enum { G = 0 };";
-        assert_eq!(
-            declarations(text),
-            [
-                "struct a { int b; };",
-                "int c(struct a *d, int e);",
-                "static int f(void)",
-                "enum { G = 0 };"
-            ]
-        );
-    }
-}

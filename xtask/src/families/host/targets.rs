@@ -49,18 +49,3 @@ fn errors(log: &str) -> impl Iterator<Item = &str> {
     log.lines()
         .filter(|line| line.starts_with("error") && !line.starts_with("error: could not compile"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::errors;
-
-    #[test]
-    fn the_sum_is_no_error() {
-        let log = "warning: w\nerror: a\n --> src/lib.rs:1:1\nerror[E0425]: b\n\
-            error: could not compile `rseq-rt` (lib) due to 2 previous errors\n";
-        assert_eq!(
-            errors(log).collect::<Vec<_>>(),
-            ["error: a", "error[E0425]: b"]
-        );
-    }
-}
