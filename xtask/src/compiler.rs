@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
 use crate::context::Context;
@@ -29,13 +29,17 @@ pub const CORE: &str = "core,compiler_builtins";
 pub const ALLOC: &str = "core,alloc,compiler_builtins";
 
 impl Compiler {
+    /// The cargo that `cargo xtask` itself runs with.
+    pub fn program() -> Command {
+        command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    }
+
     /// `cargo SUBCOMMAND` for that target, with these parts of the library where they are built from source. Package and
     /// target folder are yet to be added.
     pub fn cargo(&self, subcommand: &str, libraries: &str, target: &str) -> Command {
         let mut cargo = match self {
             Compiler::Current => {
-                let mut cargo =
-                    command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                let mut cargo = Compiler::program();
                 cargo.arg(subcommand);
                 cargo
             }
@@ -67,7 +71,7 @@ pub fn cargo(cx: &Context, toolchain: Option<&str>, arguments: &[&str]) -> Comma
                 .env_remove("RUSTC");
             cargo
         }
-        None => command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())),
+        None => Compiler::program(),
     };
     cargo
         .args(arguments)
@@ -99,6 +103,58 @@ pub fn has_tool(cx: &Context, toolchain: Option<&str>, tool: &str) -> Result<()>
         true => Ok(()),
         false => Err(Missing::required(asked.tail(1))),
     }
+}
+
+/// The toolchain that is the promised release of a manifest: one of rustup's, or the one in use.
+pub fn promised(cx: &Context, manifest: &str) -> Result<Option<String>> {
+    let text = std::fs::read_to_string(cx.root.join(manifest))?;
+    // That of the package: the workspace's is for the tools.
+    let (_, package) = text.split_once("[package]").unwrap_or_default();
+    let mut lines = package.lines();
+    let promised = lines.find_map(|line| line.strip_prefix("rust-version = "));
+    let promised = promised.with_context(|| format!("{manifest} states no rust-version"))?;
+    let promised = promised.trim_matches('"');
+    let is_promised = |text: &str| {
+        let rest = text.strip_prefix(promised);
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let asked = |program: &str, arguments: &[&str]| {
+        let asked = process::run(command(program).args(arguments), 60);
+        asked.map(|asked| asked.output).unwrap_or_default()
+    };
+    let toolchains = asked("rustup", &["toolchain", "list"]);
+    let mut names = toolchains.split_whitespace();
+    let toolchain = names.find(|name| is_promised(name)).map(str::to_owned);
+    let current = asked("rustc", &["--version"]);
+    if toolchain.is_none() && !is_promised(current.trim_start_matches("rustc ")) {
+        let why = format!("no toolchain of this machine is Rust {promised}");
+        return Err(Missing::optional(why));
+    }
+    Ok(toolchain)
+}
+
+/// The toolchain that has Miri, or to which rustup can add it.
+pub fn with_miri(cx: &Context) -> Result<Option<&'static str>> {
+    let has = |toolchain: Option<&str>| has_tool(cx, toolchain, "miri").is_ok();
+    let nightly = Some("nightly");
+    let toolchain = [None, nightly].into_iter().find(|&one| has(one));
+    let added = || (add_miri(cx) && has(nightly)).then_some(nightly);
+    toolchain
+        .or_else(added)
+        .ok_or_else(|| Missing::optional("no toolchain of this machine has Miri"))
+}
+
+/// `rustup component add miri`, for a nightly that is here already. It fails fast where rustup can reach nothing.
+fn add_miri(cx: &Context) -> bool {
+    if !cx.install {
+        return false;
+    }
+    let what = "rustup component add miri rust-src, for the tests under Miri";
+    let _step = cx.step(what);
+    let mut add = command("rustup");
+    add.args(["component", "add", "--toolchain", "nightly"]);
+    add.args(["miri", "rust-src"]);
+    finish(add).is_ok_and(|added| added.ok())
 }
 
 /// Runs a `build` for `arch` to which all is added but the linker.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::sys::signal::Signal::SIGSEGV;
 
 use crate::arch::Arch;
@@ -218,37 +218,20 @@ fn compiles(cx: &Context, target: &str) -> Result<String> {
     Ok(String::new())
 }
 
-/// With the compiler that is promised, if it is here.
+/// With the oldest compiler that it promises.
 fn msrv(cx: &Context) -> Result<String> {
-    let manifest = std::fs::read_to_string(cx.root.join("std/Cargo.toml"))?;
-    let mut lines = manifest.lines();
-    let promised = lines.find_map(|line| line.strip_prefix("rust-version = "));
-    let promised = promised.context("std/Cargo.toml states no rust-version")?;
-    let promised = promised.trim_matches('"');
-    if !finish(cargo(cx, Some(promised), &["--version"])).is_ok_and(|asked| asked.ok()) {
-        let why = format!("no toolchain of this machine is Rust {promised}");
-        return Err(Missing::optional(why));
-    }
+    let toolchain = compiler::promised(cx, "std/Cargo.toml")?;
     let folder = folder(cx).join("msrv").display().to_string();
     let arguments = ["build", "--package", PACKAGE, "--target-dir", &folder];
-    finish(cargo(cx, Some(promised), &arguments))?.check("the crate")?;
+    finish(cargo(cx, toolchain.as_deref(), &arguments))?.check("the crate")?;
     Ok(String::new())
 }
 
 /// The part that needs no rseq, on a system that has none: Miri runs no critical section.
 fn miri(cx: &Context) -> Result<String> {
-    let has = |toolchain: &Option<&str>| compiler::has_tool(cx, *toolchain, "miri").is_ok();
-    let toolchain = [None, Some("nightly")].into_iter().find(has);
-    let toolchain =
-        toolchain.ok_or_else(|| Missing::optional("no toolchain of this machine has Miri"))?;
-    let mut miri = cargo(cx, toolchain, &["miri", "test", "--package", PACKAGE]);
-    miri.args([
-        "--lib",
-        "--target",
-        ELSEWHERE[0],
-        "--target-dir",
-        "target/miri",
-    ]);
+    let arguments = ["miri", "test", "--package", PACKAGE, "--lib"];
+    let mut miri = cargo(cx, compiler::with_miri(cx)?, &arguments);
+    miri.args(["--target", ELSEWHERE[0], "--target-dir", "target/miri"]);
     finish(miri)?.check("its tests under Miri")?;
     Ok(String::new())
 }

@@ -114,14 +114,12 @@ fn compiled(cx: &Context, arch: Arch, test: &str, flags: &str) -> Result<(Finish
     let mut compile = optional_tool("gcc")?;
     compile
         .args(["-std=gnu99", "-O1", "-g", "-Wall", "-Wextra", "-Werror"])
-        .args(["-pthread", "-I"])
-        .arg(out.join("include"))
+        .arg("-pthread")
         .args(flags.split_whitespace())
         .arg(sources(cx).join("watched.c"))
         .arg(cx.root.join("tests-qemu/capi/raw.c"))
-        .arg("-L")
-        .arg(out.join("lib"))
-        .args(["-lrseq_rt", "-o"])
+        .args(staticlib::options(&out))
+        .arg("-o")
         .arg(&file);
     Ok((run(&mut compile, 120)?, file))
 }

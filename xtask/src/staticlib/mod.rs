@@ -119,6 +119,13 @@ pub fn built(cx: &Context, arch: Arch, trio: bool) -> Result<PathBuf> {
     })
 }
 
+/// The compiler's options for a program with the archive in `out`, to stand behind its sources.
+pub fn options(out: &Path) -> [String; 3] {
+    let out = out.display();
+    let library = "-lrseq_rt".to_owned();
+    [format!("-I{out}/include"), format!("-L{out}/lib"), library]
+}
+
 /// The folder with the assembly file for the tests.
 pub fn assembly(cx: &Context, arch: Arch, trio: bool) -> Result<PathBuf> {
     let plan = Plan { arch, trio };

@@ -65,13 +65,10 @@ fn build(cx: &Context, place: Place, program: &str) -> Result<PathBuf> {
     let file = out.join(format!("{program}-init"));
     let mut compile = tool(&arch.tool("gcc"))?;
     compile
-        .args(["-std=gnu99", "-O2", "-static", "-pthread", "-I"])
-        .arg(out.join("include"))
+        .args(["-std=gnu99", "-O2", "-static", "-pthread", "-o"])
+        .arg(&file)
         .arg(cx.root.join(format!("tests-qemu/capi/{program}.c")))
-        .arg("-L")
-        .arg(out.join("lib"))
-        .args(["-lrseq_rt", "-o"])
-        .arg(&file);
+        .args(staticlib::options(&out));
     output(&mut compile, "the program does not compile", 120)?;
     Ok(file)
 }

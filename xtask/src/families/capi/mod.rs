@@ -84,8 +84,7 @@ fn shared_object(cx: &Context, arch: Arch) -> Result<()> {
     let mut link = optional_tool("gcc")?;
     link.args(["-shared", "-fPIC", "-o"]).arg(&file);
     link.arg(cx.root.join("tests-qemu/capi/header.c"));
-    link.arg("-I").arg(out.join("include"));
-    link.arg("-L").arg(out.join("lib")).arg("-lrseq_rt");
+    link.args(staticlib::options(&out));
     output(&mut link, "the shared object", 120)?;
     let mut leaked = archive::dynamic(&file)?;
     leaked.retain(|name| name.starts_with(PREFIX));

@@ -9,14 +9,13 @@ mod targets;
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::case::{Case, Family, Judged};
 use crate::cell::At;
-use crate::compiler::{cargo, finish, has_tool};
+use crate::compiler::{cargo, finish, has_tool, promised, with_miri};
 use crate::context::Context;
-use crate::outcome::{Failure, Missing, Outcome};
-use crate::process::{self, command};
+use crate::outcome::{Failure, Outcome};
 
 pub const FAMILY: Family = Family {
     name: "host",
@@ -66,36 +65,16 @@ fn checked(cx: &Context, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The tests of the library under Miri: with a toolchain that has it, or to which rustup can add it.
+/// The tests of the library under Miri.
 fn miri(cx: &Context) -> Result<Vec<Judged>> {
-    let has = |toolchain: Option<&str>| has_tool(cx, toolchain, "miri").is_ok();
-    let nightly = Some("nightly");
-    let added = || (add_miri(cx) && has(nightly)).then_some(nightly);
-    let toolchain = [None, nightly].into_iter().find(|&one| has(one));
-    let toolchain = toolchain
-        .or_else(added)
-        .ok_or_else(|| Missing::optional("no toolchain of this machine has Miri"))?;
     // Miri runs no inline assembly: what needs a real kernel is marked so in the tests.
     // An example of the documentation can carry no such mark, and makes real syscalls.
     let scope = ["miri", "test", "--package", "rseq-rt", "--lib", "--tests"];
-    let mut command = cargo(cx, toolchain, &scope);
+    let mut command = cargo(cx, with_miri(cx)?, &scope);
     command.args(["--target-dir", "target/miri"]);
     // Links of lists are addresses, as critical sections know them.
     command.env("MIRIFLAGS", "-Zmiri-permissive-provenance");
     counted("miri", command)
-}
-
-/// `rustup component add miri`, for a nightly that is here already. It fails fast where rustup can reach nothing.
-fn add_miri(cx: &Context) -> bool {
-    if !cx.install {
-        return false;
-    }
-    let what = "rustup component add miri rust-src, for the tests under Miri";
-    let _step = cx.step(what);
-    let mut add = command("rustup");
-    add.args(["component", "add", "--toolchain", "nightly"]);
-    add.args(["miri", "rust-src"]);
-    finish(add).is_ok_and(|added| added.ok())
 }
 
 /// Runs a `cargo test` and gives each test an outcome of its own.
@@ -143,58 +122,12 @@ fn tests_of(log: &str) -> Vec<(String, Outcome)> {
     tests
 }
 
-/// The library with the oldest compiler it promises: the promised release itself, under its own name or another's.
+/// The library with the oldest compiler it promises.
 fn msrv(cx: &Context) -> Result<()> {
-    let manifest = std::fs::read_to_string(cx.root.join("Cargo.toml"))?;
-    let promised = manifest
-        .lines()
-        .find_map(|line| line.strip_prefix("rust-version = "))
-        .map(|text| text.trim_matches('"'))
-        .context("Cargo.toml states no rust-version")?;
-    let is_promised = |text: &str| {
-        let rest = text.strip_prefix(promised);
-        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
-    };
-    let asked = |program: &str, arguments: &[&str]| {
-        let asked = process::run(command(program).args(arguments), 60);
-        asked.map(|asked| asked.output).unwrap_or_default()
-    };
-    let current = asked("rustc", &["--version"]);
-    let toolchains = asked("rustup", &["toolchain", "list"]);
-    let toolchain = toolchains
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .find(|name| is_promised(name));
-    if toolchain.is_none() && !is_promised(current.trim_start_matches("rustc ")) {
-        let why = format!("no toolchain of this machine is Rust {promised}");
-        return Err(Missing::optional(why));
-    }
-    let mut build = cargo(cx, toolchain, &["build", "--package", "rseq-rt"]);
+    let toolchain = promised(cx, "Cargo.toml")?;
+    let arguments = ["build", "--package", "rseq-rt"];
+    let mut build = cargo(cx, toolchain.as_deref(), &arguments);
     build.args(["--target-dir", "target/msrv"]);
     finish(build)?.check("build")?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_of_test_of_a_log() {
-        let log = "   Compiling x v0.1.0\n     Running unittests src/lib.rs (target/debug/deps/x-1)\n\nrunning 2 tests\n\
-            test abi::layout ... ok\ntest slow ... ignored, takes an hour\n\
-            test result: ok. 1 passed; 0 failed\n\
-            \x20    Running tests/model.rs (target/debug/deps/model-1)\ntest all - should panic ... FAILED\n\
-            \x20  Doc-tests x\ntest src/lib.rs - (line 7) ... ok\n";
-        let ignored = "it is marked as ignored, takes an hour";
-        assert_eq!(
-            tests_of(log),
-            [
-                ("lib::abi::layout".into(), Outcome::passed()),
-                ("lib::slow".into(), Outcome::Skipped(ignored.into())),
-                ("model::all".into(), Outcome::Failed("FAILED".into())),
-                ("doc::src/lib.rs - (line 7)".into(), Outcome::passed())
-            ]
-        );
-    }
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::arch::Arch;
 use crate::case::Case;
-use crate::compiler::{self, CORE, cargo, finish};
+use crate::compiler::{self, CORE, Compiler, cargo, finish};
 use crate::context::Context;
 use crate::process::{command, output};
 
@@ -35,8 +35,18 @@ const PACKAGES: [(&str, &[&str]); 2] = [
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("package", contents),
-        Case::new("package/tests", |cx| tests(&Unpacked::new(cx)?)),
-        Case::new("package/std", |cx| std_tests(&Unpacked::new(cx)?)),
+        Case::new("package/tests", |cx| {
+            tests(&Unpacked::new(cx)?, "rseq-rt", &[])
+        }),
+        Case::new("package/std", |cx| {
+            let unpacked = Unpacked::new(cx)?;
+            // On the other package in place of the registry's.
+            let patch = format!(
+                "patch.crates-io.rseq-rt.path={:?}",
+                unpacked.path("rseq-rt")
+            );
+            tests(&unpacked, "rseq-rt-std", &["--config", &patch])
+        }),
     ];
     for arch in Arch::ALL {
         let name = format!("package/build/{arch}");
@@ -154,33 +164,14 @@ fn links(text: &str) -> Vec<&str> {
 }
 
 /// Unit tests and the examples of the documentation, README's among them.
-fn tests(unpacked: &Unpacked) -> Result<String> {
+fn tests(unpacked: &Unpacked, name: &str, arguments: &[&str]) -> Result<String> {
     let mut counts = Vec::new();
     for kind in ["--lib", "--doc"] {
-        let mut test = command(cargo_program());
-        test.args(["test", kind]);
-        counts.push(passed(unpacked.cargo("rseq-rt", test))?);
+        let mut test = Compiler::program();
+        test.args(["test", kind]).args(arguments);
+        counts.push(passed(unpacked.cargo(name, test))?);
     }
     Ok(counts.join(", "))
-}
-
-/// The same of the crate for std, on the other package in place of the registry's.
-fn std_tests(unpacked: &Unpacked) -> Result<String> {
-    let patch = format!(
-        "patch.crates-io.rseq-rt.path={:?}",
-        unpacked.path("rseq-rt")
-    );
-    let mut counts = Vec::new();
-    for kind in ["--lib", "--doc"] {
-        let mut test = command(cargo_program());
-        test.args(["test", kind, "--config", &patch]);
-        counts.push(passed(unpacked.cargo("rseq-rt-std", test))?);
-    }
-    Ok(counts.join(", "))
-}
-
-fn cargo_program() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// The count of a `cargo test` of one program, which must have run some.

@@ -72,12 +72,8 @@ fn judge(cx: &Context, arch: Arch, linker: &str, kind: &str, flags: &[&str]) -> 
     link.args(["-O1", "-Wall", "-Wextra", "-Werror"])
         .arg(format!("-fuse-ld={linker}"))
         .args(flags)
-        .arg("-I")
-        .arg(out.join("include"))
         .arg(sources.join("older.c"))
-        .arg("-L")
-        .arg(out.join("lib"))
-        .arg("-lrseq_rt");
+        .args(staticlib::options(&out));
     if kind != "static-pie" {
         link.arg("-nodefaultlibs").arg(stand_in(&sources, &out)?);
     }
