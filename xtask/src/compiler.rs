@@ -207,6 +207,18 @@ pub fn has_std(cx: &Context, target: &str) -> bool {
     gets_library(cx, target, "libstd-")
 }
 
+/// The target of `std` programs for `arch`, on glibc or on musl, which a complete run may lack.
+pub fn std_target(cx: &Context, arch: Arch, musl: bool) -> Result<String> {
+    let libc = if musl { "-musl" } else { "-gnu" };
+    let target = arch.target().replace("-gnu", libc);
+    let why = || format!("no toolchain of this machine has std for {target}");
+    match has_std(cx, &target) {
+        true => Ok(target),
+        false if musl => Err(Missing::optional(why())),
+        false => Err(Missing::required(why())),
+    }
+}
+
 /// Finds the compiler for `arch`.
 pub fn find(cx: &Context, arch: Arch) -> Result<Compiler> {
     if gets_library(cx, arch.target(), "libcore-") {

@@ -23,23 +23,27 @@ const SECONDS: u64 = 600;
 /// Of a check, on a quiet machine.
 const LIMIT: u32 = 300;
 
+type Check = (&'static str, fn(&Context, Arch) -> Result<String>);
+
+/// Checks of the program itself, for which one system is enough.
+const NATIVELY: [Check; 7] = [
+    ("json", json),
+    ("hung", hung),
+    ("arguments", arguments),
+    ("one-cpu", one_cpu),
+    ("nobody", nobody),
+    ("played/pretends", pretends),
+    ("played/never-aborts", never_aborts),
+];
+
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
     let mut cases = vec![Case::new("system", move |cx| system(cx, place))];
     if place.machine == Machine::Native {
-        cases.extend([
-            Case::new("json", move |cx| json(cx, place.arch)),
-            Case::new("hung", move |cx| hung(cx, place.arch)),
-            Case::new("arguments", move |cx| arguments(cx, place.arch)),
-            Case::new("one-cpu", move |cx| one_cpu(cx, place.arch)),
-            Case::new("nobody", move |cx| nobody(cx, place.arch)),
-            Case::new("played/pretends", move |cx| pretends(cx, place.arch)),
-            Case::new("played/never-aborts", move |cx| {
-                never_aborts(cx, place.arch)
-            }),
-        ]);
+        let case = |(name, judge): Check| Case::new(name, move |cx| judge(cx, place.arch));
+        cases.extend(NATIVELY.map(case));
     }
     Ok(cases)
 }
@@ -222,7 +226,7 @@ fn json(cx: &Context, arch: Arch) -> Result<String> {
 }
 
 /// A check that does not come to its end is ended, and is a failure.
-fn hung(cx: &Context, arch: Arch) -> Result<()> {
+fn hung(cx: &Context, arch: Arch) -> Result<String> {
     let program = guest(cx, arch, "conform")?;
     // It takes two seconds for each length.
     let arguments = ["--only", "stress/sums", "--timeout", "1"];
@@ -231,11 +235,11 @@ fn hung(cx: &Context, arch: Arch) -> Result<()> {
     report.is_found(&["stress/sums"])?;
     let seen = &report.failed[0].seen;
     ensure!(seen.contains("not done after 1 s"), "{seen}");
-    Ok(())
+    Ok(String::new())
 }
 
 /// Wrong arguments are no verdict.
-fn arguments(cx: &Context, arch: Arch) -> Result<()> {
+fn arguments(cx: &Context, arch: Arch) -> Result<String> {
     let program = guest(cx, arch, "conform")?;
     for (arguments, code) in [
         (&["--only", "no/such"][..], 4),
@@ -246,7 +250,7 @@ fn arguments(cx: &Context, arch: Arch) -> Result<()> {
         let right = run.end == End::Exit(code);
         ensure!(right, "{arguments:?}: {}", run.output);
     }
-    Ok(())
+    Ok(String::new())
 }
 
 /// The program on a system that `played` makes.

@@ -8,8 +8,9 @@ use nix::sys::signal::Signal::SIGSEGV;
 use crate::arch::Arch;
 use crate::case::{Case, Family};
 use crate::cell::{At, keep_console};
-use crate::compiler::{self, Compiler, cargo, finish};
+use crate::compiler::{self, Compiler, cargo, finish, std_target};
 use crate::context::Context;
+use crate::families::runtimes::UNDER;
 use crate::machine::boot;
 use crate::machine::place::{Machine, Place};
 use crate::outcome::{Failure, Missing};
@@ -33,13 +34,6 @@ const PROGRAMS: [&str; 6] = ["lib", "allocator", "fibers", "filter", "fork", "th
 const LIBC: &str = "support_by_libc";
 const OWN: &str = "support_by_own";
 const ATOMICS: &str = "support_by_atomics";
-
-/// A libc on this machine: its name, whether it is musl, whether it registers for itself, and the support that follows.
-const UNDER: [(&str, bool, bool, &str); 3] = [
-    ("glibc/libc-owns", false, true, LIBC),
-    ("glibc/runtime-owns", false, false, OWN),
-    ("musl/runtime-owns", true, false, OWN),
-];
 
 /// Each broken variant, the program that is to find it, and its test; none where the program is to die of SIGSEGV.
 const BROKEN: [(&str, &str, Option<&str>); 4] = [
@@ -96,11 +90,13 @@ fn aborts_nothing(place: Place) -> bool {
 
 fn on_the_host(arch: Arch) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (under, musl, libc_on, support) in UNDER {
+    for under in UNDER {
+        let support = if under.libc_on { LIBC } else { OWN };
         for program in PROGRAMS {
-            cases.push(Case::new(format!("{under}/{program}"), move |cx| {
-                let mut started = command(build(cx, arch, &target(arch, musl), "", program)?);
-                set_glibc_rseq(started.args(arguments(support, &[])), libc_on);
+            cases.push(Case::new(format!("{}/{program}", under.name), move |cx| {
+                let target = std_target(cx, arch, under.musl)?;
+                let mut started = command(build(cx, arch, &target, "", program)?);
+                set_glibc_rseq(started.args(arguments(support, &[])), under.libc_on);
                 let finished = run(&mut started, PATIENCE)?;
                 let ok = finished.ok();
                 passed(finished, ok)
@@ -141,7 +137,7 @@ fn arguments(support: &str, skipped: &[&str]) -> Vec<String> {
 
 /// A static program: of musl, and for riscv64, for which there may be no std with it, of glibc.
 fn emulated(cx: &Context, place: Place, program: &str) -> Result<String> {
-    let target = target(place.arch, place.arch != Arch::Riscv64);
+    let target = std_target(cx, place.arch, place.arch != Arch::Riscv64)?;
     let flags = "-Ctarget-feature=+crt-static";
     let file = build(cx, place.arch, &target, flags, program)?;
     let without = place.machine == Machine::User || aborts_nothing(place);
@@ -185,7 +181,8 @@ fn broken(
     test: Option<&str>,
 ) -> Result<String> {
     let flags = "--cfg=rseq_rt_std_broken";
-    let mut started = command(build(cx, arch, &target(arch, false), flags, program)?);
+    let target = std_target(cx, arch, false)?;
+    let mut started = command(build(cx, arch, &target, flags, program)?);
     started
         .args(["--skip", "filter"])
         .env("RSEQ_RT_STD_BROKEN", variant);
@@ -236,24 +233,12 @@ fn miri(cx: &Context) -> Result<String> {
     Ok(String::new())
 }
 
-fn target(arch: Arch, musl: bool) -> String {
-    let libc = if musl { "-musl" } else { "-gnu" };
-    arch.target().replace("-gnu", libc)
-}
-
 fn folder(cx: &Context) -> PathBuf {
     cx.root.join("target/embed/std")
 }
 
 /// One of the test programs. cargo builds all of them, and the next time nothing.
 fn build(cx: &Context, arch: Arch, target: &str, flags: &str, program: &str) -> Result<PathBuf> {
-    if !compiler::has_std(cx, target) {
-        let why = format!("no toolchain of this machine has std for {target}");
-        return Err(match target.ends_with("-musl") {
-            true => Missing::optional(why),
-            false => Missing::required(why),
-        });
-    }
     // Builds with other flags would replace each other.
     let place = match flags {
         "" => folder(cx),

@@ -12,7 +12,7 @@ use crate::cell::At;
 use crate::compiler::{self, CORE, Compiler};
 use crate::context::Context;
 use crate::install::Need;
-use crate::outcome::{Failure, Missing};
+use crate::outcome::Failure;
 use crate::process::{End, Finished, Limits, command, run_within, set_glibc_rseq};
 
 pub const FAMILY: Family = Family {
@@ -32,11 +32,11 @@ const RUNTIMES: [&str; 3] = ["std", "rayon", "tokio"];
 
 /// A libc under them, and who is to own rseq there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Under {
-    name: &'static str,
-    musl: bool,
+pub struct Under {
+    pub name: &'static str,
+    pub musl: bool,
     /// Whether glibc registers for itself.
-    libc_on: bool,
+    pub libc_on: bool,
     /// The owner that the program is to find.
     owner: &'static str,
 }
@@ -62,6 +62,8 @@ const MUSL: Under = Under {
     owner: "runtime",
 };
 
+pub const UNDER: [Under; 3] = [LIBC, GLIBC, MUSL];
+
 /// Seconds: the program takes one or two.
 const PATIENCE: u64 = 120;
 /// After so many seconds a broken one is looked at, whether it does nothing any more.
@@ -80,7 +82,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
         return Ok(vec![]);
     };
     let mut cases = Vec::new();
-    for under in [LIBC, GLIBC, MUSL] {
+    for under in UNDER {
         for runtime in RUNTIMES {
             let name = format!("{runtime}/{}", under.name);
             cases.push(Case::new(name, move |cx| whole(cx, arch, runtime, under)));
@@ -190,17 +192,7 @@ fn waits_for_ever(status: &str) -> bool {
 
 /// `breakable`: one that `RSEQ_RT_STD_BROKEN` makes a broken one.
 fn build(cx: &Context, arch: Arch, musl: bool, breakable: bool) -> Result<PathBuf> {
-    let target = match musl {
-        true => arch.target().replace("-gnu", "-musl"),
-        false => arch.target().to_owned(),
-    };
-    if !compiler::has_std(cx, &target) {
-        let why = format!("no toolchain of this machine has std for {target}");
-        return Err(match musl {
-            true => Missing::optional(why),
-            false => Missing::required(why),
-        });
-    }
+    let target = compiler::std_target(cx, arch, musl)?;
     // Builds with other flags would replace each other.
     let (folder, flags) = match breakable {
         true => ("target/embed/runtimes/broken", "--cfg=rseq_rt_std_broken"),

@@ -93,20 +93,6 @@ struct Program {
     flags: &'static [&'static str],
 }
 
-const fn program(
-    name: &'static str,
-    registers: Registers,
-    source: &'static str,
-    flags: &'static [&'static str],
-) -> Program {
-    Program {
-        name,
-        registers,
-        source,
-        flags,
-    }
-}
-
 const MM_CID: &str = "-DBUILDOPT_RSEQ_PERCPU_MM_CID";
 const TWICE: &str = "-DRSEQ_COMPARE_TWICE";
 const BENCHMARK: &str = "-DBENCHMARK";
@@ -117,24 +103,24 @@ const OPERATIONS: &str = "basic_percpu_ops_test.c";
 
 #[rustfmt::skip] // a table
 const PROGRAMS: [Program; 18] = [
-    program("basic_test", Musl, "basic_test.c", &[]),
-    program("basic_percpu_ops_test", Musl, OPERATIONS, &[]),
-    program("basic_percpu_ops_mm_cid_test", Musl, OPERATIONS, &[MM_CID]),
-    program("param_test", Musl, "param_test.c", &[]),
-    program("param_test_compare_twice", Musl, "param_test.c", &[TWICE]),
-    program("param_test_mm_cid", Musl, "param_test.c", &[MM_CID]),
-    program("param_test_mm_cid_compare_twice", Musl, "param_test.c", &[MM_CID, TWICE]),
-    program("param_test_benchmark", Musl, "param_test.c", &[BENCHMARK]),
-    program("param_test_mm_cid_benchmark", Musl, "param_test.c", &[MM_CID, BENCHMARK]),
-    program("off-syscall_errors_test", Itself, "syscall_errors_test.c", &[]),
-    program("off-legacy_check", Itself, "legacy_check.c", &[]),
-    program("off-check_optimized", Itself, "check_optimized.c", &[]),
-    program("off-param_test", Itself, "param_test.c", &[]),
-    program("ours-basic_percpu_ops_test", Musl, OPERATIONS, &[OURS]),
-    program("ours-basic_percpu_ops_mm_cid_test", Musl, OPERATIONS, &[OURS, MM_CID]),
-    program("ours-param_test", Musl, "param_test.c", &[OURS, DELAY]),
-    program("ours-param_test_mm_cid", Musl, "param_test.c", &[OURS, DELAY, MM_CID]),
-    program("broken-param_test", Musl, "param_test.c", &[OURS, BROKEN]),
+    Program { name: "basic_test", registers: Musl, source: "basic_test.c", flags: &[] },
+    Program { name: "basic_percpu_ops_test", registers: Musl, source: OPERATIONS, flags: &[] },
+    Program { name: "basic_percpu_ops_mm_cid_test", registers: Musl, source: OPERATIONS, flags: &[MM_CID] },
+    Program { name: "param_test", registers: Musl, source: "param_test.c", flags: &[] },
+    Program { name: "param_test_compare_twice", registers: Musl, source: "param_test.c", flags: &[TWICE] },
+    Program { name: "param_test_mm_cid", registers: Musl, source: "param_test.c", flags: &[MM_CID] },
+    Program { name: "param_test_mm_cid_compare_twice", registers: Musl, source: "param_test.c", flags: &[MM_CID, TWICE] },
+    Program { name: "param_test_benchmark", registers: Musl, source: "param_test.c", flags: &[BENCHMARK] },
+    Program { name: "param_test_mm_cid_benchmark", registers: Musl, source: "param_test.c", flags: &[MM_CID, BENCHMARK] },
+    Program { name: "off-syscall_errors_test", registers: Itself, source: "syscall_errors_test.c", flags: &[] },
+    Program { name: "off-legacy_check", registers: Itself, source: "legacy_check.c", flags: &[] },
+    Program { name: "off-check_optimized", registers: Itself, source: "check_optimized.c", flags: &[] },
+    Program { name: "off-param_test", registers: Itself, source: "param_test.c", flags: &[] },
+    Program { name: "ours-basic_percpu_ops_test", registers: Musl, source: OPERATIONS, flags: &[OURS] },
+    Program { name: "ours-basic_percpu_ops_mm_cid_test", registers: Musl, source: OPERATIONS, flags: &[OURS, MM_CID] },
+    Program { name: "ours-param_test", registers: Musl, source: "param_test.c", flags: &[OURS, DELAY] },
+    Program { name: "ours-param_test_mm_cid", registers: Musl, source: "param_test.c", flags: &[OURS, DELAY, MM_CID] },
+    Program { name: "broken-param_test", registers: Musl, source: "param_test.c", flags: &[OURS, BROKEN] },
 ];
 
 /// The actions of `param_test`, as `run_param_test.sh` has them: spinlock, list, buffer, copy, counter, membarrier.

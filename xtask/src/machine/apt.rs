@@ -1,7 +1,6 @@
 //! A private apt folder: kernels of other suites and other CPUs, from the
 //! mirror this machine already uses, without touching its own configuration.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -278,68 +277,46 @@ pub fn source_package(
 
 /// The lines for our sources.list, from `URI RELEASE` lines of this machine.
 fn sources(targets: &str) -> Option<String> {
-    let mut mirror = None;
-    let mut security = None;
-    for line in targets.lines() {
-        let Some((uri, release)) = line.trim().split_once(' ') else {
-            continue;
-        };
-        let (suite, rest) = release.split_once(['-', '/']).unwrap_or((release, ""));
-        if SUITES.contains(&suite) {
-            let place = if rest.starts_with("security") {
-                &mut security
-            } else {
-                &mut mirror
-            };
-            place.get_or_insert(uri);
-        }
-    }
-    let mirror = mirror?;
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let signed = if Path::new(keyring).exists() {
-        format!("signed-by={keyring} ")
-    } else {
-        String::new()
+    let of_debian = |is_security: bool| {
+        targets.lines().find_map(|line| {
+            let (uri, release) = line.trim().split_once(' ')?;
+            let (suite, rest) = release.split_once(['-', '/']).unwrap_or((release, ""));
+            let is_it = SUITES.contains(&suite) && rest.starts_with("security") == is_security;
+            is_it.then_some(uri)
+        })
     };
-    let mut lines = String::new();
-    for (suite, arches) in WANTED {
-        let Some(uri) = (if suite.ends_with("-security") {
-            security
-        } else {
-            Some(mirror)
-        }) else {
-            continue;
+    let (mirror, security) = (of_debian(false)?, of_debian(true));
+    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    let signed = match Path::new(keyring).exists() {
+        true => format!("signed-by={keyring} "),
+        false => String::new(),
+    };
+    let line = |(suite, arches): (&str, &[&str])| {
+        let uri = match suite.ends_with("-security") {
+            true => security?,
+            false => mirror,
         };
-        let _ = writeln!(
-            lines,
-            "deb [{signed}arch={}] {uri} {suite} main",
-            arches.join(",")
-        );
-    }
-    Some(lines)
+        let arches = arches.join(",");
+        Some(format!("deb [{signed}arch={arches}] {uri} {suite} main\n"))
+    };
+    Some(WANTED.into_iter().filter_map(line).collect())
 }
 
 /// Reads `apt-cache madison`: `package | version | uri suite/component arch Packages`.
 fn candidates(madison: &str) -> Vec<Candidate> {
-    let mut found = Vec::new();
-    for line in madison.lines() {
-        let fields: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [package, version, source] = fields[..] else {
-            continue;
-        };
-        let Some(suite) = source
-            .split_whitespace()
-            .find_map(|word| word.strip_suffix("/main"))
-        else {
-            continue;
-        };
-        found.push(Candidate {
+    let candidate = |line: &str| {
+        let mut fields = line.split('|').map(str::trim);
+        let (package, version) = (fields.next()?, fields.next()?);
+        let mut source = fields.next()?.split_whitespace();
+        Some(Candidate {
             package: package.to_owned(),
             version: version.to_owned(),
-            suite: suite.to_owned(),
-        });
-    }
-    found
+            suite: source
+                .find_map(|word| word.strip_suffix("/main"))?
+                .to_owned(),
+        })
+    };
+    madison.lines().filter_map(candidate).collect()
 }
 
 /// The names in the `Depends:` lines of `apt-cache show`.

@@ -34,32 +34,19 @@ struct Link {
     registers: bool,
 }
 
-const fn link(
-    name: &'static str,
-    driver: &'static str,
-    flags: &'static str,
-    registers: bool,
-) -> Link {
-    Link {
-        name,
-        driver,
-        flags,
-        registers,
-    }
-}
-
 /// A static link resolves the libc and the compiler's own library against each other.
 const STATIC: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static \
                       -Clink-args=-Wl,-Bstatic,--start-group,-lc,-lgcc,-lgcc_eh,--end-group";
 const STATIC_PIE: &str = "-Ctarget-feature=+crt-static \
                           -Clink-args=-Wl,-Bstatic,--start-group,-lc,-lgcc,-lgcc_eh,--end-group";
 
+#[rustfmt::skip] // a table
 static LINKS: [Link; 5] = [
-    link("glibc-dynamic", "gcc", "", true),
-    link("glibc-static", "gcc", STATIC, true),
-    link("glibc-static-pie", "gcc", STATIC_PIE, true),
-    link("musl-dynamic", "musl-gcc", "", false),
-    link("musl-static", "musl-gcc", STATIC, false),
+    Link { name: "glibc-dynamic", driver: "gcc", flags: "", registers: true },
+    Link { name: "glibc-static", driver: "gcc", flags: STATIC, registers: true },
+    Link { name: "glibc-static-pie", driver: "gcc", flags: STATIC_PIE, registers: true },
+    Link { name: "musl-dynamic", driver: "musl-gcc", flags: "", registers: false },
+    Link { name: "musl-static", driver: "musl-gcc", flags: STATIC, registers: false },
 ];
 
 /// Levels of link-time optimisation, as Cargo names them.
