@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::arch::Arch;
 use crate::case::{Case, Family};
@@ -12,7 +12,9 @@ use crate::context::Context;
 use crate::elf::operations::{NUMBERS, Operation, read};
 use crate::guests::guest;
 use crate::install::Need;
+use crate::outcome::Failure;
 use crate::percpu_header;
+use crate::process::{command, run};
 
 pub const FAMILY: Family = Family {
     name: "golden",
@@ -61,29 +63,33 @@ fn needs(cx: &Context, at: At) -> Vec<Need> {
     needs
 }
 
-/// The text of a file of the repository, which is to be `text`; under `--bless` it is made so.
-pub fn expected(cx: &Context, path: &str, text: &str, only: &str) -> Result<String> {
+/// A file of the repository is to have this text; under `--bless` it is made so.
+pub fn compare(cx: &Context, path: &str, text: &str, only: &str) -> Result<()> {
     let file = cx.root.join(path);
     if cx.bless {
         std::fs::write(&file, text)?;
     }
-    let missing = || format!("no {path}: cargo xtask test --only {only} --bless");
-    std::fs::read_to_string(&file).with_context(missing)
+    let hint = format!("cargo xtask test --only {only} --bless");
+    let expected = std::fs::read_to_string(&file).with_context(|| format!("no {path}: {hint}"))?;
+    if expected == text {
+        return Ok(());
+    }
+    let new = tempfile::NamedTempFile::new()?;
+    std::fs::write(&new, text)?;
+    let mut diff = command("diff");
+    let changes = run(diff.arg("-U0").arg(&file).arg(new.path()), 60)?.output;
+    // Behind the names of the two files and the place.
+    let first = changes.lines().nth(3).unwrap_or_default();
+    Err(Failure::error(format!("{path}: {first}; {hint}"), changes))
 }
 
 /// The C operations are what the generator makes of the sections.
-fn header(cx: &Context) -> Result<String> {
+fn header(cx: &Context) -> Result<()> {
     let text = percpu_header::text(&cx.root)?;
-    let expected = expected(cx, percpu_header::PATH, &text, "golden::header")?;
-    ensure!(
-        expected == text,
-        "not what the sections make it: cargo xtask test --only golden::header --bless"
-    );
-    Ok(String::new())
+    compare(cx, percpu_header::PATH, &text, "golden::header")
 }
 
 fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<String> {
-    let path = format!("tests-qemu/golden/{arch}.txt");
     let mut text = String::new();
     for operation in operations {
         let _ = writeln!(text, "{}: {}", operation.name, operation.section.len());
@@ -91,15 +97,9 @@ fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<String> 
             let _ = writeln!(text, "    {line}");
         }
     }
-    let count = operations.len();
-    let expected = expected(cx, &path, &text, "golden::")?;
-    let mut lines = expected.lines().zip(text.lines()).enumerate();
-    if let Some((nth, (one, other))) = lines.find(|(_, (one, other))| one != other) {
-        let (nth, one, other) = (nth + 1, one.trim(), other.trim());
-        bail!("line {nth}: expected `{one}`, is `{other}`");
-    }
-    ensure!(expected == text, "there are more sections, or fewer");
-    Ok(format!("{count} sections"))
+    let path = format!("tests-qemu/golden/{arch}.txt");
+    compare(cx, &path, &text, "golden::")?;
+    Ok(format!("{} sections", operations.len()))
 }
 
 /// No operation takes more instructions than the C library's, and a number takes one.

@@ -1,14 +1,14 @@
 //! The public interfaces, pinned in files: what a release must not change by accident.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use public_api::Builder;
 
 use crate::arch::Arch;
 use crate::case::Case;
 use crate::compiler::{self, cargo, finish};
 use crate::context::Context;
-use crate::families::golden::expected;
-use crate::outcome::{Failure, Missing};
+use crate::families::golden::compare;
+use crate::outcome::Missing;
 use crate::process::{optional_tool, output};
 
 /// All headers but the operations, which are a part of another.
@@ -33,7 +33,8 @@ fn rust(cx: &Context, package: &str) -> Result<String> {
     let mut seen = Vec::new();
     for arch in Arch::ALL {
         if compiler::has_std(cx, arch.target()) {
-            compare(cx, &format!("api-{package}"), &items(cx, package, arch)?)?;
+            let path = format!("tests-qemu/golden/api-{package}.txt");
+            compare(cx, &path, &items(cx, package, arch)?, "host::api")?;
             seen.push(arch.to_string());
         }
     }
@@ -85,7 +86,8 @@ fn c(cx: &Context) -> Result<()> {
     let mut macros: Vec<&str> = macros.lines().filter(|line| is_public(line)).collect();
     macros.sort_unstable();
     lines.extend(macros.into_iter().map(str::to_owned));
-    compare(cx, "api-c", &(lines.join("\n") + "\n"))
+    let text = lines.join("\n") + "\n";
+    compare(cx, "tests-qemu/golden/api-c.txt", &text, "host::api")
 }
 
 /// Neither a helper of the operations' text nor the guard of a header.
@@ -135,23 +137,4 @@ fn declarations(text: &str) -> Vec<String> {
         }
     }
     all
-}
-
-/// With the file of that name beside the sections.
-fn compare(cx: &Context, name: &str, text: &str) -> Result<()> {
-    let path = format!("tests-qemu/golden/{name}.txt");
-    let expected = expected(cx, &path, text, "host::api")?;
-    if expected == text {
-        return Ok(());
-    }
-    let without = |one: &str, other: &str, sign: char| -> String {
-        let missing = one
-            .lines()
-            .filter(|line| other.lines().all(|there| there != *line));
-        missing.map(|line| format!("{sign} {line}\n")).collect()
-    };
-    let changes = without(&expected, text, '-') + &without(text, &expected, '+');
-    let first = changes.lines().next().context("another order of items")?;
-    let why = format!("{path}: {first}; cargo xtask test --only host::api --bless");
-    Err(Failure::error(why, changes))
 }
