@@ -86,15 +86,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Where the arguments say the demo should run.
 fn place(cx: &Context, args: &Args) -> Result<Place> {
-    let host = Arch::host();
-    let arch = args
-        .arch
-        .or(host)
-        .context("this machine is none of the three CPUs: say --arch")?;
+    let arch = Arch::or_host(args.arch)?;
     let word = match &args.kernel {
         Some(word) => word,
         None if args.user => "user",
-        None if host == Some(arch) => "native",
+        None if Arch::host() == Some(arch) => "native",
         None => bail!("this machine is not {arch}: say --user, or --kernel newest"),
     };
     let meant = place::meant(cx, word, &[arch])?.into_iter().next();

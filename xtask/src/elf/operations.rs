@@ -38,12 +38,9 @@ pub fn all(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
     let listing = Listing::of(arch, file)?;
     let bytes = std::fs::read(file)?;
     let elf = parse(&bytes)?;
-    let data = |name: &str| {
-        let section = elf.section_by_name(name)?;
-        Some((section.address(), section.data().ok()?.to_vec()))
-    };
     let (_, descriptors) = entries(&elf, "__rseq_cs", 32, 32)?;
-    let (text, code) = data(".text").context("no .text")?;
+    let text = elf.section_by_name(".text").context("no .text")?;
+    let (text, code) = (text.address(), text.data()?);
     let mut operations = Vec::new();
     for symbol in elf.symbols() {
         let name = symbol.name().unwrap_or_default();

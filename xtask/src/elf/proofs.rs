@@ -1,12 +1,13 @@
 //! Proofs about the release link of the minimal init, and the sizes of the hooks.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use object::elf::{PF_W, PF_X, PT_GNU_STACK, PT_LOAD};
+use object::elf::{PF_W, PF_X, PT_GNU_STACK};
 use object::read::elf::ProgramHeader as _;
-use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+use object::{Object as _, ObjectSymbol as _, SymbolKind};
 
 use super::archive::is_unwanted;
 use super::file::Elf;
+use super::sections::entries;
 
 /// No symbol of a panic, an unwinder or an allocator is left.
 pub fn no_panic_unwind_alloc(elf: &Elf<'_>) -> Result<String> {
@@ -50,21 +51,8 @@ pub fn no_writable_code(elf: &Elf<'_>) -> Result<String> {
 
 /// Debuggers look for `__rseq_cs` in a loaded segment.
 pub fn rseq_cs_is_loaded(elf: &Elf<'_>) -> Result<String> {
-    let section = elf
-        .section_by_name("__rseq_cs")
-        .context("no __rseq_cs, though there are critical sections")?;
-    let (start, size) = (section.address(), section.size());
-    ensure!(
-        size != 0 && size % 32 == 0 && start % 32 == 0,
-        "__rseq_cs has {size} bytes"
-    );
-    let endian = elf.endian();
-    let loaded = elf.elf_program_headers().iter().any(|segment| {
-        let (from, length) = (segment.p_vaddr(endian), segment.p_filesz(endian));
-        segment.p_type(endian) == PT_LOAD && start >= from && start + size <= from + length
-    });
-    ensure!(loaded, "__rseq_cs is in no loaded segment");
-    Ok(format!("{size} bytes"))
+    let (_, descriptors) = entries(elf, "__rseq_cs", 32, 32)?;
+    Ok(format!("{} descriptors", descriptors.len()))
 }
 
 /// A report rather than a proof: the text of each hook, and of what they share.

@@ -49,7 +49,7 @@ impl Plan {
         format!("{}-{}.s", self.library(), self.arch)
     }
 
-    /// Where [`build`] puts the archive.
+    /// Where [`built`] puts the archive.
     pub fn archive(self, out: &Path) -> PathBuf {
         out.join(format!("lib/lib{}.a", self.library()))
     }
@@ -114,7 +114,7 @@ pub fn built(cx: &Context, arch: Arch, trio: bool) -> Result<PathBuf> {
     let plan = Plan { arch, trio };
     cx.once(format!("staticlib/{}", plan.folder()), || {
         let out = cx.root.join(format!("target/capi/{}/out", plan.folder()));
-        build(cx, plan, &out)?;
+        make(cx, plan, Emit::Archive, &Layout::folder(&out))?;
         Ok(out)
     })
 }
@@ -134,11 +134,6 @@ pub fn assembly(cx: &Context, arch: Arch, trio: bool) -> Result<PathBuf> {
         make(cx, plan, Emit::Asm, &Layout::folder(&out))?;
         Ok(out)
     })
-}
-
-/// Fills `out` with the archive and what belongs to it. Returns the archive.
-pub fn build(cx: &Context, plan: Plan, out: &Path) -> Result<PathBuf> {
-    make(cx, plan, Emit::Archive, &Layout::folder(out))
 }
 
 /// Fills the layout with the archive or the assembly file, the headers, the manual page, and the descriptions. Returns the
