@@ -72,11 +72,11 @@ macro_rules! calls_of_linux {
     };
 }
 
-/// Inside an `impl Kernel`: all calls but rseq(2), the release and the trio are Linux's own.
+/// Inside an `impl Kernel`: all calls but rseq(2) and the release are Linux's own. There is no libc, and so no trio.
 #[macro_export]
 macro_rules! other_calls_of_linux {
     () => {
-        $crate::calls_of_linux!(set_signal_mask getcpu futex_wait slice_yield slice_extension probe_write thread_pointer);
+        $crate::calls_of_linux!(set_signal_mask getcpu futex_wait slice_yield slice_extension probe_write libc_trio thread_pointer);
     };
 }
 

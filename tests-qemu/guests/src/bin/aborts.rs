@@ -19,7 +19,7 @@ use guests::{entry, hooked, linux, other_calls_of_linux, println, signals};
 use linux_raw_sys::general::{SIGSEGV, siginfo_t};
 use rseq_rt::abi::{Rseq, RseqCs};
 use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Operation, Slots};
-use rseq_rt::{Area, Errno, Kernel, Process, Trio, arch};
+use rseq_rt::{Area, Errno, Kernel, Process, arch};
 
 entry!(main);
 
@@ -36,10 +36,6 @@ unsafe impl Kernel for Played {
 
     fn release(&self) -> Result<[u8; 65], Errno> {
         Ok(linux::release(b"7.2.0"))
-    }
-
-    fn libc_trio(&self) -> Option<Trio> {
-        None
     }
 
     other_calls_of_linux!();

@@ -7,7 +7,7 @@ use rseq_rt::percpu::inject::Steps;
 use rseq_rt::percpu::{
     Commit, CpuId, Current, Index, Miss, MmCid, Operation, SectionSupport, Slots,
 };
-use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, Trio, abi::Rseq};
+use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, abi::Rseq};
 
 use super::single::{End, OPS, once};
 use super::slot::{self, BYTES, Node, Slot, WORD, slots};
@@ -296,10 +296,6 @@ unsafe impl Kernel for Mislabelled {
 
     fn release(&self) -> Result<[u8; 65], Raw> {
         Linux.release()
-    }
-
-    fn libc_trio(&self) -> Option<Trio> {
-        None
     }
 
     other_calls_of_linux!();

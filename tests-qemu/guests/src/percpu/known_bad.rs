@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rseq_rt::percpu::inject::Steps;
 use rseq_rt::percpu::{Commit, CpuId, Current, Operation, SectionSupport};
 use rseq_rt::structures::{Counter, CounterSlot};
-use rseq_rt::{Area, Errno as Raw, Kernel, Process, Trio};
+use rseq_rt::{Area, Errno as Raw, Kernel, Process};
 
 use super::slot::{self, WORD, slots};
 use crate::harness::{Ctx, Needs, Test, passed};
@@ -26,10 +26,6 @@ unsafe impl Kernel for Renamed {
 
     fn release(&self) -> Result<[u8; 65], Raw> {
         Ok(release(self.0))
-    }
-
-    fn libc_trio(&self) -> Option<Trio> {
-        None
     }
 
     other_calls_of_linux!();

@@ -7,7 +7,7 @@ use core::sync::atomic::{
 };
 use rseq_rt::percpu::inject::Steps;
 use rseq_rt::percpu::{Commit, CpuId, Current, Operation};
-use rseq_rt::{Area, Errno as Raw, Kernel, Process, Trio, abi::Rseq};
+use rseq_rt::{Area, Errno as Raw, Kernel, Process, abi::Rseq};
 
 use super::slot::{self, WORD, slots};
 use crate::harness::{Ctx, Test, passed};
@@ -23,7 +23,7 @@ pub const TESTS: &[Test] = &[Test::new(
 /// It says that it has registered, and has not: each thread is on CPU 0 for ever, and nothing is aborted.
 pub(super) struct Pretending;
 
-// SAFETY: (1, 3) nothing writes to an area, and there is no trio; (2) the real kernel's.
+// SAFETY: (1) nothing writes to an area; (2, 3) the real kernel's.
 unsafe impl Kernel for Pretending {
     unsafe fn rseq(&self, area: *const Rseq, _: u32, flags: u32, _: u32) -> Result<(), Raw> {
         // SAFETY: (1) the caller's area.
@@ -36,10 +36,6 @@ unsafe impl Kernel for Pretending {
     fn release(&self) -> Result<[u8; 65], Raw> {
         // A version that is trusted.
         Ok(release(b"6.18.0"))
-    }
-
-    fn libc_trio(&self) -> Option<Trio> {
-        None
     }
 
     other_calls_of_linux!();

@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rseq_rt::abi::{FLAG_UNREGISTER, LEGACY_LENGTH, Rseq};
-use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Owner, Process, Reason, State, Trio};
+use rseq_rt::{Area, Claim, Config, Errno, Kernel, Linux, Owner, Process, Reason, State};
 
 use crate::harness::{Ctx, must_pass, passed};
 use crate::hooks::common::Hooks as _;
@@ -35,7 +35,7 @@ fn ids(area: &Rseq) -> [u32; 4] {
 #[derive(Debug)]
 struct Watched;
 
-// SAFETY: Kernel (1) Linux's own, or nothing was registered; (2) Linux's own; (3) there is no trio.
+// SAFETY: Kernel (1) Linux's own, or nothing was registered; (2, 3) Linux's own.
 unsafe impl Kernel for Watched {
     unsafe fn rseq(
         &self,
@@ -63,10 +63,6 @@ unsafe impl Kernel for Watched {
             // SAFETY: Kernel::rseq (1) is this function's (1).
             _ => unsafe { Linux.rseq(area, length, flags, signature) },
         }
-    }
-
-    fn libc_trio(&self) -> Option<Trio> {
-        None
     }
 
     other_calls_of_linux!();

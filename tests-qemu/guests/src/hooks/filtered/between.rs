@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering::{Acquire, Release};
 use linux_raw_sys::errno::{EBUSY, EINVAL, ENOSYS, EPERM};
 use linux_raw_sys::general::__NR_rseq;
 use rseq_rt::abi::{FLAG_UNREGISTER, Rseq};
-use rseq_rt::{Area, Exit, ExitMode, Kernel, Linux, Owner, Process, State, Trio};
+use rseq_rt::{Area, Exit, ExitMode, Kernel, Linux, Owner, Process, State};
 
 use super::STACK;
 use crate::errno::Errno;
@@ -26,7 +26,7 @@ static IS_FILTERED: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 struct Overtaken;
 
-// SAFETY: Kernel (1, 2): Linux's own; (3) there is no trio.
+// SAFETY: Kernel (1, 2, 3): Linux's own.
 unsafe impl Kernel for Overtaken {
     unsafe fn rseq(
         &self,
@@ -44,10 +44,6 @@ unsafe impl Kernel for Overtaken {
             }
         }
         answer
-    }
-
-    fn libc_trio(&self) -> Option<Trio> {
-        None
     }
 
     other_calls_of_linux!();

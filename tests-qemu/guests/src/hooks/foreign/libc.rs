@@ -14,7 +14,7 @@ use crate::hooked;
 use crate::hooks::common::Hooks as _;
 use crate::seccomp::{self, Answer, When};
 use crate::sys::sched;
-use crate::{calls_of_linux, other_calls_of_linux, thread, witness};
+use crate::{calls_of_linux, thread, witness};
 
 static OFFSET: AtomicIsize = AtomicIsize::new(0);
 static SIZE: AtomicU32 = AtomicU32::new(0);
@@ -40,8 +40,6 @@ pub struct Libc;
 
 // SAFETY: Kernel (1, 2) Linux's own calls; (3) the trio is of an area that the test registered.
 unsafe impl Kernel for Libc {
-    calls_of_linux!(rseq);
-
     fn libc_trio(&self) -> Option<Trio> {
         Some(Trio {
             offset: OFFSET.load(Relaxed),
@@ -50,7 +48,7 @@ unsafe impl Kernel for Libc {
         })
     }
 
-    other_calls_of_linux!();
+    calls_of_linux!(rseq set_signal_mask getcpu futex_wait slice_yield slice_extension probe_write thread_pointer);
 }
 
 static PROCESS: Process<Libc> = Process::with_kernel(Libc);

@@ -8,7 +8,7 @@ use rseq_rt::abi::{
     CPU_ID_UNINITIALIZED, CS_FLAG_SLICE_EXT_ENABLED, FLAG_UNREGISTER, Rseq, SLICE_GRANTED,
     SLICE_REQUEST,
 };
-use rseq_rt::{Area, Claim, Config, Errno, Kernel, Process, SliceEnd, Trio};
+use rseq_rt::{Area, Claim, Config, Errno, Kernel, Process, SliceEnd};
 
 use crate::harness::Ctx;
 use crate::hooks::common::Hooks as _;
@@ -23,7 +23,7 @@ static YIELDS: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 struct Played;
 
-// SAFETY: Kernel (1) nobody writes to the area; (2) Linux's own; (3) there is no trio.
+// SAFETY: Kernel (1) nobody writes to the area; (2, 3) Linux's own.
 unsafe impl Kernel for Played {
     unsafe fn rseq(&self, area: *const Rseq, _: u32, flags: u32, _: u32) -> Result<(), Errno> {
         // SAFETY: Kernel::rseq (1): an area.
@@ -41,11 +41,7 @@ unsafe impl Kernel for Played {
         Ok(IN_TIME.load(Relaxed))
     }
 
-    fn libc_trio(&self) -> Option<Trio> {
-        None
-    }
-
-    calls_of_linux!(set_signal_mask getcpu futex_wait probe_write thread_pointer);
+    calls_of_linux!(set_signal_mask getcpu futex_wait probe_write libc_trio thread_pointer);
 }
 
 static PROCESS: Process<Played> = Process::with_kernel(Played);
