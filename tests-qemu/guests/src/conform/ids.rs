@@ -72,16 +72,12 @@ fn moved(system: &System<'_>) {
     }
     each_length(system, |length| {
         let thread = thread::start(STACK, length, look).unwrap();
-        while TID.load(Acquire) == 0 {
-            sched::relax();
-        }
+        sched::wait_until(|| TID.load(Acquire) != 0);
         for round in 0..ROUNDS {
             let cpu = system.cpus.iter().nth(round % 2).unwrap();
             sched::allow(thread.tid(), &CpuSet::one(cpu)).unwrap();
             ON.store(cpu + 1, Release);
-            while SEEN.load(Acquire) as usize <= round {
-                sched::relax();
-            }
+            sched::wait_until(|| SEEN.load(Acquire) as usize > round);
         }
         thread.join().unwrap();
     });
@@ -121,9 +117,7 @@ fn mm_cid(system: &System<'_>) {
         pin(side.cpu);
         let area = registered(side.length);
         for round in 0..ROUNDS {
-            while TURN.load(Acquire) != 2 * round + side.me {
-                sched::relax();
-            }
+            sched::wait_until(|| TURN.load(Acquire) == 2 * round + side.me);
             let cid = area.mm_cid.load(Relaxed);
             assert!(cid < THREADS, "mm_cid {cid} of {THREADS} threads");
             if side.me == 0 {

@@ -55,9 +55,7 @@ fn assert_trapped(expected: u32) {
 }
 
 fn wait_for_trap() {
-    while TRAPPED.load(Relaxed) == 0 {
-        sched::relax();
-    }
+    sched::wait_until(|| TRAPPED.load(Relaxed) != 0);
     assert_trapped(1);
 }
 
@@ -117,9 +115,7 @@ fn release(ctx: &Ctx<'_>) {
     assert_eq!(main.state(), OURS);
     let keeps = hooked::start_joinable(STACK, early, 0).unwrap();
     hooked::start_detached(STACK, early, 0).unwrap();
-    while WAITING.load(Acquire) < 2 {
-        sched::relax();
-    }
+    sched::wait_until(|| WAITING.load(Acquire) >= 2);
     trap(__NR_rseq);
     GATE.store(1, Release);
     futex::wake(&GATE, 2).unwrap();
@@ -135,9 +131,7 @@ fn release(ctx: &Ctx<'_>) {
     assert_trapped(1);
     assert_eq!(area.state(), State::Exiting);
     assert!(area.cpu_id() >= 0, "the kept area");
-    while hooked::DEFERRED.sweep() == 0 {
-        sched::relax();
-    }
+    sched::wait_until(|| hooked::DEFERRED.sweep() != 0);
 }
 
 /// All other calls that a thread makes from its create to its end, trapped one after the other.

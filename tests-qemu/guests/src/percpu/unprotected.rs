@@ -78,9 +78,7 @@ fn unprotected(ctx: &Ctx<'_>) {
         STEPS.turns.store(u32::MAX, SeqCst);
         STEPS.left.store(LAST, SeqCst);
         let stopped = thread::start(64 * 1024, (), |()| add(&STEPS)).unwrap();
-        while STEPS.here.load(SeqCst) == 0 {
-            sched::relax();
-        }
+        sched::wait_until(|| STEPS.here.load(SeqCst) != 0);
         // Whole, while the other one stands before its store.
         let other = thread::start(64 * 1024, (), |()| add(&Steps::new())).unwrap();
         other.join().unwrap();

@@ -77,9 +77,7 @@ impl Gate {
         self.left.store(left.wrapping_sub(1), Relaxed);
         if left == 1 {
             self.here.store(1, Release);
-            while self.open.load(Acquire) == 0 {
-                sched::relax();
-            }
+            sched::wait_until(|| self.open.load(Acquire) != 0);
         }
     }
 }
@@ -323,9 +321,7 @@ fn worker<S: Things>(thread: &Thread<'_>, _: &Hooked) {
         things.push(None::<Slow<'_>>, id);
     }
     subject.filled.store(1, Release);
-    while subject.go.load(Acquire) == 0 {
-        sched::relax();
-    }
+    sched::wait_until(|| subject.go.load(Acquire) != 0);
     let slow = current.map(|current| Slow {
         current,
         stop: &subject.stop,
@@ -405,18 +401,14 @@ fn stand<S: Things>((what, by): (Do, By), lost: usize, step: u32, repaired: bool
     );
     crowd::set_subject(subject);
     let thread = hooked::start_joinable(STACK, worker::<S>, 0).unwrap();
-    while subject.filled.load(Acquire) == 0 {
-        sched::relax();
-    }
+    sched::wait_until(|| subject.filled.load(Acquire) != 0);
     match by {
         Section => subject.stop.arm(step),
         Overflow => subject.gate.left.store(step, Relaxed),
     }
     subject.go.store(1, Release);
     let stands = || subject.gate.here.load(Acquire) != 0 || subject.stop.is_there();
-    while !stands() && subject.ended.load(Acquire) == 0 {
-        sched::relax();
-    }
+    sched::wait_until(|| stands() || subject.ended.load(Acquire) != 0);
     let is_right = stands().then(|| {
         let status = forked(|| {
             if repaired {

@@ -32,7 +32,7 @@ impl Rounds {
     pub fn each(&self, mut act: impl FnMut()) {
         let mut round = 0;
         loop {
-            wait_until(|| self.begun.load(Acquire) != round);
+            spin_until(|| self.begun.load(Acquire) != round);
             round = self.begun.load(Relaxed);
             if round == OVER {
                 return;
@@ -65,11 +65,11 @@ impl Rounds {
                 self.stop.arm(step);
                 self.begun.store(round, Release);
                 // There, or through: no section has so many steps.
-                wait_until(|| self.stop.is_there() || self.ended.load(Acquire) == round);
+                spin_until(|| self.stop.is_there() || self.ended.load(Acquire) == round);
                 reached |= u64::from(self.stop.is_there()) << step;
                 let done = beside();
                 self.stop.release();
-                wait_until(|| self.ended.load(Acquire) == round);
+                spin_until(|| self.ended.load(Acquire) == round);
                 // Without the fence, a section that a preemption has aborted shows nothing.
                 if !until_wrong || self.stop.aborted.load(Relaxed) == before {
                     left -= 1;
@@ -99,7 +99,7 @@ impl Default for Rounds {
 
 /// Waits for who is on another CPU. Both have to be there at the same time, or the section is aborted by a preemption:
 /// so not at once by yielding.
-fn wait_until(there: impl Fn() -> bool) {
+fn spin_until(there: impl Fn() -> bool) {
     loop {
         for _ in 0..10_000 {
             if there() {

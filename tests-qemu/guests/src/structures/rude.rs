@@ -79,9 +79,7 @@ fn pair(cpu: u32, argument: usize, step: u32) -> Option<(bool, bool)> {
     subject.stop.arm(step);
     let thread = hooked::start_joinable(STACK, second, argument).unwrap();
     // One CPU: whoever waits lets the other run.
-    while !subject.stop.is_there() && subject.got.load(Acquire) == 0 {
-        sched::relax();
-    }
+    sched::wait_until(|| subject.stop.is_there() || subject.got.load(Acquire) != 0);
     let was_there = subject.stop.is_there();
     let first = subject.list.pop(here).is_ok();
     subject.stop.release();

@@ -89,9 +89,7 @@ unsafe impl ThreadSections<CpuId> for Slow<'_> {
                 end => return end,
             };
             // Aborted by something else than the fence: wait for that before the next try.
-            while self.stop.is_there() && self.stop.at.load(Acquire) != 0 {
-                sched::relax();
-            }
+            sched::wait_until(|| !self.stop.is_there() || self.stop.at.load(Acquire) == 0);
         }
         Err(Miss::Aborted)
     }

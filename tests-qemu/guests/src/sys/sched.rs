@@ -47,6 +47,13 @@ pub fn relax() {
     unsafe { call0(__NR_sched_yield) };
 }
 
+/// Lets others run until `holds`.
+pub fn wait_until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        relax();
+    }
+}
+
 /// CPU and node.
 pub fn getcpu() -> Result<(u32, u32), Errno> {
     let (mut cpu, mut node) = (0u32, 0u32);

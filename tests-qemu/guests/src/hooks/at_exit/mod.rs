@@ -177,9 +177,7 @@ fn rseq_works(ctx: &Ctx) {
         hooked::start_detached(STACK, body, live).unwrap();
     }
     // Detached threads have checks as well.
-    while CALLED.load(Relaxed) < threads * 16 {
-        sched::relax();
-    }
+    sched::wait_until(|| CALLED.load(Relaxed) >= threads * 16);
     passed!("{} callbacks", threads * 16);
 }
 

@@ -124,9 +124,7 @@ fn reclaim(ctx: &Ctx) {
         GATE.store(0, Relaxed);
         READY.store(0, Relaxed);
         let other = hooked::start_joinable(STACK, wait, 0).unwrap();
-        while READY.load(Relaxed) == 0 {
-            sched::relax();
-        }
+        sched::wait_until(|| READY.load(Relaxed) != 0);
         must_pass(|| in_child(&other));
         GATE.store(1, Relaxed);
         futex::wake(&GATE, 1).unwrap();

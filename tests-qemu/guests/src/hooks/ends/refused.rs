@@ -88,9 +88,7 @@ pub fn many(ctx: &Ctx) {
     for place in &mut threads[..count] {
         *place = Some(hooked::start_joinable(STACK, waits, 0).unwrap());
     }
-    while ALIVE.load(Acquire) as usize != count {
-        sched::relax();
-    }
+    sched::wait_until(|| ALIVE.load(Acquire) as usize == count);
     GATE.store(1, Release);
     futex::wake(&GATE, i32::MAX as u32).unwrap();
     for thread in threads.into_iter().flatten() {

@@ -39,9 +39,7 @@ unsafe impl Kernel for Overtaken {
         let answer = unsafe { Linux.rseq(area, length, flags, signature) };
         if flags & FLAG_UNREGISTER == 0 && answer.is_ok() {
             IS_REGISTERED.store(true, Release);
-            while !IS_FILTERED.load(Acquire) {
-                sched::relax();
-            }
+            sched::wait_until(|| IS_FILTERED.load(Acquire));
         }
         answer
     }
@@ -50,9 +48,7 @@ unsafe impl Kernel for Overtaken {
 }
 
 fn installs(errno: &Errno) {
-    while !IS_REGISTERED.load(Acquire) {
-        sched::relax();
-    }
+    sched::wait_until(|| IS_REGISTERED.load(Acquire));
     seccomp::install_everywhere(__NR_rseq, When::Always, Answer::Errno(*errno)).unwrap();
     IS_FILTERED.store(true, Release);
 }

@@ -127,9 +127,7 @@ pub fn no_getcpu(ctx: &Ctx) {
 pub fn no_futex(ctx: &Ctx) {
     static GO: AtomicU32 = AtomicU32::new(0);
     fn body(_: &Thread<'_>, _: &Hooked) {
-        while GO.load(Acquire) == 0 {
-            sched::relax();
-        }
+        sched::wait_until(|| GO.load(Acquire) != 0);
     }
     init_with(hooked::config(ctx.env));
     let alive = hooked::start_joinable(STACK, body, 0).unwrap();
@@ -142,9 +140,7 @@ pub fn no_futex(ctx: &Ctx) {
     }
     assert!(word.try_reclaim().is_none());
     GO.store(1, Release);
-    while word.try_reclaim().is_none() {
-        sched::relax();
-    }
+    sched::wait_until(|| word.try_reclaim().is_some());
     // A cleared word needs no call.
     alive.join().unwrap();
     // Neither does a look at memory that nobody vouches for: without the call it is not touched.

@@ -108,9 +108,7 @@ pub fn all<const ERRNO: u32>(ctx: &Ctx) {
     hooked::start_watched(stacks[1], early_asks::<ERRNO>, 0, &WORDS[1]).unwrap();
     hooked::start_detached(STACK, early, 0).unwrap();
     let scope = thread::start(STACK, (), early_scope::<ERRNO>).unwrap();
-    while REGISTERED.load(Acquire) < 6 {
-        sched::relax();
-    }
+    sched::wait_until(|| REGISTERED.load(Acquire) >= 6);
     let answer = Answer::Errno(Errno(ERRNO));
     seccomp::install_everywhere(__NR_rseq, When::Always, answer).unwrap();
     for _ in 0..ctx.scale(20, 3, 3) {

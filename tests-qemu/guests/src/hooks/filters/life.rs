@@ -147,9 +147,7 @@ unsafe extern "C" fn work(argument: *mut u8) -> ! {
     worker.record.progress.store(1, Release);
     if worker.is_early {
         STANDING.fetch_add(1, Release);
-        while GATE.load(Acquire) == 0 {
-            sched::relax();
-        }
+        sched::wait_until(|| GATE.load(Acquire) != 0);
         if kills_thread {
             install(&plan, false);
         }
@@ -268,9 +266,7 @@ impl Started {
         let is_refused = plan().call == Call::Futex;
         let answer = word.wait();
         must(answer.is_ok() || is_refused, "the wait for clear-tid");
-        while word.try_reclaim().is_none() {
-            sched::relax();
-        }
+        sched::wait_until(|| word.try_reclaim().is_some());
     }
 
     /// One that nobody can wait for. As soon as its memory has gone, something else lies there.
@@ -325,9 +321,7 @@ pub fn life(ctx: &Ctx, plan: Plan) {
     look(&MAIN);
     let early = plan.is_late.then(|| {
         let early = [0, 1, 2].map(|nth| start(WAYS[nth], nth, true));
-        while STANDING.load(Acquire) < 3 {
-            sched::relax();
-        }
+        sched::wait_until(|| STANDING.load(Acquire) >= 3);
         early
     });
     turn(&plan);
@@ -399,9 +393,7 @@ fn scope() {
 pub fn unmaps(ctx: &Ctx, plan: Plan) {
     let _main = begin(ctx, &plan);
     let started = start(Way::Unmap, 0, plan.is_late);
-    while plan.is_late && STANDING.load(Acquire) < 1 {
-        sched::relax();
-    }
+    sched::wait_until(|| !plan.is_late || STANDING.load(Acquire) >= 1);
     turn(&plan);
     started.end();
 }

@@ -164,9 +164,7 @@ pub(super) fn leaks(ctx: &Ctx<'_>) {
     fn is_left() -> bool {
         TID.store(0, Relaxed);
         hooked::start_detached(STACK, body, 0).unwrap();
-        while TID.load(Relaxed) == 0 {
-            sched::relax();
-        }
+        sched::wait_until(|| TID.load(Relaxed) != 0);
         wait_for(TID.load(Relaxed));
         let base = core::ptr::with_exposed_provenance_mut(BASE.load(Relaxed));
         is_mapped(base, LENGTH.load(Relaxed))

@@ -74,9 +74,7 @@ pub(super) fn owned(hooked: &Hooked) -> Thread<'_> {
 
 /// Waits for the end of the thread `tid`.
 fn wait_for(tid: u32) {
-    while signal::kill_thread(tid, 0).is_ok() {
-        sched::relax();
-    }
+    sched::wait_until(|| signal::kill_thread(tid, 0).is_err());
 }
 
 /// The broken exit: signals are blocked, the registration is there, the memory goes. With an argument other than 0, the
@@ -162,9 +160,7 @@ impl Slot {
             let ended = self.clear_tid.wait().unwrap();
             self.clear_tid.rearm(&ended);
         }
-        while self.tid.load(Relaxed) == STARTED {
-            sched::relax();
-        }
+        sched::wait_until(|| self.tid.load(Relaxed) != STARTED);
         // A new thread may get the same id; it goes too.
         wait_for(self.tid.load(Relaxed));
         self.tid.store(0, Relaxed);

@@ -120,9 +120,7 @@ fn reuse_early(offset: usize, len: usize) {
     };
     let thread = thread::start(STACK, lingering, linger).unwrap();
     let lingering = thread.payload();
-    while lingering.done.load(Relaxed) == 0 {
-        sched::relax();
-    }
+    sched::wait_until(|| lingering.done.load(Relaxed) != 0);
     let area = (&raw const lingering.area).cast_mut().cast::<u8>();
     // SAFETY: not at all: the thread lives. This is the variant that must be seen.
     let poison = unsafe { Poison::fill(area.wrapping_add(offset), len) };
@@ -174,9 +172,7 @@ static WRONG: AtomicU64 = AtomicU64::new(0);
 static THREADS: AtomicU32 = AtomicU32::new(0);
 
 fn wait_for_turn(turn: u32) {
-    while POOL.turn.load(Relaxed) != turn {
-        sched::relax();
-    }
+    sched::wait_until(|| POOL.turn.load(Relaxed) == turn);
 }
 
 /// On the area of the one before, which still lives, until it is the turn of the next.

@@ -96,9 +96,7 @@ fn tracee() {
     let before = stated().seen.load(Relaxed);
     hooked::start_detached(STACK, released, 0).unwrap();
     // The statement belongs to one thread at a time: here to the detached one, for three steps.
-    while stated().seen.load(Relaxed) < before + 3 {
-        sched::relax();
-    }
+    sched::wait_until(|| stated().seen.load(Relaxed) >= before + 3);
     // Its own, all the while; and with signals blocked as well.
     let mask = SignalMask::block_all().unwrap();
     state(main.area(), true);

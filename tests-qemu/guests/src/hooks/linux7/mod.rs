@@ -140,9 +140,7 @@ fn both(ctx: &Ctx<'_>) {
         assert_eq!(RSEQ.length(), config.length());
         // Both are registered before either goes on.
         here.store(1, Release);
-        while there.load(Acquire) == 0 {
-            sched::relax();
-        }
+        sched::wait_until(|| there.load(Acquire) != 0);
         for _ in 0..rounds {
             joined_at_once::<2>(STACK, look, 0);
             assert_eq!(witness::first_wrong(witness::cpus(), area), None);
