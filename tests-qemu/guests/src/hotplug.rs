@@ -9,7 +9,7 @@ use rseq_rt::percpu::CpuId;
 use crate::harness::{Ctx, Needs, Test, forked, skip};
 use crate::percpu::stress::stress;
 use crate::percpu::work::Kind;
-use crate::structures::offline::{mount_sys, set_online};
+use crate::structures::offline::{bring_back, mount_sys, set_online};
 use crate::structures::{buffer, bytes, counter, list};
 use crate::sys::process::Status;
 use crate::sys::sched::{self, CpuSet};
@@ -71,9 +71,7 @@ fn plug(state: &Plug) {
         }
         let nth = state.gone.fetch_add(1, Relaxed);
         let _ = time::sleep(Span::millis(20 + u64::from(nth % 11)));
-        // The kernel gives it a second or a few to come, and a slow emulator may need more.
-        let back = (0..10).any(|_| set_online(cpu, true).is_ok());
-        state.lost.fetch_add(u32::from(!back), Relaxed);
+        state.lost.fetch_add(u32::from(!bring_back(cpu)), Relaxed);
         let _ = time::sleep(Span::millis(20 + u64::from(nth % 11)));
     }
 }

@@ -4,12 +4,12 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 
-use linux_raw_sys::general::siginfo_t;
 use rseq_rt::percpu::{CpuId, Index, MmCid};
-use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, PopError};
+use rseq_rt::structures::{Buffer, DrainError, Fence, Full, PopError};
 
 use super::cards::{Card, Held};
-use super::crowd::{self, Crowd, SLOTS, here, place, place_mut};
+use super::crowd::{self, SLOTS, Work, here, place, place_mut};
+use super::fresh;
 use super::here::Here;
 use crate::harness::{Ctx, Test, passed};
 use crate::sys::sched;
@@ -62,17 +62,16 @@ impl<I: Index> Subject<I> {
     }
 }
 
-fn work<I: Index>(number: usize) {
-    // SAFETY: subject (1) `crowded`.
-    let subject = unsafe { crowd::subject::<Subject<I>>() };
-    for round in 0..subject.rounds {
-        subject.once((round + number).is_multiple_of(32));
+impl<I: Index> Work for Subject<I> {
+    fn work(&self, number: usize) {
+        for round in 0..self.rounds {
+            self.once((round + number).is_multiple_of(32));
+        }
     }
-}
 
-unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
-    // SAFETY: subject (1) `crowded`.
-    unsafe { crowd::subject::<Subject<I>>() }.once(false);
+    fn handle(&self) {
+        self.once(false);
+    }
 }
 
 /// Takes what is in all slots and in the overflow slot, and gives it back if asked to; how many.
@@ -101,9 +100,8 @@ fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, give_back: bool) -> usiz
 
 pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) {
     crowd::begin(ctx);
-    let slots = place([const { BufferSlot::<ROOM>::new() }; SLOTS]);
     let subject = place(Subject {
-        pool: Buffer::<Card, ROOM, I>::new(slots),
+        pool: fresh::buffer(),
         rounds: crowd::rounds(ctx, 20_000, 300, 300),
         held: Held::new(),
         missed: AtomicUsize::new(0),
@@ -116,14 +114,9 @@ pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) {
         // SAFETY: in the array.
         subject.put(here::<I>(), unsafe { cards.add(at) });
     }
-    let crowd = Crowd {
-        generations: ctx.scale(5, 2, 2) as usize,
-        work: work::<I>,
-        handler: handler::<I>,
-    };
     let fence = Fence::register();
     let mut drained = 0;
-    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, &crowd, || {
+    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, || {
         drained += drain(subject, &fence, true);
     });
     let held = subject.held.count();

@@ -3,11 +3,11 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
-use linux_raw_sys::general::siginfo_t;
 use rseq_rt::percpu::{CpuId, Index, MmCid};
-use rseq_rt::structures::{Bytes, BytesSlot, DrainError, Fence, NotPushed};
+use rseq_rt::structures::{Bytes, DrainError, Fence, NotPushed};
 
-use super::crowd::{self, Crowd, SLOTS, here, place};
+use super::crowd::{self, SLOTS, Work, here, place};
+use super::fresh;
 use crate::harness::{Ctx, Test, passed};
 use crate::sys::sched;
 
@@ -57,19 +57,18 @@ impl<I: Index> Subject<I> {
     }
 }
 
-fn work<I: Index>(writer: usize) {
-    // SAFETY: subject (1) `crowded`.
-    let subject = unsafe { crowd::subject::<Subject<I>>() };
-    for number in 0..subject.rounds {
-        while !subject.store(writer as u32, number) {
-            sched::relax();
+impl<I: Index> Work for Subject<I> {
+    fn work(&self, writer: usize) {
+        for number in 0..self.rounds {
+            while !self.store(writer as u32, number) {
+                sched::relax();
+            }
         }
     }
-}
 
-unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
-    // SAFETY: subject (1) `crowded`.
-    unsafe { crowd::subject::<Subject<I>>() }.store(u32::MAX, 1);
+    fn handle(&self) {
+        self.store(u32::MAX, 1);
+    }
 }
 
 /// What was found: how many records, and the sum of their numbers.
@@ -120,23 +119,15 @@ impl Found {
 
 pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) {
     crowd::begin(ctx);
-    let slots = place([const { BytesSlot::<ROOM>::new() }; SLOTS]);
     let subject = place(Subject {
-        // SAFETY: new (1) fresh slots, for this one alone.
-        log: unsafe { Bytes::<ROOM, I>::new(slots) },
+        log: fresh::bytes::<ROOM, I>(),
         rounds: crowd::rounds(ctx, 300, 20, 20) as u32,
         stored: [const { AtomicUsize::new(0) }; 2],
         refused: AtomicUsize::new(0),
     });
-    let crowd = Crowd {
-        generations: ctx.scale(5, 2, 2) as usize,
-        work: work::<I>,
-        handler: handler::<I>,
-    };
     let fence = Fence::register();
     let mut found = Found::default();
-    let [stopped, shipped] =
-        crowd::run::<_, I>(ctx, subject, &crowd, || found.drain(subject, &fence));
+    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, || found.drain(subject, &fence));
     found.drain(subject, &fence);
     let [count, sum] = subject.stored.each_ref().map(|stored| stored.load(Relaxed));
     assert_eq!(found.count, count, "records");

@@ -1,12 +1,11 @@
 //! Who may not touch a slot does not: a vfork child, a thread past its exit hook, one that nobody registered.
 
 use rseq_rt::percpu::{CpuId, Current};
-use rseq_rt::structures::{
-    Buffer, BufferSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
-};
+use rseq_rt::structures::{Counter, Fence, FreeList, Node};
 use rseq_rt::{Area, ExitMode, State, Thread};
 
 use super::crowd::{self, SLOTS, place, place_mut};
+use super::fresh;
 use crate::harness::{Ctx, Needs, Test, passed, vforked};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::stack::Stack;
@@ -29,9 +28,8 @@ struct Subject {
 
 fn subject() -> &'static Subject {
     let subject = place(Subject {
-        counter: Counter::new(place([const { CounterSlot::new() }; SLOTS])),
-        // SAFETY: new (1) fresh slots, for this one alone.
-        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
+        counter: fresh::counter(),
+        list: fresh::list(),
     });
     crowd::set_subject(subject);
     subject
@@ -118,8 +116,7 @@ fn absent(ctx: &Ctx<'_>) {
     crowd::begin(ctx);
     let subject = subject();
     let fence = Fence::register();
-    let slots = place([const { BufferSlot::<14>::new() }; SLOTS]);
-    let buffer = Buffer::<u32, 14>::new(slots);
+    let buffer = fresh::buffer::<u32, 14, CpuId>();
     for cpu in (0..SLOTS).filter(|&cpu| !witness::cpus().has(cpu as u32)) {
         let empty = subject
             .list

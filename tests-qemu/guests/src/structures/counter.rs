@@ -3,11 +3,11 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
-use linux_raw_sys::general::siginfo_t;
 use rseq_rt::percpu::{CpuId, Index, MmCid};
-use rseq_rt::structures::{Counter, CounterSlot};
+use rseq_rt::structures::Counter;
 
-use super::crowd::{self, Crowd, SLOTS, here, place};
+use super::crowd::{self, Work, here, place};
+use super::fresh;
 use crate::harness::{Ctx, Test, passed};
 
 pub const TESTS: &[Test] = &[
@@ -21,43 +21,35 @@ struct Subject<I: Index> {
     handled: AtomicUsize,
 }
 
-fn work<I: Index>(number: usize) {
-    // SAFETY: subject (1) `crowded`.
-    let subject = unsafe { crowd::subject::<Subject<I>>() };
-    for round in 0..subject.rounds {
-        subject.counter.add(here::<I>(), number + 1);
-        if round % 2 == 1 {
-            subject.counter.sub(here::<I>(), number);
+impl<I: Index> Work for Subject<I> {
+    fn work(&self, number: usize) {
+        for round in 0..self.rounds {
+            self.counter.add(here::<I>(), number + 1);
+            if round % 2 == 1 {
+                self.counter.sub(here::<I>(), number);
+            }
         }
     }
-}
 
-unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
-    // SAFETY: subject (1) `crowded`.
-    let subject = unsafe { crowd::subject::<Subject<I>>() };
-    subject.counter.add(here::<I>(), 1);
-    subject.handled.fetch_add(1, Relaxed);
+    fn handle(&self) {
+        self.counter.add(here::<I>(), 1);
+        self.handled.fetch_add(1, Relaxed);
+    }
 }
 
 pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) {
     crowd::begin(ctx);
-    let slots = place([const { CounterSlot::new() }; SLOTS]);
     let rounds = crowd::rounds(ctx, 100_000, 2_000, 1_000);
     let subject = place(Subject {
-        counter: Counter::<I>::new(slots),
+        counter: fresh::counter::<I>(),
         rounds,
         handled: AtomicUsize::new(0),
     });
-    let crowd = Crowd {
-        generations: ctx.scale(5, 2, 2) as usize,
-        work: work::<I>,
-        handler: handler::<I>,
-    };
     let mut seen = 0;
-    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, &crowd, || {
+    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, || {
         seen = subject.counter.sum().max(seen);
     });
-    let threads = crowd::threads(ctx) * crowd.generations;
+    let threads = crowd::threads(ctx) * crowd::generations(ctx);
     let each = |number| rounds * (number + 1) - rounds / 2 * number;
     let handled = subject.handled.load(Relaxed);
     let expected: usize = (0..threads).map(each).sum::<usize>() + handled;

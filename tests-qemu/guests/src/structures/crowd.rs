@@ -6,12 +6,12 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 use rseq_rt::Thread;
-use rseq_rt::percpu::Index;
+use rseq_rt::percpu::{Current, Index};
 
 use super::here::{self, Here};
 use crate::harness::Ctx;
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::signals::{self, Handler, Storm};
+use crate::signals::{self, Storm};
 use crate::sys::mm::{self, Access};
 use crate::sys::process;
 use crate::sys::sched::{self, CpuSet};
@@ -34,6 +34,14 @@ fn number() -> Option<usize> {
 
 fn place_of(number: usize) -> usize {
     number % PLACES.load(Relaxed).max(1)
+}
+
+/// The calling thread, if it may use slots; async-signal-safe. Nothing is lent in the tests that ask for it so, and none
+/// keeps it beyond the exit hook.
+pub fn current<I: Index>() -> Option<Current<'static, I>> {
+    let hooked = hooked::here()?;
+    // SAFETY: current (1) the calling thread's own; (2) as said.
+    unsafe { RSEQ.current(&hooked.area) }
 }
 
 /// The calling thread as the structures see it; async-signal-safe.
@@ -76,8 +84,6 @@ pub unsafe fn subject<T>() -> &'static T {
 
 /// The threads at work, for the storm and for who moves them.
 static TIDS: [AtomicU32; ALIVE] = [const { AtomicU32::new(0) }; ALIVE];
-/// What each of them does, with its number.
-static WORK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 /// How many work at a time.
 static PLACES: AtomicUsize = AtomicUsize::new(1);
 /// How many have done it.
@@ -85,27 +91,18 @@ static DONE: AtomicUsize = AtomicUsize::new(0);
 /// How many of those with this place.
 static DONE_HERE: [AtomicUsize; ALIVE] = [const { AtomicUsize::new(0) }; ALIVE];
 
-/// One crowd.
-pub struct Crowd {
-    /// How often each thread is followed by another.
-    pub generations: usize,
+/// The subject of a crowd.
+pub trait Work: Sync {
     /// What each thread does, given its number.
-    pub work: fn(usize),
+    fn work(&self, number: usize);
     /// What a signal does.
-    pub handler: Handler,
+    fn handle(&self);
 }
 
-/// The handler of this crowd.
-static HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-
-unsafe extern "C" fn handler(signal: i32, info: *mut siginfo_t, context: *mut u8) {
-    let handler = HANDLER.load(Acquire);
-    // SAFETY: `run` stored a function of this type before the first signal.
-    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
-    // SAFETY: Handler: called as the kernel calls it.
-    here::handle(number().map(place_of), || unsafe {
-        handler(signal, info, context)
-    });
+unsafe extern "C" fn handler<W: Work + 'static>(_: i32, _: *mut siginfo_t, _: *mut u8) {
+    // SAFETY: subject (1) `run`, before the first signal.
+    let subject = unsafe { subject::<W>() };
+    here::handle(number().map(place_of), || subject.handle());
 }
 
 enum Started {
@@ -113,26 +110,25 @@ enum Started {
     Not(thread::Joinable<usize>),
 }
 
-fn work(number: usize) {
+fn work<W: Work + 'static>(number: usize) {
     let place = place_of(number);
     here::begin(place);
     TIDS[place].store(process::gettid(), Relaxed);
-    let work = WORK.load(Acquire);
-    // SAFETY: `run` stored a function of this type before the first thread.
-    unsafe { core::mem::transmute::<*mut (), fn(usize)>(work)(number) };
+    // SAFETY: subject (1) `run`, before the first thread.
+    unsafe { subject::<W>() }.work(number);
     TIDS[place].store(0, Relaxed);
     DONE_HERE[place].fetch_add(1, Release);
     DONE.fetch_add(1, Release);
 }
 
-fn start(number: usize) -> Started {
-    fn registered(_: &Thread<'_>, hooked: &Hooked) {
-        work(hooked.argument - 1);
+fn start<W: Work + 'static>(number: usize) -> Started {
+    fn registered<W: Work + 'static>(_: &Thread<'_>, hooked: &Hooked) {
+        work::<W>(hooked.argument - 1);
     }
     if number % 4 == 3 {
-        Started::Not(thread::start(STACK, number, |&number| work(number)).unwrap())
+        Started::Not(thread::start(STACK, number, |&number| work::<W>(number)).unwrap())
     } else {
-        Started::Registered(hooked::start_joinable(STACK, registered, number + 1).unwrap())
+        Started::Registered(hooked::start_joinable(STACK, registered::<W>, number + 1).unwrap())
     }
 }
 
@@ -161,6 +157,11 @@ pub fn threads(ctx: &Ctx<'_>) -> usize {
     (6 * ctx.facts.cpus as usize).clamp(1, ALIVE)
 }
 
+/// How often each thread is followed by another.
+pub fn generations(ctx: &Ctx<'_>) -> usize {
+    ctx.scale(5, 2, 2) as usize
+}
+
 /// Rounds of each thread, so that a large crowd has no more to do together than one of eight CPUs.
 pub fn rounds(ctx: &Ctx<'_>, native: u64, emulated: u64, user: u64) -> usize {
     const CROWD: usize = 48;
@@ -179,24 +180,22 @@ pub fn begin(ctx: &Ctx<'_>) {
 /// Runs the crowd of this process on `subject`; `beside` is what the main thread does meanwhile, again and again.
 ///
 /// Where sections may run, some were aborted: how many at a stop, and how many operations gave up without one.
-pub fn run<T, I: Index>(
+pub fn run<W: Work, I: Index>(
     ctx: &Ctx<'_>,
-    subject: &'static T,
-    crowd: &Crowd,
+    subject: &'static W,
     mut beside: impl FnMut(),
 ) -> [usize; 2] {
     set_subject(subject);
-    WORK.store(crowd.work as *mut (), Release);
     let (alive, cpus) = (threads(ctx), witness::cpus());
     PLACES.store(alive, Relaxed);
-    HANDLER.store(crowd.handler as *mut (), Release);
     // SAFETY: handle (1) the handlers of these tests use the structures, which bear it, and atomics.
-    unsafe { signals::handle(SIGUSR1 as i32, handler, 0) }.unwrap();
+    unsafe { signals::handle(SIGUSR1 as i32, handler::<W>, 0) }.unwrap();
     let pause = Span::micros(ctx.scale(50, 500, 5_000));
     let storm = Storm::start(&TIDS, SIGUSR1 as i32, pause).unwrap();
     let mut started: [Option<Started>; ALIVE] = [const { None }; ALIVE];
     let mut turn = 0;
-    for number in 0..alive * crowd.generations {
+    let all = alive * generations(ctx);
+    for number in 0..all {
         let (at, generation) = (number % alive, number / alive);
         // The one before may wait for what the main thread does meanwhile.
         while DONE_HERE[at].load(Acquire) < generation {
@@ -208,9 +207,9 @@ pub fn run<T, I: Index>(
         if let Some(before) = started[at].take() {
             join(before);
         }
-        started[at] = Some(start(number));
+        started[at] = Some(start::<W>(number));
     }
-    while DONE.load(Acquire) < alive * crowd.generations {
+    while DONE.load(Acquire) < all {
         turn += 1;
         shake(cpus, turn);
         beside();

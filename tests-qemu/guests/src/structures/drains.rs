@@ -9,11 +9,10 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
 use rseq_rt::percpu::CpuId;
-use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, Fence, FreeList, ListSlot, Membarrier, Node,
-};
+use rseq_rt::structures::{Buffer, Bytes, Fence, FreeList, Membarrier, Node};
 
 use super::crowd::{self, SLOTS, place, place_mut};
+use super::fresh;
 use super::rounds::{Rounds, Told};
 use super::slow::Slow;
 use crate::harness::{Ctx, Needs, Test, passed, skip};
@@ -182,11 +181,9 @@ fn rounds<const OP: u32, K: Membarrier>(
     let (here, there) = (cpus.next().unwrap(), cpus.next().unwrap());
     assert!((there as usize) < SLOTS, "no slot for CPU {there}");
     let subject = place(Subject {
-        // SAFETY: new (1) fresh slots, for this one alone.
-        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
-        buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])),
-        // SAFETY: new (1) fresh slots, for this one alone.
-        log: unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])) },
+        list: fresh::list(),
+        buffer: fresh::buffer(),
+        log: fresh::bytes(),
         nodes: [place_mut(Node::new(0)), place_mut(Node::new(1))],
         rounds: Rounds::new(),
         cpu: AtomicU32::new(there),

@@ -6,12 +6,12 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use rseq_rt::percpu::{Commit, CpuId, Current, Miss, Operation, Slots};
 use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, Fence, FreeList, ListSlot, Membarrier, Node, PopError,
-    ThreadSections,
+    Buffer, Bytes, Fence, FreeList, Membarrier, Node, PopError, ThreadSections,
 };
 use rseq_rt::{Linux, Thread};
 
 use super::crowd::{self, SLOTS, place, place_mut};
+use super::fresh;
 use super::slow::{Slow, Stop};
 use crate::harness::{Ctx, Test, forked, passed};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -158,8 +158,7 @@ impl Things for List {
             *node = place_mut(Node::new(id));
         }
         Self {
-            // SAFETY: new (1) fresh slots, for this one alone.
-            list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
+            list: fresh::list(),
             nodes,
         }
     }
@@ -210,7 +209,7 @@ fn id(pointer: NonNull<usize>) -> usize {
 impl Things for Pointers {
     fn new() -> Self {
         Self {
-            buffer: Buffer::new(place([const { BufferSlot::new() }; SLOTS])),
+            buffer: fresh::buffer(),
             ids: place_mut(core::array::from_fn(|id| id)),
         }
     }
@@ -266,9 +265,7 @@ fn ids(bytes: &[u8], mut each: impl FnMut(usize)) {
 
 impl Things for Log {
     fn new() -> Self {
-        // SAFETY: new (1) fresh slots, for this one alone.
-        let bytes = unsafe { Bytes::new(place([const { BytesSlot::new() }; SLOTS])) };
-        Self(bytes)
+        Self(fresh::bytes())
     }
 
     fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
@@ -415,9 +412,7 @@ fn stand<S: Things>((what, by): (Do, By), lost: usize, step: u32, repaired: bool
                 // SAFETY: repair (1): this thread alone is here, and it is in no operation.
                 unsafe { subject.things.repair() };
             }
-            let here = hooked::here().unwrap();
-            // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
-            let here = unsafe { RSEQ.current(&here.area) };
+            let here = crowd::current();
             // Not a panic: without the repair it has to be wrong.
             if !works(&subject.things, here, lost) {
                 process::exit_group(1);

@@ -10,9 +10,9 @@ use rseq_rt::percpu::inject::Steps;
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, Miss, Operation, SectionSupport, Slots};
 use rseq_rt::structures::ThreadSections;
 
-use super::crowd::ALIVE;
+use super::crowd::{self, ALIVE};
 use crate::harness::Ctx;
-use crate::hooked::{self, RSEQ};
+use crate::hooked::RSEQ;
 
 /// Each so many operations of a thread one stops. Odd, so that it is a push, and then a pop.
 const EVERY: u32 = 17;
@@ -63,9 +63,7 @@ impl<I: Index> Clone for Here<I> {
 
 /// Of the calling thread, whose place is `place` if it is one of the crowd; async-signal-safe.
 pub fn here<I: Index>(number: Option<usize>, place: Option<usize>) -> Option<Here<I>> {
-    let hooked = hooked::here()?;
-    // SAFETY: current (1) the calling thread's own; (2) nothing is lent here, and no caller keeps it.
-    let current = unsafe { RSEQ.current(&hooked.area) }?;
+    let current = crowd::current()?;
     let gives_up = number.is_some_and(|number| number % 4 == 2);
     Some(Here {
         current: if gives_up {

@@ -5,12 +5,13 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::errno::{EINVAL, ENOSYS, EPERM};
-use linux_raw_sys::general::{__NR_membarrier, siginfo_t};
+use linux_raw_sys::general::__NR_membarrier;
 use rseq_rt::percpu::{CpuId, Index, MmCid};
-use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, PopError};
+use rseq_rt::structures::{DrainError, Fence, FreeList, Node, PopError};
 
 use super::cards::{Card, Held};
-use super::crowd::{self, Crowd, SLOTS, here, place, place_mut};
+use super::crowd::{self, SLOTS, Work, here, place, place_mut};
+use super::fresh;
 use crate::errno::Errno;
 use crate::harness::{Ctx, Needs, Test, passed};
 use crate::seccomp::{self, Answer, When};
@@ -67,17 +68,16 @@ impl<I: Index> Subject<I> {
     }
 }
 
-fn work<I: Index>(number: usize) {
-    // SAFETY: subject (1) `crowded`.
-    let subject = unsafe { crowd::subject::<Subject<I>>() };
-    for round in 0..subject.rounds {
-        subject.once((round + number).is_multiple_of(32));
+impl<I: Index> Work for Subject<I> {
+    fn work(&self, number: usize) {
+        for round in 0..self.rounds {
+            self.once((round + number).is_multiple_of(32));
+        }
     }
-}
 
-unsafe extern "C" fn handler<I: Index>(_: i32, _: *mut siginfo_t, _: *mut u8) {
-    // SAFETY: subject (1) `crowded`.
-    unsafe { crowd::subject::<Subject<I>>() }.once(false);
+    fn handle(&self) {
+        self.once(false);
+    }
 }
 
 /// Takes what is in all slots and in the overflow slot, and gives it back by the overflow slot, for those who have
@@ -124,10 +124,8 @@ fn filtered<const ERRNO: u32>(ctx: &Ctx<'_>) {
 }
 
 fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) {
-    let slots = place([const { ListSlot::new() }; SLOTS]);
     let subject = place(Subject {
-        // SAFETY: new (1) fresh slots, for this one alone.
-        list: unsafe { FreeList::<Card, I>::new(slots) },
+        list: fresh::list(),
         rounds,
         held: Held::new(),
         missed: AtomicUsize::new(0),
@@ -139,13 +137,8 @@ fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) {
         // SAFETY: push_ptr (1): in a mapping that stays, and used through the list alone.
         unsafe { subject.list.push_ptr(here, nodes.add(at)) };
     }
-    let crowd = Crowd {
-        generations: ctx.scale(5, 2, 2) as usize,
-        work: work::<I>,
-        handler: handler::<I>,
-    };
     let mut drained = 0;
-    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, &crowd, || {
+    let [stopped, shipped] = crowd::run::<_, I>(ctx, subject, || {
         drained += drain(subject, &fence, false);
     });
     let held = subject.held.count();

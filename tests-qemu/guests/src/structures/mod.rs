@@ -8,6 +8,7 @@ pub mod counter;
 pub mod crowd;
 pub mod drains;
 pub mod forked;
+mod fresh;
 pub mod here;
 pub mod list;
 pub mod offline;

@@ -3,16 +3,13 @@
 use core::ptr::NonNull;
 
 use linux_raw_sys::general::{__NR_mkdirat, __NR_mount, AT_FDCWD};
-use rseq_rt::percpu::{CpuId, Current};
-use rseq_rt::structures::{
-    Buffer, BufferSlot, Counter, CounterSlot, DrainError, Fence, FreeList, ListSlot, Membarrier,
-    Node,
-};
+use rseq_rt::percpu::CpuId;
+use rseq_rt::structures::{Counter, DrainError, Fence, Membarrier, Node};
 
-use super::crowd::{self, SLOTS, place, place_mut};
+use super::crowd::{self, SLOTS, place_mut};
+use super::fresh;
 use crate::errno::Errno;
 use crate::harness::{Ctx, Needs, Test, passed, skip};
-use crate::hooked::{self, RSEQ};
 use crate::sys::io;
 use crate::sys::raw::{call3, call5, done};
 use crate::sys::sched::{self, CpuSet};
@@ -46,6 +43,11 @@ pub(crate) fn set_online(cpu: u32, online: bool) -> Result<(), Errno> {
     written.map(drop)
 }
 
+/// The kernel gives it a second or a few to come, and a slow emulator may need more.
+pub(crate) fn bring_back(cpu: u32) -> bool {
+    (0..10).any(|_| set_online(cpu, true).is_ok())
+}
+
 /// A kernel without membarrier(2).
 #[derive(Clone, Copy)]
 struct WithoutMembarrier;
@@ -77,14 +79,11 @@ fn offline(ctx: &Ctx<'_>) {
         last < 10 && (last as usize) < SLOTS,
         "no slot for CPU {last}"
     );
-    let counter: Counter<'_> = Counter::new(place([const { CounterSlot::new() }; SLOTS]));
-    // SAFETY: new (1) fresh slots, for this one alone.
-    let list = unsafe { FreeList::<u32>::new(place([const { ListSlot::new() }; SLOTS])) };
-    let buffer = Buffer::<Node<u32>, 14>::new(place([const { BufferSlot::new() }; SLOTS]));
+    let counter: Counter<'_> = fresh::counter();
+    let list = fresh::list::<u32, CpuId>();
+    let buffer = fresh::buffer::<Node<u32>, 14, CpuId>();
     let nodes: [NonNull<Node<u32>>; 2] = [place_mut(Node::new(0)), place_mut(Node::new(1))];
-    let hooked = hooked::here().unwrap();
-    // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
-    let here: Option<Current<'_, CpuId>> = unsafe { RSEQ.current(&hooked.area) };
+    let here = crowd::current::<CpuId>();
     let fill = || {
         counter.add(here, 1);
         for node in nodes {
@@ -114,17 +113,9 @@ fn offline(ctx: &Ctx<'_>) {
         .take(last as usize, &fence)
         .map_or(0, |chain| chain.count());
     let drained = buffer.drain(last as usize, &fence, |_| ()).unwrap_or(0);
-    // The kernel gives it a second or a few to come, and a slow emulator may need more.
-    let mut tries = 0;
-    let again = loop {
-        tries += 1;
-        let again = set_online(last, true);
-        if again.is_ok() || tries == 10 {
-            break again;
-        }
-    };
+    let is_back = bring_back(last);
     assert!(gone, "CPU {last} is still there");
-    assert!(again.is_ok(), "CPU {last} does not come back");
+    assert!(is_back, "CPU {last} does not come back");
     if here.is_some() {
         assert!(both_refused, "a drain visited CPU {last}");
         assert_eq!((taken, drained), (2, 2));

@@ -5,10 +5,11 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use rseq_rt::percpu::{CpuId, Current, SectionSupport};
-use rseq_rt::structures::{FreeList, ListSlot, Node};
+use rseq_rt::structures::{FreeList, Node};
 use rseq_rt::{Thread, arch};
 
 use super::crowd::{self, SLOTS, place, place_mut};
+use super::fresh;
 use super::slow::{Slow, Stop};
 use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
@@ -63,16 +64,13 @@ fn second(thread: &Thread<'_>, hooked: &Hooked) {
 /// node there is; `None` if a pop has no such step.
 fn pair(cpu: u32, argument: usize, step: u32) -> Option<(bool, bool)> {
     let subject = place(Subject {
-        // SAFETY: new (1) fresh slots, for this one alone.
-        list: unsafe { FreeList::new(place([const { ListSlot::new() }; SLOTS])) },
+        list: fresh::list(),
         stop: Stop::new(),
         cpu,
         got: AtomicU32::new(0),
     });
     crowd::set_subject(subject);
-    let here = hooked::here().unwrap();
-    // SAFETY: Process::current (1) this thread's; (2) nothing lends it.
-    let here = unsafe { RSEQ.current::<CpuId>(&here.area) };
+    let here = crowd::current::<CpuId>();
     let node: NonNull<Node<u32>> = place_mut(Node::new(7));
     // SAFETY: push_ptr (1): in no list, and stays.
     unsafe { subject.list.push_ptr(here, node) };

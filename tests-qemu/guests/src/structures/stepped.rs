@@ -7,12 +7,10 @@ use core::ptr::NonNull;
 
 use rseq_rt::Area;
 use rseq_rt::percpu::{CpuId, Current, Index, MmCid, SectionSupport};
-use rseq_rt::structures::{
-    Buffer, BufferSlot, Bytes, BytesSlot, Counter, CounterSlot, Fence, FreeList, ListSlot, Node,
-    PopError,
-};
+use rseq_rt::structures::{Fence, Node, PopError};
 
-use super::crowd::{SLOTS, place, place_mut};
+use super::crowd::{SLOTS, place_mut};
+use super::fresh;
 use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, RSEQ};
 use crate::stepper::{Stepper, stop};
@@ -41,7 +39,7 @@ fn slowly<T>(operation: impl FnOnce() -> T) -> T {
 }
 
 fn counter<I: Index>(here: Here<I>) {
-    let counter = Counter::<I>::new(place([const { CounterSlot::new() }; SLOTS]));
+    let counter = fresh::counter::<I>();
     slowly(|| counter.add(here, 5));
     assert_eq!((counter.sum(), counter.overflowed()), (5, 5), "an add");
     slowly(|| counter.sub(here, 2));
@@ -49,8 +47,7 @@ fn counter<I: Index>(here: Here<I>) {
 }
 
 fn list<I: Index>(here: Here<I>) {
-    // SAFETY: new (1) fresh slots, for this one alone.
-    let list = unsafe { FreeList::<u32, I>::new(place([const { ListSlot::new() }; SLOTS])) };
+    let list = fresh::list::<u32, I>();
     let nodes: [NonNull<Node<u32>>; 2] = [place_mut(Node::new(1)), place_mut(Node::new(2))];
     let [in_slot, shared] = nodes;
     let no_slot_has_any = || (0..SLOTS).all(|slot| list.looks_empty(Some(slot)));
@@ -84,7 +81,7 @@ fn list<I: Index>(here: Here<I>) {
 }
 
 fn buffer<I: Index>(here: Here<I>, fence: &Fence) {
-    let buffer = Buffer::<u32, 14, I>::new(place([const { BufferSlot::new() }; SLOTS]));
+    let buffer = fresh::buffer::<u32, 14, I>();
     let (in_slot, shared) = (place_mut(1u32), place_mut(2u32));
     let in_slots = || -> usize {
         let drained = |slot| buffer.drain(slot, fence, |_| ()).unwrap_or(0);
@@ -113,8 +110,7 @@ fn buffer<I: Index>(here: Here<I>, fence: &Fence) {
 }
 
 fn bytes<I: Index>(here: Here<I>, fence: &Fence) {
-    // SAFETY: new (1) fresh slots, for this one alone.
-    let bytes = unsafe { Bytes::<112, I>::new(place([const { BytesSlot::new() }; SLOTS])) };
+    let bytes = fresh::bytes::<112, I>();
     let record = *b"a record of more than a word";
     let pushed = slowly(|| bytes.push(here, &record).is_ok());
     assert!(pushed, "a record: refused");
