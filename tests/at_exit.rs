@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::ptr::from_ref;
 
 use crate::fake::generation::LINUX_7_1;
-use crate::fake::{Machine, PLAIN, run};
+use crate::fake::{Hooks as _, Machine, PLAIN, as_is, run};
 use rseq_rt::{AtExit, Callback, Error, Exit, ExitMode, State, Thread};
 
 /// What the callbacks of a test share: the order in which they ran, and what they do besides.
@@ -47,20 +47,14 @@ fn log<const N: usize>(stack: &AtExit<N>) -> Log<'_, N> {
 }
 
 fn on_a_thread(test: impl FnOnce(&Thread<'_, &Machine>)) {
-    run(
-        LINUX_7_1,
-        PLAIN,
-        |config| config,
-        |_, process, areas| {
-            // SAFETY: on_thread_create (1, 2, 3): the area outlives the machine's use of it.
-            let thread = unsafe { process.on_thread_create(&areas[0]) }.expect("a new area");
-            test(&thread);
-            assert!(matches!(
-                thread.on_exit(ExitMode::Release),
-                Exit::Released(_)
-            ));
-        },
-    );
+    run(LINUX_7_1, PLAIN, as_is, |_, process, areas| {
+        let thread = process.create(&areas[0]).expect("a new area");
+        test(&thread);
+        assert!(matches!(
+            thread.on_exit(ExitMode::Release),
+            Exit::Released(_)
+        ));
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! C9, the way the documentation states it: the system calls of each hook, one line each.
 
 use crate::fake::generation::{LINUX_4_18, LINUX_7_1};
-use crate::fake::{self, Answers, Call, Foreign, Machine, PLAIN, config, run};
+use crate::fake::{self, Answers, Call, Foreign, Hooks as _, Machine, PLAIN, as_is, config, run};
 use rseq_rt::{Area, Config, Errno, ExitMode, Process, SignalMask, Thread};
 
 fn mask_and_rseq(machine: &Machine, hook: impl FnOnce()) -> (u32, u32) {
@@ -16,8 +16,7 @@ fn mask_and_rseq(machine: &Machine, hook: impl FnOnce()) -> (u32, u32) {
 }
 
 fn create<'a>(process: &'a Process<&'a Machine>, area: &'a Area) -> Thread<'a, &'a Machine> {
-    // SAFETY: on_thread_create (1, 2, 3): one area a thread, in scope as long as the machine runs.
-    unsafe { process.on_thread_create(area) }.expect("a new area")
+    process.create(area).expect("a new area")
 }
 
 #[derive(Debug, PartialEq)]
@@ -51,8 +50,7 @@ fn costs(generation: fake::Generation, answers: Answers, configure: fn(Config) -
         costs.again = mask_and_rseq(machine, || unsafe {
             process.ensure_registered(first).expect("initialized");
         });
-        // SAFETY: current_thread (1, 2): the `Thread` of `create` is gone.
-        let thread = unsafe { process.current_thread(first) }.expect("created");
+        let thread = process.thread_of(first).expect("created");
         costs.keep = mask_and_rseq(machine, || drop(thread.on_exit(ExitMode::Keep)));
 
         machine.switch_to(1);
@@ -60,11 +58,9 @@ fn costs(generation: fake::Generation, answers: Answers, configure: fn(Config) -
         let mask = unsafe { SignalMask::assume_blocked(0) };
         machine.update(1, |task| task.mask = fake::task::ALL_BUT_SIGSYS);
         costs.create_masked = mask_and_rseq(machine, || {
-            // SAFETY: on_thread_create (1, 2, 3), as in `create`.
-            drop(unsafe { process.on_thread_create_masked(second, &mask) });
+            drop(process.create_masked(second, &mask));
         });
-        // SAFETY: current_thread (1, 2): the `Thread` of the hook is gone.
-        let thread = unsafe { process.current_thread(second) }.expect("created");
+        let thread = process.thread_of(second).expect("created");
         costs.release = mask_and_rseq(machine, || drop(thread.on_exit(ExitMode::Release)));
         costs
     })
@@ -73,7 +69,7 @@ fn costs(generation: fake::Generation, answers: Answers, configure: fn(Config) -
 #[test]
 fn of_the_owner() {
     for configure in [
-        (|config| config) as fn(Config) -> Config,
+        as_is as fn(Config) -> Config,
         |config| config.legacy_length(),
         |config| config.slice_extension(),
     ] {
@@ -109,7 +105,7 @@ fn under_a_foreign_owner() {
     };
     for (foreign, expected) in [(Foreign::Visible, visible), (Foreign::Hidden, hidden)] {
         let answers = Answers::with_foreign(foreign);
-        assert_eq!(costs(LINUX_7_1, answers, |config| config), expected);
+        assert_eq!(costs(LINUX_7_1, answers, as_is), expected);
     }
 }
 
@@ -123,7 +119,7 @@ fn where_nobody_owns() {
         release: (1, 0),
     };
     let refused = Answers::refusing(Call::Rseq, 1, Errno::NOSYS);
-    assert_eq!(costs(LINUX_7_1, refused, |config| config), masks_only);
+    assert_eq!(costs(LINUX_7_1, refused, as_is), masks_only);
     assert_eq!(
         costs(LINUX_7_1, PLAIN, |config| config.disabled()),
         masks_only

@@ -4,14 +4,12 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::fake::generation::{ALL, LINUX_4_18, LINUX_6_3, LINUX_7_1};
-use crate::fake::{self, Answers, Call, Foreign, Generation, Machine, Memory, PLAIN, run};
+use crate::fake::{
+    self, Answers, Call, Foreign, Generation, Hooks as _, Machine, Memory, PLAIN, as_is, run,
+};
 use rseq_rt::{
     Area, Claim, Config, Errno, Error, Exit, ExitMode, Kept, Lent, Owner, Process, Reason, State,
 };
-
-fn as_is(config: Config) -> Config {
-    config
-}
 
 fn kept(exit: Exit<'_>) -> Kept<'_> {
     match exit {
@@ -21,8 +19,7 @@ fn kept(exit: Exit<'_>) -> Kept<'_> {
 }
 
 fn ensure(process: &Process<&Machine>, area: &Area) -> State {
-    // SAFETY: ensure_registered (1, 2): one area a thread, in scope as long as the machine runs.
-    unsafe { process.ensure_registered(area) }.expect("initialized")
+    process.ensure(area).expect("initialized")
 }
 
 #[test]
@@ -69,8 +66,7 @@ fn refused_from_the_middle() {
             assert_eq!(ensure(process, &areas[1]), State::Unavailable(reason));
             assert_eq!(process.owner(), Some(Owner::Runtime));
             machine.switch_to(0);
-            // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
-            let thread = unsafe { process.current_thread(&areas[0]) }.expect("registered");
+            let thread = process.thread_of(&areas[0]).expect("registered");
             let kept = kept(thread.on_exit(ExitMode::Release));
             assert_eq!(kept.why(), Some(Error::StillRegistered(errno)));
             assert_eq!(areas[0].errno(), Some(errno));
@@ -100,8 +96,7 @@ fn a_refused_mask_is_no_reason() {
         let state = ensure(process, &areas[0]);
         assert_eq!(state, State::Registered(Owner::Runtime));
         assert_eq!(machine.count(Call::Rseq), 1);
-        // SAFETY: current_thread (1, 2): the only thread's, which has no other `Thread`.
-        let thread = unsafe { process.current_thread(&areas[0]) }.expect("registered");
+        let thread = process.thread_of(&areas[0]).expect("registered");
         let kept = kept(thread.on_exit(ExitMode::Release));
         let why = Error::NotMasked(Errno::PERM);
         assert_eq!(kept.why(), Some(why), "never with signals open");
@@ -227,13 +222,10 @@ fn misuse() {
     machine.boot(0);
     let process = Process::with_kernel(&machine);
     let area = Area::new();
-    // SAFETY: on_thread_create (1, 2, 3): one thread, and an area that outlives the machine's use of it.
-    let create = || unsafe { process.on_thread_create(&area) };
-    // SAFETY: current_thread (1, 2): as above; no `Thread` is used after another was asked for.
-    let current = || unsafe { process.current_thread(&area) };
+    let create = || process.create(&area);
+    let current = || process.thread_of(&area);
     assert_eq!(create().err(), Some(Error::NotInitialized));
-    // SAFETY: ensure_registered (1, 2): as above.
-    let ensured = unsafe { process.ensure_registered(&area) };
+    let ensured = process.ensure(&area);
     assert_eq!(ensured, Err(Error::NotInitialized));
     assert_eq!(current().err(), Some(Error::NotCreated));
     assert_eq!(process.init(fake::config(LINUX_7_1)), Ok(None));
@@ -258,8 +250,7 @@ fn misuse() {
     let _kept = thread.on_exit(ExitMode::Keep);
     assert_eq!(create().err(), Some(Error::Exiting));
     assert_eq!(current().err(), Some(Error::Exiting));
-    // SAFETY: ensure_registered (1, 2): as above.
-    let ensured = unsafe { process.ensure_registered(&area) };
+    let ensured = process.ensure(&area);
     assert_eq!(ensured, Ok(State::Exiting));
     assert_eq!(
         (machine.count(Call::Rseq), machine.count(Call::Mask)),
@@ -272,8 +263,7 @@ fn misuse() {
 fn what_cannot_be_unregistered_is_not_released() {
     let answers = Answers::refusing(Call::Rseq, 3, Errno::PERM);
     let program = |machine: &Machine, process: &Process<&Machine>, [area, _]: &[Area; 2]| {
-        // SAFETY: on_thread_create (1, 2, 3): the only thread's.
-        let create = || unsafe { process.on_thread_create(area) }.expect("a new area");
+        let create = || process.create(area).expect("a new area");
         let _first = create();
         forget(area);
         let thread = create();
@@ -284,7 +274,7 @@ fn what_cannot_be_unregistered_is_not_released() {
         let kept = kept(thread.on_exit(ExitMode::Release));
         assert_eq!(kept.why(), Some(Error::StillRegistered(Errno::PERM)));
     };
-    fake::run(LINUX_7_1, answers, |config| config, program);
+    fake::run(LINUX_7_1, answers, as_is, program);
 }
 
 /// As a TCB allocator would that clears by hand, under a live registration.
@@ -342,8 +332,7 @@ fn a_repair_that_is_refused_releases_nothing() {
             // SAFETY: repair_in_fork_child (1, 2, 3): the only thread's, whose loan was forgotten.
             let state = unsafe { process.repair_in_fork_child(&areas[0]) };
             assert!(matches!(state, State::Unavailable(_)));
-            // SAFETY: current_thread (1, 2): the only thread's, which has no other `Thread`.
-            let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
+            let thread = process.thread_of(&areas[0]).expect("settled");
             let kept = kept(thread.on_exit(ExitMode::Release));
             assert!(kept.why().is_some());
         });
@@ -361,8 +350,7 @@ fn a_refusal_is_one_threads_affair() {
             State::Unavailable(Reason::Taken)
         );
         assert_eq!(process.owner(), None);
-        // SAFETY: current_thread (1, 2): the second thread, which has no other `Thread`.
-        let thread = unsafe { process.current_thread(&areas[1]) }.expect("settled");
+        let thread = process.thread_of(&areas[1]).expect("settled");
         let kept = kept(thread.on_exit(ExitMode::Release));
         assert_eq!(
             kept.why(),
@@ -372,8 +360,7 @@ fn a_refusal_is_one_threads_affair() {
         machine.switch_to(0);
         let state = ensure(process, &areas[0]);
         assert_eq!(state, State::Registered(Owner::Runtime));
-        // SAFETY: scoped (1, 2, 3): the area of a task that is taken, which outlives it.
-        let scoped = unsafe { process.scoped(&areas[0]) }.expect("not created");
+        let scoped = process.scope(&areas[0]).expect("not created");
         assert_eq!(scoped.end(), Ok(()));
     });
 }
@@ -416,12 +403,10 @@ fn loans_within_loans() {
     let program = |_: &Machine, process: &Process<&Machine>, [area, _]: &[Area; 2]| {
         // SAFETY: Lent::of (1): the only thread's.
         let early = unsafe { Lent::of(area) };
-        // SAFETY: ensure_registered (1, 2): likewise.
-        let ensured = unsafe { process.ensure_registered(area) };
+        let ensured = process.ensure(area);
         assert_eq!(ensured, Ok(State::Lent), "a child registers nothing");
         early.end();
-        // SAFETY: on_thread_create (1, 2, 3): likewise.
-        let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+        let thread = process.create(area).expect("a new area");
         let state = thread.state();
         let outer = thread.lend();
         thread.lend().end();
@@ -435,5 +420,5 @@ fn loans_within_loans() {
         inner.end();
         assert_eq!(thread.state(), state);
     };
-    fake::run(LINUX_7_1, PLAIN, |config| config, program);
+    fake::run(LINUX_7_1, PLAIN, as_is, program);
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Barrier, Mutex};
 
 use crate::fake::generation::LINUX_7_1;
-use crate::fake::{self, Answers, Call, PLAIN, run};
+use crate::fake::{self, Answers, Call, Hooks as _, PLAIN, as_is, run};
 use rseq_rt::abi::{FLAG_UNREGISTER, Rseq};
 use rseq_rt::{Area, Errno, Error, Exit, ExitMode, Kernel, Owner, Process, Reason, State, Trio};
 
@@ -114,8 +114,7 @@ fn race(says: [Says; 2]) {
             scope.spawn(move || {
                 ME.set(me);
                 start.wait();
-                // SAFETY: ensure_registered (1, 2): one area a thread, and `Kernels` writes only inside its calls.
-                let state = unsafe { process.ensure_registered(area) }.expect("initialized");
+                let state = process.ensure(area).expect("initialized");
                 assert_eq!(process.current_cpu(area), Ok(me as u32));
                 (state, process.owner(), process.length())
             })
@@ -172,28 +171,21 @@ fn cut_in(
     answers: Answers,
     check: impl FnOnce(State, State, &Process<&fake::Machine>),
 ) {
-    run(
-        LINUX_7_1,
-        answers,
-        |config| config,
-        |machine, process, areas| {
-            machine.handler.cuts_in_after.set(Some(after));
-            // SAFETY: ensure_registered (1, 2): one area a thread, in scope as long as the machine runs.
-            let first = unsafe { process.ensure_registered(&areas[0]) }.expect("initialized");
-            assert_eq!(machine.task(0).mask, 0);
-            check(first, areas[1].state(), process);
-            // Whatever the state says, no exit may prove free what the kernel writes to.
-            machine.switch_to(0);
-            // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
-            let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
-            let exit = thread.on_exit(ExitMode::Release);
-            let held = machine.task(0).registration;
-            assert!(
-                matches!(exit, Exit::Kept(_)) || held.is_none(),
-                "released, and registered"
-            );
-        },
-    );
+    run(LINUX_7_1, answers, as_is, |machine, process, areas| {
+        machine.handler.cuts_in_after.set(Some(after));
+        let first = process.ensure(&areas[0]).expect("initialized");
+        assert_eq!(machine.task(0).mask, 0);
+        check(first, areas[1].state(), process);
+        // Whatever the state says, no exit may prove free what the kernel writes to.
+        machine.switch_to(0);
+        let thread = process.thread_of(&areas[0]).expect("settled");
+        let exit = thread.on_exit(ExitMode::Release);
+        let held = machine.task(0).registration;
+        assert!(
+            matches!(exit, Exit::Kept(_)) || held.is_none(),
+            "released, and registered"
+        );
+    });
 }
 
 const OURS: State = State::Registered(Owner::Runtime);
@@ -256,24 +248,17 @@ fn the_winner_has_the_other_length() {
 fn a_handler_that_got_further() {
     for from in 1..6 {
         let answers = Answers::refusing(Call::Mask, from, Errno::PERM);
-        run(
-            LINUX_7_1,
-            answers,
-            |config| config,
-            |machine, process, areas| {
-                machine.handler.turn(true);
-                // SAFETY: ensure_registered (1, 2): one area a thread, in scope as long as the machine runs.
-                let state = unsafe { process.ensure_registered(&areas[0]) }.expect("initialized");
-                machine.handler.turn(false);
-                let held = machine.task(0).registration.is_some();
-                assert_eq!(held, state == OURS, "{state:?} from {from}");
-                // SAFETY: current_thread (1, 2): the first thread, which has no other `Thread`.
-                let thread = unsafe { process.current_thread(&areas[0]) }.expect("settled");
-                match thread.on_exit(ExitMode::Release) {
-                    Exit::Released(_) => assert_eq!(machine.task(0).registration, None),
-                    Exit::Kept(kept) => assert!(matches!(kept.why(), Some(Error::NotMasked(_)))),
-                }
-            },
-        );
+        run(LINUX_7_1, answers, as_is, |machine, process, areas| {
+            machine.handler.turn(true);
+            let state = process.ensure(&areas[0]).expect("initialized");
+            machine.handler.turn(false);
+            let held = machine.task(0).registration.is_some();
+            assert_eq!(held, state == OURS, "{state:?} from {from}");
+            let thread = process.thread_of(&areas[0]).expect("settled");
+            match thread.on_exit(ExitMode::Release) {
+                Exit::Released(_) => assert_eq!(machine.task(0).registration, None),
+                Exit::Kept(kept) => assert!(matches!(kept.why(), Some(Error::NotMasked(_)))),
+            }
+        });
     }
 }

@@ -1,7 +1,9 @@
 //! The report: each owner, each reason of a thread, and what it costs.
 
 use crate::fake::generation::{LATER_48, LATER_200, LINUX_4_18, LINUX_6_3, LINUX_7_0, LINUX_7_1};
-use crate::fake::{Answer, Answers, Call, Filter, Foreign, Generation, PLAIN, run};
+use crate::fake::{
+    Answer, Answers, Call, Filter, Foreign, Generation, Hooks as _, PLAIN, as_is, run,
+};
 use rseq_rt::percpu::{SectionSupport, VouchedBy};
 use rseq_rt::{
     Area, Behaviour, Config, Errno, ExitMode, Owner, Process, Reason, Remedy, Report, SliceAnswer,
@@ -15,8 +17,7 @@ fn created(generation: Generation, answers: Answers, configure: fn(Config) -> Co
         answers,
         configure,
         |machine, process, [area, _]| {
-            // SAFETY: on_thread_create (1, 2, 3): the only thread's.
-            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+            let thread = process.create(area).expect("a new area");
             let before = machine.counts();
             let report = process.report(area);
             let text = report.to_string();
@@ -38,7 +39,7 @@ fn created(generation: Generation, answers: Answers, configure: fn(Config) -> Co
 
 #[test]
 fn each_owner() {
-    let plain = |config| config;
+    let plain = as_is;
     let report = created(LINUX_6_3, PLAIN, plain);
     assert_eq!(
         report.to_string(),
@@ -144,7 +145,7 @@ fn each_reason_with_its_errno() {
         ),
     ];
     for (answers, reason, text, remedy) in rows {
-        let report = created(LINUX_7_1, answers, |config| config);
+        let report = created(LINUX_7_1, answers, as_is);
         assert_eq!(report.state, State::Unavailable(reason));
         let line = format!("\nthread: without rseq, {text}; {}\n", remedy.as_str());
         assert!(report.to_string().contains(&line), "{report}");
@@ -164,7 +165,7 @@ fn each_reason_with_its_errno() {
 
 #[test]
 fn each_behaviour() {
-    let plain: fn(Config) -> Config = |config| config;
+    let plain: fn(Config) -> Config = as_is;
     for (generation, configure, behaviour, fields) in [
         (LINUX_4_18, plain, Behaviour::Legacy, "20 (cpu)"),
         (
@@ -223,7 +224,7 @@ fn each_slice_answer() {
         (
             LINUX_7_1,
             PLAIN,
-            |config| config,
+            as_is,
             SliceAnswer::NotAsked,
             Some(Remedy::AskForSlice),
         ),
@@ -292,8 +293,7 @@ fn every_station_of_a_life() {
                 assert_eq!(line, format!("thread: {expected}"));
             };
             thread_is("unregistered, nobody has tried; call the create hook");
-            // SAFETY: on_thread_create (1, 2, 3): the only thread's.
-            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+            let thread = process.create(area).expect("a new area");
             thread_is("registered by this runtime");
             let lent = thread.lend();
             thread_is("lent to a vfork child; nothing to do");
@@ -319,7 +319,7 @@ fn every_station_of_a_life() {
 /// What a kernel's sections are worth, as they stand in the values: no kernel of the fake has them all.
 #[test]
 fn each_answer_about_sections() {
-    let mut report = created(LINUX_7_1, PLAIN, |config| config);
+    let mut report = created(LINUX_7_1, PLAIN, as_is);
     for (sections, remedy) in [
         (SectionSupport::Allowed, None),
         (SectionSupport::NotAsked, Some(Remedy::AllowSections)),
@@ -338,7 +338,7 @@ fn each_answer_about_sections() {
 /// The start of the text, whatever the size of the buffer, and the length of the whole.
 #[test]
 fn a_text_is_cut_where_its_buffer_ends() {
-    let report = created(LINUX_7_1, PLAIN, |config| config);
+    let report = created(LINUX_7_1, PLAIN, as_is);
     let whole = report.to_string();
     for size in 0..whole.len() + 3 {
         let mut buffer = vec![b'#'; size];

@@ -1,7 +1,7 @@
 //! Who may run critical sections, in every state of a thread, and what asking costs.
 
 use crate::fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_7_1};
-use crate::fake::{Answers, Call, Foreign, Generation, Machine, PLAIN, run};
+use crate::fake::{Answers, Call, Foreign, Generation, Hooks as _, Machine, PLAIN, as_is, run};
 use rseq_rt::percpu::{CpuId, Index, MmCid, SectionSupport};
 use rseq_rt::{Area, Config, Errno, Exit, ExitMode, Process};
 
@@ -23,8 +23,7 @@ fn life(generation: Generation, configure: fn(Config) -> Config, expected: (bool
         configure,
         |machine, process, [area, _]| {
             assert_eq!(both(process, area), NO, "unregistered");
-            // SAFETY: on_thread_create (1, 2, 3): the only thread's.
-            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
+            let thread = process.create(area).expect("a new area");
             assert_eq!(both(process, area), NO, "nobody has asked for sections");
             let sections = process.allow_sections();
             let asked = machine.count(Call::Uname);
@@ -51,9 +50,9 @@ const TRUSTED: bool = !cfg!(target_arch = "aarch64");
 
 #[test]
 fn every_station_of_a_life() {
-    life(LINUX_4_18, |config| config, (TRUSTED, false));
-    life(LINUX_6_3, |config| config, (TRUSTED, TRUSTED));
-    life(LINUX_7_1, |config| config, (TRUSTED, TRUSTED));
+    life(LINUX_4_18, as_is, (TRUSTED, false));
+    life(LINUX_6_3, as_is, (TRUSTED, TRUSTED));
+    life(LINUX_7_1, as_is, (TRUSTED, TRUSTED));
     life(LINUX_7_1, Config::legacy_length, (TRUSTED, TRUSTED));
     life(LINUX_7_1, Config::disabled, (false, false));
 }
@@ -66,61 +65,43 @@ fn a_thread_without_rseq_may_not() {
         Answers::pretending(1),
         Answers::with_foreign(Foreign::Hidden),
     ] {
-        run(
-            LINUX_7_1,
-            answers,
-            |config| config,
-            |_, process, [area, _]| {
-                process.allow_sections();
-                // SAFETY: on_thread_create (1, 2, 3): the only thread's.
-                let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
-                assert_eq!(both(process, area), (false, false), "{answers:?}");
-                let _kept = thread.on_exit(ExitMode::Keep);
-            },
-        );
+        run(LINUX_7_1, answers, as_is, |_, process, [area, _]| {
+            process.allow_sections();
+            let thread = process.create(area).expect("a new area");
+            assert_eq!(both(process, area), (false, false), "{answers:?}");
+            let _kept = thread.on_exit(ExitMode::Keep);
+        });
     }
 }
 
 #[test]
 fn a_thread_of_a_visible_libc_may() {
     let answers = Answers::with_foreign(Foreign::Visible);
-    run(
-        LINUX_7_1,
-        answers,
-        |config| config,
-        |_, process, [area, _]| {
-            process.allow_sections();
-            // SAFETY: on_thread_create (1, 2, 3): the only thread's, and the libc's.
-            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
-            assert_eq!(both(process, area).0, TRUSTED);
-            let lent = thread.lend();
-            assert_eq!(both(process, area), (false, false), "lent");
-            lent.end();
-            let _kept = thread.on_exit(ExitMode::Keep);
-            assert_eq!(both(process, area), (false, false), "exiting");
-        },
-    );
+    run(LINUX_7_1, answers, as_is, |_, process, [area, _]| {
+        process.allow_sections();
+        let thread = process.create(area).expect("a new area");
+        assert_eq!(both(process, area).0, TRUSTED);
+        let lent = thread.lend();
+        assert_eq!(both(process, area), (false, false), "lent");
+        lent.end();
+        let _kept = thread.on_exit(ExitMode::Keep);
+        assert_eq!(both(process, area), (false, false), "exiting");
+    });
 }
 
 #[test]
 fn asking_costs_a_call_where_a_kernel_is_known_bad() {
-    run(
-        LINUX_7_1,
-        PLAIN,
-        |config| config,
-        |machine, process, [area, _]| {
-            // SAFETY: on_thread_create (1, 2, 3): the only thread's.
-            let thread = unsafe { process.on_thread_create(area) }.expect("a new area");
-            let count = || machine.counts().iter().sum::<u32>();
-            let before = count();
-            assert_eq!(process.section_support(), SectionSupport::NotAsked);
-            let sections = process.allow_sections();
-            let asked = count() - before;
-            assert_eq!(asked, u32::from(cfg!(target_arch = "aarch64")));
-            assert_eq!(process.section_support(), sections);
-            both(process, area);
-            assert_eq!(count() - before, asked, "a look is no call");
-            let _kept = thread.on_exit(ExitMode::Keep);
-        },
-    );
+    run(LINUX_7_1, PLAIN, as_is, |machine, process, [area, _]| {
+        let thread = process.create(area).expect("a new area");
+        let count = || machine.counts().iter().sum::<u32>();
+        let before = count();
+        assert_eq!(process.section_support(), SectionSupport::NotAsked);
+        let sections = process.allow_sections();
+        let asked = count() - before;
+        assert_eq!(asked, u32::from(cfg!(target_arch = "aarch64")));
+        assert_eq!(process.section_support(), sections);
+        both(process, area);
+        assert_eq!(count() - before, asked, "a look is no call");
+        let _kept = thread.on_exit(ExitMode::Keep);
+    });
 }

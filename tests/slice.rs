@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::fake::generation::{ALL, LINUX_6_3, LINUX_7_0, LINUX_7_1, LINUX_7_1_NO_SLICE};
 use crate::fake::{
-    Answer, Answers, Call, Filter, Foreign, Generation, Machine, PLAIN, rseq_of, run,
+    Answer, Answers, Call, Filter, Foreign, Generation, Hooks as _, Machine, PLAIN, as_is, rseq_of,
+    run,
 };
 use rseq_rt::abi::{Rseq, SLICE_GRANTED, SLICE_REQUEST};
 use rseq_rt::{Area, Config, Errno, Error, Lent, Process, SliceEnd};
@@ -16,8 +17,7 @@ fn with_area(
     test: impl FnOnce(&Machine, &Area),
 ) {
     run(generation, answers, configure, |machine, process, areas| {
-        // SAFETY: ensure_registered (1, 2): the area outlives the machine's use of it.
-        let _ = unsafe { process.ensure_registered(&areas[0]) };
+        let _ = process.ensure(&areas[0]);
         test(machine, &areas[0]);
     });
 }
@@ -46,7 +46,7 @@ fn armed_where_the_kernel_has_it() {
 #[test]
 fn off_without_a_wish_or_with_the_legacy_length() {
     let unwished: [fn(Config) -> Config; 3] = [
-        |config| config,
+        as_is,
         |config| config.slice_extension().legacy_length(),
         |config| config.slice_extension().disabled(),
     ];
@@ -129,8 +129,7 @@ fn a_filter_on_the_yield() {
 fn armed_again_by_the_next_create() {
     run(LINUX_7_1, PLAIN, wished, |_, process, areas| {
         for _ in 0..2 {
-            // SAFETY: scoped (1, 2, 3): the area outlives the machine's use of it.
-            let scope = unsafe { process.scoped(&areas[0]) }.expect("a new area");
+            let scope = process.scope(&areas[0]).expect("a new area");
             assert!(areas[0].has_slice_extension());
             assert_eq!(scope.end(), Ok(()));
             assert!(!areas[0].has_slice_extension());
@@ -167,8 +166,7 @@ fn created(
     run(generation, answers, configure, |machine, process, areas| {
         let area = &areas[0];
         assert_eq!(set(process, area, true), Err(Error::NotCreated));
-        // SAFETY: ensure_registered (1, 2): the area outlives the machine's use of it.
-        let _ = unsafe { process.ensure_registered(area) };
+        let _ = process.ensure(area);
         let rseq = match machine.task(0).registration {
             // SAFETY: the libc's, in the machine, or the area itself.
             Some(registration) => unsafe { &*registration.area },
@@ -182,7 +180,7 @@ fn created(
 #[test]
 fn switched_by_the_thread_whoever_registered_it() {
     for answers in [PLAIN, of_libc(33)] {
-        let unwished = |config| config;
+        let unwished = as_is;
         created(
             LINUX_7_1,
             answers,
@@ -233,7 +231,7 @@ fn switched_by_the_thread_whoever_registered_it() {
 #[test]
 fn not_here() {
     type Case = (Generation, Answers, fn(Config) -> Config, u32);
-    let plain: fn(Config) -> Config = |config| config;
+    let plain: fn(Config) -> Config = as_is;
     // Prctls: where the registration has no room, the kernel is not asked.
     let cases: [Case; 7] = [
         (LINUX_6_3, PLAIN, plain, 0),
@@ -278,15 +276,10 @@ fn a_filter_on_the_switch() {
             }),
             ..of_libc(33)
         };
-        created(
-            LINUX_7_1,
-            answers,
-            |config| config,
-            |_, process, area, _| {
-                assert_eq!(set(process, area, true), Err(expected));
-                // SAFETY: Process::slice (1) the one thread's area, (2) used for nothing.
-                assert!(unsafe { process.slice(area) }.is_none());
-            },
-        );
+        created(LINUX_7_1, answers, as_is, |_, process, area, _| {
+            assert_eq!(set(process, area, true), Err(expected));
+            // SAFETY: Process::slice (1) the one thread's area, (2) used for nothing.
+            assert!(unsafe { process.slice(area) }.is_none());
+        });
     }
 }

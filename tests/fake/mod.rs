@@ -6,12 +6,14 @@
 pub mod answers;
 pub mod calls;
 pub mod generation;
+mod hooks;
 pub mod machine;
 pub mod signal;
 pub mod task;
 
 pub use answers::{Answer, Answers, Call, Filter, Foreign, Memory, PLAIN};
 pub use generation::Generation;
+pub use hooks::Hooks;
 pub use machine::Machine;
 
 use rseq_rt::abi::Rseq;
@@ -29,6 +31,11 @@ pub fn config(generation: Generation) -> Config {
         generation.auxv.map(|(size, _)| size),
         generation.auxv.map(|(_, align)| align),
     )
+}
+
+/// No wish of the runtime's.
+pub fn as_is(config: Config) -> Config {
+    config
 }
 
 /// One process on this kernel, initialized, with signals open and an area for each of its two threads.

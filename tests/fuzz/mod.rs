@@ -6,7 +6,7 @@
 use std::env;
 
 use crate::fake::generation::ALL;
-use crate::fake::{Generation, Machine, PLAIN};
+use crate::fake::{Generation, Hooks as _, Machine, PLAIN};
 use rseq_rt::{Area, Claim, Config, Exit, ExitMode, Owner, Process, State};
 
 const AT_NULL: usize = 0;
@@ -155,8 +155,7 @@ fn lives(generation: Generation, config: Config, length: usize) {
     let area = Area::new();
     assert_eq!(process.init(config), Ok(None));
     for _ in 0..2 {
-        // SAFETY: on_thread_create (1, 2, 3) the only thread's, in scope as long as the machine runs.
-        let thread = unsafe { process.on_thread_create(&area) }.expect("a new area");
+        let thread = process.create(&area).expect("a new area");
         assert_eq!(thread.state(), State::Registered(Owner::Runtime));
         let registered = process.length() as usize;
         assert!(

@@ -7,7 +7,7 @@ use rseq_rt::{Error, Exit, ExitMode, Process, Reason, SignalMask, State};
 use super::step::Act;
 use super::world::{Life, World};
 use crate::fake::task::ALL_BUT_SIGSYS;
-use crate::fake::{Call, Machine};
+use crate::fake::{Call, Hooks as _, Machine};
 
 impl<'a> World<'a> {
     /// The exit hooks. The mask is blocked after each, except where nothing of this runtime is at stake.
@@ -141,8 +141,7 @@ impl<'a> World<'a> {
         if self.registered_here(thread).is_none() {
             return;
         }
-        // SAFETY: current_thread (1, 2): the area of this thread, and its scope has let go of its `Thread`.
-        if let Ok(still) = unsafe { self.process.current_thread(&self.areas[thread]) } {
+        if let Ok(still) = self.process.thread_of(&self.areas[thread]) {
             self.lives[thread] = Life::Live(still);
         }
     }

@@ -11,7 +11,7 @@ use super::expect::Cost;
 use super::step::{Act, Step};
 use super::world::{Life, World};
 use crate::fake::machine::VFORK_CHILD;
-use crate::fake::{Machine, rseq_of};
+use crate::fake::{Hooks as _, Machine, rseq_of};
 
 /// What the program holds in its hand while its callbacks run.
 struct Reader<'a> {
@@ -94,10 +94,7 @@ impl<'a> World<'a> {
             return false;
         }
         match act {
-            Act::Create => self.create(thread, |process, area| {
-                // SAFETY: on_thread_create (1, 2, 3): the area of the current task, which outlives it.
-                unsafe { process.on_thread_create(area) }
-            }),
+            Act::Create => self.create(thread, |process, area| process.create(area)),
             Act::CreateMasked => self.create_masked(thread),
             Act::Ensure => self.ensure(thread),
             Act::Read => {
@@ -165,10 +162,7 @@ impl<'a> World<'a> {
         let Ok(mask) = SignalMask::block_all_on(&self.machine) else {
             return false;
         };
-        self.create(thread, |process, area| {
-            // SAFETY: on_thread_create (1, 2, 3): the area of the current task, which outlives it.
-            unsafe { process.on_thread_create_masked(area, &mask) }
-        });
+        self.create(thread, |process, area| process.create_masked(area, &mask));
         let _ = mask.restore_on(&self.machine);
         true
     }
@@ -176,8 +170,7 @@ impl<'a> World<'a> {
     fn ensure(&mut self, thread: usize) -> bool {
         let area = &self.areas[thread];
         let before = area.state();
-        // SAFETY: ensure_registered (1, 2): the area of the current task, which outlives it.
-        match unsafe { self.process.ensure_registered(area) } {
+        match self.process.ensure(area) {
             Ok(state) => {
                 assert_eq!(state, area.state());
                 assert_ne!(state, State::Unregistered);
@@ -255,8 +248,7 @@ impl<'a> World<'a> {
 
     fn current_thread(&mut self, thread: usize) -> bool {
         let area = &self.areas[thread];
-        // SAFETY: current_thread (1, 2): the area of this thread, whose `Thread` is overwritten below.
-        let outcome = unsafe { self.process.current_thread(area) };
+        let outcome = self.process.thread_of(area);
         match outcome {
             Ok(again) => {
                 assert_eq!(again.state(), area.state());

@@ -7,7 +7,7 @@ use super::deep::MASKS;
 use super::walk::walk;
 use super::world::Scenario;
 use crate::fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_6_14_DEBUG, LINUX_7_1};
-use crate::fake::{Answers, Call, Foreign, Generation, PLAIN, config};
+use crate::fake::{Answers, Call, Foreign, Generation, PLAIN, as_is, config};
 
 const GENERATIONS: [Generation; 4] = [LINUX_4_18, LINUX_6_3, LINUX_6_14_DEBUG, LINUX_7_1];
 
@@ -43,7 +43,7 @@ fn walk_wide(answers: impl IntoIterator<Item = Answers>, configs: &[fn(Config) -
     }
 }
 
-const WISHES: [fn(Config) -> Config; 2] = [|config| config, |config| config.slice_extension()];
+const WISHES: [fn(Config) -> Config; 2] = [as_is, |config| config.slice_extension()];
 
 #[test]
 fn filters_on_rseq() {
@@ -98,7 +98,7 @@ fn tools_that_take_only_32() {
 #[test]
 fn foreign_owners() {
     let claims: [fn(Config) -> Config; 3] = [
-        |config| config,
+        as_is,
         |config| config.claim(Claim::Libc),
         |config| config.claim(Claim::Runtime),
     ];
