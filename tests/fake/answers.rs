@@ -56,7 +56,6 @@ pub enum Memory {
     Unmapped,
 }
 
-/// One combination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Answers {
     pub filter: Option<Filter>,

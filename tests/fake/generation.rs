@@ -4,7 +4,6 @@
 
 use rseq_rt::abi::CS_FLAG_SLICE_EXT_AVAILABLE;
 
-/// One row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Generation {
     pub name: &'static str,

@@ -7,7 +7,6 @@ pub enum Step {
     Thread(usize, Act),
 }
 
-/// What one thread can do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     Create,
@@ -63,7 +62,6 @@ pub const ACTS: [Act; 20] = [
     Act::Migrate,
 ];
 
-/// All steps.
 pub fn all() -> impl Iterator<Item = Step> {
     let acts = (0..2).flat_map(|thread| ACTS.map(|act| Step::Thread(thread, act)));
     std::iter::once(Step::Init).chain(acts)

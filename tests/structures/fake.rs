@@ -23,7 +23,6 @@ pub struct Fake<'w> {
     pub unregistered: bool,
 }
 
-/// The section was aborted.
 struct Aborted;
 
 enum End {

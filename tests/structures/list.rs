@@ -9,7 +9,6 @@ use super::world::{CPUS, FEW, Weather, World, explore, switches, weather};
 
 type List<'n> = FreeList<'n, u32>;
 
-/// What an actor does.
 #[derive(Clone, Copy, Debug)]
 enum Do {
     Push,

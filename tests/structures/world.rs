@@ -9,7 +9,6 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// Actors at most.
 pub const ACTORS: usize = 3;
-/// CPUs.
 pub const CPUS: usize = 2;
 
 /// What a plan may do at one step, besides letting the actor go on.
@@ -80,7 +79,6 @@ struct State {
     departures: usize,
 }
 
-/// The machine of one run.
 #[derive(Debug)]
 pub struct World {
     state: Mutex<State>,
@@ -183,7 +181,6 @@ impl World {
         Event::Nothing
     }
 
-    /// The CPU of actor `me`.
     pub fn cpu(&self, me: usize) -> usize {
         self.wait(me).actors[me].cpu
     }

@@ -22,7 +22,6 @@ use crate::stack::Stack;
 use crate::tcb::{self, Tcb};
 use crate::thread::spawn;
 
-/// The process's rseq.
 pub static RSEQ: Process = Process::new();
 /// The memory of detached threads that were kept. Each start sweeps it.
 pub static DEFERRED: Deferred = Deferred::new();
@@ -44,7 +43,6 @@ pub struct Hooked {
     pub at_exit: AtExit<8>,
     /// Zeroed by the kernel at the end of a joinable thread.
     pub clear_tid: ClearTid,
-    /// For the body.
     pub argument: usize,
     body: Body,
     // The parent's mask, for the child to restore; what the kernel calls for is an exact copy.

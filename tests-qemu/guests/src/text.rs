@@ -53,7 +53,6 @@ impl Text {
     }
 }
 
-/// The text of some arguments.
 pub fn text(arguments: fmt::Arguments<'_>) -> Text {
     let mut text = Text::new();
     let _ = fmt::Write::write_fmt(&mut text, arguments);

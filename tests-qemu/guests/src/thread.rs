@@ -18,7 +18,6 @@ use crate::sys::raw::check;
 use crate::sys::{futex, process};
 use crate::tcb::{Head, Tcb};
 
-/// The start of a thread.
 pub type Entry = unsafe extern "C" fn(*mut u8) -> !;
 
 /// Puts the two words for [`arch::clone`] below `top`.

@@ -111,10 +111,8 @@ pub const BREAKPOINT: (u64, u32) = (0xd420_0000, 32);
 /// The distance of the program counter beyond a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 0;
 
-/// Steps by single instructions.
 pub const CAN_STEP: bool = true;
 
-/// Exclusive loads and stores.
 pub const HAS_EXCLUSIVES: bool = true;
 
 /// The instructions that a tracer knows.

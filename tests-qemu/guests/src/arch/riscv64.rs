@@ -116,10 +116,8 @@ pub const BREAKPOINT: (u64, u32) = (0x9002, 16);
 /// The distance of the program counter beyond a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 0;
 
-/// Steps by single instructions.
 pub const CAN_STEP: bool = false;
 
-/// Exclusive loads and stores.
 pub const HAS_EXCLUSIVES: bool = true;
 
 /// The instructions that a tracer knows.

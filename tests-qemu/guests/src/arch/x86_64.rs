@@ -140,10 +140,8 @@ pub const BREAKPOINT: (u64, u32) = (0xcc, 8);
 /// The distance of the program counter beyond a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 1;
 
-/// Steps by single instructions.
 pub const CAN_STEP: bool = true;
 
-/// Exclusive loads and stores.
 pub const HAS_EXCLUSIVES: bool = false;
 
 /// The instructions that a tracer knows: here nothing, as the CPU steps.

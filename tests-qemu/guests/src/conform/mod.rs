@@ -129,7 +129,6 @@ preemption) is skipped with its reason, and is not a failure.";
 const NO_RSEQ: i32 = 3;
 const USAGE: i32 = 4;
 
-/// The program.
 pub fn main(env: &Env) -> i32 {
     if env.has(children::AFTER_EXEC) {
         return children::after_exec(env);

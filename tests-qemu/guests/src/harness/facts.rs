@@ -18,7 +18,6 @@ use crate::sys::rseq::rseq;
 use crate::sys::sched::CpuSet;
 use crate::sys::{ptrace, sched};
 
-/// The needs of a test.
 #[derive(Clone, Copy)]
 pub struct Needs {
     what: u32,
@@ -94,7 +93,6 @@ impl Needs {
     }
 }
 
-/// The abilities of the machine.
 #[derive(Clone, Copy)]
 pub struct Facts {
     /// AT_RSEQ_FEATURE_SIZE, or 20.

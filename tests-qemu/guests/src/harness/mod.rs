@@ -27,7 +27,6 @@ pub use run::{Isolation, judge, run_suite};
 
 use crate::entry::Env;
 
-/// One test.
 pub struct Test {
     pub name: &'static str,
     /// Without these it is skipped.
@@ -70,7 +69,6 @@ pub enum Scale {
     User,
 }
 
-/// The argument of a test.
 #[derive(Clone, Copy)]
 pub struct Ctx<'a> {
     /// Arguments and auxv.

@@ -18,7 +18,6 @@ pub(crate) mod work;
 use crate::harness::Ctx;
 use crate::hooked::{self, RSEQ};
 
-/// Initialises rseq and allows sections.
 pub(crate) fn init(ctx: &Ctx<'_>) {
     assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
     RSEQ.allow_sections();

@@ -179,7 +179,6 @@ fn read(nth: usize) -> Result<u64, Wrong> {
     Ok(numbers)
 }
 
-/// One writer and one reader.
 fn pair(nth: usize) -> Result<u64, Wrong> {
     slot::clear();
     DATA.store(0, Relaxed);

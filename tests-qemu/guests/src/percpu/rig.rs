@@ -17,7 +17,6 @@ use crate::sys::process;
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::time::{self, Span};
 
-/// What happens at the step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// The section takes its time, and the machine is full.
@@ -26,11 +25,9 @@ pub enum Action {
     Signal,
     /// The handler gives up the CPU.
     Yield,
-    /// The handler sleeps.
     Sleep,
     /// The handler moves to another CPU, and somebody else moves the thread too.
     Migrate,
-    /// Any of them.
     Any,
 }
 
@@ -68,7 +65,6 @@ pub struct Worker {
     pub tid: AtomicU32,
 }
 
-/// Every worker.
 pub static WORKER: [Worker; WORKERS] = [const {
     Worker {
         steps: Steps::new(),
@@ -81,7 +77,6 @@ pub static WORKER: [Worker; WORKERS] = [const {
     }
 }; WORKERS];
 
-/// Sections that were aborted.
 pub static ABORTS: AtomicU64 = AtomicU64::new(0);
 /// Stops that a signal found a section at.
 pub static HITS: AtomicU64 = AtomicU64::new(0);
@@ -101,7 +96,6 @@ fn take(action: u32) {
     TAKEN[action as usize].fetch_add(1, Relaxed);
 }
 
-/// Installs the handler.
 pub fn handler() {
     unsafe extern "C" fn hit(_: i32, _: *mut siginfo_t, _: *mut u8) {
         WORKER[hooked::here().unwrap().argument].hit();

@@ -8,10 +8,8 @@ use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, Slots};
 
 use super::slot::{BYTES, FAR, HEAD, NEXT, Node, RECORDS, SECOND, Slot, VALUES, WORD, WORDS};
 
-/// How many operations there are.
 pub const OPS: usize = 8;
 
-/// What an operation came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// Committed, once.
@@ -22,7 +20,6 @@ pub enum End {
     Wrong,
 }
 
-/// What all slots hold together.
 fn total<I: Index>(slots: Slots<'_, I, Slot>, word: impl Fn(&Slot) -> usize) -> usize {
     slots
         .iter()

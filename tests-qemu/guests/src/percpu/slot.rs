@@ -12,7 +12,6 @@ pub const RECORDS: usize = 8;
 /// Words of a record: long enough to be torn.
 pub const WORDS: usize = 5;
 
-/// One slot.
 #[repr(C, align(1024))]
 pub struct Slot {
     /// A sum, or how many values or records there are, or were.
@@ -21,25 +20,19 @@ pub struct Slot {
     pub second: AtomicUsize,
     /// Where that pointer leads.
     pub far: AtomicUsize,
-    /// A list.
     pub head: AtomicPtr<Node>,
-    /// An array.
     pub values: [AtomicUsize; ROOM],
-    /// A ring.
     pub records: [[AtomicUsize; WORDS]; RECORDS],
 }
 
-/// Of a list.
 #[repr(C)]
 pub struct Node {
     /// How often it was found at the end. Before the link, whose address is so not the node's.
     pub found: AtomicU64,
-    /// As it is found.
     pub next: AtomicUsize,
 }
 
 impl Node {
-    /// In no list.
     pub const fn new() -> Self {
         Self {
             found: AtomicU64::new(0),
@@ -48,25 +41,18 @@ impl Node {
     }
 }
 
-/// Offset of [`Slot::word`].
 pub const WORD: usize = offset_of!(Slot, word);
-/// Offset of [`Slot::second`].
 pub const SECOND: usize = offset_of!(Slot, second);
-/// Offset of [`Slot::head`].
 pub const HEAD: usize = offset_of!(Slot, head);
-/// Offset of [`Slot::values`].
 pub const VALUES: usize = offset_of!(Slot, values);
-/// Offset of [`Slot::records`].
 pub const BYTES: usize = offset_of!(Slot, records);
 /// From [`Slot::second`]'s pointer, which shows [`Slot::second`] itself, to [`Slot::far`].
 pub const FAR: isize = (offset_of!(Slot, far) - offset_of!(Slot, second)) as isize;
-/// Offset of [`Node::next`].
 pub const NEXT: isize = offset_of!(Node, next) as isize;
 
 /// One for each CPU that a machine of ours has; more miss, and are counted on the overflow side.
 const SLOTS: usize = 256;
 
-/// Slots with nothing in them.
 pub const fn new<const N: usize>() -> [Slot; N] {
     [const {
         Slot {
@@ -82,7 +68,6 @@ pub const fn new<const N: usize>() -> [Slot; N] {
 
 static STORAGE: [Slot; SLOTS] = new();
 
-/// The slots.
 pub fn slots<I: Index>() -> Option<Slots<'static, I, Slot>> {
     Slots::new(&STORAGE).ok()
 }

@@ -52,7 +52,6 @@ pub enum Disturb {
 
 /// The sections that a child runs, one after the other.
 pub trait Program {
-    /// How many there are.
     const SECTIONS: usize;
     /// More instructions than the longest one, once aborted and tried again, from the stop before it to the stop behind
     /// it.
@@ -61,7 +60,6 @@ pub trait Program {
     /// section's.
     const STRIDE: u32;
 
-    /// How many slots there are.
     const SLOTS: usize;
     /// Whether every try that a signal comes to is a single one, and not every other one.
     const SINGLE: bool;
@@ -155,7 +153,6 @@ pub fn note<P: Program>(signal: i32) {
     UNCOMMITTED.store(uncommitted, Relaxed);
 }
 
-/// The area of the child.
 pub static AREA: Area = Area::new();
 
 /// A child that runs all sections of a program, each `rounds` times, with a stop before the section and one after it.
@@ -212,7 +209,6 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
     exit_group(ALL_RIGHT)
 }
 
-/// Which sections are looked at.
 pub fn sections<P: Program>() -> Range<usize> {
     match focused() {
         Some((_, section)) => section..section + 1,

@@ -60,7 +60,6 @@ pub fn own<I: Index>(nth: usize) -> &'static Stops {
     if nth == 0 { first } else { second }
 }
 
-/// Those of one operation.
 pub fn stops<I: Index>(op: &Operation) -> &'static Stops {
     let [by_cpu, by_mm_cid] = &STOPS;
     let [a, b, c, d, e, f, g, h] = if I::OFFSET == CpuId::OFFSET {

@@ -39,7 +39,6 @@ pub const TESTS: &[Test] = &[
 
 const STACK: usize = 64 * 1024;
 
-/// One combination.
 #[derive(Clone, Copy)]
 struct Setting {
     kind: Kind,

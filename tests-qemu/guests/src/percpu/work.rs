@@ -17,7 +17,6 @@ use super::stops;
 /// An operation, and what is done with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A sum.
     Add,
     /// A sum behind a pointer.
     AddThrough,
@@ -37,7 +36,6 @@ pub enum Kind {
     OwnEvents,
 }
 
-/// All of them.
 pub const KINDS: [Kind; 9] = [
     Kind::Add,
     Kind::AddThrough,
@@ -97,17 +95,11 @@ fn let_go(held: &AtomicPtr<Node>) -> Option<*mut Node> {
 
 /// One piece of work, in a worker's hands.
 pub struct Job<'a, I: Index> {
-    /// Who.
     pub worker: &'a Worker,
-    /// Its number.
     pub me: usize,
-    /// Its pieces so far.
     pub count: usize,
-    /// Whether it may use slots.
     pub current: Option<Current<'a, I>>,
-    /// The order of the commit.
     pub commit: Commit,
-    /// What disturbs it.
     pub disturb: Option<Action>,
 }
 
@@ -131,7 +123,6 @@ impl<I: Index> Job<'_, I> {
         }
     }
 
-    /// Does it.
     pub fn work(&self, kind: Kind) {
         match kind {
             Kind::Add => self.sum(|_, value| Operation::Add { word: WORD, value }),

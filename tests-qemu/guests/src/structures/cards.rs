@@ -25,12 +25,10 @@ unsafe impl Send for Card {}
 pub struct Held(AtomicUsize);
 
 impl Held {
-    /// None yet.
     pub const fn new() -> Self {
         Self(AtomicUsize::new(0))
     }
 
-    /// How often.
     pub fn count(&self) -> usize {
         self.0.load(Relaxed)
     }

@@ -65,7 +65,6 @@ pub fn place<T>(value: T) -> &'static T {
     unsafe { place_mut(value).as_ref() }
 }
 
-/// What the crowd works on.
 static SUBJECT: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Makes `subject` what the threads of this process work on.

@@ -35,7 +35,6 @@ const IN_OVERFLOW: usize = 2;
 const ALL: usize = IN_SLOT + IN_OVERFLOW + 1;
 const BROUGHT: usize = ALL - 1;
 
-/// What the thread does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Do {
     Push,
@@ -46,7 +45,6 @@ enum Do {
 
 use Do::{Drain, DrainOverflow, Pop, Push};
 
-/// The path that it takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Section,

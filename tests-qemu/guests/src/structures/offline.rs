@@ -48,7 +48,6 @@ pub(crate) fn bring_back(cpu: u32) -> bool {
     (0..10).any(|_| set_online(cpu, true).is_ok())
 }
 
-/// A kernel without membarrier(2).
 #[derive(Clone, Copy)]
 struct WithoutMembarrier;
 

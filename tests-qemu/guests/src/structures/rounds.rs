@@ -19,7 +19,6 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// None yet.
     pub const fn new() -> Self {
         Self {
             stop: Stop::new(),
@@ -115,7 +114,6 @@ fn spin_until(there: impl Fn() -> bool) {
 pub struct Told {
     /// Rounds that lost or doubled something.
     pub wrong: u32,
-    /// Sections that were aborted.
     pub aborted: usize,
     /// Steps that the section stood at, one bit each.
     pub reached: u64,

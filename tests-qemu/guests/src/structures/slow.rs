@@ -14,12 +14,10 @@ pub struct Stop {
     steps: Steps,
     /// The step; 0 is nowhere.
     at: AtomicU32,
-    /// Sections that were aborted.
     pub aborted: AtomicUsize,
 }
 
 impl Stop {
-    /// Nowhere.
     pub const fn new() -> Self {
         Self {
             steps: Steps::new(),
@@ -54,12 +52,9 @@ impl Default for Stop {
     }
 }
 
-/// The thread.
 #[derive(Clone, Copy)]
 pub struct Slow<'a> {
-    /// Its real sections.
     pub current: Current<'a, CpuId>,
-    /// Where they stop.
     pub stop: &'a Stop,
 }
 

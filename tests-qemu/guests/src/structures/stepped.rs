@@ -122,7 +122,6 @@ fn bytes<I: Index>(here: Here<I>, fence: &Fence) {
     assert_eq!(in_slots, 0, "a record: into a slot");
 }
 
-/// The child.
 fn child<I: Index>() -> ! {
     process::no_core_dump();
     static AREA: Area = Area::new();

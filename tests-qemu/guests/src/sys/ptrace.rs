@@ -21,7 +21,6 @@ pub fn trace_me() -> Result<(), Errno> {
     request(PTRACE_TRACEME, 0, 0, 0)
 }
 
-/// PTRACE_SETOPTIONS of a stopped tracee.
 pub fn set_options(tid: i32, options: u32) -> Result<(), Errno> {
     request(PTRACE_SETOPTIONS, tid, 0, options.into())
 }

@@ -17,12 +17,10 @@ pub const fn bit(signal: i32) -> u64 {
     1 << ((signal - 1) & 63)
 }
 
-/// A change of the mask.
 #[derive(Clone, Copy)]
 pub enum Mask {
     Block(u64),
     Unblock(u64),
-    /// Exactly these are blocked.
     Exactly(u64),
 }
 

@@ -36,7 +36,6 @@ static GATE: AtomicU32 = AtomicU32::new(0);
 static STANDING: AtomicU32 = AtomicU32::new(0);
 static PLAN: AtomicPtr<Plan> = AtomicPtr::new(core::ptr::null_mut());
 
-/// How a thread leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Keep,
@@ -73,7 +72,6 @@ struct Worker {
     is_early: bool,
 }
 
-/// A started thread.
 struct Started {
     stack: Stack,
     block: *mut Tcb<Worker>,

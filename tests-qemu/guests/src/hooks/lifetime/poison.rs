@@ -10,7 +10,6 @@ use crate::thread::{self, Joinable};
 /// No address of any user, no tid and no CPU; and no 0, which is what clear-tid would write.
 const WORD: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
-/// A range filled with poison.
 pub struct Poison {
     base: *mut u8,
     len: usize,

@@ -122,7 +122,6 @@ fn find_every(ctx: &Ctx<'_>) {
     EVERY.store(every, Relaxed);
 }
 
-/// Installs the handler.
 pub fn handlers() {
     for signal in [SENT, TIMED] {
         // SAFETY: handle (1) it uses atomics and async-signal-safe calls alone.

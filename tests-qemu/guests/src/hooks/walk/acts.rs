@@ -28,10 +28,8 @@ pub struct Scene {
     pub env: &'static Env,
 }
 
-/// The scene of this process.
 pub static SCENE: AtomicPtr<Scene> = AtomicPtr::new(core::ptr::null_mut());
 
-/// The signal's handler.
 pub unsafe extern "C" fn handler<K: Seam>(_: i32, _: *mut siginfo_t, _: *mut u8) {
     // SAFETY: set once, never freed.
     let scene = unsafe { SCENE.load(Relaxed).as_ref() }.unwrap();

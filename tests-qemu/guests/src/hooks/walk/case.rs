@@ -61,7 +61,6 @@ impl Before {
     ];
 }
 
-/// The handler's action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     Nothing,

@@ -13,7 +13,6 @@ use crate::sys::sched::{self, CpuSet};
 use crate::sys::signal::{self, Mask};
 use crate::witness::{self, Known};
 
-/// The result of the hook.
 #[derive(Default)]
 pub struct Outcome {
     /// It answered an error.

@@ -103,7 +103,6 @@ const CASE: Case = Case {
     stops_behind: false,
 };
 
-/// Totals, for the test's line.
 #[derive(Default)]
 struct Count {
     hooks: u32,

@@ -70,7 +70,6 @@ impl<T> Renewed<T> {
     }
 }
 
-/// The callbacks of the thread.
 pub static CALLBACKS: Renewed<AtExit<8>> = Renewed::new(AtExit::new());
 /// How many were accepted.
 pub static PUSHED: AtomicU64 = AtomicU64::new(0);

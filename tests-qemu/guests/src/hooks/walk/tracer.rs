@@ -35,7 +35,6 @@ pub struct Walker {
     length: usize,
 }
 
-/// How a case ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     Judged(Result<(), Fault>),
