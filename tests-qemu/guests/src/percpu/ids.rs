@@ -16,16 +16,11 @@ use super::unprotected::Pretending;
 use crate::harness::{Ctx, Test};
 use crate::hooked;
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("percpu/each-id-has-its-slot", each::<Eight>),
-    Test::new(
-        "percpu/own-each-id-has-its-slot-slab",
-        each::<Stepped<Slabs>>,
-    ),
-    Test::new(
-        "percpu/own-each-id-has-its-slot-events",
-        each::<Stepped<Events>>,
-    ),
+    Test::new("percpu/own-each-id-has-its-slot-slab", each::<Stepped<Slabs>>),
+    Test::new("percpu/own-each-id-has-its-slot-events", each::<Stepped<Events>>),
 ];
 
 static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);

@@ -13,28 +13,17 @@ use crate::sys::sched::{self, CpuSet};
 use crate::sys::time::{self, Span};
 use crate::witness;
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("percpu/stress-add", |ctx| stress(ctx, Kind::Add)),
-    Test::new("percpu/stress-add-through", |ctx| {
-        stress(ctx, Kind::AddThrough);
-    }),
-    Test::new("percpu/stress-compare", |ctx| {
-        stress(ctx, Kind::CompareAndStore);
-    }),
-    Test::new("percpu/stress-compare-two", |ctx| {
-        stress(ctx, Kind::CompareTwoAndStore);
-    }),
-    Test::new("percpu/stress-array", |ctx| {
-        stress(ctx, Kind::CompareStoreAndStore);
-    }),
+    Test::new("percpu/stress-add-through", |ctx| stress(ctx, Kind::AddThrough)),
+    Test::new("percpu/stress-compare", |ctx| stress(ctx, Kind::CompareAndStore)),
+    Test::new("percpu/stress-compare-two", |ctx| stress(ctx, Kind::CompareTwoAndStore)),
+    Test::new("percpu/stress-array", |ctx| stress(ctx, Kind::CompareStoreAndStore)),
     Test::new("percpu/stress-list", |ctx| stress(ctx, Kind::LinkAndPop)),
-    Test::new("percpu/stress-copy", |ctx| {
-        stress(ctx, Kind::CompareCopyAndStore);
-    }),
+    Test::new("percpu/stress-copy", |ctx| stress(ctx, Kind::CompareCopyAndStore)),
     Test::new("percpu/stress-own-slab", |ctx| stress(ctx, Kind::OwnSlab)),
-    Test::new("percpu/stress-own-events", |ctx| {
-        stress(ctx, Kind::OwnEvents)
-    }),
+    Test::new("percpu/stress-own-events", |ctx| stress(ctx, Kind::OwnEvents)),
 ];
 
 const STACK: usize = 64 * 1024;

@@ -10,26 +10,14 @@ use crate::sys::signal::{self, Mask};
 use crate::sys::time::{self, Span};
 use crate::thread;
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
-    Test::new("harness-sees-a-failure", |ctx| {
-        assert_fails(ctx, Test::new("", fails), "seven is 7 (tests-qemu");
-    }),
-    Test::new("harness-sees-a-crash", |ctx| {
-        assert_fails(ctx, Test::new("", crashes), "killed by SIGSEGV");
-    }),
-    Test::new("harness-ends-a-hang", |ctx| {
-        let test = Test::new("", hangs).limit(1);
-        assert_fails(ctx, test, "not done after ");
-    }),
-    Test::new("harness-sees-a-thread-fail", |ctx| {
-        assert_fails(ctx, Test::new("", in_thread), "a thread's word");
-    }),
-    Test::new("harness-sees-a-child-fail", |ctx| {
-        assert_fails(ctx, Test::new("", in_child), "a child's word");
-    }),
-    Test::new("harness-sees-an-early-exit", |ctx| {
-        assert_fails(ctx, Test::new("", leaves), "exited with 5");
-    }),
+    Test::new("harness-sees-a-failure", |ctx| assert_fails(ctx, Test::new("", fails), "seven is 7 (tests-qemu")),
+    Test::new("harness-sees-a-crash", |ctx| assert_fails(ctx, Test::new("", crashes), "killed by SIGSEGV")),
+    Test::new("harness-ends-a-hang", |ctx| assert_fails(ctx, Test::new("", hangs).limit(1), "not done after ")),
+    Test::new("harness-sees-a-thread-fail", |ctx| assert_fails(ctx, Test::new("", in_thread), "a thread's word")),
+    Test::new("harness-sees-a-child-fail", |ctx| assert_fails(ctx, Test::new("", in_child), "a child's word")),
+    Test::new("harness-sees-an-early-exit", |ctx| assert_fails(ctx, Test::new("", leaves), "exited with 5")),
     Test::new("harness-takes-a-skip", takes_a_skip),
     Test::new("harness-ends-what-is-left", ends_what_is_left),
 ];

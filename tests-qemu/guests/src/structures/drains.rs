@@ -21,28 +21,17 @@ use crate::sys::sched::{self, CpuSet};
 use crate::witness;
 
 // Without sections (a known-bad kernel) there is nothing to stop.
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("structures/drain-at-each-step-of-a-pop", at_each_step::<0>).needs(NEEDS),
     Test::new("structures/drain-at-each-step-of-a-push", at_each_step::<1>).needs(NEEDS),
-    Test::new(
-        "structures/drain-at-each-step-of-a-buffer-pop",
-        at_each_step::<2>,
-    )
-    .needs(NEEDS),
-    Test::new(
-        "structures/drain-at-each-step-of-a-buffer-push",
-        at_each_step::<3>,
-    )
-    .needs(NEEDS),
+    Test::new("structures/drain-at-each-step-of-a-buffer-pop", at_each_step::<2>).needs(NEEDS),
+    Test::new("structures/drain-at-each-step-of-a-buffer-push", at_each_step::<3>).needs(NEEDS),
     Test::new("structures/drain-at-each-step-of-a-copy", at_each_step::<4>).needs(NEEDS),
     Test::new("structures/drain-without-the-fence-pop", broken::<0>).needs(NEEDS),
     Test::new("structures/drain-without-the-fence-push", broken::<1>).needs(NEEDS),
     Test::new("structures/drain-without-the-fence-buffer-pop", broken::<2>).needs(NEEDS),
-    Test::new(
-        "structures/drain-without-the-fence-buffer-push",
-        broken::<3>,
-    )
-    .needs(NEEDS),
+    Test::new("structures/drain-without-the-fence-buffer-push", broken::<3>).needs(NEEDS),
     Test::new("structures/drain-without-the-fence-copy", broken::<4>).needs(NEEDS),
 ];
 

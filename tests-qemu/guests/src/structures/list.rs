@@ -17,24 +17,13 @@ use crate::harness::{Ctx, Needs, Test, passed};
 use crate::seccomp::{self, Answer, When};
 use crate::sys::sched;
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("structures/list-by-cpu", crowded::<CpuId>),
     Test::new("structures/list-by-concurrency-id", crowded::<MmCid>),
-    Test::new(
-        "structures/list-without-membarrier-enosys",
-        filtered::<ENOSYS>,
-    )
-    .needs(FILTERS),
-    Test::new(
-        "structures/list-without-membarrier-einval",
-        filtered::<EINVAL>,
-    )
-    .needs(FILTERS),
-    Test::new(
-        "structures/list-without-membarrier-eperm",
-        filtered::<EPERM>,
-    )
-    .needs(FILTERS),
+    Test::new("structures/list-without-membarrier-enosys", filtered::<ENOSYS>).needs(FILTERS),
+    Test::new("structures/list-without-membarrier-einval", filtered::<EINVAL>).needs(FILTERS),
+    Test::new("structures/list-without-membarrier-eperm", filtered::<EPERM>).needs(FILTERS),
 ];
 
 const FILTERS: Needs = Needs::SECCOMP.and(Needs::REAL_KERNEL);

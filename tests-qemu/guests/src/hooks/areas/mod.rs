@@ -15,6 +15,7 @@ use crate::witness;
 
 const RSEQ_AND_SECCOMP: Needs = Needs::RSEQ.and(Needs::SECCOMP);
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("areas/null-misaligned-small", shape),
     Test::new("areas/unwritable-memory", unwritable),
@@ -22,15 +23,8 @@ pub const TESTS: &[Test] = &[
     Test::new("areas/live-area-is-left-alone", live).needs(Needs::RSEQ),
     Test::new("areas/misuse", misuse::misuse),
     Test::new("areas/init-on-sealed-memory", misuse::sealed),
-    Test::new(
-        "areas/late-filter-on-sealed-memory",
-        misuse::sealed_and_filtered,
-    )
-    .needs(RSEQ_AND_SECCOMP),
-    Test::new(
-        "areas/nobody-stores-before-the-answer",
-        answers::nobody_stores,
-    ),
+    Test::new("areas/late-filter-on-sealed-memory", misuse::sealed_and_filtered).needs(RSEQ_AND_SECCOMP),
+    Test::new("areas/nobody-stores-before-the-answer", answers::nobody_stores),
     Test::new("areas/zeroed-memory-is-no-proof", answers::zeroed),
     Test::new("areas/bad-memory-of-one-thread", misuse::bad_memory).needs(RSEQ_AND_SECCOMP),
     Test::new("areas/absurd-auxv", auxv::absurd_auxv).needs(Needs::RSEQ),

@@ -30,6 +30,7 @@ const EXEC: Needs = Needs::RSEQ.and(KERNEL);
 
 /// qemu-user's own threads do not survive what two of the fork tests do: a fork among others, and a thread in the child
 /// that gets the number of one that was not copied (its assertions say so).
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("children/fork-keeps-the-registration", from_main),
     Test::new("children/fork-from-a-thread", from_thread),
@@ -43,11 +44,7 @@ pub const TESTS: &[Test] = &[
     Test::new("children/vfork-naive-read-is-wrong", vfork::naive).needs(SHARED),
     Test::new("children/vfork-child-that-registers", vfork::registers).needs(SHARED),
     Test::new("children/exec-starts-unregistered", exec::from_main).needs(EXEC),
-    Test::new(
-        "children/exec-from-a-thread-among-others",
-        exec::from_thread,
-    )
-    .needs(EXEC),
+    Test::new("children/exec-from-a-thread-among-others", exec::from_thread).needs(EXEC),
     Test::new("children/posix-spawn-from-threads-at-once", exec::spawns).needs(EXEC),
 ];
 

@@ -22,6 +22,7 @@ const SECCOMP: Needs = Needs::SECCOMP;
 const SECCOMP_AND_RSEQ: Needs = Needs::SECCOMP.and(Needs::RSEQ);
 const ON_TWO_CPUS: Needs = SECCOMP_AND_RSEQ.cpus(2);
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("filtered/enosys-from-the-start", from_start::<ENOSYS>).needs(SECCOMP),
     Test::new("filtered/eperm-from-the-start", from_start::<EPERM>).needs(SECCOMP),
@@ -39,11 +40,7 @@ pub const TESTS: &[Test] = &[
     Test::new("filtered/ebusy-in-the-middle", middle::all::<EBUSY>).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/refused-and-freed-dies", middle::refused_and_freed).needs(ON_TWO_CPUS),
     Test::new("filtered/only-unregistration", middle::only_unregistration).needs(SECCOMP_AND_RSEQ),
-    Test::new(
-        "filtered/between-registration-and-confirmation",
-        between::confirmed,
-    )
-    .needs(SECCOMP_AND_RSEQ),
+    Test::new("filtered/between-registration-and-confirmation", between::confirmed).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/only-length-32", calls::only_length_32).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/no-mask-from-the-start", calls::no_mask_from_start).needs(SECCOMP_AND_RSEQ),
     Test::new("filtered/no-mask-in-the-middle", calls::no_mask_in_middle).needs(SECCOMP_AND_RSEQ),

@@ -20,50 +20,30 @@ use crate::sys::sched::{self, CpuSet};
 use crate::sys::{process, signal, task};
 use crate::tcb;
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     // From Linux 6.19 the kernel writes to the area only when an id changes, and with one CPU none does.
     Test::new("lifetime/unmap-while-registered-is-fatal", fatal).needs(ON_TWO_CPUS),
     Test::new("lifetime/release-self-unmap", released),
-    Test::new(
-        "lifetime/unmap-while-registered-dies-at-once",
-        traced::dies_at_once,
-    )
-    .needs(ON_TWO_CPUS.and(Needs::PTRACE)),
-    Test::new("lifetime/release-survives-the-same", traced::survives)
-        .needs(ON_TWO_CPUS.and(Needs::PTRACE)),
+    Test::new("lifetime/unmap-while-registered-dies-at-once", traced::dies_at_once).needs(PTRACED_ON_TWO_CPUS),
+    Test::new("lifetime/release-survives-the-same", traced::survives).needs(PTRACED_ON_TWO_CPUS),
     Test::new("lifetime/clear-tid-lie-is-a-stray-write", traced::lie).needs(Needs::PTRACE),
     Test::new("lifetime/clear-tid-truth-is-none", traced::truth).needs(Needs::PTRACE),
-    Test::new("lifetime/kernel-knows-what-the-state-says", view::agrees)
-        .needs(Needs::RSEQ.and(Needs::PTRACE)),
+    Test::new("lifetime/kernel-knows-what-the-state-says", view::agrees).needs(Needs::RSEQ.and(Needs::PTRACE)),
     Test::new("lifetime/keep-reuse", reuse::keep_reuse),
     Test::new("lifetime/reuse-before-clear-tid-is-seen", reuse::too_early).needs(ON_TWO_CPUS),
     Test::new("lifetime/release-to-pool", reuse::to_pool),
-    Test::new(
-        "lifetime/pool-without-release-is-seen",
-        reuse::to_pool_registered,
-    )
-    .needs(ON_TWO_CPUS),
-    Test::new(
-        "lifetime/taken-thread-is-kept-and-swept",
-        kept::taken_and_swept,
-    )
-    .needs(Needs::RSEQ),
-    Test::new(
-        "lifetime/taken-thread-unmapped-is-fatal",
-        kept::taken_and_unmapped,
-    )
-    .needs(ON_TWO_CPUS),
+    Test::new("lifetime/pool-without-release-is-seen", reuse::to_pool_registered).needs(ON_TWO_CPUS),
+    Test::new("lifetime/taken-thread-is-kept-and-swept", kept::taken_and_swept).needs(Needs::RSEQ),
+    Test::new("lifetime/taken-thread-unmapped-is-fatal", kept::taken_and_unmapped).needs(ON_TWO_CPUS),
     Test::new("lifetime/clear-tid-that-stays-is-a-leak", kept::leaks).needs(Needs::SECCOMP),
     Test::new("lifetime/scoped", scoped::scoped),
     Test::new("lifetime/scoped-dropped", scoped::dropped),
-    Test::new(
-        "lifetime/scoped-unmapped-early-is-fatal",
-        scoped::unmapped_early,
-    )
-    .needs(ON_TWO_CPUS),
+    Test::new("lifetime/scoped-unmapped-early-is-fatal", scoped::unmapped_early).needs(ON_TWO_CPUS),
 ];
 
 const ON_TWO_CPUS: Needs = Needs::RSEQ.cpus(2);
+const PTRACED_ON_TWO_CPUS: Needs = ON_TWO_CPUS.and(Needs::PTRACE);
 
 const STACK: usize = 16 * 1024;
 

@@ -20,6 +20,7 @@ use crate::sys::signal::{self, Mask};
 use crate::sys::{process, task};
 use crate::{tcb, thread};
 
+#[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
     Test::new("storms/create-open-and-keep", open_and_keep),
     Test::new("storms/detached-release", detached),
@@ -27,11 +28,7 @@ pub const TESTS: &[Test] = &[
     Test::new("storms/open-after-exit-stays-exiting", open_after_exit),
     Test::new("storms/mask-restored-exactly", mask::masks),
     Test::new("storms/signal-at-each-call", calls::at_each_call),
-    Test::new(
-        "storms/create-without-second-look-is-fatal",
-        calls::no_second_look,
-    )
-    .needs(Needs::RSEQ.cpus(2)),
+    Test::new("storms/create-without-second-look-is-fatal", calls::no_second_look).needs(Needs::RSEQ.cpus(2)),
 ];
 
 /// The thread's whole life with signals open, but for what the hooks block.
