@@ -123,7 +123,12 @@ pub fn start_joinable_on(stack: Stack, body: Body, argument: usize) -> Result<Jo
 
 /// Starts a thread that unmaps its own stack.
 pub fn start_detached(size: usize, body: Body, argument: usize) -> Result<(), Errno> {
-    start(Stack::map(size)?, body, argument, Exit::Detached, None).map(drop)
+    start_detached_on(Stack::map(size)?, body, argument)
+}
+
+/// As [`start_detached`], on a stack that is already there.
+pub fn start_detached_on(stack: Stack, body: Body, argument: usize) -> Result<(), Errno> {
+    start(stack, body, argument, Exit::Detached, None).map(drop)
 }
 
 /// As [`start_detached`], on `stack`, with a clear-tid word outside of it.

@@ -62,6 +62,14 @@ impl Stack {
         (offset >= self.len / 2).then(|| self.base.wrapping_add(offset).cast())
     }
 
+    /// Is it still there? mprotect(2) says ENOMEM of what is not mapped; the lowest page is asked for the rights that it
+    /// has.
+    pub fn is_mapped(&self) -> bool {
+        let page = mm::page_size();
+        // SAFETY: protect (1) nothing changes.
+        unsafe { mm::protect(self.base.wrapping_add(page), page, Access::ReadWrite) }.is_ok()
+    }
+
     /// # Safety
     /// 1. Nobody uses the memory from here on, the kernel included: no thread runs on it or writes to it at its end.
     pub unsafe fn unmap(self) -> Result<(), Errno> {

@@ -1,5 +1,8 @@
 //! The steps that most tests of the hooks have in common.
 
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Release};
+
 use rseq_rt::{
     Area, ClearTid, Config, Error, Kernel, Owner, Process, Scoped, SignalMask, State, Thread,
 };
@@ -8,6 +11,7 @@ use crate::harness::Ctx;
 use crate::hooked::{self, Body, Hooked, RSEQ};
 use crate::stack::Stack;
 use crate::sys::mm::{self, Access};
+use crate::sys::{futex, sched};
 use crate::witness;
 
 #[track_caller]
@@ -100,6 +104,39 @@ impl<K: Kernel> Hooks<K> for Process<K> {
     fn thread_of<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
         // SAFETY: (1) as the trait says; (2) tests ask for a thread whose own value they have dropped.
         unsafe { self.current_thread(area) }
+    }
+}
+
+/// Where threads stand until somebody opens it.
+pub struct Gate {
+    arrived: AtomicU32,
+    open: AtomicU32,
+}
+
+impl Gate {
+    pub const fn new() -> Self {
+        Self {
+            arrived: AtomicU32::new(0),
+            open: AtomicU32::new(0),
+        }
+    }
+
+    /// Waits in front of it.
+    pub fn pass(&self) {
+        self.arrived.fetch_add(1, Release);
+        while self.open.load(Acquire) == 0 {
+            let _ = futex::wait(&self.open, 0, None);
+        }
+    }
+
+    /// Waits until so many threads have come.
+    pub fn wait_for(&self, count: u32) {
+        sched::wait_until(|| self.arrived.load(Acquire) >= count);
+    }
+
+    pub fn open(&self) {
+        self.open.store(1, Release);
+        futex::wake(&self.open, i32::MAX as u32).unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 //! signals around the calls that they make, and where SIGSYS is blocked the kernel kills instead.
 
 use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::errno::ENOSYS;
 use linux_raw_sys::general::{
@@ -10,14 +10,14 @@ use linux_raw_sys::general::{
 };
 use rseq_rt::{Area, Errno, Error, ExitMode, Owner, Reason, SignalMask, State, Thread};
 
-use super::common::{Hooks as _, detached, init, joined, main_thread, right_everywhere};
+use super::common::{Gate, Hooks as _, detached, init, joined, main_thread, right_everywhere};
 use super::filtered::STACK;
 
 use crate::harness::{Ctx, Needs, Test, must_die, passed};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::seccomp::{self, Answer, When};
 use crate::sys::signal::{self, Mask};
-use crate::sys::{futex, process, sched};
+use crate::sys::{process, sched};
 use crate::{arch, signals, thread};
 
 const RSEQ_AND_SECCOMP: Needs = Needs::RSEQ.and(Needs::SECCOMP);
@@ -97,16 +97,12 @@ fn ensure(ctx: &Ctx<'_>) {
     right_everywhere(&AREA);
 }
 
-static GATE: AtomicU32 = AtomicU32::new(0);
-static WAITING: AtomicU32 = AtomicU32::new(0);
+static GATE: Gate = Gate::new();
 
 /// Registered before the filter comes; ends after it.
 fn early(thread: &Thread<'_>, _: &Hooked) {
     assert_eq!(thread.state(), OURS);
-    WAITING.fetch_add(1, Release);
-    while GATE.load(Acquire) == 0 {
-        let _ = futex::wait(&GATE, 0, None);
-    }
+    GATE.pass();
 }
 
 fn release(ctx: &Ctx<'_>) {
@@ -115,10 +111,9 @@ fn release(ctx: &Ctx<'_>) {
     assert_eq!(main.state(), OURS);
     let keeps = hooked::start_joinable(STACK, early, 0).unwrap();
     hooked::start_detached(STACK, early, 0).unwrap();
-    sched::wait_until(|| WAITING.load(Acquire) >= 2);
+    GATE.wait_for(2);
     trap(__NR_rseq);
-    GATE.store(1, Release);
-    futex::wake(&GATE, 2).unwrap();
+    GATE.open();
     keeps.join().unwrap();
     // The detached one asks once, and its memory stays until a sweep.
     wait_for_trap();

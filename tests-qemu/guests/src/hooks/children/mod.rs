@@ -11,11 +11,10 @@ use rseq_rt::{Area, Config, Error, State, Thread};
 
 pub use super::common::look;
 use super::common::{
-    self, Hooks as _, area_on_a_page, at, detached, init, init_with, joined, main_thread,
+    self, Gate, Hooks as _, area_on_a_page, at, detached, init, init_with, joined, main_thread,
 };
 use crate::harness::{Ctx, Needs, Test, forked, must_die, must_pass, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::sys::futex;
 use crate::sys::mm;
 use crate::sys::process::Status;
 use crate::sys::sched::{self, CpuSet};
@@ -91,13 +90,10 @@ fn from_thread(ctx: &Ctx) {
 }
 
 fn reclaim(ctx: &Ctx) {
-    static GATE: AtomicU32 = AtomicU32::new(0);
-    static READY: AtomicU32 = AtomicU32::new(0);
-    fn wait(_: &Thread<'_>, _: &Hooked) {
-        READY.store(1, Relaxed);
-        while GATE.load(Relaxed) == 0 {
-            let _ = futex::wait(&GATE, 0, None);
-        }
+    fn wait(_: &Thread<'_>, hooked: &Hooked) {
+        // SAFETY: the gate of a round, which ends with the join of this thread.
+        let gate = unsafe { &*core::ptr::with_exposed_provenance::<Gate>(hooked.argument) };
+        gate.pass();
     }
     fn in_child(other: &hooked::Joinable) {
         let hooked = other.hooked();
@@ -118,13 +114,12 @@ fn reclaim(ctx: &Ctx) {
     }
     init(ctx);
     for _ in 0..ctx.scale(100, 10, 10) {
-        GATE.store(0, Relaxed);
-        READY.store(0, Relaxed);
-        let other = hooked::start_joinable(STACK, wait, 0).unwrap();
-        sched::wait_until(|| READY.load(Relaxed) != 0);
+        let gate = Gate::new();
+        let argument = core::ptr::from_ref(&gate).expose_provenance();
+        let other = hooked::start_joinable(STACK, wait, argument).unwrap();
+        gate.wait_for(1);
         must_pass(|| in_child(&other));
-        GATE.store(1, Relaxed);
-        futex::wake(&GATE, 1).unwrap();
+        gate.open();
         other.join().unwrap();
     }
 }

@@ -9,12 +9,12 @@ use rseq_rt::{Area, Owner, Thread};
 use crate::errno::Errno;
 use crate::harness::{Ctx, must_pass, passed};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::hooks::common::{init, is_ours, joined, look, main_thread, right_everywhere};
+use crate::hooks::common::{Gate, init, is_ours, joined, look, main_thread, right_everywhere};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::mm::{self, Access};
 use crate::sys::signal::{self, Mask};
-use crate::sys::{futex, sched, task};
+use crate::sys::task;
 use crate::tcb::Tcb;
 
 const STACK: usize = 16 * 1024;
@@ -71,14 +71,12 @@ pub fn filtered(ctx: &Ctx) {
 pub fn many(ctx: &Ctx) {
     const MOST: usize = 1000;
     static ALIVE: AtomicU32 = AtomicU32::new(0);
-    static GATE: AtomicU32 = AtomicU32::new(0);
+    static GATE: Gate = Gate::new();
     fn waits(thread: &Thread<'_>, _: &Hooked) {
         let registered = RSEQ.owner() == Some(Owner::Runtime);
         assert_eq!(is_ours(thread.state()), registered);
         ALIVE.fetch_add(1, Release);
-        while GATE.load(Acquire) == 0 {
-            let _ = futex::wait(&GATE, 0, None);
-        }
+        GATE.pass();
         right_everywhere(thread.area());
         ALIVE.fetch_sub(1, Release);
     }
@@ -88,9 +86,8 @@ pub fn many(ctx: &Ctx) {
     for place in &mut threads[..count] {
         *place = Some(hooked::start_joinable(STACK, waits, 0).unwrap());
     }
-    sched::wait_until(|| ALIVE.load(Acquire) as usize == count);
-    GATE.store(1, Release);
-    futex::wake(&GATE, i32::MAX as u32).unwrap();
+    GATE.wait_for(count as u32);
+    GATE.open();
     for thread in threads.into_iter().flatten() {
         thread.join().unwrap();
     }

@@ -1,8 +1,5 @@
 //! A filter that comes when threads are registered already: those stay so, and their memory is safe.
 
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::{Acquire, Release};
-
 use linux_raw_sys::general::{__NR_rseq, SIGSEGV};
 use rseq_rt::abi::FLAG_UNREGISTER;
 use rseq_rt::{Area, ClearTid, Error, Exit, ExitMode, Owner, State, Thread};
@@ -12,36 +9,23 @@ use crate::errno::Errno;
 use crate::harness::{Ctx, must_die, must_pass};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::hooks::common::{
-    Hooks as _, area_on_a_page, at, detached, init, is_ours, joined, registered_main,
+    Gate, Hooks as _, area_on_a_page, at, detached, init, is_ours, joined, registered_main,
     right_everywhere,
 };
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
-use crate::sys::mm::{self, Access};
-use crate::sys::{futex, sched};
+use crate::sys::mm;
+use crate::sys::sched;
 use crate::{thread, witness};
 
 const UNREGISTRATION: When = When::ArgIs(2, FLAG_UNREGISTER);
 
 /// Opened once the filter is there.
-static GATE: AtomicU32 = AtomicU32::new(0);
-static REGISTERED: AtomicU32 = AtomicU32::new(0);
-
-fn wait_at_gate() {
-    REGISTERED.fetch_add(1, Release);
-    while GATE.load(Acquire) == 0 {
-        let _ = futex::wait(&GATE, 0, None);
-    }
-}
-
-fn open_gate() {
-    GATE.store(1, Release);
-    futex::wake(&GATE, 1000).unwrap();
-}
+static GATE: Gate = Gate::new();
 
 /// Created before the filter, ends after it, in its runtime's way.
 fn early(thread: &Thread<'_>, _: &Hooked) {
-    wait_at_gate();
+    GATE.pass();
     still_right(thread.area());
 }
 
@@ -80,7 +64,7 @@ fn late<const ERRNO: u32>(thread: &Thread<'_>, _: &Hooked) {
 fn early_scope<const ERRNO: u32>(_: &()) {
     static SCOPE: Area = Area::new();
     let scoped = RSEQ.scope(&SCOPE).unwrap();
-    wait_at_gate();
+    GATE.pass();
     assert_eq!(scoped.end().err(), refused(ERRNO));
     still_right(&SCOPE);
 }
@@ -88,9 +72,7 @@ fn early_scope<const ERRNO: u32>(_: &()) {
 /// The memory of a thread that was refused its release is still mapped, and whoever waits for clear-tid frees it.
 fn reclaim(stack: Stack, word: &ClearTid) {
     let reclaimed = word.wait().unwrap();
-    let lowest = stack.base().wrapping_add(mm::page_size());
-    // SAFETY: protect (1): the thread has ended, and mprotect(2) says ENOMEM of what is not mapped.
-    unsafe { mm::protect(lowest, mm::page_size(), Access::ReadWrite) }.unwrap();
+    assert!(stack.is_mapped(), "unmapped against the filter");
     // SAFETY: unmap (1) the thread's own stack, and its end is proven.
     unsafe { reclaimed.unmap(stack.base(), stack.len()) }.unwrap();
 }
@@ -108,14 +90,14 @@ pub fn all<const ERRNO: u32>(ctx: &Ctx) {
     hooked::start_watched(stacks[1], early_asks::<ERRNO>, 0, &WORDS[1]).unwrap();
     hooked::start_detached(STACK, early, 0).unwrap();
     let scope = thread::start(STACK, (), early_scope::<ERRNO>).unwrap();
-    sched::wait_until(|| REGISTERED.load(Acquire) >= 6);
+    GATE.wait_for(6);
     let answer = Answer::Errno(Errno(ERRNO));
     seccomp::install_everywhere(__NR_rseq, When::Always, answer).unwrap();
     for _ in 0..ctx.scale(20, 3, 3) {
         joined(STACK, late::<ERRNO>, 0);
         detached(STACK, late::<ERRNO>, 0);
     }
-    open_gate();
+    GATE.open();
     keeps.join().unwrap();
     asks.join().unwrap();
     scope.join().unwrap();

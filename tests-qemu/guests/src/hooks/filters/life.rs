@@ -215,12 +215,6 @@ fn start(way: Way, nth: usize, is_early: bool) -> Started {
     }
 }
 
-fn is_mapped(stack: &Stack) -> bool {
-    let lowest = stack.base().wrapping_add(mm::page_size());
-    // SAFETY: protect (1): what it is already; mprotect(2) says ENOMEM of what is not mapped.
-    unsafe { mm::protect(lowest, mm::page_size(), Access::ReadWrite) }.is_ok()
-}
-
 impl Started {
     /// After the thread's end: was it right?
     fn end(self) {
@@ -249,7 +243,7 @@ impl Started {
         DEFERRED.sweep();
         let stays = matches!(plan.call, Call::Unmap | Call::SetTidAddress) || may_die;
         let was_filtered = self.record.why.load(Relaxed) != 0;
-        if is_mapped(&self.stack) {
+        if self.stack.is_mapped() {
             must(stays, "a stack leaks");
         } else {
             let may_go = !stays || may_die || was_filtered;
@@ -272,7 +266,7 @@ impl Started {
         let mut poison = None;
         let tid = self.record.tid.load(Relaxed);
         while signal::kill_thread(tid, 0).is_ok() {
-            if poison.is_none() && !is_mapped(&self.stack) {
+            if poison.is_none() && !self.stack.is_mapped() {
                 let (base, length) = (self.stack.base(), self.stack.len());
                 poison = match mm::map_near(base, length, Access::ReadWrite) {
                     // SAFETY: fill (1) a new mapping.

@@ -14,11 +14,10 @@ use crate::hooked::{self, Hooked, RSEQ};
 use crate::hooks::common::{init, joined};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
-use crate::sys::mm::{self, Access};
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::{process, signal};
-use crate::tcb::{self, Tcb};
+use crate::tcb::Tcb;
 use crate::thread::spawn;
 use crate::witness;
 
@@ -63,12 +62,6 @@ pub struct Left {
     pub area: *const Area,
 }
 
-impl Left {
-    pub fn is_mapped(&self) -> bool {
-        is_mapped(self.stack.base(), self.stack.len())
-    }
-}
-
 /// Runs such a thread; its memory is on [`DEFERRED`].
 pub fn leave(cpus: CpuSet) -> Left {
     run(false, cpus)
@@ -106,11 +99,6 @@ fn run(unmaps: bool, cpus: CpuSet) -> Left {
     Left { stack, area }
 }
 
-fn is_mapped(base: *mut u8, len: usize) -> bool {
-    // SAFETY: protect (1) no thread runs there any more, and mprotect(2) answers ENOMEM for memory that is not mapped.
-    unsafe { mm::protect(base, len, Access::ReadWrite) != Err(Errno::NOMEM) }
-}
-
 pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
     fn free(thread: &Thread<'_>, _: &Hooked) {
         assert_eq!(thread.state(), State::Registered(Owner::Runtime));
@@ -128,7 +116,7 @@ pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
     });
     while DEFERRED.sweep() != 0 {}
     assert!(
-        left.iter().flatten().all(|left| !left.is_mapped()),
+        left.iter().flatten().all(|left| !left.stack.is_mapped()),
         "not swept"
     );
     passed!("{} threads", left.iter().flatten().count());
@@ -149,25 +137,20 @@ pub(super) fn taken_and_unmapped(ctx: &Ctx<'_>) {
 
 /// The kernel cannot be told to forget the word in the memory that would go: it would zero somebody else's.
 pub(super) fn leaks(ctx: &Ctx<'_>) {
-    static BASE: AtomicUsize = AtomicUsize::new(0);
-    static LENGTH: AtomicUsize = AtomicUsize::new(0);
     static TID: AtomicU32 = AtomicU32::new(0);
     static WORD: AtomicUsize = AtomicUsize::new(0);
     fn body(_: &Thread<'_>, hooked: &Hooked) {
-        let stack = tcb::current().stack();
-        LENGTH.store(stack.len(), Relaxed);
-        BASE.store(stack.base().expose_provenance(), Relaxed);
         WORD.store(hooked.clear_tid.as_ptr().expose_provenance(), Relaxed);
         TID.store(process::gettid(), Relaxed);
     }
-    /// Is the memory of a detached thread still there after its end.unwrap()
+    /// Is the memory of a detached thread still there after its end?
     fn is_left() -> bool {
         TID.store(0, Relaxed);
-        hooked::start_detached(STACK, body, 0).unwrap();
+        let stack = Stack::map(STACK).unwrap();
+        hooked::start_detached_on(stack, body, 0).unwrap();
         sched::wait_until(|| TID.load(Relaxed) != 0);
         wait_for(TID.load(Relaxed));
-        let base = core::ptr::with_exposed_provenance_mut(BASE.load(Relaxed));
-        is_mapped(base, LENGTH.load(Relaxed))
+        stack.is_mapped()
     }
     init(ctx);
     assert!(!is_left(), "kept without a reason");

@@ -57,12 +57,15 @@ impl List {
         let swept = swept + SWEPT.load(Relaxed);
         must(swept == 1, NOT_ONE)?;
         must(
-            !self.ended.is_mapped(),
+            !self.ended.stack.is_mapped(),
             "the memory of the ended thread is left",
         )?;
-        must(self.running.is_mapped(), "memory went before its thread")?;
+        must(
+            self.running.stack.is_mapped(),
+            "memory went before its thread",
+        )?;
         set_running(&self.running, 0);
-        let is_kept = DEFERRED.sweep() == 1 && !self.running.is_mapped();
+        let is_kept = DEFERRED.sweep() == 1 && !self.running.stack.is_mapped();
         must(is_kept, "the running thread was lost from the list")
     }
 }
