@@ -22,16 +22,6 @@ pub fn cpus() -> CpuSet {
     sched::allowed().unwrap_or(CpuSet::empty())
 }
 
-/// Moves the calling thread to each CPU of `set`, which it may use again afterwards. The first one
-/// on which a read through `area` was wrong, or which could not be reached.
-pub fn first_wrong(set: CpuSet, area: &Area) -> Option<u32> {
-    let wrong = set.iter().find(|&cpu| {
-        sched::allow(0, &CpuSet::one(cpu)).is_err() || RSEQ.current_cpu(area) != Ok(cpu)
-    });
-    let _ = sched::allow(0, &set);
-    wrong
-}
-
 /// Moves the calling thread to each CPU that it may use, and calls `look` there.
 #[track_caller]
 pub fn on_each_cpu(mut look: impl FnMut(u32)) {
@@ -78,6 +68,14 @@ pub fn ask(area: &Area, length: u32) -> Known {
 /// Is this very area registered for the calling thread? Only a valid request is answered honestly: EBUSY.
 pub fn kernel_knows(area: &Area) -> bool {
     ask(area, RSEQ.length()) == Known::This
+}
+
+/// Does the kernel know of no area of the calling thread? Asked with a scratch area.
+pub fn is_unregistered() -> bool {
+    let scratch = Area::new();
+    let at = (&raw const scratch).cast_mut().cast();
+    // SAFETY: (1) undone at once; (2) success means that there was nobody.
+    unsafe { rseq(at, 32, 0, arch::SIGNATURE).is_ok() && rseq(at, 32, 1, arch::SIGNATURE).is_ok() }
 }
 
 /// Does this kernel kill for a store to the ids of an area longer than 32? Linux 7.0.10 and later.

@@ -2,6 +2,7 @@
 
 use rseq_rt::{Owner, State, Thread};
 
+use super::common::{init, joined};
 use crate::harness::{Ctx, Needs, Test};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::process;
@@ -31,9 +32,8 @@ fn cpu_after_each_move(ctx: &Ctx) {
             }
         }
     }
-    assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
+    init(ctx);
     for _ in 0..ctx.scale(100, 20, 10) {
-        let thread = hooked::start_joinable(16 * 1024, body, 0).unwrap();
-        thread.join().unwrap();
+        joined(16 * 1024, body, 0);
     }
 }

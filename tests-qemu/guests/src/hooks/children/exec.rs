@@ -7,17 +7,18 @@ use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::auxvec::AT_EXECFN;
 use linux_raw_sys::general::__NR_rseq;
 
-use rseq_rt::{Area, Thread, arch};
+use rseq_rt::Thread;
 
 use crate::entry::Env;
 use crate::errno::Errno;
 use crate::harness::{Ctx, forked, vforked};
 use crate::hooked::{self, Hooked, RSEQ};
-use crate::hooks::common::{at, init, is_ours, joined_at_once, look, main_thread};
+use crate::hooks::common::{
+    init, is_ours, joined_at_once, look, main_thread, main_thread_with, right_everywhere,
+};
 use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::process::{self, Status, exit_group};
-use crate::sys::rseq::rseq;
 use crate::sys::sched;
 use crate::sys::time::{self, Span};
 use crate::witness;
@@ -30,34 +31,18 @@ pub const FRESH: i32 = 23;
 pub const PROBE: &[u8] = PROBE_ARGUMENT.to_bytes();
 const PROBE_ARGUMENT: &CStr = c"exec-probe";
 
-/// The new image: its findings, as an exit code.
+/// The new image.
 pub fn probe(env: &Env) -> i32 {
-    let scratch = Area::new();
-    let at = at(&scratch);
-    // SAFETY: (1) unregistered at once; (2) success means that there was nobody.
-    let fresh = unsafe {
-        rseq(at, 32, 0, arch::SIGNATURE).is_ok() && rseq(at, 32, 1, arch::SIGNATURE).is_ok()
-    };
-    if !fresh {
-        return 24;
-    }
+    assert!(witness::is_unregistered(), "the old registration");
     // No second try and no cleaning up: unregistration would kill, and the length is the wished one.
     let _ = seccomp::install(__NR_rseq, When::ArgIs(2, 1), Answer::Kill);
     let config = hooked::config(env);
-    if RSEQ.owner().is_some() || RSEQ.init(config) != Ok(None) {
-        return 25;
-    }
-    // SAFETY: (1) once in this process, on its main thread.
-    let Ok(thread) = (unsafe { hooked::adopt_main() }) else {
-        return 26;
-    };
-    if !is_ours(thread.state()) || RSEQ.length() != config.length() {
-        return 27;
-    }
-    match witness::first_wrong(witness::cpus(), thread.area()) {
-        Some(_) => 28,
-        None => FRESH,
-    }
+    assert_eq!(RSEQ.owner(), None);
+    let thread = main_thread_with(config);
+    assert!(is_ours(thread.state()));
+    assert_eq!(RSEQ.length(), config.length());
+    right_everywhere(thread.area());
+    FRESH
 }
 
 /// Replaces this process by [`probe`], in the file the kernel started us from.

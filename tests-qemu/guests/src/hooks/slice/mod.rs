@@ -12,7 +12,7 @@ use rseq_rt::abi::{
 };
 use rseq_rt::{Area, Config, Owner, SliceEnd, State, Thread};
 
-use super::common::{Hooks as _, joined, main_thread};
+use super::common::{Hooks as _, joined, main_thread, right_everywhere};
 use super::linux7::begin;
 use crate::errno::{Errno, errno};
 use crate::harness::{Ctx, Needs, Test, must_pass, passed, skip};
@@ -83,7 +83,7 @@ fn lacking(ctx: &Ctx<'_>) {
             let area = begin(config);
             assert_eq!(RSEQ.length(), config.length());
             assert_off(area);
-            assert_eq!(witness::first_wrong(witness::cpus(), area), None);
+            right_everywhere(area);
             assert!(matches!(
                 enabled(),
                 Ok(0) | Err(Errno::INVAL | NOT_SUPPORTED | NO_EXTENSION)

@@ -3,19 +3,18 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGSYS, SIGUSR1, SIGUSR2, siginfo_t};
-use rseq_rt::{Area, Owner, State, arch};
+use rseq_rt::{Area, Owner, State};
 
 use crate::errno::Errno;
 use crate::harness::{Ctx, Scale};
 use crate::hooked::{self, RSEQ};
 use crate::hooks::common::{Hooks as _, init};
 use crate::signals::{self, Storm};
-use crate::sys::rseq::rseq;
 use crate::sys::signal::Mask;
 use crate::sys::time::{self, Span};
 use crate::sys::{process, sched, signal};
-use crate::tcb;
 use crate::thread::Run;
+use crate::{tcb, witness};
 
 /// The storm's signal.
 pub const SENT: i32 = SIGUSR1 as i32;
@@ -173,21 +172,7 @@ pub fn another_handler() {
     }
 }
 
-/// Does the kernel know of no area of the calling thread? Asked with a valid registration of a scratch area; true
-/// as well where there is no rseq.
+/// Does the kernel know of no area of the calling thread? True as well where there is no rseq.
 pub fn nothing_registered(ctx: &Ctx<'_>) -> bool {
-    let scratch = Area::new();
-    let at = (&raw const scratch).cast_mut().cast();
-    if ctx.facts.rseq.is_err() {
-        return true;
-    }
-    // SAFETY: rseq (1) on this stack, and unregistered before it goes; (2) nobody's, or it is refused.
-    unsafe {
-        match rseq(at, 32, 0, arch::SIGNATURE) {
-            Err(Errno::INVAL) => return false,
-            answer => answer.unwrap(),
-        }
-        rseq(at, 32, 1, arch::SIGNATURE).unwrap();
-    }
-    true
+    ctx.facts.rseq.is_err() || witness::is_unregistered()
 }

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use linux_raw_sys::general::siginfo_t;
-use rseq_rt::{Area, Lent, Owner, Process, State, arch};
+use rseq_rt::{Area, Lent, Owner, Process, State};
 
 use super::case::{Act, Before, Case};
 use super::judge::{agree, is_ours};
@@ -17,7 +17,6 @@ use crate::harness::{forked, vforked};
 use crate::hooks::children::exec;
 use crate::hooks::common::Hooks as _;
 use crate::sys::process::{Status, exit_group};
-use crate::sys::rseq::rseq;
 use crate::sys::sched;
 use crate::witness::{self, Known};
 
@@ -169,21 +168,15 @@ fn vfork<K: Seam>(
     // SAFETY: Lent::of (1) this thread's only area.
     let lent = unsafe { Lent::of(area) };
     let ended = vforked(scene.subject.stack, || {
-        end_child(
-            during(process, area)
-                .and_then(|()| must(is_unregistered(), "a vfork child: it is registered")),
-        );
+        end_child(during(process, area).and_then(|()| {
+            must(
+                witness::is_unregistered(),
+                "a vfork child: it is registered",
+            )
+        }));
         last();
     });
     lent.end();
     must_end(ended, code)?;
     must(area.state() == before, LOAN)
-}
-
-/// By a scratch area: one that is shared would be overwritten.
-fn is_unregistered() -> bool {
-    let scratch = Area::new();
-    let at = (&raw const scratch).cast_mut().cast();
-    // SAFETY: (1) undone at once; (2) success means that there was nobody.
-    unsafe { rseq(at, 32, 0, arch::SIGNATURE).is_ok() && rseq(at, 32, 1, arch::SIGNATURE).is_ok() }
 }
