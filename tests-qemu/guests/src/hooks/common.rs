@@ -3,6 +3,7 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Release};
 
+use rseq_rt::percpu::{Current, Index};
 use rseq_rt::{
     Area, ClearTid, Config, Error, Kernel, Owner, Process, Scoped, SignalMask, State, Thread,
 };
@@ -74,6 +75,7 @@ pub trait Hooks<K: Kernel> {
     fn ensure(&self, area: &Area) -> Result<State, Error>;
     fn scope<'a>(&'a self, area: &'a Area) -> Result<Scoped<'a, K>, Error>;
     fn thread_of<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error>;
+    fn current_of<'a, I: Index>(&'a self, area: &'a Area) -> Option<Current<'a, I>>;
 }
 
 impl<K: Kernel> Hooks<K> for Process<K> {
@@ -104,6 +106,11 @@ impl<K: Kernel> Hooks<K> for Process<K> {
     fn thread_of<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
         // SAFETY: (1) as the trait says; (2) tests ask for a thread whose own value they have dropped.
         unsafe { self.current_thread(area) }
+    }
+
+    fn current_of<'a, I: Index>(&'a self, area: &'a Area) -> Option<Current<'a, I>> {
+        // SAFETY: (1) as the trait says; (2) it is neither lent nor ended while a test uses this.
+        unsafe { self.current(area) }
     }
 }
 

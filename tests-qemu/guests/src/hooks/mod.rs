@@ -4,7 +4,7 @@ pub mod areas;
 pub mod at_exit;
 pub mod basic;
 pub mod children;
-mod common;
+pub mod common;
 pub mod counts;
 pub mod ends;
 pub mod filtered;

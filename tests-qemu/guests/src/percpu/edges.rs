@@ -13,6 +13,7 @@ use super::single::{End, OPS, once};
 use super::slot::{self, BYTES, Node, Slot, WORD, slots};
 use crate::harness::{Ctx, Needs, Test, forked, must_die, passed, skip};
 use crate::hooked::{self, RSEQ};
+use crate::hooks::common::Hooks as _;
 use crate::signals;
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::sched::{self, CpuSet};
@@ -32,13 +33,9 @@ type Cpu<'a> = Option<Current<'a, CpuId>>;
 /// Not before the question, not unregistered, not lent, not after the exit.
 fn who_may(ctx: &Ctx<'_>) {
     static AREA: Area = Area::new();
-    let current = || -> Cpu<'static> {
-        // SAFETY: (1) the only thread's; (2) used for nothing.
-        unsafe { RSEQ.current(&AREA) }
-    };
+    let current = || -> Cpu<'static> { RSEQ.current_of(&AREA) };
     assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
-    // SAFETY: (1, 2, 3) the only thread's, static.
-    let thread = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
+    let thread = RSEQ.create(&AREA).unwrap();
     assert!(current().is_none(), "allowed before the question");
     assert_eq!(
         RSEQ.section_support(),
@@ -58,8 +55,7 @@ fn who_may(ctx: &Ctx<'_>) {
     lent.end();
     assert_eq!(current().is_some(), live, "after the loan");
     let other = Area::new();
-    // SAFETY: as above.
-    let unregistered: Cpu<'_> = unsafe { RSEQ.current(&other) };
+    let unregistered: Cpu<'_> = RSEQ.current_of(&other);
     assert!(unregistered.is_none(), "an area that nobody registered");
     let _gone = hooked::release(thread).unwrap();
     assert!(current().is_none(), "after the exit hook");
@@ -74,10 +70,8 @@ static AREA: Area = Area::new();
 fn here<I: Index>(ctx: &Ctx<'_>) -> Option<Current<'static, I>> {
     super::init(ctx);
     slot::clear();
-    // SAFETY: (1, 2, 3) the only thread's, static.
-    let _ = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
-    // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    unsafe { RSEQ.current(&AREA) }
+    let _ = RSEQ.create(&AREA).unwrap();
+    RSEQ.current_of(&AREA)
 }
 
 const COMMITS: [Commit; 2] = [Commit::Relaxed, Commit::Release];
@@ -115,8 +109,7 @@ fn misses(ctx: &Ctx<'_>) {
         skip!("this kernel may run no sections");
     };
     misses_by(current);
-    // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    let current: Option<Current<'_, MmCid>> = unsafe { RSEQ.current(&AREA) };
+    let current = RSEQ.current_of::<MmCid>(&AREA);
     if let Some(current) = current {
         slot::clear();
         let records = slot::all().flat_map(|slot| slot.records.as_flattened());
@@ -217,8 +210,7 @@ fn copies(ctx: &Ctx<'_>) {
         skip!("this kernel may run no sections");
     };
     let mut copied = copies_by(current);
-    // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    let current: Option<Current<'_, MmCid>> = unsafe { RSEQ.current(&AREA) };
+    let current = RSEQ.current_of::<MmCid>(&AREA);
     copied += current.map_or(0, copies_by);
     passed!("{copied} copies");
 }
@@ -312,10 +304,8 @@ fn interrupted<K: Kernel>(process: &'static Process<K>, ctx: &Ctx<'_>) -> ! {
     static AREA: Area = Area::new();
     process.init(hooked::config(ctx.env)).unwrap();
     process.allow_sections();
-    // SAFETY: (1, 2, 3) the only thread's, static.
-    let _ = unsafe { process.on_thread_create(&AREA) }.unwrap();
-    // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    let current: Cpu<'_> = unsafe { process.current(&AREA) };
+    let _ = process.create(&AREA).unwrap();
+    let current: Cpu<'_> = process.current_of(&AREA);
     let (Some(current), Some(slots)) = (current, slots()) else {
         exit_group(NO_SECTIONS)
     };

@@ -15,6 +15,7 @@ use super::steps::{Eight, Program, sections};
 use super::unprotected::Pretending;
 use crate::harness::{Ctx, Test};
 use crate::hooked;
+use crate::hooks::common::Hooks as _;
 
 #[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
@@ -43,18 +44,15 @@ fn around<P: Program>() {
 fn each<P: Program>(ctx: &Ctx<'_>) {
     assert_eq!(PROCESS.init(hooked::config(ctx.env)), Ok(None));
     PROCESS.allow_sections();
-    // SAFETY: (1, 2, 3) the only thread's, static.
-    let _ = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
+    let _ = PROCESS.create(&AREA).unwrap();
     // SAFETY: a static area.
     let area = unsafe { &*AREA.as_rseq() };
-    // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    let current: Option<Current<'_, CpuId>> = unsafe { PROCESS.current(&AREA) };
+    let current = PROCESS.current_of::<CpuId>(&AREA);
     by::<P, CpuId>(current.unwrap(), |id| {
         area.cpu_id.store(id as i32, Relaxed);
         area.mm_cid.store(id ^ 2, Relaxed);
     });
-    // SAFETY: as above.
-    let current: Option<Current<'_, MmCid>> = unsafe { PROCESS.current(&AREA) };
+    let current = PROCESS.current_of::<MmCid>(&AREA);
     if let Some(current) = current {
         by::<P, MmCid>(current, |id| {
             area.mm_cid.store(id, Relaxed);

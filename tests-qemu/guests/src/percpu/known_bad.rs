@@ -2,12 +2,13 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rseq_rt::percpu::inject::Steps;
-use rseq_rt::percpu::{Commit, CpuId, Current, Operation, SectionSupport};
+use rseq_rt::percpu::{Commit, CpuId, Operation, SectionSupport};
 use rseq_rt::structures::{Counter, CounterSlot};
 use rseq_rt::{Area, Errno as Raw, Kernel, Process};
 
 use super::slot::{self, WORD, slots};
 use crate::harness::{Ctx, Needs, Test, passed};
+use crate::hooks::common::Hooks as _;
 use crate::linux::release;
 use crate::sys::sched::{self, CpuSet};
 use crate::{calls_of_linux, hooked, other_calls_of_linux, thread, witness};
@@ -38,8 +39,7 @@ static COUNTER: Counter<'static> = Counter::new(&PARTS);
 
 fn known_bad(ctx: &Ctx<'_>) {
     PROCESS.init(hooked::config(ctx.env)).unwrap();
-    // SAFETY: on_thread_create (1, 2, 3) the only thread's, static.
-    let _ = unsafe { PROCESS.on_thread_create(&AREA) }.unwrap();
+    let _ = PROCESS.create(&AREA).unwrap();
     let bad = cfg!(target_arch = "aarch64");
     let expected = if bad {
         SectionSupport::KnownBad
@@ -48,8 +48,7 @@ fn known_bad(ctx: &Ctx<'_>) {
     };
     assert_eq!(PROCESS.allow_sections(), expected);
     assert_eq!(PROCESS.section_support(), expected);
-    // SAFETY: Process::current (1) this thread's; (2) used for the next line alone.
-    let here: Option<Current<'_, CpuId>> = unsafe { PROCESS.current(&AREA) };
+    let here = PROCESS.current_of::<CpuId>(&AREA);
     COUNTER.add(here, 3);
     let runs = !bad && ctx.facts.rseq.is_ok();
     assert_eq!(here.is_some(), runs, "who may run sections");
@@ -74,10 +73,8 @@ const ADDS: usize = 400;
 fn adds(cpu: &u32) {
     let area = Area::new();
     sched::allow(0, &CpuSet::one(*cpu)).unwrap();
-    // SAFETY: scoped (1, 2, 3) this thread's, ended before the memory is.
-    let _scope = unsafe { TRUSTED.scoped(&area) }.unwrap();
-    // SAFETY: Process::current (1) this thread's; (2) not after this function.
-    let current: Current<'_, CpuId> = unsafe { TRUSTED.current(&area) }.unwrap();
+    let _scope = TRUSTED.scope(&area).unwrap();
+    let current = TRUSTED.current_of::<CpuId>(&area).unwrap();
     let slots = slots().unwrap();
     let steps = Steps::default();
     for _ in 0..ADDS {

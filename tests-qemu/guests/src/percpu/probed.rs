@@ -4,13 +4,14 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
-use rseq_rt::percpu::{Cause, CpuId, Current, Probed, SectionProbe, SectionSupport, VouchedBy};
+use rseq_rt::percpu::{Cause, CpuId, Probed, SectionProbe, SectionSupport, VouchedBy};
 use rseq_rt::{Area, Kernel, Process};
 
 use super::known_bad::Renamed;
 use super::unprotected::Pretending;
 use crate::harness::{Ctx, Needs, Test, passed};
 use crate::hooked::{self, RSEQ};
+use crate::hooks::common::Hooks as _;
 use crate::sys::{process, sched};
 use crate::{signals, thread};
 
@@ -62,13 +63,11 @@ const UNDECIDED: u32 = 400;
 fn lent<K: Kernel>(lent: &Lent<K>) {
     let area = Area::new();
     let before = sched::allowed();
-    // SAFETY: scoped (1, 2, 3) this thread's, and nothing else is registered.
-    let _scope = unsafe { lent.process.scoped(&area) }.unwrap();
+    let _scope = lent.process.scope(&area).unwrap();
     // SAFETY: probe_sections (1) this thread's own.
     let found = unsafe { lent.process.probe_sections(&area, lent.probe) };
     lent.found.store(code(found), Relaxed);
-    // SAFETY: Process::current (1) this thread's; (2) not used.
-    let current: Option<Current<'_, CpuId>> = unsafe { lent.process.current(&area) };
+    let current = lent.process.current_of::<CpuId>(&area);
     lent.runs.store(current.is_some().into(), Relaxed);
     let is_back = before == sched::allowed();
     assert!(is_back, "the thread is still bound to a CPU");

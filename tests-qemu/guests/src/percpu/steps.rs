@@ -12,6 +12,7 @@ use super::single::{End, OPS, once};
 use super::slot::{self, Node};
 use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::RSEQ;
+use crate::hooks::common::Hooks as _;
 use crate::signals;
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
@@ -160,10 +161,8 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
     process::no_core_dump();
     P::begin::<I>();
     // Before any step: deciding for the process is a compare-and-swap.
-    // SAFETY: (1, 2, 3) the only thread's, static.
-    let _ = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
-    // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    let current: Current<'_, I> = unsafe { RSEQ.current(&AREA) }.unwrap();
+    let _ = RSEQ.create(&AREA).unwrap();
+    let current = RSEQ.current_of::<I>(&AREA).unwrap();
     ptrace::trace_me().unwrap();
     let mut aborted = 0;
     let sections = sections::<P>();

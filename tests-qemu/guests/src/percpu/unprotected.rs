@@ -6,11 +6,12 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use rseq_rt::percpu::inject::Steps;
-use rseq_rt::percpu::{Commit, CpuId, Current, Operation};
+use rseq_rt::percpu::{Commit, CpuId, Operation};
 use rseq_rt::{Area, Errno as Raw, Kernel, Process, abi::Rseq};
 
 use super::slot::{self, WORD, slots};
 use crate::harness::{Ctx, Test, passed};
+use crate::hooks::common::Hooks as _;
 use crate::linux::release;
 use crate::sys::sched;
 use crate::{hooked, other_calls_of_linux, thread};
@@ -51,10 +52,8 @@ const ROUNDS: usize = 100;
 /// One addition, by a thread of its own.
 fn add(steps: &Steps) {
     let area = Area::new();
-    // SAFETY: (1, 2, 3) this thread's, and nothing is registered.
-    let _scope = unsafe { PROCESS.scoped(&area) }.unwrap();
-    // SAFETY: (1) this thread's; (2) not after this function.
-    let current: Current<'_, CpuId> = unsafe { PROCESS.current(&area) }.unwrap();
+    let _scope = PROCESS.scope(&area).unwrap();
+    let current = PROCESS.current_of::<CpuId>(&area).unwrap();
     let slots = slots::<CpuId>().unwrap();
     let word = slots.get(0).unwrap().word.load(SeqCst);
     let op = Operation::CompareAndStore {

@@ -13,6 +13,7 @@ use super::crowd::{SLOTS, place_mut};
 use super::fresh;
 use crate::harness::{Ctx, Needs, Test, passed, skip};
 use crate::hooked::{self, RSEQ};
+use crate::hooks::common::Hooks as _;
 use crate::stepper::{Stepper, stop};
 use crate::sys::process::{self, Status, exit_group};
 use crate::sys::ptrace;
@@ -127,10 +128,8 @@ fn child<I: Index>() -> ! {
     static AREA: Area = Area::new();
     let cpu = witness::cpus().iter().next().unwrap();
     sched::allow(0, &CpuSet::one(cpu)).unwrap();
-    // SAFETY: (1, 2, 3) the only thread's, static.
-    let _ = unsafe { RSEQ.on_thread_create(&AREA) }.unwrap();
-    // SAFETY: (1) its own; (2) no loan, and no exit hook.
-    let here = unsafe { RSEQ.current::<I>(&AREA) }.unwrap();
+    let _ = RSEQ.create(&AREA).unwrap();
+    let here = RSEQ.current_of::<I>(&AREA).unwrap();
     let fence = Fence::register();
     ptrace::trace_me().unwrap();
     counter(here);
