@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use rseq_rt::structures::{Buffer, BufferSlot, DrainError, Fence, Full, PopError};
 
 use super::fake::{Alone, Fake, Kernel};
-use super::world::{CPUS, FEW, Weather, explore, switches, weather};
+use super::world::{CPUS, FEW, Weather, explore, lock, switches, weather};
 
 const ROOM: usize = 14;
 type Pool<'a> = Buffer<'a, u32, ROOM>;
@@ -46,11 +46,11 @@ fn try_all(
             .collect();
         let act = |here: Fake<'_>, what: Do| {
             let hand = |take: Vec<usize>| {
-                hands[here.me].lock().expect("no panic inside").extend(take);
+                lock(&hands[here.me]).extend(take);
             };
             match what {
                 Push => {
-                    let mine = hands[here.me].lock().expect("no panic inside").pop();
+                    let mine = lock(&hands[here.me]).pop();
                     if let Some(Full(back)) =
                         mine.and_then(|mine| pool.push(here, pointer(mine)).err())
                     {
@@ -93,11 +93,10 @@ fn try_all(
                 act(here, what);
             }
         };
-        let actors: Vec<&(dyn Fn(usize) + Sync)> = roles.iter().map(|_| &actor as _).collect();
-        start(&actors);
+        start(&actor);
         let mut all: Vec<usize> = hands
             .iter()
-            .flat_map(|hand| std::mem::take(&mut *hand.lock().expect("no panic inside")))
+            .flat_map(|hand| std::mem::take(&mut *lock(hand)))
             .collect();
         for cpu in 0..CPUS {
             pool.drain(cpu, &Fence::register_on(Alone), |pointer| {
@@ -188,7 +187,7 @@ fn full_and_empty_are_said() {
     let (_, wrong) = explore(Weather::default(), &[0], true, |world, start| {
         let slots = [const { BufferSlot::new() }; CPUS];
         let pool = Pool::new(&slots);
-        start(&[&|me| {
+        start(&|me| {
             let here = Some(Fake::new(world, me));
             for here in [here, None] {
                 assert_eq!(pool.pop(here), Err(PopError::Empty));
@@ -210,7 +209,7 @@ fn full_and_empty_are_said() {
             let nothing = pool.drain(CPUS, &fence, |_| panic!("nothing is there"));
             assert_eq!(nothing, Err(DrainError::NoSuchSlot));
             assert_eq!(pool.drain(0, &fence, |_| panic!("nothing is there")), Ok(0));
-        }]);
+        });
         true
     });
     assert_eq!(wrong, None);
@@ -221,7 +220,7 @@ fn a_drain_inside_a_drain_is_busy() {
     let slots = [const { BufferSlot::new() }; CPUS];
     let pool = Pool::new(&slots);
     let (_, wrong) = explore(Weather::default(), &[0], true, |world, start| {
-        start(&[&|me| {
+        start(&|me| {
             let here = Fake::new(world, me);
             pool.push(here, pointer(5)).expect("room");
             let fence = Fence::register_on(Kernel::new(world, me));
@@ -233,7 +232,7 @@ fn a_drain_inside_a_drain_is_busy() {
             });
             assert_eq!((outer, inner), (Ok(1), Err(DrainError::Busy)));
             assert_eq!(pool.pop(here).map(number), Ok(6));
-        }]);
+        });
         true
     });
     assert_eq!(wrong, None);

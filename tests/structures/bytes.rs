@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use rseq_rt::structures::{Bytes, BytesSlot, DrainError, Fence, NotPushed};
 
 use super::fake::{Alone, Fake, Kernel};
-use super::world::{CPUS, FEW, Weather, explore, switches, weather};
+use super::world::{CPUS, FEW, Weather, explore, lock, switches, weather};
 
 const ROOM: usize = 112;
 type Log<'a> = Bytes<'a, ROOM>;
@@ -39,12 +39,12 @@ fn try_all(
         let log = unsafe { Log::new(&slots) };
         let seen = Mutex::new((Vec::new(), Vec::new()));
         let store = |here: Fake<'_>, id: u8| match log.push(here, &record(id)) {
-            Ok(()) => seen.lock().expect("no panic inside").1.push(id),
+            Ok(()) => lock(&seen).1.push(id),
             Err(error) => assert_eq!(error, NotPushed::Busy),
         };
         let collect = |bytes: &[u8]| {
             let found = ids(bytes);
-            seen.lock().expect("no panic inside").0.extend(found);
+            lock(&seen).0.extend(found);
         };
         let handler = |here: Fake<'_>| store(here, 100 + here.me as u8);
         let actor = |me: usize| {
@@ -62,8 +62,7 @@ fn try_all(
                 store(here, 10 * me as u8 + 1);
             }
         };
-        let actors: Vec<&(dyn Fn(usize) + Sync)> = cpus.iter().map(|_| &actor as _).collect();
-        start(&actors);
+        start(&actor);
         for cpu in 0..CPUS {
             let drained = log.drain(cpu, &Fence::register_on(Alone), collect);
             drained.expect("nobody else drains");
@@ -106,7 +105,7 @@ fn full_is_said() {
         let slots = [const { BytesSlot::new() }; CPUS];
         // SAFETY: new (1) slots of its own.
         let log = unsafe { Log::new(&slots) };
-        start(&[&|me| {
+        start(&|me| {
             let fence = Fence::register_on(Kernel::new(world, me));
             for here in [Some(Fake::new(world, me)), None] {
                 assert_eq!(log.push(here, &[0; ROOM + 1]), Err(NotPushed::Full));
@@ -124,7 +123,7 @@ fn full_is_said() {
             assert_eq!(log.drain_overflow(|bytes| assert!(bytes.is_empty())), Ok(0));
             let nothing = log.drain(CPUS, &fence, |_| panic!("nothing is there"));
             assert_eq!(nothing, Err(DrainError::NoSuchSlot));
-        }]);
+        });
         true
     });
     assert_eq!(wrong, None);

@@ -24,8 +24,7 @@ fn try_all(cpus: &[usize], unregistered: usize, unprotected: usize, weather: Wea
             counter.sub(here, value);
             counter.add(here, value);
         };
-        let actors: Vec<&(dyn Fn(usize) + Sync)> = cpus.iter().map(|_| &actor as _).collect();
-        start(&actors);
+        start(&actor);
         let expected = (0..cpus.len() as u32).map(|me| 100_usize.pow(me)).sum();
         counter.sum() == expected
     });
@@ -53,7 +52,7 @@ fn beyond_the_slots_is_the_overflow_part() {
     let (_, wrong) = explore(Weather::default(), &[1], true, |world, start| {
         let slots = [const { CounterSlot::new() }; 1];
         let counter = Counter::over(Slots::<CpuId, _>::new(&slots).expect("one slot"));
-        start(&[&|me| counter.add(Fake::new(world, me), 7)]);
+        start(&|me| counter.add(Fake::new(world, me), 7));
         (counter.sum(), counter.overflowed()) == (7, 7)
     });
     assert_eq!(wrong, None);

@@ -9,6 +9,7 @@ use rseq_rt::structures::{
 use rseq_rt::{Errno, Linux};
 
 use super::fake::Fake;
+use super::world::{Weather, explore, lock};
 
 /// What the calls answer, in turn, and which were made.
 struct Script<'a> {
@@ -56,12 +57,12 @@ fn drain(
     let list = unsafe { FreeList::<u32>::new(&slots) };
     // The overflow slot is not what is drained here: the node goes to slot 1 by the one actor there.
     let given = std::sync::Mutex::new(Some(&mut node));
-    let weather = super::world::Weather::default();
-    super::world::explore(weather, &[1], true, |world, start| {
-        start(&[&|me| {
-            let node = given.lock().expect("no panic inside").take();
+    let weather = Weather::default();
+    explore(weather, &[1], true, |world, start| {
+        start(&|me| {
+            let node = lock(&given).take();
             list.push(Fake::new(world, me), node.expect("one plan"));
-        }]);
+        });
         true
     });
     let fence = Fence::register_on(&script);

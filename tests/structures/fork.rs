@@ -11,7 +11,7 @@ use rseq_rt::structures::{
 };
 
 use super::fake::{Alone, Fake};
-use super::world::{CPUS, FEW, Weather, explore};
+use super::world::{CPUS, FEW, Weather, explore, lock};
 
 const NOBODY: Option<Fake<'_>> = None;
 
@@ -112,8 +112,7 @@ fn try_all<S: Subject>(
             };
             until_it_vanishes(|| subject.act(here, what, &hand));
         };
-        let actors: Vec<&(dyn Fn(usize) + Sync)> = roles.iter().map(|_| &actor as _).collect();
-        start(&actors);
+        start(&actor);
         if repaired {
             // SAFETY: repair (1): all have ended or vanished.
             unsafe { subject.repair() };
@@ -171,7 +170,7 @@ impl List {
     }
 
     fn node(&self, id: usize) -> &'static mut Node<usize> {
-        let mut nodes = self.nodes.lock().expect("no panic inside");
+        let mut nodes = lock(&self.nodes);
         nodes[id].take().expect("pushed once")
     }
 }
@@ -190,7 +189,7 @@ impl Subject for List {
             }
             DrainOverflow => self.list.take_overflow().map(|node| node.value).collect(),
         };
-        hand.lock().expect("no panic inside").extend(got);
+        lock(hand).extend(got);
     }
 
     fn fill(&self, here: Option<Fake<'_>>, id: usize) {
@@ -243,7 +242,7 @@ fn id(pointer: NonNull<usize>) -> usize {
 impl Subject for Pointers {
     fn act(&self, here: Fake<'_>, what: Do, hand: &Mutex<Vec<usize>>) {
         let give = |pointer: NonNull<usize>| {
-            hand.lock().expect("no panic inside").push(id(pointer));
+            lock(hand).push(id(pointer));
             here.between();
         };
         match what {
@@ -315,7 +314,7 @@ impl Subject for Log {
         let give = |bytes: &[u8]| {
             here.between();
             let found = ids(bytes);
-            hand.lock().expect("no panic inside").extend(found);
+            lock(hand).extend(found);
             here.between();
         };
         match what {
@@ -427,11 +426,11 @@ fn a_drain_before_and_after_it_has_taken() {
         let log = Log::new();
         let steps = Mutex::new(0);
         let (_, wrong) = explore(Weather::default(), &[0], true, |world, start| {
-            start(&[&|me| {
+            start(&|me| {
                 let here = Fake::new(world, me);
                 (0..3).for_each(|id| log.fill(Some(here), id));
                 let step = || {
-                    let mut step = steps.lock().expect("no panic inside");
+                    let mut step = lock(&steps);
                     *step += 1;
                     *step == at_step
                 };
@@ -445,7 +444,7 @@ fn a_drain_before_and_after_it_has_taken() {
                     let fence = Fence::register_on(Steps(&around));
                     let _ = log.0.drain(0, &fence, |_| vanish(step()));
                 });
-            }]);
+            });
             true
         });
         assert_eq!(wrong, None);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use rseq_rt::structures::{DrainError, Fence, FreeList, ListSlot, Node, PopError};
 
 use super::fake::{Alone, Fake, Kernel};
-use super::world::{CPUS, FEW, Weather, World, explore, switches, weather};
+use super::world::{CPUS, FEW, Weather, World, explore, lock, switches, weather};
 
 type List<'n> = FreeList<'n, u32>;
 
@@ -58,26 +58,23 @@ fn act<'n>(list: &List<'n>, here: Fake<'_>, hand: &Hand<'n>, what: Do) {
     let world: &World = here.world;
     match what {
         Push => {
-            let node = hand.lock().expect("no panic inside").pop();
+            let node = lock(hand).pop();
             if let Some(node) = node {
                 list.push(here, node);
             }
         }
         Pop => {
             if let Ok(node) = list.pop(here) {
-                hand.lock().expect("no panic inside").push(node);
+                lock(hand).push(node);
             }
         }
         Take(cpu) => {
             let fence = Fence::register_on(Kernel::new(world, here.me));
             if let Ok(chain) = list.take(cpu, &fence) {
-                hand.lock().expect("no panic inside").extend(chain);
+                lock(hand).extend(chain);
             }
         }
-        TakeOverflow => hand
-            .lock()
-            .expect("no panic inside")
-            .extend(list.take_overflow()),
+        TakeOverflow => lock(hand).extend(list.take_overflow()),
     }
 }
 
@@ -117,7 +114,7 @@ fn try_all(
                 ..Fake::new(world, me)
             };
             if me == 0 {
-                for node in prepared.lock().expect("no panic inside").drain(..) {
+                for node in lock(&prepared).drain(..) {
                     list.push(here, node);
                 }
             }
@@ -125,8 +122,7 @@ fn try_all(
                 act(&list, here, &hands[me], what);
             }
         };
-        let actors: Vec<&(dyn Fn(usize) + Sync)> = roles.iter().map(|_| &actor as _).collect();
-        start(&actors);
+        start(&actor);
         let mut all: Vec<u32> = hands
             .into_iter()
             .flat_map(|hand| hand.into_inner().expect("no panic inside"))
@@ -289,10 +285,10 @@ fn last_in_first_out_and_empty_is_said() {
         let given = Mutex::new(nodes.iter_mut().collect::<Vec<_>>());
         // SAFETY: new (1) slots of its own.
         let list = unsafe { List::new(&slots) };
-        start(&[&|me| {
+        start(&|me| {
             let here = Fake::new(world, me);
             assert_eq!(list.pop(here).err(), Some(PopError::Empty));
-            for node in given.lock().expect("no panic inside").drain(..) {
+            for node in lock(&given).drain(..) {
                 list.push(here, node);
             }
             assert_eq!(
@@ -305,7 +301,7 @@ fn last_in_first_out_and_empty_is_said() {
             assert_eq!(list.pop(here).err(), Some(PopError::Empty));
             let fence = Fence::register_on(Kernel::new(world, me));
             assert_eq!(list.take(CPUS, &fence).err(), Some(DrainError::NoSuchSlot));
-        }]);
+        });
         true
     });
     assert_eq!(wrong, None);

@@ -235,23 +235,27 @@ impl World {
     }
 }
 
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic inside")
+}
+
 /// Fewer plans than this are a mistake in the test.
 pub const FEW: usize = if cfg!(miri) { 0 } else { 10 };
 
-/// Goes through all plans; `run` builds its things, gives one closure an actor to the function it is handed, and
+/// Goes through all plans; `run` builds its things, gives what each actor does to the function it is handed, and
 /// says if the outcome is right. How many plans there were, and the first whose outcome was wrong.
 pub fn explore(
     weather: Weather,
     cpus: &[usize],
     fences: bool,
-    mut run: impl FnMut(&World, &dyn Fn(&[&(dyn Fn(usize) + Sync)])) -> bool,
+    mut run: impl FnMut(&World, &dyn Fn(&(dyn Fn(usize) + Sync))) -> bool,
 ) -> (usize, Option<Vec<usize>>) {
     let mut plan = Vec::new();
     for plans in 1.. {
         let world = World::new(plan, weather, cpus, fences);
-        let right = run(&world, &|actors| {
+        let right = run(&world, &|actor| {
             std::thread::scope(|scope| {
-                for (me, actor) in actors.iter().enumerate() {
+                for me in 0..cpus.len() {
                     let world = &world;
                     scope.spawn(move || {
                         drop(world.wait(me));
