@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "auxv.h"
@@ -239,13 +238,11 @@ static void a_fork_child_repairs(void)
 
 	start(threads);
 	for (round = 0; round < 20; round++) {
-		int status = 0;
 		pid_t pid = fork();
 
 		if (!pid)
 			_exit(child());
-		CHECK_IS(waitpid(pid, &status, 0), pid);
-		CHECK_IS(status, 0);
+		CHECK_ENDS(pid, 0);
 	}
 	join(threads);
 }
@@ -295,7 +292,6 @@ static int child_of_a_drain(void)
 static void a_drain_that_is_not_in_the_child(void)
 {
 	pthread_t thread;
-	int status = -1;
 	pid_t pid;
 
 	CHECK_IS(pthread_create(&thread, NULL, drainer, NULL), 0);
@@ -304,8 +300,7 @@ static void a_drain_that_is_not_in_the_child(void)
 	pid = fork();
 	if (!pid)
 		_exit(child_of_a_drain());
-	CHECK_IS(waitpid(pid, &status, 0), pid);
-	CHECK_IS(status, 0);
+	CHECK_ENDS(pid, 0);
 	__atomic_store_n(&may_end, 1, __ATOMIC_RELEASE);
 	CHECK_IS(pthread_join(thread, NULL), 0);
 }

@@ -3,6 +3,7 @@
 #define CHECK_H
 
 #include <stdio.h>
+#include <sys/wait.h>
 
 extern int failures;
 
@@ -16,6 +17,13 @@ extern int failures;
 } while (0)
 
 #define CHECK(condition) CHECK_IS(!!(condition), 1)
+
+/* The child ends with this status of waitpid(2). */
+#define CHECK_ENDS(child, expected) do { \
+	int status_ = -1; \
+	CHECK_IS(waitpid(child, &status_, 0), child); \
+	CHECK_IS(status_, expected); \
+} while (0)
 
 /* Runs one test: a name on the left of its verdict. */
 #define RUN(test) do { \

@@ -4,20 +4,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "filter.h"
 #include "raw.h"
-
-#if defined(__x86_64__)
-#define SIGNATURE 0x53053053
-#elif defined(__aarch64__)
-#define SIGNATURE 0xd428bc00
-#elif defined(__riscv)
-#define SIGNATURE 0xf1401073
-#endif
 
 int failures;
 
@@ -99,7 +90,7 @@ static void deferred_area_is_not_recycled(void)
 /* The area of an allocator, say, in the same mapping. */
 static int raw_taken(struct raw *thread)
 {
-	CHECK_IS(syscall(SYS_rseq, thread->other, 32, 0, SIGNATURE), 0);
+	CHECK_IS(syscall(SYS_rseq, thread->other, 32, 0, RSEQ_RT_SIG), 0);
 	CHECK_IS(rseq_rt_on_thread_create_masked(&thread->area), 0);
 	CHECK_IS(rseq_rt_thread_state(&thread->area), RSEQ_RT_UNAVAILABLE);
 	CHECK_IS(rseq_rt_thread_errno(&thread->area), EBUSY);
@@ -151,7 +142,7 @@ static void refused_set_tid_address_leaks(void)
 /* Each in a process of its own: where it fails, the kernel kills. */
 static void separately(const char *name, void (*test)(void))
 {
-	int status = 0, before = failures;
+	int before = failures;
 	pid_t child;
 	fflush(stdout);
 	child = fork();
@@ -161,8 +152,7 @@ static void separately(const char *name, void (*test)(void))
 		test();
 		_exit(failures != 0);
 	}
-	CHECK_IS(waitpid(child, &status, 0), child);
-	CHECK_IS(status, 0);
+	CHECK_ENDS(child, 0);
 	printf("%s: %s\n", name, failures == before ? "passed" : "failed");
 }
 

@@ -18,13 +18,6 @@ static void is_lent(void)
 	CHECK(rseq_rt_cpu(&main_area) >= 0);
 }
 
-static void ended_well(pid_t child)
-{
-	int status = -1;
-	CHECK_IS(waitpid(child, &status, 0), child);
-	CHECK_IS(status, 0);
-}
-
 static void vfork_once(void)
 {
 	int token = rseq_rt_vfork_begin(&main_area);
@@ -44,7 +37,7 @@ static void vfork_once(void)
 	CHECK_IS(rseq_rt_vfork_end(&main_area, token), 0);
 	CHECK_IS(rseq_rt_vfork_end(&main_area, token), -EINVAL);
 	CHECK_IS(rseq_rt_thread_state(&main_area), live);
-	ended_well(child);
+	CHECK_ENDS(child, 0);
 }
 
 void vfork_loop(void)
@@ -113,13 +106,13 @@ void fork_child_repairs(void)
 	child = plain_fork();
 	if (child == 0)
 		_exit(repaired(0));
-	ended_well(child);
+	CHECK_ENDS(child, 0);
 	/* A handler that forks in the parent: the child is registered, and does not know it. */
 	token = rseq_rt_vfork_begin(&main_area);
 	child = plain_fork();
 	if (child == 0)
 		_exit(repaired(token));
-	ended_well(child);
+	CHECK_ENDS(child, 0);
 	/* One that forks in the vfork child: the child of that is not registered. A libc's area is the libc's to repair. */
 	if (owner == RSEQ_RT_OWNER_RUNTIME) {
 		child = vfork();
@@ -131,7 +124,7 @@ void fork_child_repairs(void)
 			waitpid(grandchild, &status, 0);
 			_exit(status != 0);
 		}
-		ended_well(child);
+		CHECK_ENDS(child, 0);
 	}
 	is_lent();
 	CHECK_IS(rseq_rt_vfork_end(&main_area, token), 0);

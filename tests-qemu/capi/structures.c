@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "auxv.h"
@@ -142,7 +141,6 @@ static void a_fork_child_repairs(void)
 	for (i = 0; i < THREADS; i++)
 		CHECK_IS(pthread_create(&threads[i], NULL, worker, (void *)i), 0);
 	for (round = 0; round < 20; round++) {
-		int status = 0;
 		pid_t child = fork();
 		if (!child) {
 			struct rseq_rt_node *node;
@@ -167,8 +165,7 @@ static void a_fork_child_repairs(void)
 				popped = objects[i].seen > 1 ? -1 : popped;
 			_exit(popped < 0 || rseq_rt_counter_sum(&counter) - before != 1000);
 		}
-		CHECK_IS(waitpid(child, &status, 0), child);
-		CHECK_IS(status, 0);
+		CHECK_ENDS(child, 0);
 	}
 	for (i = 0; i < THREADS; i++)
 		CHECK_IS(pthread_join(threads[i], NULL), 0);

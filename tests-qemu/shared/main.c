@@ -173,7 +173,6 @@ static void once(const char *letters)
 {
 	pthread_t thread;
 	pid_t child;
-	int status = -1;
 	pair = letters;
 	expected_in_threads = lib(letters[0])->state();
 	fflush(stdout);
@@ -183,13 +182,12 @@ static void once(const char *letters)
 			pthread_join(thread, NULL);
 		_exit(1);
 	}
-	CHECK_IS(waitpid(child, &status, 0), child);
-	CHECK_IS(status, 0);
+	CHECK_ENDS(child, 0);
 }
 
 static void forked(const char *letters)
 {
-	int status = -1, state = lib(letters[0])->state();
+	int state = lib(letters[0])->state();
 	pid_t child;
 	fflush(stdout);
 	child = fork();
@@ -199,8 +197,7 @@ static void forked(const char *letters)
 		threads(letters);
 		_exit(failures != 0);
 	}
-	CHECK_IS(waitpid(child, &status, 0), child);
-	CHECK_IS(status, 0);
+	CHECK_ENDS(child, 0);
 	ensure(letters[0], state);
 }
 
