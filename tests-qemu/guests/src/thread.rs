@@ -128,6 +128,12 @@ pub fn start<T: Sync + Send + 'static>(
     }
 }
 
+/// Runs `body` on a thread of its own, to its end.
+#[track_caller]
+pub fn run<T: Sync + Send + 'static>(size: usize, payload: T, body: fn(&T)) {
+    start(size, payload, body).unwrap().join().unwrap();
+}
+
 impl<T: Sync + Send> Joinable<T> {
     pub fn payload(&self) -> &T {
         // SAFETY: the block lives until join.

@@ -37,7 +37,7 @@ pub struct Held(i32, i32);
 
 impl Tracee {
     /// Forks a child that runs `body` once it is traced, and then exits.
-    pub fn start(body: impl FnOnce()) -> Result<Self, Errno> {
+    fn start(body: impl FnOnce()) -> Result<Self, Errno> {
         // SAFETY: the child uses this thread's stack and nothing of other threads.
         let pid = unsafe { process::fork()? };
         if pid == 0 {
@@ -57,13 +57,29 @@ impl Tracee {
         Ok(Self { pid, stopped })
     }
 
+    /// Starts a child, and shows each event to `look`; how the child ended.
+    #[track_caller]
+    pub fn watch(body: impl FnOnce(), mut look: impl FnMut(&mut Self, i32, Event)) -> Status {
+        let mut child = Self::start(body).unwrap();
+        let mut end = None;
+        while let Some((tid, event)) = child.next_event().unwrap() {
+            if let Event::Gone(status) = event
+                && tid == child.pid
+            {
+                end = Some(status);
+            }
+            look(&mut child, tid, event);
+        }
+        end.unwrap()
+    }
+
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
     /// The next event and its thread, which stands still until the next call of
     /// this; `None` after the last thread.
-    pub fn next_event(&mut self) -> Result<Option<(i32, Event)>, Errno> {
+    fn next_event(&mut self) -> Result<Option<(i32, Event)>, Errno> {
         const TRAP: i32 = SIGTRAP as i32;
         const CALL: i32 = TRAP | 0x80;
         const CLONED: i32 = TRAP | (PTRACE_EVENT_CLONE << 8) as i32;

@@ -67,8 +67,7 @@ fn unregister_first(system: &System<'_>) {
     }
     each_length(system, |length| {
         for _ in 0..THREADS {
-            let thread = thread::start(STACK, length, lives).unwrap();
-            thread.join().unwrap();
+            thread::run(STACK, length, lives);
         }
     });
     passed!("{THREADS} threads");

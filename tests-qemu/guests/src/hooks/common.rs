@@ -175,8 +175,7 @@ pub fn detached(size: usize, body: Body, argument: usize) {
 /// Runs `body` on a thread without hooks, and joins it.
 #[track_caller]
 pub fn on_thread(size: usize, body: fn()) {
-    let thread = crate::thread::start(size, body, |body| body()).unwrap();
-    thread.join().unwrap();
+    crate::thread::run(size, body, |body| body());
 }
 
 /// `current_cpu` is right on each CPU that the thread may use.

@@ -146,8 +146,7 @@ fn every_other_call(ctx: &Ctx<'_>) {
     // The mask of the create hook, and that of the exit hook.
     for (nr, trapped) in [(__NR_getcpu, 0), (__NR_rt_sigprocmask, 2)] {
         trap(nr);
-        let thread = thread::start(STACK, Area::new(), life).unwrap();
-        thread.join().unwrap();
+        thread::run(STACK, Area::new(), life);
         assert_trapped(trapped);
     }
     passed!("set_tid_address, getcpu, rt_sigprocmask");

@@ -83,25 +83,20 @@ pub(super) fn counted(_: &Ctx<'_>) {
         }
     }
     // Once on the child's first thread, once on a second one.
-    let mut child = Tracee::start(|| {
+    let traced = || {
         body(&());
-        thread::start(STACK, (), body).unwrap().join().unwrap();
-    })
-    .unwrap();
-    let (mut first, mut second, mut last) = (0, 0, None);
-    while let Some((tid, event)) = child.next_event().unwrap() {
-        let is_first = tid == child.pid();
-        match event {
-            Event::Enter { nr, .. } if nr == u64::from(__NR_getppid) => {
-                first += u32::from(is_first);
-                second += u32::from(!is_first);
-            }
-            Event::Gone(status) if is_first => last = Some(status),
-            _ => {}
+        thread::run(STACK, (), body);
+    };
+    let (mut first, mut second) = (0, 0);
+    let end = Tracee::watch(traced, |child, tid, event| {
+        if matches!(event, Event::Enter { nr, .. } if nr == u64::from(__NR_getppid)) {
+            let is_first = tid == child.pid();
+            first += u32::from(is_first);
+            second += u32::from(!is_first);
         }
-    }
+    });
     assert_eq!((first, second), (3, 3), "calls of the two threads");
-    assert_eq!(last, Some(Status::Exited(0)));
+    assert_eq!(end, Status::Exited(0));
 }
 
 pub(super) fn affinity(_: &Ctx<'_>) {

@@ -37,8 +37,7 @@ fn panics() {
 }
 
 fn in_thread(_: &Ctx<'_>) {
-    let thread = thread::start(STACK, (), |()| panics()).unwrap();
-    thread.join().unwrap();
+    thread::run(STACK, (), |()| panics());
 }
 
 /// On the same stack as what it interrupts.
@@ -49,8 +48,7 @@ fn in_handler(_: &Ctx<'_>) {
     // SAFETY: handle (1) it ends the process.
     unsafe { signals::handle(SIGUSR1 as i32, handler, 0) }.unwrap();
     let hit = |(): &()| signal::kill_thread(process::gettid(), SIGUSR1 as i32).unwrap();
-    let thread = thread::start(STACK, (), hit).unwrap();
-    thread.join().unwrap();
+    thread::run(STACK, (), hit);
 }
 
 /// The parent goes on after it.

@@ -35,7 +35,7 @@ pub(super) fn block_in_handler(_: &Ctx<'_>) {
     }
     handle(SIGUSR1);
     for _ in 0..10 {
-        thread::start(STACK, (), body).unwrap().join().unwrap();
+        thread::run(STACK, (), body);
     }
     body(&());
     assert_eq!(HITS.load(Relaxed), 11);

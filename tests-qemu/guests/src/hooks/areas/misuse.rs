@@ -142,10 +142,7 @@ pub fn sealed_and_filtered(ctx: &Ctx) {
     assert!(is_ours(main.state()));
     seal(process);
     seccomp::install(__NR_rseq, When::Always, Answer::Errno(Errno::NOSYS)).unwrap();
-    thread::start(16 * 1024, process, late)
-        .unwrap()
-        .join()
-        .unwrap();
+    thread::run(16 * 1024, process, late);
     assert_eq!(process.owner(), Some(Owner::Runtime));
     witness::on_each_cpu(|cpu| assert_eq!(process.current_cpu(&AREA), Ok(cpu)));
 }

@@ -140,30 +140,21 @@ impl Calls {
     #[track_caller]
     pub fn of(body: impl FnOnce()) -> Self {
         let mut calls = Self(Vec::new());
-        let mut child = Tracee::start(body).unwrap();
-        let mut ended = None;
-        while let Some((tid, event)) = child.next_event().unwrap() {
-            match event {
-                Event::Enter { nr, args } if nr == u64::from(MARK) => {
-                    let [at, len, ..] = args;
-                    calls.close(tid);
-                    // SAFETY: the child is a fork of this very program, and `mark` gave a literal's place.
-                    let name = unsafe { literal(at, len) };
-                    if !name.is_empty() {
-                        calls.open(tid, name);
-                    }
+        let end = Tracee::watch(body, |_, tid, event| match event {
+            Event::Enter { nr, args } if nr == u64::from(MARK) => {
+                let [at, len, ..] = args;
+                calls.close(tid);
+                // SAFETY: the child is a fork of this very program, and `mark` gave a literal's place.
+                let name = unsafe { literal(at, len) };
+                if !name.is_empty() {
+                    calls.open(tid, name);
                 }
-                Event::Enter { nr, args } => calls.count(tid, Call::seen(tid, nr, args)),
-                Event::Gone(status) => {
-                    calls.close(tid);
-                    if tid == child.pid() {
-                        ended = Some(status);
-                    }
-                }
-                Event::Signal(_) | Event::Leave(_) | Event::Thread => {}
             }
-        }
-        assert_eq!(ended, Some(Status::Exited(0)), "the traced child");
+            Event::Enter { nr, args } => calls.count(tid, Call::seen(tid, nr, args)),
+            Event::Gone(_) => calls.close(tid),
+            Event::Signal(_) | Event::Leave(_) | Event::Thread => {}
+        });
+        assert_eq!(end, Status::Exited(0), "the traced child");
         calls
     }
 

@@ -52,8 +52,7 @@ fn set_mask(mask: u64) {
 
 /// Runs `body` on a bare thread, and waits for its end.
 fn on_thread_with<K: Kernel + Sync>(process: &'static Process<K>, body: fn(&'static Process<K>)) {
-    let thread = thread::start(STACK, (process, body), |(process, body)| body(process)).unwrap();
-    thread.join().unwrap();
+    thread::run(STACK, (process, body), |(process, body)| body(process));
 }
 
 fn create_and_reads(ctx: &Ctx) {

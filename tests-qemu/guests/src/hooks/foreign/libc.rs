@@ -75,7 +75,7 @@ fn on_libc_thread(config: Config, body: fn(&Block)) {
         let _ = PROCESS.init(block.config);
         (block.body)(block);
     };
-    thread::start(STACK, block, run).unwrap().join().unwrap();
+    thread::run(STACK, block, run);
 }
 
 /// Right on each CPU, from the libc's area where it has one and from getcpu(2) elsewhere.

@@ -111,13 +111,12 @@ fn watch(ctx: &Ctx<'_>, body: Body, place: Place) -> (Status, &'static Shared) {
     SHARED.store(page.cast(), Relaxed);
     let shared = shared();
     init(ctx);
-    let mut child = Tracee::start(|| {
+    let traced = || {
         process::no_core_dump();
         tracee(body, place);
-    })
-    .unwrap();
-    let (mut held, mut last_call, mut end) = (None, 0, None);
-    while let Some((tid, event)) = child.next_event().unwrap() {
+    };
+    let (mut held, mut last_call) = (None, 0);
+    let end = Tracee::watch(traced, |child, tid, event| {
         let leader = tid == child.pid();
         match event {
             Event::Enter { nr, .. } if leader && nr == u64::from(__NR_getppid) => {
@@ -134,12 +133,11 @@ fn watch(ctx: &Ctx<'_>, body: Body, place: Place) -> (Status, &'static Shared) {
                 }
                 shared.unmapped.store(1, Relaxed);
             }
-            Event::Gone(status) if leader => end = Some(status),
             _ => {}
         }
-    }
+    });
     assert_eq!(shared.unmapped.load(Relaxed), 1, "no munmap was seen");
-    (end.unwrap(), shared)
+    (end, shared)
 }
 
 pub(super) fn dies_at_once(ctx: &Ctx<'_>) {

@@ -88,10 +88,7 @@ fn tracee() {
     // SAFETY: adopt_main (1) once, on the main thread of the traced process.
     let main = unsafe { hooked::adopt_main() }.unwrap();
     state(main.area(), true);
-    thread::start(STACK, Area::new(), lazy)
-        .unwrap()
-        .join()
-        .unwrap();
+    thread::run(STACK, Area::new(), lazy);
     joined(STACK, kept, 0);
     let before = stated().seen.load(Relaxed);
     hooked::start_detached(STACK, released, 0).unwrap();
@@ -109,36 +106,30 @@ pub(super) fn agrees(ctx: &Ctx<'_>) {
     STATED.store(page.cast(), Relaxed);
     let stated = stated();
     init(ctx);
-    let mut child = Tracee::start(tracee).unwrap();
-    let (mut steps, mut end) = (0, None);
-    while let Some((tid, event)) = child.next_event().unwrap() {
-        match event {
-            Event::Enter { nr, .. } if nr == u64::from(__NR_getppid) => {
-                let known = match ptrace::rseq_configuration(tid) {
-                    Err(Errno(errno::EIO)) => {
-                        skip!("ptrace(2) cannot ask for rseq before Linux 5.13");
-                    }
-                    other => other.unwrap(),
-                };
-                steps += 1;
-                let length = stated.length.load(Relaxed);
-                if length == 0 {
-                    // The size is 32 here, too, before Linux 6.3.
-                    assert_eq!(known.rseq_abi_pointer, 0, "step {steps}");
-                    continue;
-                }
-                let area = stated.area.load(Relaxed) as u64;
-                assert_eq!(
-                    (known.rseq_abi_pointer, known.rseq_abi_size, known.signature),
-                    (area, length, arch::SIGNATURE),
-                    "step {steps}"
-                );
-            }
-            Event::Gone(status) if tid == child.pid() => end = Some(status),
-            _ => {}
+    let mut steps = 0;
+    let end = Tracee::watch(tracee, |_, tid, event| {
+        if !matches!(event, Event::Enter { nr, .. } if nr == u64::from(__NR_getppid)) {
+            return;
         }
-    }
-    assert_eq!(end, Some(Status::Exited(0)));
+        let known = match ptrace::rseq_configuration(tid) {
+            Err(Errno(errno::EIO)) => skip!("ptrace(2) cannot ask for rseq before Linux 5.13"),
+            other => other.unwrap(),
+        };
+        steps += 1;
+        let length = stated.length.load(Relaxed);
+        if length == 0 {
+            // The size is 32 here, too, before Linux 6.3.
+            assert_eq!(known.rseq_abi_pointer, 0, "step {steps}");
+            return;
+        }
+        let area = stated.area.load(Relaxed) as u64;
+        assert_eq!(
+            (known.rseq_abi_pointer, known.rseq_abi_size, known.signature),
+            (area, length, arch::SIGNATURE),
+            "step {steps}"
+        );
+    });
+    assert_eq!(end, Status::Exited(0));
     assert_eq!(stated.done.load(Relaxed), 1);
     assert_eq!(steps, stated.step.load(Relaxed), "steps seen");
     passed!("{steps} steps");

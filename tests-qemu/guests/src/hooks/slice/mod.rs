@@ -144,10 +144,7 @@ fn armed(ctx: &Ctx<'_>) {
     for _ in 0..ctx.scale(50, 10, 0) {
         joined(STACK, body, 0);
     }
-    thread::start(STACK, Area::new(), scopes)
-        .unwrap()
-        .join()
-        .unwrap();
+    thread::run(STACK, Area::new(), scopes);
 }
 
 fn under_load(ctx: &Ctx<'_>) {

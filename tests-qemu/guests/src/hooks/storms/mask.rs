@@ -77,8 +77,7 @@ pub(super) fn masks(ctx: &Ctx<'_>) {
     let rounds = ctx.scale(60_000, 1_000, 400);
     ROUNDS.store(rounds, Relaxed);
     let area = Area::new();
-    let thread = thread::start(STACK, Open { area, slot: 0 }, each_mask).unwrap();
-    thread.join().unwrap();
+    thread::run(STACK, Open { area, slot: 0 }, each_mask);
     for target in &TARGETS {
         target.store(0, Relaxed);
     }
