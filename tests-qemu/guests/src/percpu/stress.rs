@@ -1,12 +1,13 @@
 //! Every operation, by CPU number and by concurrency id, with both commits, disturbed at each step.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicPtr, AtomicU32};
 use rseq_rt::Thread;
 use rseq_rt::percpu::{Commit, CpuId, Current, Index, MmCid};
 
 use super::rig::{self, ABORTS, ACTIONS, Action, HITS, WORKER, WORKERS};
 use super::stops;
-use super::work::{self, Job, KINDS, Kind, WITHOUT};
+use super::work::{self, Job, Kind, WITHOUT};
 use crate::harness::{Ctx, Scale, Test, passed, skip};
 use crate::hooked::{self, Hooked, RSEQ};
 use crate::sys::sched::{self, CpuSet};
@@ -28,20 +29,17 @@ pub const TESTS: &[Test] = &[
 
 const STACK: usize = 64 * 1024;
 
-#[derive(Clone, Copy)]
 struct Setting {
     kind: Kind,
     by_mm_cid: bool,
     commit: Commit,
     action: Action,
     percent: u32,
+    /// Of each worker.
+    pieces: usize,
 }
 
-static KIND: AtomicU32 = AtomicU32::new(0);
-static RELEASE: AtomicU32 = AtomicU32::new(0);
-static ACTION: AtomicU32 = AtomicU32::new(0);
-static PERCENT: AtomicU32 = AtomicU32::new(0);
-static PIECES: AtomicU64 = AtomicU64::new(0);
+static SETTING: AtomicPtr<Setting> = AtomicPtr::new(core::ptr::null_mut());
 static ENDED: AtomicU32 = AtomicU32::new(0);
 static WITH: AtomicU32 = AtomicU32::new(0);
 
@@ -52,39 +50,29 @@ fn worker<I: Index>(thread: &Thread<'_>, hooked: &Hooked) {
     let current: Option<Current<'_, I>> = unsafe { thread.current() };
     WITH.fetch_add(u32::from(current.is_some()), Relaxed);
     let seed = (me as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    worker.enter(seed ^ u64::from(PERCENT.load(Relaxed)));
-    let action = *ACTIONS
-        .get(ACTION.load(Relaxed) as usize)
-        .unwrap_or(&Action::Any);
-    let kind = KINDS[KIND.load(Relaxed) as usize];
-    let commit = if RELEASE.load(Relaxed) == 0 {
-        Commit::Relaxed
-    } else {
-        Commit::Release
-    };
-    for count in 0..PIECES.load(Relaxed) as usize {
-        let disturbed = worker.random() as u32 % 100 < PERCENT.load(Relaxed);
+    // SAFETY: on the stack of `run`, which joins its workers.
+    let setting = unsafe { &*SETTING.load(Acquire) };
+    worker.enter(seed ^ u64::from(setting.percent));
+    for count in 0..setting.pieces {
+        let disturbed = worker.random() as u32 % 100 < setting.percent;
         let job = Job {
             worker,
             me,
             count,
             current,
-            commit,
-            disturb: disturbed.then_some(action),
+            commit: setting.commit,
+            disturb: disturbed.then_some(setting.action),
         };
-        job.work(kind);
+        job.work(setting.kind);
     }
     worker.leave();
     ENDED.fetch_add(1, Relaxed);
 }
 
 /// Six times the CPUs, all at it, and the sums are exact.
-fn run(setting: Setting, workers: usize) -> u32 {
+fn run(setting: &Setting, workers: usize) -> u32 {
     work::clear();
-    KIND.store(setting.kind as u32, Relaxed);
-    RELEASE.store(setting.commit as u32, Relaxed);
-    ACTION.store(setting.action as u32, Relaxed);
-    PERCENT.store(setting.percent, Relaxed);
+    SETTING.store(core::ptr::from_ref(setting).cast_mut(), Release);
     ENDED.store(0, Relaxed);
     WITH.store(0, Relaxed);
     let body = if setting.by_mm_cid {
@@ -129,7 +117,7 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) {
     rig::handler();
     rig::SOON.store(ctx.scale(5, 100, 100), Relaxed);
     rig::LONG.store(ctx.scale(10_000_000, 200_000, 200_000) as u32, Relaxed);
-    PIECES.store(ctx.scale(150, 12, 12), Relaxed);
+    let pieces_of_each = ctx.scale(150, 12, 12) as usize;
     let workers = (ctx.facts.cpus as usize * 6).min(WORKERS);
     let native = ctx.scale == Scale::Native;
     let actions: &[Action] = if native { &ACTIONS } else { &[Action::Any] };
@@ -150,14 +138,15 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) {
                         commit,
                         action,
                         percent,
+                        pieces: pieces_of_each,
                     };
                     cells += 1;
                     // A small cell on a loaded machine may be disturbed between its sections alone: it is run again.
                     let mut aborted = 0;
                     for _ in 0..5 {
                         let before = ABORTS.load(Relaxed);
-                        let with = run(setting, workers);
-                        pieces += workers as u64 * PIECES.load(Relaxed);
+                        let with = run(&setting, workers);
+                        pieces += (workers * pieces_of_each) as u64;
                         without += WITHOUT.load(Relaxed);
                         assert_eq!(with as usize, workers, "threads that may run sections");
                         aborted = ABORTS.load(Relaxed) - before;

@@ -36,18 +36,6 @@ pub enum Kind {
     OwnEvents,
 }
 
-pub const KINDS: [Kind; 9] = [
-    Kind::Add,
-    Kind::AddThrough,
-    Kind::CompareAndStore,
-    Kind::CompareTwoAndStore,
-    Kind::CompareStoreAndStore,
-    Kind::LinkAndPop,
-    Kind::CompareCopyAndStore,
-    Kind::OwnSlab,
-    Kind::OwnEvents,
-];
-
 /// What went in, whichever way.
 static IN: AtomicUsize = AtomicUsize::new(0);
 /// What went in without a slot, or came out again.
