@@ -97,52 +97,15 @@ fn each_reason_with_its_errno() {
         from: 1,
         answer: Answer::Refuse(Errno::BUSY),
     };
+    #[rustfmt::skip] // a table
     let rows = [
-        (
-            refusing(Errno::NOSYS),
-            Reason::NoSyscall,
-            "no such syscall, errno 38",
-            Remedy::KernelOrFilter,
-        ),
-        (
-            refusing(Errno::PERM),
-            Reason::Filtered,
-            "filtered, errno 1",
-            Remedy::AllowSyscall,
-        ),
-        (
-            refusing(Errno::ACCES),
-            Reason::Filtered,
-            "filtered, errno 13",
-            Remedy::AllowSyscall,
-        ),
-        (
-            refusing(Errno::FAULT),
-            Reason::BadMemory,
-            "bad memory, errno 14",
-            Remedy::WritableArea,
-        ),
-        (
-            Answers::with_foreign(Foreign::Hidden),
-            Reason::Taken,
-            "taken, errno 22",
-            Remedy::FindOther,
-        ),
-        (
-            Answers::pretending(1),
-            Reason::Pretended,
-            "pretended",
-            Remedy::AllowSyscall,
-        ),
-        (
-            Answers {
-                filter: Some(busy),
-                ..PLAIN
-            },
-            Reason::Refused,
-            "refused, errno 16",
-            Remedy::Unknown,
-        ),
+        (refusing(Errno::NOSYS), Reason::NoSyscall, "no such syscall, errno 38", Remedy::KernelOrFilter),
+        (refusing(Errno::PERM), Reason::Filtered, "filtered, errno 1", Remedy::AllowSyscall),
+        (refusing(Errno::ACCES), Reason::Filtered, "filtered, errno 13", Remedy::AllowSyscall),
+        (refusing(Errno::FAULT), Reason::BadMemory, "bad memory, errno 14", Remedy::WritableArea),
+        (Answers::with_foreign(Foreign::Hidden), Reason::Taken, "taken, errno 22", Remedy::FindOther),
+        (Answers::pretending(1), Reason::Pretended, "pretended", Remedy::AllowSyscall),
+        (Answers { filter: Some(busy), ..PLAIN }, Reason::Refused, "refused, errno 16", Remedy::Unknown),
     ];
     for (answers, reason, text, remedy) in rows {
         let report = created(LINUX_7_1, answers, as_is);
@@ -166,46 +129,18 @@ fn each_reason_with_its_errno() {
 #[test]
 fn each_behaviour() {
     let plain: fn(Config) -> Config = as_is;
-    for (generation, configure, behaviour, fields) in [
+    #[rustfmt::skip] // a table
+    let rows = [
         (LINUX_4_18, plain, Behaviour::Legacy, "20 (cpu)"),
-        (
-            LINUX_6_3,
-            plain,
-            Behaviour::Legacy,
-            "28 (cpu, node, concurrency id)",
-        ),
-        (
-            LINUX_7_0,
-            plain,
-            Behaviour::Linux7,
-            "33 (cpu, node, concurrency id)",
-        ),
-        (
-            LINUX_7_1,
-            plain,
-            Behaviour::Linux7,
-            "33 (cpu, node, concurrency id)",
-        ),
-        (
-            LINUX_7_1,
-            Config::legacy_length,
-            Behaviour::Legacy,
-            "32 (cpu, node, concurrency id)",
-        ),
-        (
-            LATER_48,
-            plain,
-            Behaviour::Linux7,
-            "48 (cpu, node, concurrency id)",
-        ),
+        (LINUX_6_3, plain, Behaviour::Legacy, "28 (cpu, node, concurrency id)"),
+        (LINUX_7_0, plain, Behaviour::Linux7, "33 (cpu, node, concurrency id)"),
+        (LINUX_7_1, plain, Behaviour::Linux7, "33 (cpu, node, concurrency id)"),
+        (LINUX_7_1, Config::legacy_length, Behaviour::Legacy, "32 (cpu, node, concurrency id)"),
+        (LATER_48, plain, Behaviour::Linux7, "48 (cpu, node, concurrency id)"),
         // Does not fit an area: the legacy length.
-        (
-            LATER_200,
-            plain,
-            Behaviour::Legacy,
-            "32 (cpu, node, concurrency id)",
-        ),
-    ] {
+        (LATER_200, plain, Behaviour::Legacy, "32 (cpu, node, concurrency id)"),
+    ];
+    for (generation, configure, behaviour, fields) in rows {
         let report = created(generation, PLAIN, configure);
         assert_eq!(report.behaviour, Some(behaviour), "{}", generation.name);
         let line = format!("feature size {fields}, ");
@@ -216,54 +151,22 @@ fn each_behaviour() {
 #[test]
 fn each_slice_answer() {
     let wish: fn(Config) -> Config = Config::slice_extension;
+    let legacy: fn(Config) -> Config = |config| config.slice_extension().legacy_length();
     let libc = Answers::with_foreign(Foreign::Visible);
+    let refused = Answers::refusing(Call::Rseq, 1, Errno::PERM);
     let mut old = LINUX_7_1;
     old.has_slice = false;
-    for (generation, answers, configure, expected, remedy) in [
+    #[rustfmt::skip] // a table
+    let rows = [
         (LINUX_7_1, PLAIN, wish, SliceAnswer::On, None),
-        (
-            LINUX_7_1,
-            PLAIN,
-            as_is,
-            SliceAnswer::NotAsked,
-            Some(Remedy::AskForSlice),
-        ),
-        (
-            LINUX_7_1,
-            libc,
-            wish,
-            SliceAnswer::NotRegistered,
-            Some(Remedy::LibcOff),
-        ),
-        (
-            LINUX_7_1,
-            Answers::refusing(Call::Rseq, 1, Errno::PERM),
-            wish,
-            SliceAnswer::NotRegistered,
-            Some(Remedy::AllowSyscall),
-        ),
-        (
-            LINUX_6_3,
-            PLAIN,
-            wish,
-            SliceAnswer::TooShort,
-            Some(Remedy::LongerRegistration),
-        ),
-        (
-            LINUX_7_1,
-            PLAIN,
-            |config| config.slice_extension().legacy_length(),
-            SliceAnswer::TooShort,
-            Some(Remedy::LongerRegistration),
-        ),
-        (
-            old,
-            PLAIN,
-            wish,
-            SliceAnswer::Refused,
-            Some(Remedy::SliceKernel),
-        ),
-    ] {
+        (LINUX_7_1, PLAIN, as_is, SliceAnswer::NotAsked, Some(Remedy::AskForSlice)),
+        (LINUX_7_1, libc, wish, SliceAnswer::NotRegistered, Some(Remedy::LibcOff)),
+        (LINUX_7_1, refused, wish, SliceAnswer::NotRegistered, Some(Remedy::AllowSyscall)),
+        (LINUX_6_3, PLAIN, wish, SliceAnswer::TooShort, Some(Remedy::LongerRegistration)),
+        (LINUX_7_1, PLAIN, legacy, SliceAnswer::TooShort, Some(Remedy::LongerRegistration)),
+        (old, PLAIN, wish, SliceAnswer::Refused, Some(Remedy::SliceKernel)),
+    ];
+    for (generation, answers, configure, expected, remedy) in rows {
         let report = created(generation, answers, configure);
         assert_eq!(report.slice, expected, "{} {answers:?}", generation.name);
         assert_eq!(report.slice_remedy(), remedy, "{report}");

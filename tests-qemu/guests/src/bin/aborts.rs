@@ -138,7 +138,7 @@ fn main(env: &Env) -> i32 {
         return NO_SETUP;
     };
     let link = AtomicUsize::new(0);
-    let null = core::ptr::null_mut();
+    let (null, source) = (core::ptr::null_mut(), link.as_ptr().cast_const().cast());
     for commit in [Commit::Relaxed, Commit::Release] {
         for nth in 0..core::hint::black_box(8) {
             FAULTS.store(0, Relaxed);
@@ -146,51 +146,16 @@ fn main(env: &Env) -> i32 {
                 // SAFETY: never run. The function is longer than a conditional branch of riscv64 reaches.
                 unsafe { asm!(".skip 16384") };
             }
+            #[rustfmt::skip] // a table
             let operation = match nth {
                 0 => Operation::Add { word: 0, value: 1 },
-                1 => Operation::AddThrough {
-                    word: 0,
-                    offset: 0,
-                    value: 1,
-                },
-                2 => Operation::CompareAndStore {
-                    word: 0,
-                    expect: 0,
-                    new: 1,
-                },
-                3 => Operation::CompareTwoAndStore {
-                    word: 0,
-                    expect: 0,
-                    second: 8,
-                    expect_second: 0,
-                    new: 1,
-                },
-                4 => Operation::CompareStoreAndStore {
-                    word: 0,
-                    expect: 0,
-                    second: 8,
-                    value: 0,
-                    new: 1,
-                },
-                5 => Operation::CompareLinkAndStore {
-                    word: 0,
-                    expect: 0,
-                    link: link.as_ptr(),
-                    new: 1,
-                },
-                6 => Operation::Pop {
-                    word: 0,
-                    empty: null,
-                    link: 0,
-                },
-                _ => Operation::CompareCopyAndStore {
-                    word: 0,
-                    expect: 0,
-                    offset: 8,
-                    source: link.as_ptr().cast_const().cast(),
-                    length: 8,
-                    new: 1,
-                },
+                1 => Operation::AddThrough { word: 0, offset: 0, value: 1 },
+                2 => Operation::CompareAndStore { word: 0, expect: 0, new: 1 },
+                3 => Operation::CompareTwoAndStore { word: 0, expect: 0, second: 8, expect_second: 0, new: 1 },
+                4 => Operation::CompareStoreAndStore { word: 0, expect: 0, second: 8, value: 0, new: 1 },
+                5 => Operation::CompareLinkAndStore { word: 0, expect: 0, link: link.as_ptr(), new: 1 },
+                6 => Operation::Pop { word: 0, empty: null, link: 0 },
+                _ => Operation::CompareCopyAndStore { word: 0, expect: 0, offset: 8, source, length: 8, new: 1 },
             };
             // SAFETY: (1, 2, 3) words of the slot, which the operation never gets to.
             let end = unsafe { current.run(slots, operation, commit) };

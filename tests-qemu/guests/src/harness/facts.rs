@@ -61,35 +61,18 @@ impl Needs {
 
     pub(super) fn missing(&self, facts: &Facts, scale: Scale) -> Option<&'static str> {
         let needs = |other: Self| self.what & other.what == other.what;
-        [
-            (
-                needs(Self::NATIVE) && scale != Scale::Native,
-                "this is not the native host",
-            ),
-            (
-                needs(Self::REAL_KERNEL) && scale == Scale::User,
-                "qemu-user is not a real kernel",
-            ),
-            (
-                needs(Self::RSEQ) && facts.rseq.is_err(),
-                "rseq(2) does not work here",
-            ),
-            (
-                needs(Self::V2) && facts.feature_size < 33,
-                "the kernel's feature size is below 33",
-            ),
-            (
-                needs(Self::PTRACE) && facts.ptrace.is_err(),
-                "ptrace(2) does not work here",
-            ),
-            (
-                needs(Self::SECCOMP) && facts.seccomp.is_err(),
-                "seccomp(2) does not work here",
-            ),
+        #[rustfmt::skip] // a table
+        let rows = [
+            (needs(Self::NATIVE) && scale != Scale::Native, "this is not the native host"),
+            (needs(Self::REAL_KERNEL) && scale == Scale::User, "qemu-user is not a real kernel"),
+            (needs(Self::RSEQ) && facts.rseq.is_err(), "rseq(2) does not work here"),
+            (needs(Self::V2) && facts.feature_size < 33, "the kernel's feature size is below 33"),
+            (needs(Self::PTRACE) && facts.ptrace.is_err(), "ptrace(2) does not work here"),
+            (needs(Self::SECCOMP) && facts.seccomp.is_err(), "seccomp(2) does not work here"),
             (self.cpus > facts.cpus, "there are too few CPUs"),
-        ]
-        .into_iter()
-        .find_map(|(missing, why)| missing.then_some(why))
+        ];
+        rows.into_iter()
+            .find_map(|(missing, why)| missing.then_some(why))
     }
 }
 

@@ -125,52 +125,16 @@ fn misses_by<I: Index>(current: Current<'_, I>) {
     sched::allow(0, &CpuSet::one(witness::cpus().iter().next().unwrap())).unwrap();
     let (word, second, from) = (WORD, slot::SECOND, [9u8; 8]);
     for commit in COMMITS {
+        let as_it_is = slots.get(current.id()).unwrap().second.load(SeqCst);
+        #[rustfmt::skip] // a table
         let operations = [
-            Operation::Pop {
-                word: slot::HEAD,
-                empty: core::ptr::null_mut(),
-                link: 0,
-            },
-            Operation::CompareAndStore {
-                word,
-                expect: 1,
-                new: 2,
-            },
-            Operation::CompareTwoAndStore {
-                word,
-                expect: 0,
-                second,
-                expect_second: 1,
-                new: 2,
-            },
-            Operation::CompareTwoAndStore {
-                word,
-                expect: 1,
-                second,
-                expect_second: slots.get(current.id()).unwrap().second.load(SeqCst),
-                new: 2,
-            },
-            Operation::CompareStoreAndStore {
-                word,
-                expect: 1,
-                second,
-                value: 0,
-                new: 2,
-            },
-            Operation::CompareLinkAndStore {
-                word: slot::HEAD,
-                expect: 8,
-                link: NODE.next.as_ptr(),
-                new: 16,
-            },
-            Operation::CompareCopyAndStore {
-                word,
-                expect: 1,
-                offset: BYTES,
-                source: from.as_ptr(),
-                length: 8,
-                new: 2,
-            },
+            Operation::Pop { word: slot::HEAD, empty: core::ptr::null_mut(), link: 0 },
+            Operation::CompareAndStore { word, expect: 1, new: 2 },
+            Operation::CompareTwoAndStore { word, expect: 0, second, expect_second: 1, new: 2 },
+            Operation::CompareTwoAndStore { word, expect: 1, second, expect_second: as_it_is, new: 2 },
+            Operation::CompareStoreAndStore { word, expect: 1, second, value: 0, new: 2 },
+            Operation::CompareLinkAndStore { word: slot::HEAD, expect: 8, link: NODE.next.as_ptr(), new: 16 },
+            Operation::CompareCopyAndStore { word, expect: 1, offset: BYTES, source: from.as_ptr(), length: 8, new: 2 },
         ];
         for (nth, operation) in operations.into_iter().enumerate() {
             // SAFETY: (1, 2, 3, 4) the words of `Slot`, and nothing is stored.

@@ -55,44 +55,16 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
             DATA.store(round, Relaxed);
         }
         let (before, copied) = (round - 1, [round]);
+        let source = copied.as_ptr().cast();
+        #[rustfmt::skip] // a table
         let op = match hooked.argument {
-            0 | BROKEN => Operation::Add {
-                word: WORD,
-                value: 1,
-            },
-            1 => Operation::AddThrough {
-                word: SECOND,
-                offset: FAR,
-                value: 1,
-            },
-            2 => Operation::CompareAndStore {
-                word: WORD,
-                expect: before,
-                new: round,
-            },
-            3 => Operation::CompareTwoAndStore {
-                word: WORD,
-                expect: before,
-                second: HEAD,
-                expect_second: 0,
-                new: round,
-            },
+            0 | BROKEN => Operation::Add { word: WORD, value: 1 },
+            1 => Operation::AddThrough { word: SECOND, offset: FAR, value: 1 },
+            2 => Operation::CompareAndStore { word: WORD, expect: before, new: round },
+            3 => Operation::CompareTwoAndStore { word: WORD, expect: before, second: HEAD, expect_second: 0, new: round },
             // These carry data of their own.
-            4 => Operation::CompareStoreAndStore {
-                word: WORD,
-                expect: before,
-                second: VALUES,
-                value: round,
-                new: round,
-            },
-            _ => Operation::CompareCopyAndStore {
-                word: WORD,
-                expect: before,
-                offset: BYTES,
-                source: copied.as_ptr().cast(),
-                length: 8,
-                new: round,
-            },
+            4 => Operation::CompareStoreAndStore { word: WORD, expect: before, second: VALUES, value: round, new: round },
+            _ => Operation::CompareCopyAndStore { word: WORD, expect: before, offset: BYTES, source, length: 8, new: round },
         };
         // SAFETY: (1, 2, 3, 4) the words of `Slot`, written by this thread alone.
         while unsafe { current.run(slots, op, Commit::Release) }.is_err() {}

@@ -68,54 +68,17 @@ pub fn once<I: Index>(
     if nth == 5 {
         node.next.store(0x5a5a, Relaxed);
     }
+    let (source, length) = (full.as_ptr().cast(), size_of_val(&full));
+    #[rustfmt::skip] // a table
     let operation = match nth {
-        0 => Operation::Add {
-            word: WORD,
-            value: 1,
-        },
-        1 => Operation::AddThrough {
-            word: SECOND,
-            offset: FAR,
-            value: 1,
-        },
-        2 => Operation::CompareAndStore {
-            word: WORD,
-            expect,
-            new,
-        },
-        3 => Operation::CompareTwoAndStore {
-            word: WORD,
-            expect,
-            second: SECOND,
-            expect_second: second,
-            new,
-        },
-        4 => Operation::CompareStoreAndStore {
-            word: WORD,
-            expect,
-            second: value,
-            value: 77,
-            new,
-        },
-        5 => Operation::CompareLinkAndStore {
-            word: HEAD,
-            expect: head,
-            link: node.next.as_ptr(),
-            new: at,
-        },
-        6 => Operation::Pop {
-            word: HEAD,
-            empty: core::ptr::null_mut(),
-            link: NEXT,
-        },
-        _ => Operation::CompareCopyAndStore {
-            word: WORD,
-            expect,
-            offset: record,
-            source: full.as_ptr().cast(),
-            length: size_of_val(&full),
-            new,
-        },
+        0 => Operation::Add { word: WORD, value: 1 },
+        1 => Operation::AddThrough { word: SECOND, offset: FAR, value: 1 },
+        2 => Operation::CompareAndStore { word: WORD, expect, new },
+        3 => Operation::CompareTwoAndStore { word: WORD, expect, second: SECOND, expect_second: second, new },
+        4 => Operation::CompareStoreAndStore { word: WORD, expect, second: value, value: 77, new },
+        5 => Operation::CompareLinkAndStore { word: HEAD, expect: head, link: node.next.as_ptr(), new: at },
+        6 => Operation::Pop { word: HEAD, empty: core::ptr::null_mut(), link: NEXT },
+        _ => Operation::CompareCopyAndStore { word: WORD, expect, offset: record, source, length, new },
     };
     around();
     // SAFETY: (1, 2, 3) the words of `Slot`, and a node that is in no list or in this one.
