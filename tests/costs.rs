@@ -19,7 +19,7 @@ fn create<'a>(process: &'a Process<&'a Machine>, area: &'a Area) -> Thread<'a, &
     process.create(area).expect("a new area")
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 struct Costs {
     create: (u32, u32),
     create_masked: (u32, u32),
@@ -32,13 +32,7 @@ struct Costs {
 fn costs(generation: fake::Generation, answers: Answers, configure: fn(Config) -> Config) -> Costs {
     run(generation, answers, configure, |machine, process, areas| {
         let [first, second] = areas;
-        let mut costs = Costs {
-            create: (0, 0),
-            create_masked: (0, 0),
-            again: (0, 0),
-            keep: (0, 0),
-            release: (0, 0),
-        };
+        let mut costs = Costs::default();
         // Whoever comes first finds out; that is not what is counted.
         drop(create(process, first).on_exit(ExitMode::Release));
         // SAFETY: recycle (1): the thread of `first` has ended for the test.
@@ -77,9 +71,9 @@ fn of_the_owner() {
             let expected = Costs {
                 create: (2, 1),
                 create_masked: (0, 1),
-                again: (0, 0),
                 keep: (1, 0),
                 release: (1, 1),
+                ..Costs::default()
             };
             assert_eq!(costs(generation, PLAIN, configure), expected);
         }
@@ -89,19 +83,16 @@ fn of_the_owner() {
 #[test]
 fn under_a_foreign_owner() {
     let visible = Costs {
-        create: (0, 0),
-        create_masked: (0, 0),
-        again: (0, 0),
-        keep: (0, 0),
         release: (1, 0),
+        ..Costs::default()
     };
     // Each thread asks for itself, with both lengths: one that is taken says nothing of the next.
     let hidden = Costs {
         create: (2, 2),
         create_masked: (0, 2),
-        again: (0, 0),
         keep: (1, 0),
         release: (1, 0),
+        ..Costs::default()
     };
     for (foreign, expected) in [(Foreign::Visible, visible), (Foreign::Hidden, hidden)] {
         let answers = Answers::with_foreign(foreign);
@@ -112,11 +103,9 @@ fn under_a_foreign_owner() {
 #[test]
 fn where_nobody_owns() {
     let masks_only = Costs {
-        create: (0, 0),
-        create_masked: (0, 0),
-        again: (0, 0),
         keep: (1, 0),
         release: (1, 0),
+        ..Costs::default()
     };
     let refused = Answers::refusing(Call::Rseq, 1, Errno::NOSYS);
     assert_eq!(costs(LINUX_7_1, refused, as_is), masks_only);

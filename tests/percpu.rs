@@ -31,6 +31,16 @@ const HEAD: usize = offset_of!(Slot, head);
 const BYTES: usize = offset_of!(Slot, bytes);
 const NEXT: isize = offset_of!(Node, next) as isize;
 
+const ADD: Operation = Operation::Add {
+    word: WORD,
+    value: 1,
+};
+const POP: Operation = Operation::Pop {
+    word: HEAD,
+    empty: null_mut(),
+    link: NEXT,
+};
+
 fn slots() -> Vec<Slot> {
     let mut slots = Vec::new();
     slots.resize_with(1024, Slot::default);
@@ -84,11 +94,6 @@ fn each_operation<I: Index>() {
             let retry = |operation: &dyn Fn(&Slot) -> Operation| {
                 while run(operation(slots.get(current.id()).expect("a slot"))).is_err() {}
             };
-            let pop = Operation::Pop {
-                word: HEAD,
-                empty: null_mut(),
-                link: NEXT,
-            };
             let before = sum(|slot| slot.word.load(SeqCst));
             // SAFETY: (1, 2, 3) the words of `Slot`, the bytes and the nodes below.
             unsafe {
@@ -126,24 +131,19 @@ fn each_operation<I: Index>() {
                     }
                 });
                 assert_eq!(sum(|slot| slot.word.load(SeqCst)), before + 8);
-                assert_eq!(
-                    run(Operation::CompareAndStore {
-                        word: WORD,
-                        expect: usize::MAX,
-                        new: 0
-                    }),
-                    Err(Miss::Differs)
-                );
-                assert_eq!(
-                    run(Operation::CompareTwoAndStore {
-                        word: BYTES + 56,
-                        expect: 0,
-                        second: SECOND,
-                        expect_second: 1,
-                        new: 0
-                    }),
-                    Err(Miss::Differs)
-                );
+                let one = Operation::CompareAndStore {
+                    word: WORD,
+                    expect: usize::MAX,
+                    new: 0,
+                };
+                let two = Operation::CompareTwoAndStore {
+                    word: BYTES + 56,
+                    expect: 0,
+                    second: SECOND,
+                    expect_second: 1,
+                    new: 0,
+                };
+                assert_eq!([one, two].map(run), [Err(Miss::Differs); 2]);
                 for length in 0..=64 {
                     let source: Vec<u8> = (0..length as u8).map(|byte| byte ^ 0x5a).collect();
                     let here = std::cell::Cell::new(0);
@@ -182,12 +182,12 @@ fn each_operation<I: Index>() {
                     }
                 });
                 let popped = loop {
-                    if let Ok(head) = run(pop) {
+                    if let Ok(head) = run(POP) {
                         break head.cast::<Node>();
                     }
                 };
                 assert_eq!((popped, (*popped).value), (at, 3));
-                assert_eq!(run(pop), Err(Miss::Differs));
+                assert_eq!(run(POP), Err(Miss::Differs));
                 for slot in slots.iter() {
                     slot.second.store(
                         std::ptr::from_ref(&slot.bytes[1]).expose_provenance(),
@@ -232,18 +232,8 @@ fn many_threads_add() {
                 let with = with_current::<CpuId>(&process, |current| {
                     for _ in 0..EACH {
                         // SAFETY: (1, 2) a counter.
-                        if unsafe {
-                            current.run(
-                                slots,
-                                Operation::Add {
-                                    word: WORD,
-                                    value: 1,
-                                },
-                                Commit::Relaxed,
-                            )
-                        }
-                        .is_err()
-                        {
+                        let added = unsafe { current.run(slots, ADD, Commit::Relaxed) };
+                        if added.is_err() {
                             overflow.fetch_add(1, Relaxed);
                         }
                     }
@@ -342,43 +332,16 @@ fn an_id_beyond_the_slots_misses_and_changes_nothing() {
                 return;
             }
             with_current::<CpuId>(&process, |current| {
-                // SAFETY: (1, 2) the words of `Slot`.
-                unsafe {
-                    let out = Err(Miss::OutOfRange);
+                let compare = Operation::CompareAndStore {
+                    word: WORD,
+                    expect: 0,
+                    new: 1,
+                };
+                for operation in [ADD, compare, POP] {
                     for commit in [Commit::Relaxed, Commit::Release] {
-                        assert_eq!(
-                            current.run(
-                                slots,
-                                Operation::Add {
-                                    word: WORD,
-                                    value: 1
-                                },
-                                commit
-                            ),
-                            out
-                        );
-                        assert_eq!(
-                            current.run(
-                                slots,
-                                Operation::CompareAndStore {
-                                    word: WORD,
-                                    expect: 0,
-                                    new: 1
-                                },
-                                commit
-                            ),
-                            out
-                        );
-                        let popped = current.run(
-                            slots,
-                            Operation::Pop {
-                                word: HEAD,
-                                empty: null_mut(),
-                                link: NEXT,
-                            },
-                            commit,
-                        );
-                        assert_eq!(popped, Err(Miss::OutOfRange));
+                        // SAFETY: (1, 2) the words of `Slot`.
+                        let end = unsafe { current.run(slots, operation, commit) };
+                        assert_eq!(end, Err(Miss::OutOfRange));
                     }
                 }
             });
