@@ -4,7 +4,7 @@ pub mod areas;
 pub mod at_exit;
 pub mod basic;
 pub mod children;
-pub mod common;
+pub(crate) mod common;
 pub mod counts;
 pub mod ends;
 pub mod filtered;
