@@ -10,7 +10,7 @@ use guests::harness::{Ctx, Test, passed};
 use guests::sys::time::{self, Span};
 use rseq_rt::Area;
 
-use super::{runtime, wait_until};
+use super::{runtime, spawn, wait_until};
 use green::green::Ready;
 use green::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
 use green::runtime::Runtime;
@@ -42,8 +42,7 @@ fn with_a_sleeper<Q: RunQueue>(ctx: &Ctx<'_>, carriers: u32) -> (&'static Runtim
         tell.store(true, Relaxed);
         sleep(LONG);
     };
-    // SAFETY: spawn (1) it keeps a flag across its switch.
-    let sleeper = unsafe { runtime.spawn(body) }.unwrap();
+    let sleeper = spawn(runtime, body);
     // It is not waited for: its stack stays.
     let _ = sleeper;
     wait_until(|| told.load(Relaxed));
@@ -78,8 +77,7 @@ fn one_round_a_sleep(ctx: &Ctx<'_>) {
             sleep(Duration::from_nanos(1_000_001 + turn * 333_333));
         }
     };
-    // SAFETY: spawn (1) it keeps a count across its switches.
-    unsafe { runtime.spawn(body) }.unwrap().join();
+    spawn(runtime, body).join();
     runtime.stop();
     let rounds = runtime.sum(Count::Rests);
     let most = SLEEPS + ROUNDS;

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use guests::harness::{Ctx, Test, passed};
 
-use super::{runtime, wait_until};
+use super::{runtime, spawn, wait_until};
 use green::carrier::Exit;
 use green::green::Handle;
 use green::queue::{MutexQueue, PercpuQueue, RunQueue};
@@ -37,15 +37,14 @@ fn joins<Q: RunQueue>(ctx: &Ctx<'_>) {
         }
         let child = || {
             let leaves = Arc::clone(leaves);
-            // SAFETY: spawn (1) it keeps handles and counts across its switches.
-            unsafe { runtime.spawn(move || grow(runtime, depth - 1, &leaves)) }
+            spawn(runtime, move || grow(runtime, depth - 1, &leaves))
         };
         let children = [child(), child()];
         if depth.is_multiple_of(2) {
             (0..8).for_each(|_| yield_now());
         }
         for child in children {
-            child.unwrap().join();
+            child.join();
         }
     }
     let depth = ctx.scale(9, 6, 6);
@@ -53,10 +52,9 @@ fn joins<Q: RunQueue>(ctx: &Ctx<'_>) {
     for _ in 0..ctx.scale(20, 3, 3) {
         let leaves = Arc::new(AtomicU64::new(0));
         let of_root = Arc::clone(&leaves);
-        // SAFETY: spawn (1) it keeps handles and counts across its switches.
-        let root = unsafe { runtime.spawn(move || grow(runtime, depth, &of_root)) };
+        let root = spawn(runtime, move || grow(runtime, depth, &of_root));
         // From outside: this thread sleeps on a futex.
-        root.unwrap().join();
+        root.join();
         assert_eq!(leaves.load(Relaxed), 1 << depth, "leaves");
     }
     runtime.stop();
@@ -77,8 +75,7 @@ fn sleeps(ctx: &Ctx<'_>) {
                 assert!(slept >= span, "it woke too early");
             }
         };
-        // SAFETY: spawn (1) it keeps times across its switches.
-        all.push(unsafe { runtime.spawn(body) }.unwrap());
+        all.push(spawn(runtime, body));
     }
     all.into_iter().for_each(Handle::join);
     runtime.stop();
@@ -107,8 +104,7 @@ fn carriers_come_and_go(ctx: &Ctx<'_>) {
                 }
             }
         };
-        // SAFETY: spawn (1) it keeps counts across its switches.
-        all.push(unsafe { runtime.spawn(body) }.unwrap());
+        all.push(spawn(runtime, body));
     }
     let turns = ctx.scale(300, 20, 20);
     for turn in 0..turns {

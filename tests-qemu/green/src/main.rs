@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 
 use green::arguments::Arguments;
 use green::carrier::{self, Exit};
+use green::green::Handle;
 use green::queue::RunQueue;
 use green::runtime::Runtime;
 use guests::entry::Env;
@@ -87,6 +88,13 @@ fn runtime<Q: RunQueue>(ctx: &Ctx<'_>, capacity: usize, carriers: u32) -> &'stat
     }
     wait_until(|| runtime.tids().count() == carriers as usize);
     runtime
+}
+
+/// Starts a green thread. What those of the tests keep across their switches is no kernel thread's, but for the carrier of
+/// a broken variant.
+fn spawn<Q: RunQueue>(runtime: &Runtime<Q>, body: impl FnOnce() + Send + 'static) -> Handle {
+    // SAFETY: spawn (1) as said.
+    unsafe { runtime.spawn(body) }.unwrap()
 }
 
 /// Pins the carriers to the allowed CPUs, one after the other and round again.

@@ -12,7 +12,7 @@ use guests::sys::sched;
 use rseq_rt::percpu::{CpuId, SectionSupport};
 use rseq_rt::structures::{Counter, CounterSlot};
 
-use super::{pin, runtime};
+use super::{pin, runtime, spawn};
 use green::carrier::{self, Carrier, RSEQ, here_unguarded};
 use green::green::Handle;
 use green::queue::{PercpuQueue, RunQueue};
@@ -99,9 +99,8 @@ fn all_hop(ctx: &Ctx<'_>, way: Way) -> (Arc<Seen>, &'static Counter<'static>) {
     let mut all: Vec<Handle> = Vec::new();
     for _ in 0..green {
         let seen = Arc::clone(&seen);
-        // SAFETY: spawn (1) it keeps counts across its switches, and in the broken way a carrier on purpose.
-        let handle = unsafe { runtime.spawn(move || hop(way, hops, carriers, counter, &seen)) };
-        all.push(handle.unwrap());
+        let handle = spawn(runtime, move || hop(way, hops, carriers, counter, &seen));
+        all.push(handle);
     }
     all.into_iter().for_each(Handle::join);
     runtime.stop();
@@ -145,32 +144,22 @@ fn every_operation(ctx: &Ctx<'_>) {
     passed!("{operations} operations, {migrations} migrations between carriers");
 }
 
-/// Broken: the first carrier is kept. It is another thread by now, with rseq or without.
-fn kept_carrier(ctx: &Ctx<'_>) {
+/// Broken: the first carrier is kept.
+fn kept(ctx: &Ctx<'_>, wrong: fn(&Seen) -> &AtomicU64, what: &str) {
     let (seen, _) = all_hop(ctx, Way::Kept);
-    let (wrong, operations) = (
-        seen.another_carrier.load(Relaxed),
-        seen.operations.load(Relaxed),
-    );
-    assert!(
-        wrong > 0,
-        "a kept carrier was the right one {operations} times"
-    );
-    passed!("seen: {wrong} of {operations} on another thread");
+    let (wrong, operations) = (wrong(&seen).load(Relaxed), seen.operations.load(Relaxed));
+    assert!(wrong > 0, "never on another {what} in {operations} times");
+    passed!("seen: {wrong} of {operations} on another {what}");
 }
 
-/// Broken: the area of the first carrier is kept. It shows the CPU of that one.
+/// It is another thread by now, with rseq or without.
+fn kept_carrier(ctx: &Ctx<'_>) {
+    kept(ctx, |seen| &seen.another_carrier, "thread");
+}
+
+/// Its area shows the CPU of that one.
 fn kept_area(ctx: &Ctx<'_>) {
-    let (seen, _) = all_hop(ctx, Way::Kept);
-    let (wrong, operations) = (
-        seen.another_cpu.load(Relaxed),
-        seen.operations.load(Relaxed),
-    );
-    assert!(
-        wrong > 0,
-        "a kept area showed the right CPU {operations} times"
-    );
-    passed!("seen: {wrong} of {operations} on another CPU");
+    kept(ctx, |seen| &seen.another_cpu, "CPU");
 }
 
 /// Adds on the carrier in `slot`, until both have begun and then `count` times.
@@ -195,8 +184,7 @@ fn add_on<Q: RunQueue>(
             counter.add(unsafe { RSEQ.current::<CpuId>((*kept).area()) }, 1);
         }
     };
-    // SAFETY: spawn (1) it keeps counts across its switch, and a carrier on purpose.
-    unsafe { runtime.spawn(body) }.unwrap()
+    spawn(runtime, body)
 }
 
 /// Broken: two carriers on two CPUs add to the slot of one of them, each without atomics.
@@ -212,8 +200,7 @@ fn kept_area_loses(ctx: &Ctx<'_>) {
             let here = here_unguarded().expose_provenance();
             told.store(here as u64, Relaxed);
         };
-        // SAFETY: spawn (1) it keeps a count across its switch.
-        unsafe { runtime.spawn(tell) }.unwrap().join();
+        spawn(runtime, tell).join();
         let kept = carrier.load(Relaxed) as usize;
         let (begun, counter) = (Arc::new(AtomicU64::new(0)), counter());
         let own = add_on(runtime, 0, kept, &begun, counter, COUNT);
@@ -235,9 +222,8 @@ fn switch_under_a_loan(ctx: &Ctx<'_>) {
     let ctx = *ctx;
     let ended = child::forked(move || {
         let runtime = runtime::<PercpuQueue>(&ctx, 1, 1);
-        // SAFETY: spawn (1) it keeps a carrier across a switch, and is stopped.
-        let green = unsafe { runtime.spawn(|| carrier::here(|_| yield_now())) };
-        green.into_iter().for_each(Handle::join);
+        // It keeps a carrier across a switch, and is stopped.
+        spawn(runtime, || carrier::here(|_| yield_now())).join();
     });
     assert_eq!(ended, Ok(Status::Exited(121)), "the program");
 }

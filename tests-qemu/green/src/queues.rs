@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64};
 use guests::harness::{Ctx, Needs, Test, passed};
 use guests::sys::sched::{self, CpuSet};
 
-use super::{pin, runtime, wait_until};
+use super::{pin, runtime, spawn, wait_until};
 use green::green::Handle;
 use green::queue::{MpmcQueue, MutexQueue, PercpuQueue, RunQueue};
 use green::slots::Count;
@@ -43,9 +43,8 @@ fn crowd<Q: RunQueue>(ctx: &Ctx<'_>, green: u64, rounds: u64) {
     let mut crowd: Vec<Handle> = Vec::new();
     for _ in 0..green {
         let (done, running) = (Arc::clone(&done), AtomicBool::new(false));
-        // SAFETY: spawn (1) it keeps counts across its switches.
-        let handle = unsafe { runtime.spawn(move || yields(&running, rounds, &done)) };
-        crowd.push(handle.unwrap());
+        let handle = spawn(runtime, move || yields(&running, rounds, &done));
+        crowd.push(handle);
     }
     crowd.into_iter().for_each(Handle::join);
     runtime.stop();
@@ -79,21 +78,14 @@ fn stolen(ctx: &Ctx<'_>) {
     let holder = move || {
         for _ in 0..WORK {
             let done = Arc::clone(&of_holder);
-            // SAFETY: spawn (1) it switches nowhere.
-            let handle = unsafe {
-                runtime.spawn(move || {
-                    done.fetch_add(1, Relaxed);
-                })
-            };
             // Their stacks stay: to join is to let the own carrier run them.
-            let _ = handle.unwrap();
+            let _ = spawn(runtime, move || _ = done.fetch_add(1, Relaxed));
         }
         while of_holder.load(Relaxed) != WORK {
             sched::relax();
         }
     };
-    // SAFETY: spawn (1) it never switches.
-    unsafe { runtime.spawn(holder) }.unwrap().join();
+    spawn(runtime, holder).join();
     runtime.stop();
     let steals = runtime.sum(Count::Steals);
     assert!(steals > 0, "nothing was stolen, and yet {WORK} were run");
@@ -118,8 +110,7 @@ fn left_behind(ctx: &Ctx<'_>) {
                 yield_now();
             }
         };
-        // SAFETY: spawn (1) it keeps counts across its switches.
-        all.push(unsafe { runtime.spawn(body) }.unwrap());
+        all.push(spawn(runtime, body));
     }
     let all_move_on = || {
         let seen: Vec<u64> = rounds.iter().map(|count| count.load(Relaxed)).collect();
