@@ -34,12 +34,6 @@ impl Held {
     }
 }
 
-impl Default for Card {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Card {
     /// In a structure, or on the way to one.
     pub const fn new() -> Self {

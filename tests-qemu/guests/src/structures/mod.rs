@@ -2,17 +2,17 @@
 
 pub mod buffer;
 pub mod bytes;
-pub mod cards;
+mod cards;
 pub mod children;
 pub mod counter;
-pub mod crowd;
+mod crowd;
 pub mod drains;
 pub mod forked;
 mod fresh;
-pub mod here;
+mod here;
 pub mod list;
 pub mod offline;
-pub mod rounds;
+mod rounds;
 pub mod rude;
-pub mod slow;
+mod slow;
 pub mod stepped;
