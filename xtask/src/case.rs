@@ -221,6 +221,17 @@ impl Rows {
     }
 }
 
+/// What a job does to this machine, in the order in which such jobs begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Runs programs on it.
+    Here,
+    /// Checks sources and linked files.
+    Files,
+    /// Boots a machine.
+    Boots,
+}
+
 /// Cases that run one after another.
 pub struct Job {
     pub title: String,
@@ -233,6 +244,15 @@ impl Job {
     /// The place it boots at, whose kernel is fetched beforehand.
     pub fn boots(&self) -> Option<Place> {
         self.at.place().filter(|place| place.boots())
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.at {
+            At::Host | At::Link(_) => Kind::Files,
+            At::Libcs(_) => Kind::Here,
+            At::Place(place) if place.boots() => Kind::Boots,
+            At::Place(_) => Kind::Here,
+        }
     }
 
     /// How many processors of this machine it keeps busy.

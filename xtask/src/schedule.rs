@@ -1,15 +1,15 @@
 //! Runs the jobs side by side, as many as this machine has processors for.
 //!
-//! What runs on this machine itself goes one by one. An emulated machine whose processors are threads is given as many
-//! processors: with fewer, each of its spin locks waits for a thread that does not run, and two of them on two
-//! processors took six times as long as one after the other.
+//! What runs programs on this machine itself goes one by one, and so does what checks sources and files, beside it. An
+//! emulated machine whose processors are threads is given as many processors: with fewer, each of its spin locks waits
+//! for a thread that does not run, and two of them on two processors took six times as long as one after the other.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::case::{Job, Record};
+use crate::case::{Job, Kind, Record};
 use crate::context::Context;
 use crate::machine::boot;
 use crate::matrix::Counts;
@@ -63,27 +63,26 @@ struct Waiting {
 }
 
 struct Left {
-    /// What runs on this machine itself first: nothing else runs beside a large machine.
     jobs: VecDeque<Job>,
-    /// Whether one runs on this machine itself.
-    here: bool,
+    /// The kinds of the jobs that run.
+    kinds: Vec<Kind>,
     processors: usize,
 }
 
 /// What a job keeps busy, until this is dropped.
 struct Share<'a> {
-    is_here: bool,
+    kind: Kind,
     processors: usize,
     waiting: &'a Waiting,
 }
 
 impl Waiting {
-    fn new(jobs: Vec<Job>, all: usize) -> Waiting {
-        let (boots, here): (Vec<Job>, Vec<Job>) =
-            jobs.into_iter().partition(|job| job.boots().is_some());
+    fn new(mut jobs: Vec<Job>, all: usize) -> Waiting {
+        // The large machines last: nothing else runs beside one.
+        jobs.sort_by_key(|job| (job.kind(), job.processors()));
         let left = Left {
-            jobs: here.into_iter().chain(boots).collect(),
-            here: false,
+            jobs: jobs.into(),
+            kinds: Vec::new(),
             processors: all,
         };
         Waiting {
@@ -101,20 +100,18 @@ impl Waiting {
                 return None;
             }
             let fits = |job: &Job| {
-                let is_second = job.boots().is_none() && left.here;
+                let is_second = job.kind() != Kind::Boots && left.kinds.contains(&job.kind());
                 !is_second && job.processors().min(self.all) <= left.processors
             };
             let first = left.jobs.iter().position(fits);
             if let Some(job) = first.and_then(|at| left.jobs.remove(at)) {
-                let processors = job.processors().min(self.all);
-                let is_here = job.boots().is_none();
-                left.processors -= processors;
-                left.here |= is_here;
                 let share = Share {
-                    is_here,
-                    processors,
+                    kind: job.kind(),
+                    processors: job.processors().min(self.all),
                     waiting: self,
                 };
+                left.kinds.push(share.kind);
+                left.processors -= share.processors;
                 return Some((job, share));
             }
             left = self
@@ -129,7 +126,8 @@ impl Drop for Share<'_> {
     fn drop(&mut self) {
         let mut left = lock(&self.waiting.left);
         left.processors += self.processors;
-        left.here &= !self.is_here;
+        let mine = left.kinds.iter().position(|kind| *kind == self.kind);
+        mine.map(|at| left.kinds.swap_remove(at));
         drop(left);
         self.waiting.changed.notify_all();
     }
