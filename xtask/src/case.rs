@@ -1,6 +1,7 @@
 //! The matrix of tests: a case is a row, a family is a table of rows for each cell, and a job is what runs in one go.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
@@ -166,27 +167,33 @@ pub struct Rows {
 
 /// The rows that are wanted, family for family.
 pub fn select(cx: &Context, selection: &Selection, families: &'static [Family]) -> Vec<Rows> {
-    let mut all = Vec::new();
-    for family in families.iter().filter(|one| selection.may_want(one.name)) {
-        for at in selection.cells() {
-            let cases = match (family.cases)(cx, at) {
-                Ok(mut cases) => {
-                    let runs =
-                        |name: &str| at.place().is_none_or(|place| place.runs(family.name, name));
-                    cases.retain(|case| {
-                        selection.wants(family.name, &case.name) && runs(&case.name)
-                    });
-                    cases
-                }
-                // A program that cannot be asked for its tests is a failure, and not an empty table.
-                Err(why) => vec![Case::new("start", move |_| Err::<(), _>(copy(&why)))],
-            };
-            if !cases.is_empty() {
-                all.push(Rows { family, at, cases });
-            }
-        }
-    }
+    let cells = selection.cells();
+    let of = |family: &'static Family| -> Vec<Rows> {
+        let of = |at: &At| rows(cx, selection, family, *at);
+        cells.iter().map(of).collect()
+    };
+    let families = families.iter().filter(|one| selection.may_want(one.name));
+    // At once: some build a program and ask it for its tests.
+    let mut all: Vec<Rows> = thread::scope(|scope| {
+        let listed: Vec<_> = families.map(|one| scope.spawn(move || of(one))).collect();
+        let listed = listed.into_iter().map(|rows| rows.join());
+        listed.flat_map(|rows| rows.expect("a list")).collect()
+    });
+    all.retain(|rows| !rows.cases.is_empty());
     all
+}
+
+fn rows(cx: &Context, selection: &Selection, family: &'static Family, at: At) -> Rows {
+    let cases = match (family.cases)(cx, at) {
+        Ok(mut cases) => {
+            let runs = |name: &str| at.place().is_none_or(|place| place.runs(family.name, name));
+            cases.retain(|case| selection.wants(family.name, &case.name) && runs(&case.name));
+            cases
+        }
+        // A program that cannot be asked for its tests is a failure, and not an empty table.
+        Err(why) => vec![Case::new("start", move |_| Err::<(), _>(copy(&why)))],
+    };
+    Rows { family, at, cases }
 }
 
 impl Rows {

@@ -29,20 +29,29 @@ const FLAGS: [&str; 6] = [
 
 /// The guest of that name, built once: `init`, `suite`, `sizes` or `golden`.
 pub fn guest(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
-    programs(cx, arch, CORE, &["--package", "guests"], "the guests").map(|folder| folder.join(name))
+    let package = ["--package", "guests"];
+    programs(cx, arch, CORE, &package, "the guests", "guests").map(|folder| folder.join(name))
 }
 
 /// The example's program for `arch`, built once.
 pub fn green(cx: &Context, arch: Arch) -> Result<PathBuf> {
     let package = ["--manifest-path", GREEN];
-    programs(cx, arch, ALLOC, &package, "the green threads").map(|folder| folder.join("green"))
+    programs(cx, arch, ALLOC, &package, "the green threads", "green")
+        .map(|folder| folder.join("green"))
 }
 
 /// The program of the example's tests for `arch`, built once.
 pub fn green_tests(cx: &Context, arch: Arch) -> Result<PathBuf> {
     let package = ["--manifest-path", GREEN_TESTS];
-    programs(cx, arch, ALLOC, &package, "the tests of green threads")
-        .map(|folder| folder.join("green-tests"))
+    programs(
+        cx,
+        arch,
+        ALLOC,
+        &package,
+        "the tests of green threads",
+        "green",
+    )
+    .map(|folder| folder.join("green-tests"))
 }
 
 /// The programs of one package. One at a time: in one build with another, each would have the features that the other
@@ -53,6 +62,7 @@ fn programs(
     libraries: &str,
     package: &[&str],
     what: &str,
+    folder: &str,
 ) -> Result<PathBuf> {
     cx.once(format!("{what}/{arch}"), || {
         let compiler = compiler::find(cx, arch)?;
@@ -61,7 +71,7 @@ fn programs(
             Compiler::FromSource { .. } => ", core from source",
         };
         let _step = cx.step(format!("building {what} for {arch}{how}"));
-        let folder = cx.root.join("target/guests").join(arch.name());
+        let folder = cx.root.join("target").join(folder).join(arch.name());
         let script = cx.root.join("linker/init.ld");
         let script = format!("-Clink-arg=-Wl,-T,{}", script.display());
         let mut build = compiler.cargo("build", libraries, arch.target());
