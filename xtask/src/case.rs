@@ -20,7 +20,11 @@ pub struct Case {
     /// The job it is part of, if it is not the one of its family and cell.
     job: Option<String>,
     run: Run,
+    /// Builds what it runs, ahead of its turn.
+    build: Option<Build>,
 }
+
+pub type Build = Arc<dyn Fn(&Context) + Send + Sync>;
 
 /// How a case runs. What fails is an error; what is missing is [`crate::outcome::Missing`].
 enum Run {
@@ -84,6 +88,7 @@ impl Case {
             name: name.into(),
             job: None,
             run: Run::Alone(Box::new(move |cx| run(cx).map(Into::into))),
+            build: None,
         }
     }
 
@@ -96,6 +101,7 @@ impl Case {
             name,
             job: None,
             run: Run::Together(Arc::clone(&run)),
+            build: None,
         };
         names.into_iter().map(case).collect()
     }
@@ -103,6 +109,16 @@ impl Case {
     /// The same in a job of its own name.
     pub fn in_job(mut self, title: impl Into<String>) -> Case {
         self.job = Some(title.into());
+        self
+    }
+
+    /// The same, which may be built ahead of its turn: `build` makes things once, and what goes wrong is met again when it
+    /// runs.
+    pub fn ahead<T>(
+        mut self,
+        build: impl Fn(&Context) -> Result<T> + Send + Sync + 'static,
+    ) -> Case {
+        self.build = Some(Arc::new(move |cx| drop(build(cx))));
         self
     }
 }
@@ -260,6 +276,12 @@ impl Job {
             At::Place(place) if place.boots() => Kind::Boots,
             At::Place(_) => Kind::Here,
         }
+    }
+
+    /// What can be built ahead of its turn.
+    pub fn builds(&self) -> Vec<Build> {
+        let builds = self.cases.iter().filter_map(|case| case.build.clone());
+        builds.collect()
     }
 
     /// How many processors of this machine it keeps busy.

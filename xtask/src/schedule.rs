@@ -18,6 +18,7 @@ use crate::process::lock;
 /// Runs all of `jobs` and returns what they yielded.
 pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
     let places: Vec<_> = jobs.iter().filter_map(Job::boots).collect();
+    let builds: Vec<_> = jobs.iter().flat_map(Job::builds).collect();
     let total = jobs.len();
     let all = thread::available_parallelism().map_or(1, |all| all.get());
     let waiting = Waiting::new(jobs, all);
@@ -39,8 +40,12 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
         ended.1.extend(records);
     };
     thread::scope(|scope| {
-        // The network beside the compilers. Whoever needs one earlier waits for it.
-        scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, *place)));
+        // The network beside the compilers, and what large machines run before nothing runs beside them. Whoever needs
+        // one earlier waits for it.
+        scope.spawn(|| {
+            places.iter().for_each(|place| boot::prefetch(cx, *place));
+            builds.iter().for_each(|build| build(cx));
+        });
         for _ in 0..all {
             scope.spawn(|| {
                 while let Some((job, _share)) = waiting.take() {

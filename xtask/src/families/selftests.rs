@@ -48,9 +48,9 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     };
     let mut names: Vec<String> = runs(place.boots()).into_iter().map(|run| run.0).collect();
     names.dedup();
-    Ok(Case::together(names, move |cx, tests| {
-        run(cx, place, tests)
-    }))
+    let cases = Case::together(names, move |cx, tests| run(cx, place, tests));
+    let build = move |cx: &Context| built(cx, place.arch);
+    Ok(cases.into_iter().map(|case| case.ahead(build)).collect())
 }
 
 fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {

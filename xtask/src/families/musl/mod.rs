@@ -71,7 +71,12 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     }
     if newer {
         let title = format!("musl 1.2.5 on {}", at.cell(cx).label);
-        cases.push(Case::new(NEWER, move |cx| under_newer(cx, place)).in_job(title));
+        let build = move |cx: &Context| {
+            let newer = Which::hooked(Release::Trixie);
+            Programs::build(cx, &newer, place.arch, place.boots())
+        };
+        let case = Case::new(NEWER, move |cx| under_newer(cx, place));
+        cases.push(case.in_job(title).ahead(build));
     }
     Ok(cases)
 }

@@ -47,7 +47,11 @@ pub fn cases(label: &str, place: Place) -> Vec<Case> {
         }
         Machine::Listed(_) if place.is_newest() => {
             let case = Case::new("percpu/malloc", move |cx| about_malloc(cx, place));
-            vec![case.in_job(format!("musl --malloc percpu on {label}"))]
+            let build = move |cx: &Context| Programs::build(cx, &PERCPU, place.arch, true);
+            vec![
+                case.in_job(format!("musl --malloc percpu on {label}"))
+                    .ahead(build),
+            ]
         }
         _ => Vec::new(),
     }
