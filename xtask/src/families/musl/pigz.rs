@@ -29,7 +29,7 @@ const FILES: [(&str, &[&str]); 2] = [
     ("pigz", &["pigz", "yarn", "try"]),
 ];
 
-const LENGTH: usize = 64 << 20;
+const LENGTH: usize = 32 << 20;
 const ROUNDS: usize = 6;
 const THREADS: &str = "8";
 
