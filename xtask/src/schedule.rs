@@ -42,10 +42,8 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
     thread::scope(|scope| {
         // The network beside the compilers, and what large machines run before nothing runs beside them. Whoever needs
         // one earlier waits for it.
-        scope.spawn(|| {
-            places.iter().for_each(|place| boot::prefetch(cx, *place));
-            builds.iter().for_each(|build| build(cx));
-        });
+        scope.spawn(|| places.iter().for_each(|place| boot::prefetch(cx, *place)));
+        scope.spawn(|| builds.iter().for_each(|build| build(cx)));
         for _ in 0..all {
             scope.spawn(|| {
                 while let Some((job, _share)) = waiting.take() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::arch::Arch;
 use crate::case::Case;
 use crate::cell::keep_console;
 use crate::context::Context;
@@ -38,14 +39,15 @@ pub fn has_any(place: Place) -> bool {
 pub fn cases(place: Place) -> Vec<Case> {
     let case = |&program: &'static Program| {
         let name = format!("{}/init", program.0);
-        Case::new(name, move |cx: &Context| run(cx, place, program))
+        let case = Case::new(name, move |cx| run(cx, place, program));
+        case.ahead(move |cx| build(cx, place.arch, program.0))
     };
     programs(place).iter().map(case).collect()
 }
 
 /// PID 1 has no exit code: the kernel's last words, or all tests' own.
 fn run(cx: &Context, place: Place, (program, arguments): Program) -> Result<String> {
-    let file = build(cx, place, program)?;
+    let file = build(cx, place.arch, program)?;
     let finished = boot::run(cx, place, &file, &[], arguments)?.finished;
     keep_console(cx, &format!("capi-{program}"), place, &finished.output);
     let said = |end: &str| {
@@ -59,16 +61,17 @@ fn run(cx: &Context, place: Place, (program, arguments): Program) -> Result<Stri
     Err(Failure::error(finished.end.to_string(), finished.output))
 }
 
-fn build(cx: &Context, place: Place, program: &str) -> Result<PathBuf> {
-    let arch = place.arch;
-    let out = staticlib::built(cx, arch, false)?;
-    let file = out.join(format!("{program}-init"));
-    let mut compile = tool(&arch.tool("gcc"))?;
-    compile
-        .args(["-std=gnu99", "-O2", "-static", "-pthread", "-o"])
-        .arg(&file)
-        .arg(cx.root.join(format!("tests-qemu/capi/{program}.c")))
-        .args(staticlib::options(&out));
-    output(&mut compile, "the program does not compile", 120)?;
-    Ok(file)
+fn build(cx: &Context, arch: Arch, program: &str) -> Result<PathBuf> {
+    cx.once(format!("capi-init/{program}/{arch}"), || {
+        let out = staticlib::built(cx, arch, false)?;
+        let file = out.join(format!("{program}-init"));
+        let mut compile = tool(&arch.tool("gcc"))?;
+        compile
+            .args(["-std=gnu99", "-O2", "-static", "-pthread", "-o"])
+            .arg(&file)
+            .arg(cx.root.join(format!("tests-qemu/capi/{program}.c")))
+            .args(staticlib::options(&out));
+        output(&mut compile, "the program does not compile", 120)?;
+        Ok(file)
+    })
 }

@@ -67,18 +67,21 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
         let run = move |cx: &Context, tests: &[String]| {
             run(cx, &Which::hooked(Release::default()), place, tests)
         };
-        cases.extend(Case::together(names(cx)?, run));
+        let build = built(Which::hooked(Release::default()), place);
+        let together = Case::together(names(cx)?, run).into_iter();
+        cases.extend(together.map(|case| case.ahead(build.clone())));
     }
     if newer {
         let title = format!("musl 1.2.5 on {}", at.cell(cx).label);
-        let build = move |cx: &Context| {
-            let newer = Which::hooked(Release::Trixie);
-            Programs::build(cx, &newer, place.arch, place.boots())
-        };
-        let case = Case::new(NEWER, move |cx| under_newer(cx, place));
-        cases.push(case.in_job(title).ahead(build));
+        let case = Case::new(NEWER, move |cx| under_newer(cx, place)).in_job(title);
+        cases.push(case.ahead(built(Which::hooked(Release::Trixie), place)));
     }
     Ok(cases)
+}
+
+/// What builds the programs of a place.
+fn built(which: Which, place: Place) -> impl Fn(&Context) -> Result<Programs> + Clone {
+    move |cx| Programs::build(cx, &which, place.arch, place.boots())
 }
 
 fn names(cx: &Context) -> Result<Vec<String>> {

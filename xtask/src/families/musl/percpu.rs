@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 use super::faults::{Row, native};
 use super::pigz;
 use super::programs::{Kind, Programs, Which, names};
-use super::run;
+use super::{built, run};
 use crate::arch::Arch;
 use crate::case::{Case, Judged};
 use crate::console;
@@ -47,11 +47,8 @@ pub fn cases(label: &str, place: Place) -> Vec<Case> {
         }
         Machine::Listed(_) if place.is_newest() => {
             let case = Case::new("percpu/malloc", move |cx| about_malloc(cx, place));
-            let build = move |cx: &Context| Programs::build(cx, &PERCPU, place.arch, true);
-            vec![
-                case.in_job(format!("musl --malloc percpu on {label}"))
-                    .ahead(build),
-            ]
+            let case = case.in_job(format!("musl --malloc percpu on {label}"));
+            vec![case.ahead(built(PERCPU, place))]
         }
         _ => Vec::new(),
     }
