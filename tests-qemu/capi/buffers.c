@@ -14,6 +14,7 @@
 
 #include "auxv.h"
 #include "check.h"
+#include "drains.h"
 #include "rseq_rt_buffers.h"
 
 int failures;
@@ -305,9 +306,96 @@ static void a_drain_that_is_not_in_the_child(void)
 	CHECK_IS(pthread_join(thread, NULL), 0);
 }
 
+/* As a pop does: one pointer fewer. */
+static void fill_buffer(const rseq_rt_area *area)
+{
+	CHECK_IS(rseq_rt_buffer_push(&buffer, area, &objects[0]), 0);
+}
+
+static uintptr_t one_fewer(uintptr_t count_)
+{
+	return count_ - 1;
+}
+
+static void leave(void *object, void *argument)
+{
+	(void)object;
+	(void)argument;
+}
+
+static int drain_buffer(size_t slot)
+{
+	return rseq_rt_buffer_drain(&buffer, &fence, slot, leave, NULL);
+}
+
+static int drain_buffer_overflow(void)
+{
+	return rseq_rt_buffer_drain_overflow(&buffer, leave, NULL);
+}
+
+static struct drained popped_buffer = { { NULL, 0 }, fill_buffer, one_fewer, -1, drain_buffer, drain_buffer_overflow };
+
+/* As a push does: a record more, of eight bytes. */
+static void fill_log(const rseq_rt_area *area)
+{
+	CHECK_IS(rseq_rt_bytes_push(&records, area, "a record", 8), 0);
+}
+
+static uintptr_t a_record_more(uintptr_t end)
+{
+	return end + 8;
+}
+
+static void leave_bytes(const void *bytes, size_t size, void *argument)
+{
+	(void)bytes;
+	(void)size;
+	(void)argument;
+}
+
+/* How many records those bytes are. */
+static int of_eight(int bytes)
+{
+	return bytes > 0 ? bytes / 8 : bytes;
+}
+
+static int drain_log(size_t slot)
+{
+	return of_eight(rseq_rt_bytes_drain(&records, &fence, slot, leave_bytes, NULL));
+}
+
+static int drain_log_overflow(void)
+{
+	return of_eight(rseq_rt_bytes_drain_overflow(&records, leave_bytes, NULL));
+}
+
+static struct drained pushed_log = { { NULL, 0 }, fill_log, a_record_more, 1, drain_log, drain_log_overflow };
+
+static void a_drain_aborts_a_pop(void)
+{
+	drain_beside_a_section(&popped_buffer, 0);
+}
+
+static void a_drain_aborts_a_record(void)
+{
+	drain_beside_a_section(&pushed_log, 0);
+}
+
+static void a_drain_without_the_fence_pops_twice(void)
+{
+	drain_beside_a_section(&popped_buffer, 1);
+}
+
+static void a_drain_without_the_fence_logs_twice(void)
+{
+	drain_beside_a_section(&pushed_log, 1);
+}
+
 int main(void)
 {
 	char *storage;
+	const char *why;
+	int has_fence;
 
 	CHECK_IS(rseq_rt_init(auxv()), 0);
 	CHECK_IS(rseq_rt_on_thread_create(&main_area), 0);
@@ -316,9 +404,21 @@ int main(void)
 	storage = mmap(NULL, 2 * (count + 1) * RSEQ_RT_SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK_IS(rseq_rt_buffer_init(&buffer, storage, RSEQ_RT_SLOT_SIZE, count), 0);
 	CHECK_IS(rseq_rt_bytes_init(&records, storage + (count + 1) * RSEQ_RT_SLOT_SIZE, RSEQ_RT_SLOT_SIZE, count), 0);
-	CHECK(rseq_rt_fence_register(&fence) >= 0);
+	popped_buffer.slots = buffer.rseq_rt_opaque;
+	pushed_log.slots = records.rseq_rt_opaque;
+	has_fence = rseq_rt_fence_register(&fence);
+	CHECK(has_fence >= 0);
 	RUN(threads_and_drains);
 	RUN(a_fork_child_repairs);
 	RUN(a_drain_that_is_not_in_the_child);
+	why = no_drains(&main_area, has_fence, count);
+	if (why) {
+		SKIP(drains_beside_sections, why);
+	} else {
+		RUN(a_drain_aborts_a_pop);
+		RUN(a_drain_aborts_a_record);
+		RUN(a_drain_without_the_fence_pops_twice);
+		RUN(a_drain_without_the_fence_logs_twice);
+	}
 	return failures != 0;
 }

@@ -33,4 +33,10 @@ extern int failures;
 	fflush(stdout); \
 } while (0)
 
+/* A test that cannot run here, and why. */
+#define SKIP(test, why) do { \
+	printf("%s: skipped: %s\n", #test, why); \
+	fflush(stdout); \
+} while (0)
+
 #endif

@@ -3,6 +3,10 @@
  * every sum is exact, and every node is there once.
  */
 #define _GNU_SOURCE
+/* A slot is a line. */
+#if defined(__riscv)
+#define RSEQ_RT_SLOT_SHIFT 6
+#endif
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -13,6 +17,7 @@
 
 #include "auxv.h"
 #include "check.h"
+#include "drains.h"
 #include "rseq_rt_percpu.h"
 #include "rseq_rt_structures.h"
 
@@ -177,20 +182,75 @@ static void a_fence_aborts(void)
 	CHECK_IS(rseq_rt_fence_abort(&fence, (size_t)sched_getcpu()), 0);
 }
 
+/* As a pop does: the list's first node goes, which is the only one. */
+static struct rseq_rt_list beside;
+static struct rseq_rt_node item;
+
+static void fill(const rseq_rt_area *area)
+{
+	CHECK_IS(rseq_rt_list_push(&beside, area, &item), 0);
+}
+
+static uintptr_t behind_the_first(uintptr_t word)
+{
+	(void)word;
+	return item.rseq_rt_opaque;
+}
+
+static void leave(struct rseq_rt_node *node, void *argument)
+{
+	(void)node;
+	(void)argument;
+}
+
+static int drain(size_t slot)
+{
+	return rseq_rt_list_drain(&beside, &fence, slot, leave, NULL);
+}
+
+static int drain_overflow(void)
+{
+	return rseq_rt_list_drain_overflow(&beside, leave, NULL);
+}
+
+static struct drained popped_list = { { NULL, 0 }, fill, behind_the_first, -1, drain, drain_overflow };
+
+static void a_drain_aborts_a_pop(void)
+{
+	drain_beside_a_section(&popped_list, 0);
+}
+
+static void a_drain_without_the_fence_is_seen(void)
+{
+	drain_beside_a_section(&popped_list, 1);
+}
+
 int main(void)
 {
 	struct rseq_rt_line *lines;
+	const char *why;
+	int has_fence;
 
 	CHECK_IS(rseq_rt_init(auxv()), 0);
 	CHECK_IS(rseq_rt_on_thread_create(&main_area), 0);
 	CHECK(rseq_rt_allow_sections() != RSEQ_RT_SECTIONS_NOT_ASKED);
 	count = rseq_rt_cpu_bound();
-	lines = mmap(NULL, 2 * count * sizeof *lines, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	lines = mmap(NULL, 3 * count * sizeof *lines, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK_IS(rseq_rt_counter_init(&counter, lines, count), 0);
 	CHECK_IS(rseq_rt_list_init(&list, lines + count, count), 0);
-	CHECK(rseq_rt_fence_register(&fence) >= 0);
+	CHECK_IS(rseq_rt_list_init(&beside, lines + 2 * count, count), 0);
+	CHECK_IS(rseq_rt_slots_init(&popped_list.slots, lines + 2 * count, sizeof *lines, count), 0);
+	has_fence = rseq_rt_fence_register(&fence);
+	CHECK(has_fence >= 0);
 	RUN(a_fence_aborts);
 	RUN(threads_and_drains);
 	RUN(a_fork_child_repairs);
+	why = no_drains(&main_area, has_fence, count);
+	if (why) {
+		SKIP(drains_beside_sections, why);
+	} else {
+		RUN(a_drain_aborts_a_pop);
+		RUN(a_drain_without_the_fence_is_seen);
+	}
 	return failures != 0;
 }

@@ -83,14 +83,14 @@ pub static PROGRAMS: &[Program] = &[
     Program { compiler: "clang", ..c("percpu/clang", "-std=gnu99 -O2", "percpu.c") },
     c("header/structures-c89", "-std=c89 -pedantic -Wconversion", "structures-header.c"),
     cxx("header/structures-c++98", "-xc++ -std=c++98 -Wold-style-cast -Wcast-align", "structures-header.c"),
-    c("structures/runtime-owns", "-std=gnu99 -O2", "structures.c"),
-    Program { libc_on: true, ..c("structures/libc-owns", "-std=gnu99 -O2", "structures.c") },
+    c("structures/runtime-owns", "-std=gnu99 -O2", "structures.c filter.c"),
+    Program { libc_on: true, ..c("structures/libc-owns", "-std=gnu99 -O2", "structures.c filter.c") },
     c("header/buffers-c99", "-std=c99 -pedantic -Wconversion -Wshadow -O0", "buffers-header.c"),
     c("header/buffers-c17", "-std=c17 -pedantic -Wconversion -O3 -fPIC -DRSEQ_RT_DEBUG", "buffers-header.c"),
     cxx("header/buffers-c++98", "-xc++ -std=c++98 -Wold-style-cast -Wcast-align -Wcast-qual", "buffers-header.c"),
     Program { compiler: "clang++", ..c("header/buffers-clang++", "-xc++ -std=c++20 -Wold-style-cast -Wcast-qual", "buffers-header.c") },
-    c("buffers/runtime-owns", "-std=gnu99 -O2", "buffers.c"),
-    Program { libc_on: true, compiler: "clang", ..c("buffers/libc-owns", "-std=gnu99 -O2", "buffers.c") },
+    c("buffers/runtime-owns", "-std=gnu99 -O2", "buffers.c filter.c"),
+    Program { libc_on: true, compiler: "clang", ..c("buffers/libc-owns", "-std=gnu99 -O2", "buffers.c filter.c") },
     c("slice/runtime-owns", "-std=gnu99 -O2", "slice.c"),
     Program { libc_on: true, compiler: "clang", ..c("slice/libc-owns", "-std=gnu99 -O2", "slice.c") },
     Program { plugin: "unload-plugin.c", ..c("unload/runtime-owns", "-std=gnu99 -O2", "unload.c") },
@@ -157,9 +157,15 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
     set_glibc_rseq(&mut started, program.libc_on);
     let said = output(&mut started, "the program", 120)?;
     let passed = said.lines().filter(|line| line.ends_with(": passed"));
+    let skipped = said
+        .lines()
+        .filter_map(|line| line.split_once(": skipped: "));
+    let skipped: String = skipped
+        .map(|(name, why)| format!(", skipped {name}: {why}"))
+        .collect();
     Ok(match passed.count() {
         0 => String::new(),
-        count => format!("{count} tests"),
+        count => format!("{count} tests{skipped}"),
     })
 }
 
