@@ -89,7 +89,7 @@ pub fn of(arch: Arch, file: &Path, operations: &[Operation]) -> Result<Vec<Mutan
         .iter()
         .filter(|one| !NUMBERS.contains(&&*one.name))
     {
-        let text = without_shift(&operation.section);
+        let text = independent(&operation.section);
         let name = names.entry(text).or_default();
         let separator = if name.is_empty() { "" } else { "=" };
         *name = format!("{name}{separator}{}", operation.name);
@@ -102,7 +102,7 @@ pub fn of(arch: Arch, file: &Path, operations: &[Operation]) -> Result<Vec<Mutan
     };
     let mut sections: BTreeMap<&str, (Vec<String>, Vec<Copy>)> = BTreeMap::new();
     for copy in program.copies()? {
-        let text = without_shift(&program.listing.section(copy.start, copy.end));
+        let text = independent(&program.listing.section(copy.start, copy.end));
         if let Some(name) = names.get(&text) {
             let section = sections.entry(name).or_insert((text, Vec::new()));
             section.1.push(copy);
@@ -134,13 +134,14 @@ pub fn of(arch: Arch, file: &Path, operations: &[Operation]) -> Result<Vec<Mutan
     Ok(mutants)
 }
 
-/// Without the sizes of slots, which differ from program to program.
-fn without_shift(section: &[String]) -> Vec<String> {
-    let shifts = ["lsl #", "shl r0,", "sll r0,r0,"];
+/// Without what differs from copy to copy: the sizes of slots, and on x86_64 the offset of 0 that is written where the
+/// base is `rbp` or `r13`.
+fn independent(section: &[String]) -> Vec<String> {
+    let shifts = ["lsl #", "lsl r0, r0, #", "shl r0,", "sll r0,r0,"];
     let line = |line: &String| {
         let end = |shift: &&str| line.find(*shift).map(|at| at + shift.len());
         let end = shifts.iter().find_map(end).unwrap_or(line.len());
-        line[..end].to_owned()
+        line[..end].replace("+0x0]", "]")
     };
     section.iter().map(line).collect()
 }
