@@ -117,6 +117,61 @@ static void malloc_on_each_cpu(void)
 		on_each_cpu(carry, "a thread with blocks");
 }
 
+/*
+ * Of one size, more than two caches hold: what is freed fills the cache and the depot, and the rest is given back; what is
+ * then allocated empties them. Each block is told from all others, so that one that is handed out twice is seen.
+ */
+static int *many[1200];
+
+static void allocate_many(void)
+{
+	for (int i = 0; i < 1200; i++) {
+		many[i] = hidden(malloc(48));
+		many[i][0] = many[i][11] = i;
+	}
+}
+
+static void free_many(void)
+{
+	for (int i = 0; i < 1200; i++) {
+		CHECK(many[i][0] == i && many[i][11] == i);
+		free(many[i]);
+	}
+}
+
+static void many_on(const char *where, int cpu)
+{
+	(void)where;
+	(void)cpu;
+	free_many();
+	allocate_many();
+}
+
+static void many_after_trim(void)
+{
+	allocate_many();
+	free_many();
+	if (malloc_trim) {
+		malloc_trim(0);
+		CHECK_IS(malloc_trim(0), 0);
+	}
+	allocate_many();
+	free_many();
+}
+
+static void malloc_beyond_a_cache(void)
+{
+	one_thread();
+	allocate_many();
+	for (int round = 0; round < 4; round++)
+		on_each_cpu(many_on, "a thread with many blocks");
+	/* The child has them as well, and then the caches and the depot as they are. */
+	CHECK_IS(in_child(free_many), DONE);
+	free_many();
+	CHECK_IS(in_child(many_after_trim), DONE);
+	many_after_trim();
+}
+
 /* ---- what is caught ---- */
 
 static void twice(void)
@@ -305,6 +360,7 @@ static void malloc_gives_back(void)
 const struct test malloc_tests[] = {
 	{ "malloc_promises", malloc_promises },
 	{ "malloc_on_each_cpu", malloc_on_each_cpu },
+	{ "malloc_beyond_a_cache", malloc_beyond_a_cache },
 	{ "malloc_catches", malloc_catches },
 	{ "malloc_in_vfork_child", malloc_in_vfork_child },
 	{ "malloc_gives_back", malloc_gives_back },

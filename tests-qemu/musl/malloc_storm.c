@@ -128,8 +128,22 @@ static void some_work(uint64_t seed, int steps)
 	}
 }
 
+/* More of one size than a cache holds, so that halves of caches come and go by the depot. */
+static void burst(uint64_t random)
+{
+	struct block *blocks[600];
+	size_t size = sizeof(struct block) + next(&random) % 128;
+	for (int i = 0; i < 600; i++)
+		blocks[i] = filled(malloc(size), size);
+	for (int i = 0; i < 600; i++) {
+		look(blocks[i]);
+		free(blocks[i]);
+	}
+}
+
 static void *worker(void *number)
 {
+	burst((uintptr_t)number * 0x9e3779b97f4a7c15u + 1);
 	some_work((uintptr_t)number, scaled(400, 100, 100));
 	__atomic_sub_fetch(&alive, 1, __ATOMIC_RELEASE);
 	return NULL;

@@ -2,17 +2,17 @@
  * malloc per CPU: a bounded cache of free slots for each CPU and size class, in front of mallocng.
  *
  * A slot (of a group; one block of memory) that is in a cache is one that mallocng believes allocated, so that its group
- * stays. What lies in it is what mallocng's free leaves: a header that no check passes. A cache holds no address of a
- * block and nothing lies in a block: an entry is the group's out-of-band structure and the index, so that who writes to
- * freed memory reaches no pointer of the allocator, as before.
+ * stays. What lies in it is what mallocng's free leaves: a header that no check passes. Nothing lies in a block, so that
+ * who writes to freed memory reaches no pointer of the allocator, as before.
  *
- * Each CPU has one piece of memory:
+ * Each CPU has one piece of memory, and the depot, into which full caches are emptied and out of which empty ones are
+ * filled, has another:
  *
- *     count[0] ... count[CLASSES-1] | entries of class 0 | entries of class 1 | ...
+ *     count of class 0 | entries of class 0 | count of class 1 | entries of class 1 | ...
  *
  * A count is changed by critical sections on that CPU alone, whose commit it is: an entry below the count is never
  * written to. Whoever is aborted has changed nothing. No order is asked for: what was written to a slot before it was put in
- * was written on this CPU, or by a thread that has come to it since.
+ * was written on this CPU, or by a thread that has come to it since, or went through the lock of the depot.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -26,6 +26,7 @@
 
 /* mallocng's size classes up to slots of 4080 bytes. Of larger ones free gives whole pages back to the kernel. */
 #define CLASSES 28
+#define MOST_UNITS 255
 /* Of a class on one CPU. */
 #define MOST_BYTES 32768
 #define MOST_ENTRIES 256
@@ -33,36 +34,54 @@
 #define BATCH 16
 
 /*
- * An entry: the address of the group's structure, a multiple of 8 below 2^57, shifted by 2, with the index of 5 bits
- * below. FREED: the slot has been in use, so that its header must say that it was freed.
+ * An entry: the address of the slot, a multiple of 16 below 2^62, shifted by 2, with the index of 5 bits below. FREED:
+ * the slot has been in use, so that its header must say that it was freed.
  */
-#define ENTRY(g, idx) ((uintptr_t)(g)<<2 | (idx))
-#define GROUP(entry) ((struct meta *)(((entry)&~FREED)>>5<<3))
+#define ENTRY(start, idx) ((uintptr_t)(start)<<2 | (idx))
+#define START(entry) ((unsigned char *)((entry)>>6<<4))
 #define INDEX(entry) ((int)((entry)&31))
-#define FREED ((uintptr_t)1<<63)
+#define FREED ((uintptr_t)32)
+
+#define unlikely(condition) __builtin_expect(condition, 0)
 
 /* A count above all: no entry, no room. Whoever gives a cache back holds it. */
 #define CLOSED UINTPTR_MAX
 
+#if !defined(__clang__) && __GNUC__ < 11
+#error "malloc per CPU needs asm goto with outputs: GCC 11 or clang 11"
+#endif
+
+/* The header of a block, in the 4 bytes before it: 0, the index and the reserved bytes (5: further on), the offset. */
+typedef uint32_t __attribute__((__may_alias__)) header;
+#define HEADER(p) (*(header *)((unsigned char *)(p)-IB))
+
+struct class {
+	/* Of the count, on the first CPU. */
+	uintptr_t at;
+	/* Entries of a cache; units of a slot, and its bytes without the IB at the end. */
+	uint16_t most, units, bytes;
+	uint8_t number;
+};
+
 /*
  * Written while there is one thread, so that all others find them as they are. Without slots everything goes through
- * mallocng.
+ * mallocng, as does what is not smaller than `bound`.
  */
-int __malloc_percpu_used;
+static size_t bound;
 static struct rseq_rt_slots slots;
-/* The first entry of a class, in words from the start of a slot; that of the next is behind its last. */
-static uint16_t first[CLASSES+1];
 
+/* By the units of a block or slot, less one, and so those of one class again and again. The last is none. */
+static struct class classes[MOST_UNITS+1];
+#define CLASS_OF_SIZE(n) (&classes[((n)+IB-1)/UNIT])
+#define CLASS_OF_NUMBER(sc) (&classes[size_classes[sc]-1])
+
+/* The depot's entries, and CLOSED counts: one thread at a time. */
 static volatile int lock[1];
 
-static inline size_t capacity(int sc)
+/* The cache of a class on a CPU: its count, and the entries behind it. The depot is that behind the last CPU. */
+static inline volatile uintptr_t *cache(const struct class *class, size_t cpu)
 {
-	return first[sc+1] - first[sc];
-}
-
-static inline volatile uintptr_t *slot_of(size_t cpu)
-{
-	return (void *)((char *)slots.base + cpu*RSEQ_RT_SLOT_SIZE);
+	return (void *)(class->at + cpu*RSEQ_RT_SLOT_SIZE);
 }
 
 /*
@@ -71,100 +90,317 @@ static inline volatile uintptr_t *slot_of(size_t cpu)
  */
 static inline struct rseq *current(void)
 {
-	rseq_rt_area *area = &__pthread_self()->rseq;
-	return rseq_rt_cpu_by_load(area) >= 0 ? (void *)area->rseq_rt_opaque : 0;
+	volatile unsigned char *area = __pthread_self()->rseq.rseq_rt_opaque;
+	return *(volatile uint16_t *)(area+RSEQ_RT_AREA_STATE) == RSEQ_RT_REGISTERED ? (void *)area : 0;
 }
 
-/*
- * 1: an entry was taken. 0: there is none, or the thread may not.
- *
- * What is read outside of the section may be old, or that of another CPU; the section compares both words on the CPU where
- * it runs. The count alone would not do: in between, others may have taken this entry and put in another.
- */
-static inline int pop(struct rseq *rseq, int sc, uintptr_t *entry)
-{
-	int tries;
-	for (tries = 0; tries < 8; tries++) {
-		size_t cpu = rseq_rt_percpu_id(rseq), count, top;
-		int result;
-		if (cpu >= slots.count) return 0;
-		count = slot_of(cpu)[sc];
-		if (count-1 >= capacity(sc)) return 0;
-		top = first[sc] + count-1;
-		*entry = slot_of(cpu)[top];
 #ifndef MALLOC_PERCPU_BROKEN
-		result = rseq_rt_percpu_compare_two_and_store(rseq, slots, sc*sizeof count, count,
-			top*sizeof count, *entry, count-1);
-#else
-		/* The same by plain stores, for the tests. The pause is for a switch to fall into. */
-		for (volatile int pause = 0; pause < 200; pause++);
-		slot_of(cpu)[sc] = count-1;
-		result = RSEQ_RT_COMMITTED;
-#endif
-		if (result != RSEQ_RT_DIFFERS) return result == RSEQ_RT_COMMITTED;
-	}
-	return 0;
-}
-
-/* 1: it is in the cache. 0: there is no room, or the thread may not. */
-static inline int push(struct rseq *rseq, int sc, uintptr_t entry)
+/* RSEQ_RT_COMMITTED: an entry was taken. RSEQ_RT_DIFFERS: there is none. */
+static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *entry)
 {
-	int tries;
-	for (tries = 0; tries < 8; tries++) {
-		size_t cpu = rseq_rt_percpu_id(rseq), count;
-		int result;
-		if (cpu >= slots.count) return 0;
-		count = slot_of(cpu)[sc];
-		if (count >= capacity(sc)) return 0;
-		result = rseq_rt_percpu_compare_store_and_store(rseq, slots, sc*sizeof count, count,
-			(first[sc] + count)*sizeof count, entry, count+1);
-		if (result != RSEQ_RT_DIFFERS) return result == RSEQ_RT_COMMITTED;
-	}
-	return 0;
+	uintptr_t taken;
+#if defined(__x86_64__)
+	__asm__ __volatile__ goto (
+		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(empty))
+		"addq %[at], %%rax\n\t"
+		"movq (%%rax), %%rdx\n\t"
+		"subq $1, %%rdx\n\t"
+		"cmpq %[most], %%rdx\n\t"
+		"jae %l[empty]\n\t"
+		"movq 8(%%rax, %%rdx, 8), %[entry]\n\t"
+		"movq %%rdx, (%%rax)\n\t"
+		RSEQ_RT_SECTION_END
+		: [entry] "=&r" (taken)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most)
+		: RSEQ_RT_SECTION_CLOBBERS, "rdx"
+		: RSEQ_RT_SECTION_LABELS, empty);
+#elif defined(__aarch64__)
+	__asm__ __volatile__ goto (
+		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(empty))
+		"add x9, %[at], x9, lsl #" RSEQ_RT_SECTION_SHIFT "\n\t"
+		"ldr x11, [x9]\n\t"
+		"sub x11, x11, #1\n\t"
+		"cmp x11, %[most]\n\t"
+		"b.hs %l[empty]\n\t"
+		"add x12, x9, x11, lsl #3\n\t"
+		"ldr %[entry], [x12, #8]\n\t"
+		"str x11, [x9]\n\t"
+		RSEQ_RT_SECTION_END
+		: [entry] "=&r" (taken)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most)
+		: RSEQ_RT_SECTION_CLOBBERS, "x11", "x12"
+		: RSEQ_RT_SECTION_LABELS, empty);
+#else
+	__asm__ __volatile__ goto (
+		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(empty))
+		"add t0, %[at], t0\n\t"
+		"ld t2, 0(t0)\n\t"
+		"addi t2, t2, -1\n\t"
+		"bgeu t2, %[most], %l[empty]\n\t"
+		"slli t3, t2, 3\n\t"
+		"add t3, t3, t0\n\t"
+		"ld %[entry], 8(t3)\n\t"
+		"sd t2, 0(t0)\n\t"
+		RSEQ_RT_SECTION_END
+		: [entry] "=&r" (taken)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most)
+		: RSEQ_RT_SECTION_CLOBBERS, "t2", "t3"
+		: RSEQ_RT_SECTION_LABELS, empty);
+#endif
+	*entry = taken;
+	return RSEQ_RT_COMMITTED;
+	RSEQ_RT_SECTION_MISSES
+empty:
+	return RSEQ_RT_DIFFERS;
+}
+#else
+/* The same by plain stores, for the tests. The pause is for a switch to fall into. */
+static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *entry)
+{
+	size_t cpu = rseq_rt_percpu_id(rseq), count;
+	volatile uintptr_t *here;
+	if (cpu >= slots.count) return RSEQ_RT_OUT_OF_RANGE;
+	here = cache(class, cpu);
+	count = *here;
+	if (count-1 >= class->most) return RSEQ_RT_DIFFERS;
+	*entry = here[count];
+	for (volatile int pause = 0; pause < 200; pause++);
+	*here = count-1;
+	return RSEQ_RT_COMMITTED;
+}
+#endif
+
+/* RSEQ_RT_COMMITTED: it is in the cache. RSEQ_RT_DIFFERS: there is no room. */
+static inline int push(struct rseq *rseq, const struct class *class, uintptr_t entry)
+{
+#if defined(__x86_64__)
+	__asm__ __volatile__ goto (
+		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(full))
+		"addq %[at], %%rax\n\t"
+		"movq (%%rax), %%rdx\n\t"
+		"cmpq %[most], %%rdx\n\t"
+		"jae %l[full]\n\t"
+		"movq %[entry], 8(%%rax, %%rdx, 8)\n\t"
+		"addq $1, %%rdx\n\t"
+		"movq %%rdx, (%%rax)\n\t"
+		RSEQ_RT_SECTION_END
+		:
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_CLOBBERS, "rdx"
+		: RSEQ_RT_SECTION_LABELS, full);
+#elif defined(__aarch64__)
+	__asm__ __volatile__ goto (
+		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(full))
+		"add x9, %[at], x9, lsl #" RSEQ_RT_SECTION_SHIFT "\n\t"
+		"ldr x11, [x9]\n\t"
+		"cmp x11, %[most]\n\t"
+		"b.hs %l[full]\n\t"
+		"add x12, x9, x11, lsl #3\n\t"
+		"str %[entry], [x12, #8]\n\t"
+		"add x11, x11, #1\n\t"
+		"str x11, [x9]\n\t"
+		RSEQ_RT_SECTION_END
+		:
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_CLOBBERS, "x11", "x12"
+		: RSEQ_RT_SECTION_LABELS, full);
+#else
+	__asm__ __volatile__ goto (
+		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(full))
+		"add t0, %[at], t0\n\t"
+		"ld t2, 0(t0)\n\t"
+		"bgeu t2, %[most], %l[full]\n\t"
+		"slli t3, t2, 3\n\t"
+		"add t3, t3, t0\n\t"
+		"sd %[entry], 8(t3)\n\t"
+		"addi t2, t2, 1\n\t"
+		"sd t2, 0(t0)\n\t"
+		RSEQ_RT_SECTION_END
+		:
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_CLOBBERS, "t2", "t3"
+		: RSEQ_RT_SECTION_LABELS, full);
+#endif
+	return RSEQ_RT_COMMITTED;
+	RSEQ_RT_SECTION_MISSES
+full:
+	return RSEQ_RT_DIFFERS;
 }
 
 /* Once, in __pthread_create, while there is one thread. */
 void __malloc_percpu(void)
 {
-	size_t count, next = CLASSES;
-	void *base;
+	size_t count, at = 0, i = 0;
+	char *base;
 	int sc;
 	if (!__rseq_sections() || !(count = __rseq_cpu_bound())) return;
+	/* Pages come as they are touched: those of CPUs that the program runs on, and never a huge one for all CPUs. */
+	base = mmap(0, (count+1)*RSEQ_RT_SLOT_SIZE, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANON|MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED) return;
+	__syscall(SYS_madvise, base, (count+1)*RSEQ_RT_SLOT_SIZE, MADV_NOHUGEPAGE);
 	for (sc = 0; sc < CLASSES; sc++) {
 		size_t most = MOST_BYTES / (UNIT*size_classes[sc]);
-		first[sc] = next;
-		next += most < MOST_ENTRIES ? most : MOST_ENTRIES;
+		if (most > MOST_ENTRIES) most = MOST_ENTRIES;
+		for (; i < size_classes[sc]; i++)
+			classes[i] = (struct class){ (uintptr_t)base + at, most, size_classes[sc], UNIT*size_classes[sc] - IB, sc };
+		at += (1+most)*sizeof(uintptr_t);
 	}
-	first[sc] = next;
-	if (next*sizeof(uintptr_t) > RSEQ_RT_SLOT_SIZE) a_crash();
-	/* Pages come as they are touched: those of CPUs that the program runs on, and never a huge one for all CPUs. */
-	base = mmap(0, count*RSEQ_RT_SLOT_SIZE, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANON|MAP_NORESERVE, -1, 0);
-	if (base == MAP_FAILED) return;
-	__syscall(SYS_madvise, base, count*RSEQ_RT_SLOT_SIZE, MADV_NOHUGEPAGE);
+	if (at > RSEQ_RT_SLOT_SIZE) a_crash();
 	if (rseq_rt_slots_init(&slots, base, RSEQ_RT_SLOT_SIZE, count)) return;
-	__malloc_percpu_used = 1;
+	bound = UNIT*MOST_UNITS - IB + 1;
+}
+
+/* The group of an entry, whose first word leads to the structure. */
+static struct meta *group(const struct class *class, uintptr_t entry)
+{
+	struct group *base = (void *)(START(entry) - UNIT*class->units*INDEX(entry) - UNIT);
+	assert(base->meta->mem == base);
+	return base->meta;
+}
+
+static void give_back(const struct class *class, uintptr_t entry)
+{
+	__malloc_free_slot(group(class, entry), INDEX(entry));
+}
+
+/* ---- the depot ---- */
+
+/* Half a cache goes to the depot, as far as there is room. */
+static void spill(struct rseq *rseq, const struct class *class)
+{
+	volatile uintptr_t *depot = cache(class, slots.count);
+	uintptr_t entry;
+	int n;
+	if (*depot >= class->most) return;
+	LOCK(lock);
+	for (n = class->most/2; n && *depot < class->most && pop(rseq, class, &entry) == RSEQ_RT_COMMITTED; n--) {
+			depot[*depot+1] = entry;
+			++*depot;
+		}
+	UNLOCK(lock);
+}
+
+/* Half a cache comes back; that much was there, or there was nothing. */
+static void refill(struct rseq *rseq, const struct class *class)
+{
+	volatile uintptr_t *depot = cache(class, slots.count);
+	int n;
+	if (!*depot) return;
+	LOCK(lock);
+	for (n = class->most/2; n && *depot && push(rseq, class, depot[*depot]) == RSEQ_RT_COMMITTED; n--)
+		--*depot;
+	UNLOCK(lock);
+}
+
+/* ---- malloc and free: no branch here is taken now and then, by what sizes come ---- */
+
+/*
+ * mallocng's enframe for a slot that was freed, without a look at the group: the offset of the slot in it is that of its
+ * index. The header at its start says where the block was, whose header says that it was freed. A block that two threads
+ * freed at the same moment is in a cache twice, since both found its header valid: the second to take it finds it in use.
+ */
+static inline void *reframed(struct class class, uintptr_t entry, size_t n)
+{
+	unsigned char *p = START(entry), *end = p + class.bytes;
+	header was = HEADER(p);
+	size_t off = was>>16, reserved = class.bytes-n, idx = INDEX(entry);
+	if (unlikely(off >= class.units) || unlikely(p[UNIT*off-3] != 255 | (was & 255))) a_crash();
+	off++;
+	off &= -(size_t)(off <= reserved/UNIT);
+	/* Overwritten below where the block is at the start. */
+	HEADER(p) = 7<<5<<8 | off<<16;
+	p += UNIT*off;
+	reserved -= UNIT*off;
+	HEADER(p) = idx<<8 | (reserved < 5 ? reserved : 5)<<13 | (idx*class.units + off)<<16;
+	/* These two count where 5 and more are reserved; else they are in the block, or before the byte that counts. */
+	*(header *)(end-4) = reserved;
+	end[-5] = 0;
+	end[-reserved] = 0;
+	return p;
 }
 
 /*
- * A slot that was freed says so in its header, at its start or where that leads. A block that two threads freed at the
- * same moment is in a cache twice: both found its header valid. The second to take it finds it in use.
+ * The slot of a small block that passes the checks of mallocng's free, as an entry; else 0. The group's first word is
+ * believed once that which it leads to is known for mallocng's and leads back. A slot of the group is within what is
+ * mapped for it.
  */
-static inline int is_freed(const struct meta *g, int idx)
+static inline uintptr_t checked(unsigned char *p, const struct class **class)
 {
-	const unsigned char *p = g->mem->storage + get_stride(g)*idx;
-	if (p[-3] == 7<<5) p += UNIT * *(const uint16_t *)(p-2);
-	return p[-3] == 255;
+	size_t offset, idx, reserved, more;
+	unsigned char *start, *end;
+	struct group *base;
+	struct meta *g;
+	header h;
+	if (unlikely((uintptr_t)p & 15)) return 0;
+	h = HEADER(p);
+	if (unlikely(h & 255)) return 0;
+	offset = h>>16, idx = h>>8 & 31, reserved = h>>13 & 7;
+	base = (void *)(p - UNIT*offset - UNIT);
+	g = base->meta;
+	*class = &classes[(unsigned char)base->pad[0]];
+	if (unlikely(g->mem != base)) return 0;
+	if (unlikely(((struct meta_area *)((uintptr_t)g & -4096))->check != ctx.secret)) return 0;
+	if (unlikely(g->sizeclass != (*class)->number)) return 0;
+	if (unlikely(idx > g->last_idx)) return 0;
+	if (unlikely((g->avail_mask | g->freed_mask) & 1u<<idx)) return 0;
+	offset -= (*class)->units*idx;
+	if (unlikely(offset >= (*class)->units)) return 0;
+	start = p - UNIT*offset;
+	end = start + (*class)->bytes;
+	/* Of 5 and more reserved bytes the number stands at the end. */
+	more = *(header *)(end-4);
+	if (reserved != 5) more = reserved;
+	if (unlikely(more > (size_t)(end-p))) return 0;
+	if (unlikely((more < 5 ? more : 5) != reserved)) return 0;
+	if (unlikely(end[-more] | end[-reserved] | *end)) return 0;
+	return ENTRY(start, idx) | FREED;
 }
 
-void *__malloc_percpu_take(int sc, size_t n)
+static __attribute__((__noinline__)) void *fresh(const struct class *class, uintptr_t entry, size_t n)
 {
+	return enframe(group(class, entry), INDEX(entry), n, ctx.mmap_counter);
+}
+
+static __attribute__((__noinline__)) void *missed(struct rseq *rseq, size_t n)
+{
+	const struct class *class = CLASS_OF_SIZE(n);
+	uintptr_t entry;
+	refill(rseq, class);
+	if (pop(rseq, class, &entry) != RSEQ_RT_COMMITTED) return __malloc_behind(n);
+	return entry & FREED ? reframed(*class, entry, n) : fresh(class, entry, n);
+}
+
+void *malloc(size_t n)
+{
+	struct class class;
 	struct rseq *rseq;
 	uintptr_t entry;
-	struct meta *g;
-	if (sc >= CLASSES || !(rseq = current()) || !pop(rseq, sc, &entry)) return 0;
-	g = GROUP(entry);
-	if (entry & FREED) assert(is_freed(g, INDEX(entry)));
-	return enframe(g, INDEX(entry), n, ctx.mmap_counter);
+	if (unlikely(n >= bound) || unlikely(!(rseq = current()))) return __malloc_behind(n);
+	class = *CLASS_OF_SIZE(n);
+	if (unlikely(pop(rseq, &class, &entry) != RSEQ_RT_COMMITTED)) return missed(rseq, n);
+	if (unlikely(!(entry & FREED))) return fresh(CLASS_OF_SIZE(n), entry, n);
+	return reframed(class, entry, n);
+}
+
+static __attribute__((__noinline__)) void overflowing(struct rseq *rseq, const struct class *class, uintptr_t entry)
+{
+	spill(rseq, class);
+	if (push(rseq, class, entry) != RSEQ_RT_COMMITTED) give_back(class, entry);
+}
+
+/* Whatever does not pass the checks is judged by mallocng. */
+void free(void *p)
+{
+	const struct class *class;
+	struct rseq *rseq;
+	uintptr_t entry;
+	if (!p) return;
+	if (unlikely(!bound) || unlikely(!(rseq = current())) || unlikely(!(entry = checked(p, &class)))) {
+		__malloc_behind_free(p);
+		return;
+	}
+	HEADER(p) = 255<<8;
+	if (unlikely(push(rseq, class, entry) != RSEQ_RT_COMMITTED)) overflowing(rseq, class, entry);
 }
 
 /*
@@ -175,9 +411,8 @@ uint32_t __malloc_percpu_reserve(struct meta *g, size_t n)
 {
 	uint32_t rest = g->avail_mask, taken;
 	int most = BATCH;
-	if (!__malloc_percpu_used || g->sizeclass >= CLASSES || g->sizeclass != size_to_class(n) || !current())
-		return 0;
-	if (most > capacity(g->sizeclass)/4) most = capacity(g->sizeclass)/4;
+	if (n >= bound || g->sizeclass != CLASS_OF_SIZE(n)->number || !current()) return 0;
+	if (most > CLASS_OF_SIZE(n)->most/4) most = CLASS_OF_SIZE(n)->most/4;
 	for (; rest && most; most--) rest &= rest-1;
 	taken = g->avail_mask & ~rest;
 	g->avail_mask = rest;
@@ -186,68 +421,61 @@ uint32_t __malloc_percpu_reserve(struct meta *g, size_t n)
 
 void __malloc_percpu_fill(struct meta *g, uint32_t taken)
 {
+	const struct class *class = CLASS_OF_NUMBER(g->sizeclass);
 	struct rseq *rseq = current();
 	/* The last first, so that the first is on top. */
 	while (taken) {
 		int idx = 31 - a_clz_32(taken);
 		taken -= 1u<<idx;
-		if (!rseq || !push(rseq, g->sizeclass, ENTRY(g, idx)))
+		if (!rseq || push(rseq, class, ENTRY(g->mem->storage + UNIT*class->units*idx, idx)) != RSEQ_RT_COMMITTED)
 			__malloc_free_slot(g, idx);
 	}
-}
-
-int __malloc_percpu_give(struct meta *g, int idx)
-{
-	struct rseq *rseq;
-	/* A group of one slot may have another size than its class says. */
-	if (g->sizeclass >= CLASSES || !g->last_idx || !(rseq = current())) return 0;
-	return push(rseq, g->sizeclass, FREED | ENTRY(g, idx));
 }
 
 /* ---- giving back ---- */
 
 /* The counts of one CPU's classes are closed, and what they were is told. */
-static void close_counts(volatile uintptr_t *slot, uintptr_t *old)
+static void close_counts(size_t cpu, uintptr_t *old)
 {
 	int sc;
 	for (sc = 0; sc < CLASSES; sc++) {
-		do old[sc] = slot[sc];
-		while (old[sc] && a_cas_p(slot+sc, (void *)old[sc], (void *)CLOSED) != (void *)old[sc]);
+		volatile uintptr_t *count = cache(CLASS_OF_NUMBER(sc), cpu);
+		do old[sc] = *count;
+		while (old[sc] && a_cas_p(count, (void *)old[sc], (void *)CLOSED) != (void *)old[sc]);
 	}
 }
 
 /*
- * Empties the caches of all CPUs, offline ones included, and returns whether there was anything. A section that had
- * compared before the count was closed may still commit, over CLOSED: after the fence none is in flight, so that a count
- * that is closed still is this thread's, with the entries below what it was; and one that is not is what that section made it.
+ * Empties the depot and the caches of all CPUs, offline ones included, and returns whether there was anything. A section
+ * that had compared before the count was closed may still commit, over CLOSED: after the fence none is in flight, so that a
+ * count that is closed still is this thread's, with the entries below what it was; and one that is not is what that section
+ * made it.
  */
 int __malloc_trim(size_t pad)
 {
 	uintptr_t old[CLASSES];
 	size_t cpu, i;
 	int sc, some = 0;
+	if (!bound) return 0;
 	LOCK(lock);
-	for (cpu = 0; cpu < slots.count; cpu++) {
-		volatile uintptr_t *slot = slot_of(cpu);
-		for (sc = 0; sc < CLASSES && !slot[sc]; sc++);
+	for (cpu = 0; cpu <= slots.count; cpu++) {
+		for (sc = 0; sc < CLASSES && !*cache(CLASS_OF_NUMBER(sc), cpu); sc++);
 		if (sc == CLASSES) continue;
-		close_counts(slot, old);
-		if (__rseq_fence(cpu)) {
+		close_counts(cpu, old);
+		if (cpu < slots.count && __rseq_fence(cpu)) {
 			/* Opened again as it was, for a section in flight as well. */
 			for (sc = 0; sc < CLASSES; sc++)
-				if (old[sc]) a_cas_p(slot+sc, (void *)CLOSED, (void *)old[sc]);
+				if (old[sc]) a_cas_p(cache(CLASS_OF_NUMBER(sc), cpu), (void *)CLOSED, (void *)old[sc]);
 			continue;
 		}
 		for (sc = 0; sc < CLASSES; sc++) {
-			if (!old[sc] || slot[sc] != CLOSED) continue;
-			for (i = 0; i < old[sc]; i++) {
-				uintptr_t entry = slot[first[sc]+i];
-				__malloc_free_slot(GROUP(entry), INDEX(entry));
-			}
+			volatile uintptr_t *count = cache(CLASS_OF_NUMBER(sc), cpu);
+			if (!old[sc] || *count != CLOSED) continue;
+			for (i = 1; i <= old[sc]; i++) give_back(CLASS_OF_NUMBER(sc), count[i]);
 			some = 1;
 			/* From the store on they are written to. */
 			a_barrier();
-			slot[sc] = 0;
+			*count = 0;
 		}
 	}
 	UNLOCK(lock);
@@ -256,8 +484,8 @@ int __malloc_trim(size_t pad)
 weak_alias(__malloc_trim, malloc_trim);
 
 /*
- * A fork is held up while caches are closed, and the child finds all open. It finds each as it was at some moment, since
- * a commit is one store. What other threads had in hand is lost to the child.
+ * A fork is held up while caches are closed or the depot changes, and the child finds all open. It finds each as it was at
+ * some moment, since a commit is one store. What other threads had in hand is lost to the child.
  */
 void __malloc_percpu_atfork(int who)
 {

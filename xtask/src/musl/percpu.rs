@@ -60,9 +60,17 @@ pub const PERCPU: &[Insertion] = &[
     at(
         MALLOC,
         After,
-        "\tsc = size_to_class(n);\n\n",
-        "\tvoid *p = __malloc_percpu_used ? __malloc_percpu_take(sc, n) : 0;\n\tif (p) return p;\n\n",
-        "the class is known, and one line later the lock is taken",
+        "\tm->sizeclass = sc;\n",
+        "\tm->mem->pad[0] = cnt > 1 && size_classes[sc] < 256 ? size_classes[sc]-1 : 255;\n",
+        "the class of a group whose slots go to caches, beside the address of its structure: free need not wait for that to \
+         know the cache",
+    ),
+    at(
+        MALLOC,
+        Before,
+        "void *malloc(size_t n)\n{\n",
+        "#undef malloc\n#define malloc __malloc_behind\n\n",
+        "malloc is the one of the caches, which calls this one; all else that allocates goes through the caches",
     ),
     at(
         MALLOC,
@@ -81,9 +89,15 @@ pub const PERCPU: &[Insertion] = &[
     at(
         FREE,
         Before,
+        "void free(void *p)\n{\n",
+        "#undef free\n#define free __malloc_behind_free\n\n",
+        "as malloc",
+    ),
+    at(
+        FREE,
+        Before,
         "\t// atomic free without locking if this is neither first or last slot\n",
-        "\tif (__malloc_percpu_used && __malloc_percpu_give(g, idx)) return;\n\
-         \t__malloc_free_slot(g, idx);\n\
+        "\t__malloc_free_slot(g, idx);\n\
          }\n\
          \n\
          void __malloc_free_slot(struct meta *g, int idx)\n\
