@@ -44,8 +44,8 @@
 
 #define unlikely(condition) __builtin_expect(condition, 0)
 
-/* A count above all: no entry, no room. Whoever gives a cache back holds it. */
-#define CLOSED UINTPTR_MAX
+/* A count that is negative, and above all: no entry, no room. Whoever gives a cache back holds it. */
+#define CLOSED ((uintptr_t)1<<63)
 
 #if !defined(__clang__) && __GNUC__ < 11
 #error "malloc per CPU needs asm goto with outputs: GCC 11 or clang 11"
@@ -58,8 +58,10 @@ typedef uint32_t __attribute__((__may_alias__)) header;
 struct class {
 	/* Of the count, on the first CPU. */
 	uintptr_t at;
-	/* Entries of a cache; units of a slot, and its bytes without the IB at the end. */
-	uint16_t most, units, bytes;
+	/* Times the index: what a header says of it, and the offset of the slot. */
+	header step;
+	/* Entries of a cache. */
+	uint16_t most;
 	uint8_t number;
 };
 
@@ -70,10 +72,13 @@ struct class {
 static size_t bound;
 static struct rseq_rt_slots slots;
 
-/* By the units of a block or slot, less one, and so those of one class again and again. The last is none. */
+/* By the units of a block or slot, less one: each class is there for all the units that it serves. The last is none. */
 static struct class classes[MOST_UNITS+1];
 #define CLASS_OF_SIZE(n) (&classes[((n)+IB-1)/UNIT])
 #define CLASS_OF_NUMBER(sc) (&classes[size_classes[sc]-1])
+#define STEP(units) (1<<8 | (units)<<16)
+#define UNITS(class) ((size_t)((class).step>>16))
+#define BYTES(class) ((size_t)((class).step>>12))
 
 /* The depot's entries, and CLOSED counts: one thread at a time. */
 static volatile int lock[1];
@@ -105,13 +110,12 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		"addq %[at], %%rax\n\t"
 		"movq (%%rax), %%rdx\n\t"
 		"subq $1, %%rdx\n\t"
-		"cmpq %[most], %%rdx\n\t"
-		"jae %l[empty]\n\t"
+		"jl %l[empty]\n\t"
 		"movq 8(%%rax, %%rdx, 8), %[entry]\n\t"
 		"movq %%rdx, (%%rax)\n\t"
 		RSEQ_RT_SECTION_END
 		: [entry] "=&r" (taken)
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at)
 		: RSEQ_RT_SECTION_CLOBBERS, "rdx"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #elif defined(__aarch64__)
@@ -119,15 +123,14 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(empty))
 		"add x9, %[at], x9, lsl #" RSEQ_RT_SECTION_SHIFT "\n\t"
 		"ldr x11, [x9]\n\t"
-		"sub x11, x11, #1\n\t"
-		"cmp x11, %[most]\n\t"
-		"b.hs %l[empty]\n\t"
+		"subs x11, x11, #1\n\t"
+		"b.lt %l[empty]\n\t"
 		"add x12, x9, x11, lsl #3\n\t"
 		"ldr %[entry], [x12, #8]\n\t"
 		"str x11, [x9]\n\t"
 		RSEQ_RT_SECTION_END
 		: [entry] "=&r" (taken)
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at)
 		: RSEQ_RT_SECTION_CLOBBERS, "x11", "x12"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #else
@@ -135,15 +138,15 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(empty))
 		"add t0, %[at], t0\n\t"
 		"ld t2, 0(t0)\n\t"
+		"blez t2, %l[empty]\n\t"
 		"addi t2, t2, -1\n\t"
-		"bgeu t2, %[most], %l[empty]\n\t"
 		"slli t3, t2, 3\n\t"
 		"add t3, t3, t0\n\t"
 		"ld %[entry], 8(t3)\n\t"
 		"sd t2, 0(t0)\n\t"
 		RSEQ_RT_SECTION_END
 		: [entry] "=&r" (taken)
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at)
 		: RSEQ_RT_SECTION_CLOBBERS, "t2", "t3"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #endif
@@ -242,7 +245,7 @@ void __malloc_percpu(void)
 		size_t most = MOST_BYTES / (UNIT*size_classes[sc]);
 		if (most > MOST_ENTRIES) most = MOST_ENTRIES;
 		for (; i < size_classes[sc]; i++)
-			classes[i] = (struct class){ (uintptr_t)base + at, most, size_classes[sc], UNIT*size_classes[sc] - IB, sc };
+			classes[i] = (struct class){ (uintptr_t)base + at, STEP(size_classes[sc]), most, sc };
 		at += (1+most)*sizeof(uintptr_t);
 	}
 	if (at > RSEQ_RT_SLOT_SIZE) a_crash();
@@ -253,7 +256,7 @@ void __malloc_percpu(void)
 /* The group of an entry, whose first word leads to the structure. */
 static struct meta *group(const struct class *class, uintptr_t entry)
 {
-	struct group *base = (void *)(START(entry) - UNIT*class->units*INDEX(entry) - UNIT);
+	struct group *base = (void *)(START(entry) - BYTES(*class)*INDEX(entry) - UNIT);
 	assert(base->meta->mem == base);
 	return base->meta;
 }
@@ -274,9 +277,9 @@ static void spill(struct rseq *rseq, const struct class *class)
 	if (*depot >= class->most) return;
 	LOCK(lock);
 	for (n = class->most/2; n && *depot < class->most && pop(rseq, class, &entry) == RSEQ_RT_COMMITTED; n--) {
-			depot[*depot+1] = entry;
-			++*depot;
-		}
+		depot[*depot+1] = entry;
+		++*depot;
+	}
 	UNLOCK(lock);
 }
 
@@ -292,7 +295,7 @@ static void refill(struct rseq *rseq, const struct class *class)
 	UNLOCK(lock);
 }
 
-/* ---- malloc and free: no branch here is taken now and then, by what sizes come ---- */
+/* ---- malloc and free: one path, without a branch by which sizes come, since those are not foreseen ---- */
 
 /*
  * mallocng's enframe for a slot that was freed, without a look at the group: the offset of the slot in it is that of its
@@ -301,17 +304,17 @@ static void refill(struct rseq *rseq, const struct class *class)
  */
 static inline void *reframed(struct class class, uintptr_t entry, size_t n)
 {
-	unsigned char *p = START(entry), *end = p + class.bytes;
+	unsigned char *p = START(entry), *end = p + BYTES(class) - IB;
 	header was = HEADER(p);
-	size_t off = was>>16, reserved = class.bytes-n, idx = INDEX(entry);
-	if (unlikely(off >= class.units) || unlikely(p[UNIT*off-3] != 255 | (was & 255))) a_crash();
-	off++;
-	off &= -(size_t)(off <= reserved/UNIT);
+	size_t off = UNIT*(size_t)(was>>16), reserved = end-p-n, idx = INDEX(entry);
+	if (unlikely(off >= BYTES(class)) || unlikely(p[off-3] != 255 | (was & 255))) a_crash();
+	off += UNIT;
+	off &= -(size_t)(off <= reserved);
 	/* Overwritten below where the block is at the start. */
-	HEADER(p) = 7<<5<<8 | off<<16;
-	p += UNIT*off;
-	reserved -= UNIT*off;
-	HEADER(p) = idx<<8 | (reserved < 5 ? reserved : 5)<<13 | (idx*class.units + off)<<16;
+	HEADER(p) = 7<<5<<8 | off<<12;
+	p += off;
+	reserved -= off;
+	HEADER(p) = idx*class.step + (off<<12) + ((reserved < 5 ? reserved : 5)<<13);
 	/* These two count where 5 and more are reserved; else they are in the block, or before the byte that counts. */
 	*(header *)(end-4) = reserved;
 	end[-5] = 0;
@@ -343,10 +346,10 @@ static inline uintptr_t checked(unsigned char *p, const struct class **class)
 	if (unlikely(g->sizeclass != (*class)->number)) return 0;
 	if (unlikely(idx > g->last_idx)) return 0;
 	if (unlikely((g->avail_mask | g->freed_mask) & 1u<<idx)) return 0;
-	offset -= (*class)->units*idx;
-	if (unlikely(offset >= (*class)->units)) return 0;
+	offset -= UNITS(**class)*idx;
+	if (unlikely(offset >= UNITS(**class))) return 0;
 	start = p - UNIT*offset;
-	end = start + (*class)->bytes;
+	end = start + BYTES(**class) - IB;
 	/* Of 5 and more reserved bytes the number stands at the end. */
 	more = *(header *)(end-4);
 	if (reserved != 5) more = reserved;
@@ -427,7 +430,7 @@ void __malloc_percpu_fill(struct meta *g, uint32_t taken)
 	while (taken) {
 		int idx = 31 - a_clz_32(taken);
 		taken -= 1u<<idx;
-		if (!rseq || push(rseq, class, ENTRY(g->mem->storage + UNIT*class->units*idx, idx)) != RSEQ_RT_COMMITTED)
+		if (!rseq || push(rseq, class, ENTRY(g->mem->storage + BYTES(*class)*idx, idx)) != RSEQ_RT_COMMITTED)
 			__malloc_free_slot(g, idx);
 	}
 }
