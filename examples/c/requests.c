@@ -5,8 +5,8 @@
  *     cc examples/c/requests.c $(PKG_CONFIG_PATH=DIR/lib/pkgconfig pkg-config --cflags --libs rseq_rt) -pthread
  *
  * Under a glibc that owns rseq it uses glibc's registration; elsewhere the library registers each thread, in an area on
- * the thread's own stack. The exit hook takes it back, since what becomes of that stack is the libc's affair. A thread
- * that may end by pthread_exit(3) or cancellation makes the same calls in a cleanup handler.
+ * the thread's own stack. The exit hook unregisters it, since the libc may free that stack at any time afterwards. A
+ * thread that may end by pthread_exit(3) or cancellation makes the same calls in a cleanup handler.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -53,7 +53,7 @@ static void request(const rseq_rt_area *area)
 
 	if (rseq_rt_percpu_add(rseq_rt_current(area), slots, offsetof(struct slot, requests), 1))
 		__atomic_add_fetch(&without, 1, __ATOMIC_RELAXED);
-	/* Where this CPU's stack is empty: a new object. */
+	/* A new object if this CPU's stack is empty. */
 	object = rseq_rt_list_pop(&pool, area, &node) ? memory(sizeof *object, 1) : (struct object *)node;
 	object->data[0]++;
 	rseq_rt_list_push(&pool, area, &object->node);
@@ -68,7 +68,7 @@ static void *thread(void *argument)
 	for (int i = 0; i < REQUESTS; i++)
 		request(&area);
 
-	/* This function returns to the libc, so that signals are open again behind the exit hook. */
+	/* This function returns to the libc, so signals are unblocked again after the exit hook. */
 	sigfillset(&all);
 	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
@@ -85,13 +85,13 @@ int main(void)
 	static rseq_rt_area area = RSEQ_RT_AREA_INIT;
 	pthread_t threads[THREADS];
 	size_t possible = rseq_rt_possible_cpu_bound(), i;
-	/* Without /sys: more than there are CPUs. */
+	/* Without /sys: an upper bound of the number of CPUs. */
 	size_t count = possible ? possible : rseq_rt_cpu_bound();
 	struct slot *storage = memory(sizeof *storage, count);
 	uintptr_t sum;
 	char report[1024];
 
-	/* Once, in this order; then the main thread, as any other. */
+	/* Once, in this order; then the main thread's create hook, as on any other thread. */
 	if (rseq_rt_init(auxv) || rseq_rt_slots_init(&slots, storage, sizeof *storage, count)
 	    || rseq_rt_list_init(&pool, memory(RSEQ_RT_LINE, count), count))
 		return 1;

@@ -1,11 +1,11 @@
 /*
- * Sections of one's own: a slab per CPU that whole batches are pushed to and popped from, and a log of events.
+ * Your own sections: a per-CPU slab with push and pop of whole batches, and a log of events.
  *
  *     cargo xtask staticlib --out DIR
  *     cc examples/c/sections.c $(PKG_CONFIG_PATH=DIR/lib/pkgconfig pkg-config --cflags --libs rseq_rt) -pthread
  *
- * The same two in Rust are examples/sections. Each section stores where nobody looks, and its last store publishes it: the
- * head of the slab, the length of the log.
+ * The same two in Rust are examples/sections. Each section stores where nobody looks, and its last store publishes the
+ * result: the head of the slab, the length of the log.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -20,7 +20,7 @@
 
 #define THREADS 4
 #define ROUNDS 20000
-#define ROOM 56 /* words; the sections have it, and the offset of items, as numbers */
+#define ROOM 56 /* words; the sections contain it, and the offset of items, as numbers */
 #define BATCH 8
 
 struct slot {
@@ -31,7 +31,7 @@ struct slot {
 
 _Static_assert(offsetof(struct slot, items) == 64 && sizeof(struct slot) == 512, "as in the sections");
 
-/* All of length words at from onto the slab, or RSEQ_RT_DIFFERS where there is no room for them; length is not 0. */
+/* Pushes all length words at from onto the slab; RSEQ_RT_DIFFERS if there is no room for them. length is not 0. */
 static int slab_push(struct rseq *rseq, struct rseq_rt_slots slots, const uintptr_t *from, uintptr_t length)
 {
 	if (!rseq)
@@ -108,7 +108,7 @@ full:
 	return RSEQ_RT_DIFFERS;
 }
 
-/* Up to length words off the slab to to, and how many to *taken; RSEQ_RT_DIFFERS where it is empty. */
+/* Pops up to length words from the slab into to, and stores their number in *taken; RSEQ_RT_DIFFERS if it is empty. */
 static int slab_pop(struct rseq *rseq, struct rseq_rt_slots slots, uintptr_t *to, uintptr_t length, uintptr_t *taken)
 {
 	if (!rseq)
@@ -193,7 +193,7 @@ empty:
 	return RSEQ_RT_DIFFERS;
 }
 
-/* An event: two words, and bytes at from, a multiple of eight and not 0. RSEQ_RT_DIFFERS where the log is full. */
+/* Appends an event: two words, and bytes at from, a multiple of eight and not 0. RSEQ_RT_DIFFERS if the log is full. */
 static int append(struct rseq *rseq, struct rseq_rt_slots slots, uintptr_t kind, uintptr_t when, const void *from,
 		  uintptr_t bytes)
 {
@@ -375,7 +375,7 @@ int main(void)
 
 	for (i = 0; i < count; i++) {
 		left += sum(slab[i].items, slab[i].head);
-		/* Whole events, one behind the other. */
+		/* Whole events, one after the other. */
 		for (at = 0; at < log[i].head / sizeof(uintptr_t); at += 4, logged++) {
 			const uintptr_t *event = &log[i].items[at];
 

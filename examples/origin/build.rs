@@ -1,4 +1,4 @@
-//! The link of a program without libc: no start files, no libraries, a fixed address.
+//! Link options of a program without libc: no start files, no libraries, a fixed address.
 
 fn main() {
     for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie"] {

@@ -1,4 +1,5 @@
-//! What the program counts, to say at its end whether every thread was registered, read right and let go.
+//! Counters from which the program decides at its end whether every thread was registered, read correct CPU numbers and
+//! was released.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
@@ -10,7 +11,7 @@ use rseq_rt::structures::CpuSet;
 use rseq_rt::{Area, Errno, Kernel, Linux, arch};
 use rseq_rt_std::{Counter, Support, current_cpu, support};
 
-/// As each thread counts it by itself, and as all count it together.
+/// Threads started, in an atomic; live threads, in a per-CPU counter.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 static COUNTED: Counter = Counter::new();
 
@@ -30,7 +31,7 @@ pub fn started() {
     STARTED.fetch_add(1, SeqCst);
 }
 
-/// A thread was stopped. The kernel tells what is left: the libc's registration where that owns, else none.
+/// A thread was stopped. The kernel must report the libc's registration where the libc owns rseq, else none.
 pub fn stopped() {
     COUNTED.sub(1);
     let theirs = SUPPORT.get() == Some(&Support::LibcRegistration);
@@ -38,7 +39,7 @@ pub fn stopped() {
     STOPPED.fetch_add(1, SeqCst);
 }
 
-/// Has this thread counted as stopped by its last destructor. Before the thread's first use of anything else.
+/// Makes the thread's last destructor count it as stopped. Call it before the thread's first use of anything else.
 pub fn stopped_at_the_end() {
     struct Last;
     impl Drop for Last {
@@ -46,12 +47,12 @@ pub fn stopped_at_the_end() {
             stopped();
         }
     }
-    // Destructors run in the opposite order of first uses.
+    // Destructors run in the reverse order of first uses.
     thread_local!(static LAST: Last = const { Last });
     LAST.with(|_| ());
 }
 
-/// Moves to each CPU that is allowed, and compares with getcpu(2) on it.
+/// Moves to each allowed CPU, and compares with getcpu(2) on it.
 pub fn look() {
     let allowed = CpuSet::allowed();
     let mut agreed = allowed.is_ok();
@@ -66,17 +67,17 @@ pub fn look() {
     AGREED.fetch_add(usize::from(agreed), SeqCst);
 }
 
-/// Waits until each thread that was to be started was, and has stopped.
+/// Waits until every expected thread has started and stopped.
 pub fn settle(expected: usize) {
     while STARTED.load(SeqCst) < expected || STOPPED.load(SeqCst) < STARTED.load(SeqCst) {
-        // Has every thread of the process take a signal, those on their way out included.
-        // SAFETY: to be who one is already.
+        // Makes every thread of the process take a signal, including exiting ones.
+        // SAFETY: sets the present id again.
         unsafe { libc::setuid(libc::getuid()) };
         thread::yield_now();
     }
 }
 
-/// The verdict, in words as well. `least`: how many threads and looks there were to be.
+/// The verdict, printed as well. `least`: the minimum number of threads and comparisons.
 pub fn verdict(expected: Support, least: usize) -> bool {
     let count = |counter: &AtomicUsize| counter.load(SeqCst);
     let (started, stopped) = (count(&STARTED), count(&STOPPED));
@@ -99,7 +100,7 @@ pub fn verdict(expected: Support, least: usize) -> bool {
         && COUNTED.sum() == 0
 }
 
-/// Whether the kernel has any registration of the calling thread: a scratch one tells, and leaves none behind.
+/// Whether the kernel has any registration of the calling thread. Tested by a scratch registration, which is undone.
 fn is_registered() -> bool {
     let scratch = Area::new();
     let area: *const Rseq = scratch.as_rseq();

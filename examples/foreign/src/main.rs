@@ -1,11 +1,11 @@
-//! Per-CPU counters in the threads of std, rayon and tokio. Nothing here is unsafe but what the ledger asks the kernel.
+//! Per-CPU counters in the threads of std, rayon and tokio. The only unsafe code is the ledger's queries of the kernel.
 //!
 //! ```text
 //! foreign-runtimes std|rayon|tokio libc|runtime
 //! ```
 //!
-//! Starts and stops threads in many cycles. Exit status 0: each of them was registered by the owner that is named, agreed
-//! with getcpu(2) on every CPU, counted, and was let go before its end.
+//! Starts and stops threads in many cycles. Exit status 0: each of them was registered by the named owner, agreed with
+//! getcpu(2) on every CPU, counted, and was released before its end.
 
 mod ledger;
 
@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Threads of one cycle.
 const THREADS: usize = 4;
-/// How often they are started and stopped.
+/// The number of cycles.
 const CYCLES: usize = 200;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -63,7 +63,7 @@ fn run(cycle: fn() -> Outcome) -> Outcome {
     Ok(())
 }
 
-/// std's threads have no handlers, and need none: the first use registers, the thread's end takes that back.
+/// std's threads have no handlers and need none: the first use registers, the thread's end unregisters.
 fn spawn(body: fn()) -> JoinHandle<()> {
     thread::spawn(move || {
         ledger::stopped_at_the_end();
@@ -96,7 +96,7 @@ fn pool(workers: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
         .build()
 }
 
-/// Each worker looks.
+/// A check on each worker.
 fn rayon_pool() -> Outcome {
     let pool = pool(THREADS)?;
     pool.broadcast(|_| ledger::look());
@@ -118,7 +118,7 @@ fn executor(workers: usize) -> io::Result<Runtime> {
         .build()
 }
 
-/// Tasks on the workers, and beside them.
+/// Tasks on the workers, and on the threads for blocking work.
 fn tokio_runtime() -> Outcome {
     let runtime = executor(THREADS)?;
     let tasks: Vec<_> = (0..THREADS)

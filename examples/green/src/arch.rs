@@ -1,4 +1,4 @@
-//! What has to be assembly: the start of a carrier, and the thread pointer, which leads to its block.
+//! The parts in assembly: the start of a carrier, and the thread pointer, which points to its block.
 
 use core::arch::{asm, naked_asm};
 

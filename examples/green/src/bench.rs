@@ -1,8 +1,8 @@
-//! `green bench [--carriers M] [--green N] [--switches K] [--repeats R]`: what a switch costs over each run queue.
+//! `green bench [--carriers M] [--green N] [--switches K] [--repeats R]`: the cost of a switch over each run queue.
 //!
-//! One JSON object a line: `{"name": "green/QUEUE/CARRIERS", "ns": TIME, "cpu_ns": TIME}`. The time is one carrier's for
-//! one round: out of the green thread, into the queue, the next one out of the queue, into that one; by the
-//! clock, and by what the carriers ran of it. The queues take turns, after one turn that is not told.
+//! One JSON object per line: `{"name": "green/QUEUE/CARRIERS", "ns": TIME, "cpu_ns": TIME}`. The time is one carrier's
+//! for one round: out of the green thread, into the queue, the next one out of the queue, into that one. `ns` is
+//! wall-clock time, `cpu_ns` the CPU time of the carriers. The queues take turns; the first turn is not reported.
 
 use alloc::vec::Vec;
 
@@ -17,7 +17,7 @@ use crate::runtime::Runtime;
 use crate::switch::yield_now;
 use crate::{println, sys};
 
-/// What one measurement runs.
+/// The parameters of one measurement.
 #[derive(Clone, Copy)]
 struct Load {
     carriers: u64,
@@ -61,7 +61,7 @@ fn run<Q: RunQueue>(load: Load, told: bool) -> Result<(), Errno> {
     let (begun, begun_running) = (sys::now(), sys::process_time());
     let mut running: Vec<Handle> = Vec::new();
     for _ in 0..load.green {
-        // SAFETY: (1) it keeps a number across its switches.
+        // SAFETY: (1) it keeps only a number across its switches.
         let handle = unsafe { runtime.spawn(move || (0..load.switches).for_each(|_| yield_now())) };
         running.push(handle?);
     }

@@ -1,4 +1,4 @@
-//! What the compiler expects of a program without std: a panic handler, six functions of a libc, and two names.
+//! Symbols that the compiler expects in a program without std: a panic handler, six functions of a libc, and two names.
 
 use green::{println, sys};
 
@@ -18,7 +18,7 @@ extern "C" fn _Unwind_Resume() -> ! {
     sys::exit_group(101)
 }
 
-// Volatile: else the compiler may find that such a loop is a call of the very function.
+// Volatile: otherwise the compiler may replace the loop by a call of this very function.
 
 /// # Safety
 /// 1. As in C.
@@ -91,8 +91,8 @@ unsafe extern "C" fn strlen(text: *const u8) -> usize {
     length
 }
 
-/// The compiler's atomics on aarch64 come with a constructor that asks it what the CPU has. Nobody calls that one here,
-/// and then they do without.
+/// The compiler's atomics on aarch64 come with a constructor that asks for the features of the CPU. Nobody calls it here,
+/// so they do without these features.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(no_mangle)]
 extern "C" fn getauxval(_: usize) -> usize {

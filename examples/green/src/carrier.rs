@@ -1,4 +1,4 @@
-//! Carriers: kernel threads that run green threads, and come and go through the hooks.
+//! Carriers: kernel threads that run green threads, and start and end through the hooks.
 
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
@@ -17,30 +17,30 @@ use crate::green::Green;
 use crate::stacks::Stack;
 use crate::sys::{CLONE_FLAGS, exit_group};
 
-/// The process's rseq.
+/// The process-wide state of rseq.
 pub static RSEQ: Process = Process::new();
 /// The memory of detached carriers that were kept. Each start sweeps it.
 static DEFERRED: Deferred = Deferred::new();
 
-/// What a carrier does between its hooks.
+/// The work of a carrier between its hooks.
 pub trait Schedule: Sync {
-    /// Runs green threads until the carrier is to leave.
+    /// Runs green threads until the carrier must leave.
     fn run(&self, carrier: &Carrier, thread: &Thread<'_>);
-    /// The last thing that a detached carrier does in memory that is not its own.
+    /// The last use of memory that is not its own by a detached carrier.
     fn left(&self);
 }
 
-/// How a carrier leaves.
+/// The exit mode of a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
-    /// Keep: whoever holds the [`Joinable`] unmaps the stack after clear-tid.
+    /// Keep: the holder of the [`Joinable`] unmaps the stack after clear-tid.
     Joinable,
     /// Release: the carrier unmaps its own stack, the control block with it.
     Detached,
 }
 
-/// A carrier's control block, to which its thread pointer leads. It lies on top of the carrier's own stack: the
-/// scheduler runs on that, green threads have theirs.
+/// A carrier's control block, the target of its thread pointer. It lies on top of the carrier's own stack, on which the
+/// scheduler runs; green threads have their own stacks.
 #[repr(C)]
 pub struct Carrier {
     // First: x86_64 reads the thread pointer from here.
@@ -85,7 +85,7 @@ impl Carrier {
         unsafe { at.write(carrier) };
     }
 
-    /// The rseq area of this kernel thread, and of no green thread.
+    /// The rseq area of this kernel thread. Green threads have none.
     #[inline]
     pub fn area(&self) -> &Area {
         &self.area
@@ -96,7 +96,7 @@ impl Carrier {
         self.tid.load(Relaxed)
     }
 
-    /// The green thread that runs on it now; null between two, and on a thread that runs none.
+    /// The green thread that runs on it now; null in the scheduler, and on a thread that runs none.
     #[inline]
     pub fn current(&self) -> *mut Green {
         self.current.load(Relaxed)
@@ -107,7 +107,7 @@ impl Carrier {
         self.current.store(green, Relaxed);
     }
 
-    /// Is it lent to a closure of [`here`]?
+    /// Whether it is lent to a closure of [`here`].
     #[inline]
     pub(crate) fn is_lent(&self) -> bool {
         self.lent.load(Relaxed) != 0
@@ -118,7 +118,7 @@ impl Carrier {
 /// green thread may be on another carrier, so `switch` ends the program when it is called from in here.
 #[inline]
 pub fn here<R>(look: impl FnOnce(&Carrier) -> R) -> R {
-    // Read afresh each time: the thread pointer is volatile asm, so no call of it serves two.
+    // Read each time: the thread pointer is volatile asm, so the compiler does not merge two calls.
     // SAFETY: the calling thread's own carrier, which outlives the closure.
     let carrier = unsafe { &*here_unguarded() };
     carrier.lent.store(carrier.lent.load(Relaxed) + 1, Relaxed);
@@ -127,21 +127,22 @@ pub fn here<R>(look: impl FnOnce(&Carrier) -> R) -> R {
     answer
 }
 
-/// As [`here`] without the guard against a switch: the address of the carrier, for those who want it to grow stale.
+/// The carrier's address, without [`here`]'s guard against a switch, for tests of a stale one.
 #[inline]
 pub fn here_unguarded() -> *const Carrier {
     // SAFETY: thread_pointer (1): adopt_main (2).
     unsafe { arch::thread_pointer() }
 }
 
-/// Decides who owns rseq and gives the main thread a carrier's block, so that it can spawn and join; it runs no green thread.
+/// Determines the owner of rseq and gives the main thread a carrier's block, so that it can spawn and join. It runs no
+/// green thread.
 ///
 /// # Errors
-/// What `init` and the create hook say.
+/// Those of `init` and the create hook.
 ///
 /// # Safety
 /// 1. Called once in a process, on its main thread, which lives to the end of it.
-/// 2. Nothing else of this crate was called before, and is called on other threads than this one and those of [`start`].
+/// 2. Nothing else of this crate was called before, nor is called on threads other than this one and those of [`start`].
 /// 3. `auxv` is the kernel's vector.
 /// 4. Nothing on the main thread uses the thread pointer from here on.
 pub unsafe fn adopt_main(auxv: *const [usize; 2]) -> Result<Thread<'static>, Error> {
@@ -186,12 +187,12 @@ impl Joinable {
 /// Starts a carrier; the handle if it is a joinable one.
 ///
 /// # Errors
-/// What mmap(2) and clone(2) say.
+/// Those of mmap(2) and clone(2).
 pub fn start(schedule: &'static dyn Schedule, exit: Exit) -> Result<Option<Joinable>, Errno> {
-    // What carriers that could not release have left behind.
+    // The memory of carriers that could not release.
     DEFERRED.sweep();
     let stack = Stack::map()?;
-    // Around clone, so that no handler finds the new thread before its create hook.
+    // Around clone, so that no handler runs on the new thread before its create hook.
     let mask = SignalMask::block_all().map_err(|_| Errno::PERM)?;
     let carrier = stack.room_on_top::<Carrier>();
     // SAFETY: write (1): a stack that nobody else has. clone (1): likewise; (2, 3): the block on top of it lives until
@@ -223,7 +224,7 @@ pub(crate) unsafe extern "C" fn main_of_carrier() -> ! {
     // take their proofs; (3) it stays here.
     let thread = match unsafe { RSEQ.on_thread_create_masked(&carrier.area, &mask) } {
         Ok(thread) => thread,
-        // The runtime's own fault: no thread can be made out of it.
+        // A bug of the runtime: this cannot become a carrier.
         Err(_) => exit_group(120),
     };
     let _ = mask.restore();
@@ -236,7 +237,7 @@ pub(crate) unsafe extern "C" fn main_of_carrier() -> ! {
     leave(thread, carrier)
 }
 
-/// From here on nothing but the block and the stack is touched: who waits for `left` may be gone.
+/// From here on only the block and the stack are touched: the runtime that waits for `left` may be gone.
 fn leave(thread: Thread<'_>, carrier: &Carrier) -> ! {
     if carrier.exit == Exit::Joinable {
         // SAFETY: (1) nothing on this stack waits to be dropped.

@@ -1,6 +1,7 @@
-//! `green wc [PATH] [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]`: the words of a file tree, of the current folder without PATH.
+//! `green wc [PATH] [--queue percpu|mpmc|mutex|all] [--carriers M] [--green N]`: counts the words of a file tree, by
+//! default of the current folder.
 //!
-//! `all` counts them over each queue in turn, for a machine that is booted for it and powered off afterwards.
+//! `all` counts over each queue in turn, for a machine that is booted for this and powered off afterwards.
 
 use alloc::ffi::CString;
 use alloc::sync::Arc;
@@ -18,7 +19,7 @@ use crate::runtime::Runtime;
 use crate::slots::Count;
 use crate::words::{self, Totals};
 
-/// What goes wrong outside the files.
+/// Errors outside the files.
 const TROUBLE: i32 = 2;
 
 /// Runs the command, after [`adopt_main`](crate::carrier::adopt_main).
@@ -67,7 +68,7 @@ fn run<Q: RunQueue>(root: &CStr, carriers: u64, at_once: usize) -> Result<i32, E
     }
     let totals = Arc::new(Totals::default());
     let (of_walker, root) = (Arc::clone(&totals), CString::from(root));
-    // SAFETY: (1) it keeps paths, handles and counts across its switches.
+    // SAFETY: (1) it keeps only paths, handles and counts across its switches.
     let walker = unsafe {
         runtime.spawn(move || {
             if words::walk(runtime, root, at_once, &of_walker).is_err() {

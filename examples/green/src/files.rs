@@ -14,10 +14,10 @@ pub fn below(folder: &CStr, name: &CStr) -> CString {
     CString::new(path).expect("strings have no zero inside")
 }
 
-/// What a path leads to, links not followed.
+/// The type of the file at a path; links are not followed.
 ///
 /// # Errors
-/// What the kernel says.
+/// Those of the kernel.
 pub fn kind(path: &CStr) -> Result<FileType, Errno> {
     let stat = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode))
@@ -26,16 +26,16 @@ pub fn kind(path: &CStr) -> Result<FileType, Errno> {
 /// Opens a file for reading, or with more `flags` a folder.
 ///
 /// # Errors
-/// What the kernel says.
+/// Those of the kernel.
 pub fn open(path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     openat(CWD, path, flags, Mode::empty())
 }
 
-/// Calls `each` with the name and the kind of everything in a folder but `.` and `..`.
+/// Calls `each` with the name and the type of each entry of a folder except `.` and `..`.
 ///
 /// # Errors
-/// What the kernel says.
+/// Those of the kernel.
 pub fn list(folder: &CStr, mut each: impl FnMut(&CStr, FileType)) -> Result<(), Errno> {
     let mut records = Vec::with_capacity(16 * 1024);
     let open = open(folder, OFlags::DIRECTORY)?;
@@ -46,7 +46,7 @@ pub fn list(folder: &CStr, mut each: impl FnMut(&CStr, FileType)) -> Result<(), 
         if name == c"." || name == c".." {
             continue;
         }
-        // File systems may leave it open.
+        // Some file systems do not report the type.
         let kind = match entry.file_type() {
             FileType::Unknown => kind(&below(folder, name))?,
             known => known,

@@ -1,4 +1,4 @@
-//! A green thread: its record, its end, and whoever waits for that.
+//! A green thread: its record, its end, and its joiner.
 
 use core::cell::{Cell, UnsafeCell};
 use core::mem::ManuallyDrop;
@@ -15,59 +15,59 @@ use crate::carrier;
 use crate::stacks::{self, Below, Stack};
 use crate::switch;
 
-/// Why a green thread stopped running; the operand is in its record.
+/// The reason why a green thread stopped running; the operand is in its record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// Others first: it stays ready.
+    /// To let others run; it stays ready.
     Yield,
-    /// Until the green thread at the operand has ended.
+    /// To wait until the green thread at the operand has ended.
     Join,
-    /// Until the monotonic clock shows the operand, in nanoseconds.
+    /// To sleep until the monotonic clock shows the operand, in nanoseconds.
     Sleep,
-    /// To go on on the carrier in the slot that the operand names.
+    /// To continue on the carrier in the slot that the operand names.
     Move,
 }
 
 type Body = Coroutine<(), Request, (), Below>;
 
-/// Of `state`: it has not ended, and nobody waits.
+/// Value of `state`: it has not ended, and nobody waits.
 const ALIVE: usize = 0;
-/// It has ended.
+/// Value of `state`: it has ended.
 const DONE: usize = 1;
-/// A kernel thread waits for `ended`. Anything else is the address of a green thread that waits.
+/// Value of `state`: a kernel thread waits for `ended`. Any other value is the address of a waiting green thread.
 const OUTSIDE: usize = 2;
 
-/// The record of a green thread, on top of its stack. What a switch touches is in its first cache line.
+/// The record of a green thread, on top of its stack. The fields used by a switch are in its first cache line.
 #[repr(C, align(64))]
 pub struct Green {
-    // First, so that one address stands for both.
+    // First, so that node and record have the same address.
     node: Node<()>,
     body: UnsafeCell<ManuallyDrop<Body>>,
     yielder: Cell<*const Yielder<(), Request>>,
     operand: Cell<usize>,
-    /// The next one in a list of `slots`.
+    /// The next record in a list of `slots`.
     pub link: AtomicPtr<Green>,
     state: AtomicUsize,
     ended: AtomicU32,
     stack: Stack,
 }
 
-/// A green thread that is ready to run, in one hand at a time.
+/// A green thread that is ready to run; it has one holder at a time.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "who holds it has to run it or to queue it"]
+#[must_use = "the holder must run it or queue it"]
 pub struct Ready(NonNull<Green>);
 
-// SAFETY: whoever holds it has the green thread for itself, and `spawn` (1) lets it run on any carrier.
+// SAFETY: the holder has the green thread to itself, and `spawn` (1) lets it run on any carrier.
 unsafe impl Send for Ready {}
 
 impl Ready {
-    /// The record, for a list or a word to hold it.
+    /// The record, to be held by a list or a word.
     #[inline]
     pub fn into_raw(self) -> *mut Green {
         self.0.as_ptr()
     }
 
-    /// The one in a list or a word; `None` for null.
+    /// The green thread in a list or a word; `None` for null.
     ///
     /// # Safety
     /// 1. It was made by [`Self::into_raw`], and this is the only call since.
@@ -82,10 +82,10 @@ impl Ready {
         self.0.cast()
     }
 
-    /// The one whose node came out of a per-CPU list.
+    /// The green thread whose node came out of a per-CPU list.
     #[inline]
     pub fn from_node(node: &'static mut Node<()>) -> Option<Self> {
-        // The list has exposed the pointer that it was given, which is the whole record's.
+        // The list has exposed the pointer that it was given, whose provenance is the whole record.
         let address = ptr::from_mut(node).expose_provenance();
         NonNull::new(ptr::with_exposed_provenance_mut(address)).map(Self)
     }
@@ -93,8 +93,8 @@ impl Ready {
     /// Runs it on the calling carrier until it stops; `None` at its end.
     #[inline]
     pub(crate) fn resume(&self) -> Option<Request> {
-        // SAFETY: the record lives until the green thread has ended and was joined, and who holds `self` has its
-        // coroutine for itself.
+        // SAFETY: the record lives until the green thread has ended and was joined, and the holder of `self` has its
+        // coroutine to itself.
         let body = unsafe { &mut *self.0.as_ref().body.get() };
         match body.resume(()) {
             CoroutineResult::Yield(request) => Some(request),
@@ -109,7 +109,7 @@ impl Ready {
         unsafe { self.0.as_ref() }.operand.get()
     }
 
-    /// After its end: whoever waited and is ready now. The record belongs to the joiner from here on.
+    /// Ends the green thread and returns the waiter that is ready now. The record belongs to the joiner from here on.
     pub(crate) fn finish(self) -> Option<Ready> {
         // SAFETY: the joiner frees it only after the swap below, or after `ended` where it waits outside.
         let green = unsafe { self.0.as_ref() };
@@ -118,7 +118,7 @@ impl Ready {
             ALIVE | DONE => None,
             OUTSIDE => {
                 green.ended.store(1, Release);
-                // SAFETY: only the address is used, and a wake of memory that is something else by now is one too many.
+                // SAFETY: only the address is used; if the memory has another use by now, the wake is a spurious one.
                 let _ = futex::wake(unsafe { &*ended }, futex::Flags::PRIVATE, 1);
                 None
             }
@@ -127,9 +127,9 @@ impl Ready {
         }
     }
 
-    /// Makes `self` wait for the end of `target`; given back if that has come already.
+    /// Makes `self` wait for the end of `target`; returns it if that has ended already.
     ///
-    /// Called on the carrier, after the switch: from the moment that it waits, another carrier may run it.
+    /// Called on the carrier, after the switch: once it waits, another carrier may run it.
     pub(crate) fn await_end(self, target: *const Green) -> Option<Ready> {
         let waiting = self.into_raw();
         // SAFETY: the joiner holds the target's handle, so its record lives.
@@ -142,14 +142,14 @@ impl Ready {
     }
 }
 
-/// Makes a green thread of `body`: ready, and the handle to wait for its end.
+/// Makes a green thread of `body`: a ready one, and the handle to wait for its end.
 ///
 /// # Errors
-/// What mmap(2) says.
+/// Those of mmap(2).
 ///
 /// # Safety
-/// 1. Between two switches `body` is on one carrier, and after each perhaps on another: what it keeps across one
-///    belongs to no kernel thread.
+/// 1. `body` may be on another carrier after each switch: it keeps nothing across one that belongs to a kernel
+///    thread.
 pub unsafe fn make(body: impl FnOnce() + Send + 'static) -> Result<(Ready, Handle), Errno> {
     let (stack, record) = stacks::take::<Green>()?;
     let green = NonNull::new(record).ok_or(Errno::NOMEM)?;
@@ -161,7 +161,7 @@ pub unsafe fn make(body: impl FnOnce() + Send + 'static) -> Result<(Ready, Handl
         unsafe { (*green).yielder.set(yielder) };
         body();
     });
-    // SAFETY: room for a record that nobody else knows yet.
+    // SAFETY: room for a record; nobody else has its address yet.
     unsafe {
         record.write(Green {
             node: Node::new(()),
@@ -177,10 +177,10 @@ pub unsafe fn make(body: impl FnOnce() + Send + 'static) -> Result<(Ready, Handl
     Ok((Ready(green), Handle { green }))
 }
 
-/// Stops the calling green thread, whose record is `green`, with a request to the carrier.
+/// Suspends the calling green thread, whose record is `green`, with a request to the carrier.
 ///
 /// # Safety
-/// 1. `green` is the one that runs on the calling carrier.
+/// 1. `green` runs on the calling carrier.
 #[inline]
 pub(crate) unsafe fn suspend(green: *mut Green, request: Request, operand: usize) {
     // SAFETY: (1): it runs, so its record lives and its yielder is set.
@@ -190,7 +190,7 @@ pub(crate) unsafe fn suspend(green: *mut Green, request: Request, operand: usize
     }
 }
 
-/// The right to wait for the end of a green thread, and the duty: its stack is free only then.
+/// The handle of a green thread. It must be joined: only then is its stack free.
 #[must_use = "the stack is free only after `join`"]
 pub struct Handle {
     green: NonNull<Green>,
@@ -200,7 +200,7 @@ pub struct Handle {
 unsafe impl Send for Handle {}
 
 impl Handle {
-    /// Waits for the end: a green thread lets others run, another thread sleeps on a futex.
+    /// Waits for the end. A green thread lets others run; another thread sleeps on a futex.
     pub fn join(self) {
         // SAFETY: the record lives until the stack is given back below.
         let green = unsafe { self.green.as_ref() };
@@ -225,9 +225,9 @@ fn wait_outside(green: &Green) {
         return;
     }
     while green.ended.load(Acquire) == 0 {
-        // Woken for whatever reason, the word decides.
+        // Whatever the reason of the wake, the word decides.
         let _ = futex::wait(&green.ended, futex::Flags::PRIVATE, 0, None);
     }
-    // The swap in `finish` came before the store: nothing of the record is in use.
+    // The swap in `finish` came before the store: the record is not in use.
     let _ = green.state.load(Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Carriers without work: they sleep on a futex, and whoever makes work wakes one.
+//! Idle carriers: they sleep on a futex; a thread that makes work wakes one.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, compiler_fence, fence};
@@ -9,11 +9,11 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 /// The sleepers of one runtime.
 ///
-/// Two sides meet as in Dekker's algorithm: one stores its work and looks for
-/// sleepers, the other announces its sleep and looks for work. Each needs a
-/// full barrier between the two, or both miss the other. Work comes every few
-/// nanoseconds and sleep costs a system call anyhow, so the sleeper pays for
-/// both sides with membarrier(2), where the kernel has it.
+/// The protocol is Dekker's: one side stores its work and then looks for
+/// sleepers, the other announces its sleep and then looks for work. Each side
+/// needs a full barrier between the two steps, or both miss the other. Work
+/// comes every few nanoseconds and sleep costs a system call anyway, so the
+/// sleeper pays for both sides with membarrier(2), where the kernel has it.
 #[derive(Debug)]
 pub struct Idle {
     epoch: AtomicU32,
@@ -22,7 +22,7 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// Nobody sleeps; asks the kernel for membarrier(2).
+    /// No sleepers; asks the kernel for membarrier(2).
     pub fn new() -> Self {
         let registered = membarrier(MembarrierCommand::RegisterPrivateExpedited);
         Self {
@@ -32,7 +32,7 @@ impl Idle {
         }
     }
 
-    /// Does somebody sleep, or is about to? Called after the work was stored.
+    /// Whether a carrier sleeps or is about to. Called after the work was stored.
     #[inline]
     pub fn is_anyone_asleep(&self) -> bool {
         if self.asymmetric.load(Relaxed) {
@@ -45,8 +45,8 @@ impl Idle {
 
     /// Announces sleep. The caller then looks for work once more, and ends with [`Self::stay`] or [`Self::sleep`].
     ///
-    /// `None`: not now. The kernel has refused the barrier that it had agreed to (a filter that came late), and those
-    /// who make work have to hear of it first.
+    /// `None`: not now. The kernel has refused the barrier that it had granted (a late filter), and the threads that
+    /// make work must learn of that first.
     pub fn announce(&self) -> Option<u32> {
         let epoch = self.epoch.load(Acquire);
         self.sleepers.fetch_add(1, SeqCst);
@@ -62,20 +62,20 @@ impl Idle {
         Some(epoch)
     }
 
-    /// There was work after all.
+    /// Withdraws the announcement: there was work after all.
     pub fn stay(&self) {
         self.sleepers.fetch_sub(1, SeqCst);
     }
 
-    /// Sleeps, unless somebody was woken since `epoch`; `limit` at most.
+    /// Sleeps, unless a carrier was woken since `epoch`; `limit` at most.
     pub fn sleep(&self, epoch: u32, limit: Option<Duration>) {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        // Early or late, the caller looks for work again.
+        // Whether early or late, the caller looks for work again.
         let _ = futex::wait(&self.epoch, futex::Flags::PRIVATE, epoch, limit.as_ref());
         self.stay();
     }
 
-    /// Wakes one, if there is one. Called after the work was stored.
+    /// Wakes one sleeper, if there is one. Called after the work was stored.
     #[inline]
     pub fn wake_one(&self) {
         if self.is_anyone_asleep() {
@@ -83,7 +83,7 @@ impl Idle {
         }
     }
 
-    /// Wakes all.
+    /// Wakes all sleepers.
     pub fn wake_all(&self) {
         self.wake(u32::MAX >> 1);
     }

@@ -1,8 +1,8 @@
 //! A green-thread runtime on rseq-rt: M carriers run N green threads.
 //!
 //! Freestanding: no libc. The stacks are mapped here, the switch between them
-//! is corosensei's, and what sleeps, sleeps on a futex. `main.rs` is a program
-//! on it that counts words.
+//! is corosensei's, and waiting is done on a futex. `main.rs` is a program on
+//! it that counts words.
 //!
 //! ```text
 //! spawn, wake ──> RunQueue::push ─────────┐
@@ -11,7 +11,7 @@
 //! ```
 //!
 //! rseq belongs to the *carrier*: its area lies in the carrier's control block,
-//! and a green thread is on another carrier after any switch. So an area, a
+//! and a green thread may be on another carrier after any switch. So an area, a
 //! [`Carrier`](carrier::Carrier) or a `percpu::Current` is never kept across
 //! one; [`carrier::here`] lends the current one to a closure that cannot switch.
 #![no_std]

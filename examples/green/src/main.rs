@@ -1,5 +1,5 @@
-//! `green [wc|bench]`: the words of a file tree, and what a switch costs. `cargo run --release` counts those of this
-//! folder.
+//! `green [wc|bench]`: counts the words of a file tree, or measures the cost of a switch. `cargo run --release` counts
+//! the words of this folder.
 #![no_std]
 #![no_main]
 

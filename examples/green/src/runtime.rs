@@ -1,4 +1,4 @@
-//! A runtime: what carriers and green threads share, and how both are started.
+//! The runtime: the state shared by carriers and green threads, and the start of both.
 
 mod schedule;
 
@@ -35,7 +35,7 @@ pub struct Runtime<Q> {
 
 impl<Q: RunQueue> Runtime<Q> {
     /// A runtime for `capacity` green threads at a time, without a carrier. It lives as long as the
-    /// process: detached carriers ask nobody how long they may use it.
+    /// process, since detached carriers use it until they end.
     pub fn leak(capacity: usize) -> &'static Self {
         Box::leak(Box::new(Self {
             queue: Q::new(capacity),
@@ -54,7 +54,7 @@ impl<Q: RunQueue> Runtime<Q> {
     /// Starts a carrier.
     ///
     /// # Errors
-    /// What mmap(2) and clone(2) say.
+    /// Those of mmap(2) and clone(2).
     pub fn start_carrier(&'static self, exit: Exit) -> Result<(), Errno> {
         self.live.fetch_add(1, Relaxed);
         match carrier::start(self, exit) {
@@ -69,7 +69,7 @@ impl<Q: RunQueue> Runtime<Q> {
         }
     }
 
-    /// Asks one carrier to leave, whichever comes first. The green threads go on on the others.
+    /// Asks one carrier to leave, whichever comes first. Its green threads continue on the others.
     pub fn retire_carrier(&self) {
         self.to_leave.fetch_add(1, Relaxed);
         self.idle.wake_all();
@@ -80,7 +80,7 @@ impl<Q: RunQueue> Runtime<Q> {
         self.slots.carriers()
     }
 
-    /// How many carriers there are.
+    /// The number of carriers.
     pub fn carriers(&self) -> u32 {
         self.slots.occupied()
     }
@@ -108,7 +108,7 @@ impl<Q: RunQueue> Runtime<Q> {
         }
     }
 
-    /// What the carriers have counted.
+    /// The counts of all carriers.
     pub fn sum(&self, count: Count) -> u64 {
         self.slots.sum(count)
     }
@@ -116,11 +116,11 @@ impl<Q: RunQueue> Runtime<Q> {
     /// Starts a green thread, from another one or from the main thread.
     ///
     /// # Errors
-    /// EAGAIN if there are as many as the runtime was made for; what mmap(2) says.
+    /// EAGAIN if there are as many as the runtime was made for; those of mmap(2).
     ///
     /// # Safety
-    /// 1. Between two switches `body` is on one carrier, and after each perhaps on another: what it keeps across one
-    ///    belongs to no kernel thread.
+    /// 1. `body` may be on another carrier after each switch: it keeps nothing across one that belongs to a kernel
+    ///    thread.
     pub unsafe fn spawn(&self, body: impl FnOnce() + Send + 'static) -> Result<Handle, Errno> {
         if self.greens.fetch_add(1, Relaxed) >= self.capacity {
             self.greens.fetch_sub(1, Relaxed);

@@ -1,4 +1,4 @@
-//! The places of carriers: what each has counted, and what was handed to it by name.
+//! The slots of carriers: each holds the carrier's counts and the green threads handed to it by name.
 
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 
 use crate::green::{Green, Ready};
 
-/// How many carriers a runtime has at a time, at most.
+/// The maximum number of carriers of a runtime at a time.
 pub const CARRIERS: usize = 64;
 
-/// One carrier's place. Its counts outlive it.
+/// One carrier's slot. Its counts outlive the carrier.
 #[repr(align(128))]
 pub struct Slot {
     inbox: AtomicPtr<Green>,
@@ -20,12 +20,12 @@ pub struct Slot {
     rests: AtomicU64,
 }
 
-/// Which of a carrier's counts.
+/// One of a carrier's counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Count {
     /// Green threads resumed.
     Switches,
-    /// Green threads taken from where another carrier had queued them.
+    /// Green threads taken from another carrier's queue.
     Steals,
     /// Rounds that found nothing to run, each of which should end in a sleep.
     Rests,
@@ -50,14 +50,14 @@ impl Slot {
         }
     }
 
-    /// One more. Only the carrier in the slot counts, so no read-modify-write is needed.
+    /// Adds one. Only the carrier in the slot counts, so no read-modify-write is needed.
     #[inline]
     pub fn count(&self, count: Count) {
         let counter = self.counter(count);
         counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Has something been handed to this slot?
+    /// Whether a green thread has been handed to this slot.
     #[inline]
     pub fn has_mail(&self) -> bool {
         !self.inbox.load(Relaxed).is_null()
@@ -67,7 +67,7 @@ impl Slot {
         let green = green.into_raw();
         let mut head = self.inbox.load(Relaxed);
         loop {
-            // SAFETY: in the caller's hand until the exchange.
+            // SAFETY: owned by the caller until the exchange.
             unsafe { &*green }.link.store(head, Relaxed);
             match self
                 .inbox
@@ -79,11 +79,11 @@ impl Slot {
         }
     }
 
-    /// The last one that was handed over. For the carrier in the slot alone.
+    /// Takes the green thread handed over last. Only for the carrier in the slot.
     pub fn pop_mail(&self) -> Option<Ready> {
         let mut head = self.inbox.load(Acquire);
         while !head.is_null() {
-            // Nobody else takes, so `head` is in the list for as long as it is on top, and its link stands.
+            // Nobody else takes, so `head` is in the list while it is on top, and its link stays valid.
             // SAFETY: it is in the list.
             let next = unsafe { &*head }.link.load(Relaxed);
             match self
@@ -98,27 +98,27 @@ impl Slot {
         None
     }
 
-    /// Takes all that was handed over, the last one first. For who has the slot alone, or finds it without a carrier.
+    /// Takes all green threads handed over, the last one first. Only for the carrier in the slot, or where it has none.
     pub fn take_mail(&self, mut each: impl FnMut(Ready)) {
-        // All at once: no element can come back under a half-done exchange.
+        // All at once: no element can return during an exchange (ABA).
         let mut at = self.inbox.swap(ptr::null_mut(), AcqRel);
         // SAFETY: (1) pushed by `hand`, and taken by this swap alone.
         while let Some(green) = unsafe { Ready::from_raw(at) } {
-            // SAFETY: it is in our hand.
+            // SAFETY: owned by this call.
             at = unsafe { &*at }.link.load(Relaxed);
             each(green);
         }
     }
 }
 
-/// All of them.
+/// The slots of a runtime.
 pub struct Slots {
     slots: [Slot; CARRIERS],
     occupied: AtomicU64,
 }
 
 impl Slots {
-    /// All free.
+    /// Slots without carriers.
     pub const fn new() -> Self {
         Self {
             slots: [const { Slot::new() }; CARRIERS],
@@ -146,19 +146,19 @@ impl Slots {
         }
     }
 
-    /// Gives the calling carrier's slot up; what was handed to it comes to `each`.
+    /// Gives up the calling carrier's slot; green threads handed to it go to `each`.
     pub fn leave(&self, slot: &Slot, each: impl FnMut(Ready)) {
         let number = self.slots.iter().position(|other| ptr::eq(slot, other));
         if let Some(number) = number {
             slot.tid.store(0, Relaxed);
             self.occupied.fetch_and(!(1 << number), SeqCst);
-            // Against `hand`: one of the two sees what the other stored.
+            // Pairs with `hand`: one of the two sees the other's store.
             fence(SeqCst);
             slot.take_mail(each);
         }
     }
 
-    /// Hands one to the carrier in slot `number`; to `each`, if there is none any more.
+    /// Hands a green thread to the carrier in slot `number`, or to `each` if that slot has none any more.
     pub fn hand(&self, number: usize, green: Ready, mut each: impl FnMut(Ready)) {
         let Some(slot) = self.slots.get(number) else {
             return each(green);
@@ -180,12 +180,12 @@ impl Slots {
             .filter(|&(_, tid)| tid != 0)
     }
 
-    /// How many slots have a carrier.
+    /// The number of slots with a carrier.
     pub fn occupied(&self) -> u32 {
         self.occupied.load(Acquire).count_ones()
     }
 
-    /// The sum over all carriers that are and were.
+    /// The sum over all present and past carriers.
     pub fn sum(&self, count: Count) -> u64 {
         let counts = self
             .slots

@@ -1,4 +1,4 @@
-//! Stacks: those of carriers, and those of green threads, which are mapped once and used again.
+//! Stacks of carriers, and of green threads; the latter are mapped once and reused.
 
 use alloc::vec::Vec;
 use core::num::NonZeroUsize;
@@ -9,17 +9,17 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use rustix_futex_sync::Mutex;
 
-/// The bytes of a stack, with what lies on top of it, without the guard.
+/// The size of a stack in bytes, with the record on top, without the guard.
 const SIZE: usize = 64 * 1024;
 
-/// The bytes of the guard below: pages of every size.
+/// The size of the guard below: a multiple of every page size.
 const GUARD: usize = 64 * 1024;
 
-/// How many places of a page the tops of stacks are spread over, and how far apart these are.
+/// The number of places in a page over which the tops of stacks are spread, and the distance between them.
 const COLORS: usize = 16;
 const COLOR: usize = 256;
 
-/// One mapping: `[guard | stack | what was put on top]`.
+/// One mapping: `[guard | stack | record on top]`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stack {
     base: *mut u8,
@@ -32,15 +32,15 @@ impl Stack {
     /// The length of the mapping, with the guard.
     pub const LENGTH: usize = GUARD + SIZE;
 
-    /// No stack: of the main thread.
+    /// No stack, for the main thread.
     pub const NONE: Self = Self {
         base: ptr::null_mut(),
     };
 
-    /// Maps one.
+    /// Maps a stack.
     ///
     /// # Errors
-    /// What mmap(2) says.
+    /// Those of mmap(2).
     pub fn map() -> Result<Self, Errno> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: new memory at a place of the kernel's choice, whose lowest pages nobody uses yet.
@@ -51,7 +51,7 @@ impl Stack {
         }
     }
 
-    /// Where the mapping starts, with the guard.
+    /// The start of the mapping, with the guard.
     pub fn base(&self) -> *mut u8 {
         self.base
     }
@@ -73,26 +73,26 @@ impl Stack {
     /// # Safety
     /// 1. Nobody uses the memory from here on, the kernel included.
     pub unsafe fn unmap(self) {
-        // SAFETY: munmap: (1). It is refused for no mapping of this kind.
+        // SAFETY: munmap: (1). It never fails for a mapping of this kind.
         let _ = unsafe { munmap(self.base.cast(), Self::LENGTH) };
     }
 }
 
-/// Those that no green thread runs on.
+/// Free stacks of green threads.
 static FREE: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
 
-/// A stack for a green thread, and the place for its record, a `T`, on top.
+/// Takes a stack for a green thread, with the place for its record, a `T`, on top.
 ///
 /// # Errors
-/// What mmap(2) says.
+/// Those of mmap(2).
 pub fn take<T>() -> Result<(Stack, *mut T), Errno> {
     let free = FREE.lock().pop();
     let stack = match free {
         Some(stack) => stack,
         None => Stack::map()?,
     };
-    // All stacks end at the same place of a page, and so in the same few sets of the first cache: each goes to a
-    // place of its own, which follows from its address.
+    // All stacks would end at the same place of a page, in the same few sets of the first-level cache. So each
+    // starts at a place derived from its address.
     let color = stack.base.addr() / Stack::LENGTH % COLORS;
     let top = stack.room_on_top::<T>();
     Ok((stack, top.wrapping_byte_sub(color * COLOR)))
@@ -106,14 +106,14 @@ pub unsafe fn give_back(stack: Stack) {
     FREE.lock().push(stack);
 }
 
-/// A stack as the coroutine sees it: from the guard up to the record.
+/// The part of a stack used by the coroutine: from the guard up to the record.
 pub struct Below {
     base: StackPointer,
     limit: StackPointer,
 }
 
 impl Below {
-    /// The part of `stack` below `record`; `None` if it is none of [`take`]'s.
+    /// The part of `stack` below `record`; `None` if it does not come from [`take`].
     pub fn new<T>(stack: Stack, record: *mut T) -> Option<Self> {
         let base = record.addr() & !(STACK_ALIGNMENT - 1);
         Some(Self {

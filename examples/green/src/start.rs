@@ -64,8 +64,8 @@ unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// Called by `_start`, with what the kernel has put on the stack: the number of arguments, these, the environment, and
-/// the auxiliary vector. Arguments and environment end with a null each.
+/// Called by `_start`. On the stack the kernel has put the number of arguments, the arguments, the environment and the
+/// auxiliary vector. Arguments and environment end with a null each.
 ///
 /// # Safety
 /// 1. Once, on the main thread; `stack` is the stack pointer as the kernel set it.

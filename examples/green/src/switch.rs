@@ -1,4 +1,4 @@
-//! What a green thread asks of its carrier. After each of these it may be on another one.
+//! The requests of a green thread to its carrier. After each of them it may be on another carrier.
 
 use core::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::carrier;
 use crate::green::{Green, Request, suspend};
 use crate::sys;
 
-/// Lets others run. Nothing happens on a thread that is not green.
+/// Lets others run. A no-op on a thread that is not green.
 #[inline]
 pub fn yield_now() {
     switch(Request::Yield, 0);
@@ -20,7 +20,7 @@ pub fn sleep(span: Duration) {
     }
 }
 
-/// Goes on on the carrier in `slot`, if there is one.
+/// Continues on the carrier in `slot`, if there is one.
 pub fn move_to(slot: usize) {
     switch(Request::Move, slot);
 }
@@ -36,7 +36,7 @@ fn switch(request: Request, operand: usize) -> bool {
     // SAFETY: the calling thread's own carrier; it is not used after the switch.
     let carrier = unsafe { &*carrier::here_unguarded() };
     if carrier.is_lent() {
-        // Whoever lent the carrier to a closure that switches would find another one when that returns.
+        // After a switch in a closure of `here`, the borrowed carrier would be the wrong one.
         sys::exit_group(121);
     }
     let green = carrier.current();

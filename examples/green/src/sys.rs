@@ -30,12 +30,12 @@ pub fn exit_group(status: i32) -> ! {
     }
 }
 
-/// The nanoseconds of the monotonic clock.
+/// The monotonic clock, in nanoseconds.
 pub fn now() -> u64 {
     clock(CLOCK_MONOTONIC)
 }
 
-/// The nanoseconds that the threads of this process have run so far, all together.
+/// The CPU time of this process so far, in nanoseconds.
 pub fn process_time() -> u64 {
     clock(CLOCK_PROCESS_CPUTIME_ID)
 }
@@ -46,7 +46,7 @@ fn clock(clock: u32) -> u64 {
         tv_nsec: 0,
     };
     let to = (&raw mut now).expose_provenance();
-    // These clocks are always there.
+    // These clocks always exist.
     // SAFETY: writes `now`.
     unsafe { sc::syscall2(nr::CLOCK_GETTIME, clock as usize, to) };
     (now.tv_sec as u64).wrapping_mul(1_000_000_000) + now.tv_nsec as u64
@@ -66,7 +66,7 @@ pub fn print_line(line: fmt::Arguments<'_>) {
     let mut rest = text.as_bytes();
     // SAFETY: borrow_raw: standard output is never closed.
     let output = unsafe { BorrowedFd::borrow_raw(1) };
-    // A console takes the line whole; the loop is for a full pipe.
+    // A console takes the whole line; the loop is for a full pipe.
     while !rest.is_empty()
         && let Ok(written @ 1..) = rustix::io::write(output, rest)
     {
@@ -74,7 +74,7 @@ pub fn print_line(line: fmt::Arguments<'_>) {
     }
 }
 
-/// std's.
+/// `println!` as in std.
 #[macro_export]
 macro_rules! println {
     ($($argument:tt)+) => { $crate::sys::print_line(format_args!($($argument)+)) };

@@ -1,4 +1,4 @@
-//! Green threads that sleep: ordered by the time they wait for.
+//! Sleeping green threads, ordered by wake-up time.
 
 use alloc::collections::BTreeMap;
 use core::sync::atomic::AtomicU64;
@@ -8,12 +8,12 @@ use rustix_futex_sync::Mutex;
 
 use crate::green::Ready;
 
-/// No time: nobody sleeps.
+/// No time: there is no sleeper.
 pub const NEVER: u64 = u64::MAX;
 
-/// Who sleeps until when.
+/// The sleepers by wake-up time.
 struct Sleeping {
-    // Two of one time differ in the number.
+    // The number separates two with the same time.
     number: u64,
     by_time: BTreeMap<(u64, u64), Ready>,
 }
@@ -25,7 +25,7 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// Nobody sleeps.
+    /// No sleepers.
     pub const fn new() -> Self {
         Self {
             sleeping: Mutex::new(Sleeping {
@@ -36,13 +36,13 @@ impl Timers {
         }
     }
 
-    /// The earliest time that somebody waits for, in nanoseconds of the monotonic clock, or [`NEVER`].
+    /// The earliest wake-up time, in nanoseconds of the monotonic clock, or [`NEVER`].
     #[inline]
     pub fn first(&self) -> u64 {
         self.first.load(Relaxed)
     }
 
-    /// Puts one to sleep; true if it is the earliest.
+    /// Adds a sleeper; true if it is the earliest.
     pub fn insert(&self, until: u64, green: Ready) -> bool {
         let mut sleeping = self.sleeping.lock();
         let number = sleeping.number.wrapping_add(1);
@@ -55,7 +55,7 @@ impl Timers {
         earliest
     }
 
-    /// One whose time has come.
+    /// Takes a sleeper whose time has come.
     pub fn take_due(&self, now: u64) -> Option<Ready> {
         let mut sleeping = self.sleeping.lock();
         let map = &mut sleeping.by_time;

@@ -1,4 +1,4 @@
-//! The job: the words of a file tree, a green thread a file.
+//! The job: counting the words of a file tree, with one green thread per file.
 
 use alloc::collections::VecDeque;
 use alloc::ffi::CString;
@@ -22,7 +22,7 @@ use crate::switch::yield_now;
 /// Bytes read at a time; between two, others may run.
 const CHUNK: usize = 16 * 1024;
 
-/// What was found.
+/// The counts.
 #[derive(Default, Debug)]
 pub struct Totals {
     /// Words, as `wc -w` counts them.
@@ -31,7 +31,7 @@ pub struct Totals {
     pub bytes: AtomicU64,
     /// Regular files.
     pub files: AtomicU64,
-    /// What could not be opened or read.
+    /// Files and folders that could not be opened or read.
     pub errors: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl Totals {
     }
 }
 
-/// Between two words?
+/// Whether the byte separates words.
 const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
@@ -75,7 +75,7 @@ fn count(path: &CStr, totals: &Totals) -> Result<(), Errno> {
 /// time. Runs on a green thread itself.
 ///
 /// # Errors
-/// What mmap(2) says.
+/// Those of mmap(2).
 pub fn walk<Q: RunQueue>(
     runtime: &'static Runtime<Q>,
     root: CString,
@@ -99,7 +99,7 @@ pub fn walk<Q: RunQueue>(
                 oldest.join();
             }
             let totals = Arc::clone(totals);
-            // SAFETY: (1) it keeps a path, a descriptor and counts across its switches.
+            // SAFETY: (1) it keeps only a path, a descriptor and counts across its switches.
             let handle = unsafe {
                 runtime.spawn(move || {
                     if let Err(why) = count(&file, &totals) {
@@ -125,7 +125,7 @@ pub fn walk<Q: RunQueue>(
     Ok(())
 }
 
-/// A line for people and for the host runner.
+/// A line for users and for the host runner.
 pub fn report(totals: &Totals) {
     let [words, bytes, files, errors] =
         [&totals.words, &totals.bytes, &totals.files, &totals.errors].map(|n| n.load(Relaxed));

@@ -1,4 +1,4 @@
-//! What has to be assembly: the first instructions of the process, and those of a thread.
+//! The parts in assembly: the first instructions of the process, and those of a thread.
 
 use core::arch::naked_asm;
 

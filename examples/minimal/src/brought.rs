@@ -1,4 +1,4 @@
-//! What the compiler expects of a program without std: a panic handler, four functions of a libc, and a name.
+//! Symbols that the compiler expects in a program without std: a panic handler, four functions of a libc, and a name.
 
 use core::fmt::Write as _;
 
@@ -14,7 +14,7 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
-// Volatile: else the compiler may find that such a loop is a call of the very function.
+// Volatile: otherwise the compiler may replace the loop by a call of this very function.
 
 /// # Safety
 /// 1. As in C.
@@ -67,8 +67,8 @@ unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, length: usize) -> 
     0
 }
 
-/// The compiler's atomics on aarch64 come with a constructor that asks it what the CPU has. Nobody calls that one here,
-/// and then they do without.
+/// The compiler's atomics on aarch64 come with a constructor that asks for the features of the CPU. Nobody calls it here,
+/// so they do without these features.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(no_mangle)]
 extern "C" fn getauxval(_: usize) -> usize {

@@ -1,7 +1,7 @@
 //! A runtime without libc: `cargo run --package minimal`.
 //!
-//! The main thread starts one thread that it joins and one that is detached and unmaps the stack it stands on. Each
-//! counts requests on the CPU that it is on, without atomics. A runtime of one's own starts from here.
+//! The main thread starts one thread that it joins and one that is detached and unmaps the stack it runs on. Each
+//! counts requests on its current CPU, without atomics. Copy it to start your own runtime.
 
 #![no_std]
 #![no_main]
@@ -31,7 +31,7 @@ static DEFERRED: Deferred = Deferred::new();
 const STACK: usize = 64 * 1024;
 const REQUESTS: usize = 1000;
 
-/// What the runtime knows of a thread. It lies at the top of the thread's stack, and is gone with it.
+/// A thread's control block. It lies at the top of the thread's stack, and is unmapped with it.
 #[repr(C)]
 struct Tcb {
     area: Area,
@@ -44,24 +44,24 @@ struct Tcb {
     work: &'static Work,
 }
 
-/// What the threads share.
+/// The data shared by the threads.
 struct Work {
     requests: Counter<'static>,
-    /// Threads that are through with it.
+    /// Threads that have finished using it.
     done: AtomicU32,
 }
 
-/// Called by `_start`, with what the kernel has put on the stack.
+/// Called by `_start`, with the stack as the kernel has set it up.
 ///
 /// # Safety
 /// 1. Once, on the main thread; `stack` is the stack pointer as the kernel set it.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: from_auxv (1): (1).
     let config = unsafe { Config::from_auxv(sys::auxv(stack)) };
-    // No libc: nobody else is looked for, and the thread pointer is never read.
+    // No libc: no other owner is looked for, and the thread pointer is never read.
     RSEQ.init(config.claim(Claim::Runtime))
         .expect("called once");
-    // This frame stays: `start` never returns.
+    // This frame stays valid: `start` never returns.
     let area = Area::new();
     // SAFETY: on_thread_create (1, 2): the main thread's, until the process ends.
     let thread = unsafe { RSEQ.on_thread_create(&area) }.expect("called once");
@@ -98,7 +98,7 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     sys::exit_group(i32::from(sum != 3 * REQUESTS))
 }
 
-/// A slot for each CPU number that there may be.
+/// A slot for each possible CPU number.
 fn slots() -> Slots<'static, rseq_rt::percpu::CpuId, CounterSlot> {
     let count = CpuSet::bound().unwrap_or(1);
     let slots = sys::map(count * size_of::<CounterSlot>()).cast::<CounterSlot>();
@@ -160,11 +160,11 @@ unsafe extern "C" fn thread_main(tcb: *mut Tcb) -> ! {
         // SAFETY: Exit::unmap_and_exit (1, 2, 5): nobody knows of this mapping; (3): no robust list; (4).
         unsafe { exit.unmap_and_exit(stack, STACK, ClearTidPlace::Inside, &DEFERRED, 0) }
     }
-    // SAFETY: Kept::exit (1): nothing here is to be dropped. The joiner unmaps the stack.
+    // SAFETY: Kept::exit (1): nothing here needs to be dropped. The joiner unmaps the stack.
     unsafe { thread.on_exit(ExitMode::Keep).into_kept().exit(0) }
 }
 
-/// What a thread of this program does.
+/// The work of a thread of this program.
 fn serve(thread: &Thread<'_>, work: &Work) {
     for _ in 0..REQUESTS {
         // SAFETY: Thread::current (1): used at once.

@@ -1,4 +1,4 @@
-//! The console: a line is one write(2), so that lines never mix.
+//! The console: one write(2) per line, so that lines never mix.
 
 use core::fmt;
 
@@ -26,13 +26,13 @@ pub fn put(arguments: fmt::Arguments<'_>) {
         bytes: [0; LENGTH],
         used: 0,
     };
-    // A line too long, or a console that takes nothing, leaves nobody to tell.
+    // A line that is too long, or a console that accepts nothing: there is nowhere to report it.
     let _ = fmt::write(&mut line, format_args!("{arguments}\n"));
     // SAFETY: nobody closes standard output.
     let _ = rustix::io::write(unsafe { rustix::stdio::stdout() }, &line.bytes[..line.used]);
 }
 
-/// Waits until it has sent everything: a machine that is powered off does not.
+/// Waits until the console has sent everything: a powered-off machine sends nothing.
 pub fn drain() {
     // SAFETY: nobody closes standard output.
     let _ = rustix::termios::tcdrain(unsafe { rustix::stdio::stdout() });

@@ -1,4 +1,4 @@
-//! The embedding: what a runtime adds to origin's threads, in the order of a thread's life.
+//! The embedding: a runtime's additions to origin's threads, in the order of a thread's life.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -13,13 +13,13 @@ use rustix::io::Errno;
 
 use crate::{ledger, tls};
 
-/// The process: one, and this program is the runtime.
+/// The process-wide state; this program is the runtime.
 pub static RSEQ: Process = Process::new();
 
-/// What a thread does between its hooks.
+/// The work of a thread between its hooks.
 pub type Body = fn(&Area, usize);
 
-/// The main thread's hook, and the process's. Constructors have run before it, unregistered: origin offers no place
+/// `init`, and the main thread's create hook. Constructors have run before it, unregistered: origin offers no place
 /// between its own start and theirs.
 ///
 /// # Safety
@@ -30,25 +30,25 @@ pub unsafe fn adopt_main<'a>(envp: *mut *mut u8) -> Result<&'a Area, Error> {
     while !unsafe { end.read() }.is_null() {
         end = end.wrapping_add(1);
     }
-    // SAFETY: from_auxv (1): the kernel lays the auxiliary vector behind that null.
+    // SAFETY: from_auxv (1): the kernel puts the auxiliary vector after that null.
     let config = unsafe { Config::from_auxv(end.wrapping_add(1).cast()) };
     RSEQ.init(config.claim(Claim::Runtime))?;
     // SAFETY: area (1): origin runs the main thread's at-exit functions, and then the process ends.
     let area = unsafe { tls::area() };
-    // SAFETY: on_thread_create (1) this thread's; (2) its memory is never unmapped; (3) it goes no farther.
+    // SAFETY: on_thread_create (1) this thread's; (2) its memory is never unmapped; (3) it goes no further.
     let _main = unsafe { RSEQ.on_thread_create(area) }?;
     Ok(area)
 }
 
-/// What the owner of a [`Handle`] and the leaving thread agree upon. origin keeps the like for itself, and decides
-/// after the thread's last at-exit function: too late for a thread that has to know whether to release.
+/// The agreement of the owner of a [`Handle`] and the exiting thread. origin has a similar state, but decides after the
+/// thread's last at-exit function: too late for a thread that must know whether to release.
 struct Agreement(AtomicU8);
 
 impl Agreement {
     const OPEN: u8 = 0;
-    /// The thread has to release: it unmaps its memory itself.
+    /// The thread must release: it unmaps its memory itself.
     const DETACHED: u8 = 1;
-    /// The thread has left as a joinable one.
+    /// The thread has exited as a joinable one.
     const KEPT: u8 = 2;
 
     fn settle(&self, wish: u8) -> bool {
@@ -64,19 +64,19 @@ pub struct Handle {
     agreement: Arc<Agreement>,
 }
 
-/// What a new thread is given.
+/// The argument of a new thread.
 struct Start {
     agreement: Arc<Agreement>,
     body: Body,
     argument: usize,
-    /// The mask to go back to after the create hook.
+    /// The mask to restore after the create hook.
     mask: u64,
 }
 
 /// Starts a thread.
 pub fn spawn(body: Body, argument: usize) -> Result<Handle, Errno> {
     let agreement = Arc::new(Agreement(AtomicU8::new(Agreement::OPEN)));
-    // Around clone, and by us: a handler on the new thread must not come before its create hook.
+    // Around clone, since origin does not block them: no handler may run on the new thread before its create hook.
     let mask = SignalMask::block_all().map_err(|_| Errno::PERM)?;
     let start = NonNull::from(Box::leak(Box::new(Start {
         agreement: Arc::clone(&agreement),
@@ -85,9 +85,9 @@ pub fn spawn(body: Body, argument: usize) -> Result<Handle, Errno> {
         mask: mask.previous(),
     })));
     let (stack, guard) = (thread::default_stack_size(), thread::default_guard_size());
-    // SAFETY: a Start is what `main_of_thread` takes, and it may move to any thread.
+    // SAFETY: `main_of_thread` takes a Start, which may move to any thread.
     let created = unsafe { thread::create(main_of_thread, &[Some(start.cast())], stack, guard) };
-    // It was set a moment ago, so it can be set back.
+    // The mask could be set a moment ago, so it can be restored.
     let _ = mask.restore();
     if created.is_err() {
         // SAFETY: leaked above, and no thread has it.
@@ -107,11 +107,11 @@ unsafe fn main_of_thread(arguments: &mut [Option<NonNull<c_void>>]) -> Option<No
     // SAFETY: area (1): `leave` is the last at-exit function.
     let area = unsafe { tls::area() };
     // SAFETY: on_thread_create (1) this thread's; (2) unmapped by origin after `leave`, which keeps or releases; (3) it
-    // goes no farther.
+    // goes no further.
     if let Err(error) = unsafe { RSEQ.on_thread_create_masked(area, &mask) }.map(drop) {
         ledger::broken(error);
     }
-    // The first to be added is the last to be called: nothing of the program's comes after it.
+    // Added first, it is called last: no code of the program runs after it.
     let agreement = start.agreement;
     thread::at_exit(Box::new(move || leave(&agreement)));
     let _ = mask.restore();
@@ -119,7 +119,7 @@ unsafe fn main_of_thread(arguments: &mut [Option<NonNull<c_void>>]) -> Option<No
     None
 }
 
-/// The exit hook. origin then looks whether the thread was detached, and unmaps its memory or lets the joiner do it.
+/// The exit hook. origin then unmaps the memory of a detached thread, or lets the joiner do it.
 fn leave(agreement: &Agreement) {
     // SAFETY: area (1): this is the last at-exit function.
     let area = unsafe { tls::area() };
@@ -134,7 +134,7 @@ fn leave(agreement: &Agreement) {
     }
     match thread.on_exit(ExitMode::Release) {
         Exit::Released(_gone) => ledger::released(),
-        // origin must not unmap what the kernel writes to, and it would: end here, and leave the mapping behind.
+        // origin would unmap memory that the kernel writes to. So end here, and leave the mapping behind.
         // SAFETY: exit (1): the agreement's count is lost with the mapping.
         Exit::Kept(kept) => unsafe { kept.exit(0) },
     }
@@ -147,7 +147,7 @@ impl Handle {
         unsafe { thread::id(self.thread) }.map(|tid| tid.as_raw_nonzero().get())
     }
 
-    /// Has the thread left as a joinable one?
+    /// Whether the thread has exited as a joinable one.
     pub fn has_left(&self) -> bool {
         self.agreement.0.load(Acquire) == Agreement::KEPT
     }
@@ -164,7 +164,7 @@ impl Handle {
             // SAFETY: as in `join`. The thread will release, or has done so.
             unsafe { thread::detach(self.thread) };
         } else {
-            // It has left without release, so that its memory may go after clear-tid only: it is at its very end.
+            // It has exited without release, so its memory may be freed only after clear-tid. It is about to end.
             self.join();
         }
     }

@@ -1,4 +1,4 @@
-//! What the program counts, to say at its end whether the embedding did what it is to do.
+//! Counters from which the program decides at its end whether the embedding worked.
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
@@ -6,11 +6,11 @@ use core::sync::atomic::Ordering::Relaxed;
 use rseq_rt::abi::{FLAG_UNREGISTER, LEGACY_LENGTH, Rseq};
 use rseq_rt::{Area, Errno, Error, Kernel, Linux, arch};
 
-/// Threads that left as joinable ones.
+/// Threads that exited as joinable ones.
 pub static KEPT: AtomicUsize = AtomicUsize::new(0);
-/// Threads that released, and of which the kernel says the same.
+/// Threads that released, as confirmed by the kernel.
 pub static RELEASED: AtomicUsize = AtomicUsize::new(0);
-/// Threads that released, and are registered all the same.
+/// Threads that released but are still registered.
 pub static STILL_THERE: AtomicUsize = AtomicUsize::new(0);
 /// Hooks that were called in the wrong order.
 pub static BROKEN: AtomicUsize = AtomicUsize::new(0);
@@ -32,7 +32,7 @@ pub fn broken(_: Error) {
     BROKEN.fetch_add(1, Relaxed);
 }
 
-/// Whether the kernel has any registration of the calling thread: a scratch one tells, and leaves none behind.
+/// Whether the kernel has any registration of the calling thread. Tested by a scratch registration, which is undone.
 fn is_registered() -> bool {
     let scratch = Area::new();
     let area: *const Rseq = scratch.as_rseq();

@@ -1,12 +1,12 @@
-//! rseq-rt under origin, a runtime without libc: `embed` is the embedding, and this the program that puts it to the test.
+//! rseq-rt under origin, a runtime without libc: `embed` is the embedding, and this program tests it.
 //!
 //! ```text
 //! cargo run --release --manifest-path examples/origin/Cargo.toml -- [--threads N] [--rounds N] [--expect-unavailable]
 //! ```
 //!
-//! Each round starts N threads that are joined, N that are detached, and N that are detached when they have left
-//! already. Exit status 0: each of them was registered, agreed with getcpu(2) to the end and left the right way. As
-//! PID 1 it powers the machine off instead, and the last line is the verdict.
+//! Each round starts N threads that are joined, N that are detached, and N that are detached after they have exited.
+//! Exit status 0: each of them was registered, agreed with getcpu(2) to the end and exited correctly. As PID 1 it
+//! powers the machine off instead, and the last line is the verdict.
 #![no_std]
 #![no_main]
 
@@ -37,12 +37,12 @@ static HEAP: rustix_dlmalloc::GlobalDlmalloc = rustix_dlmalloc::GlobalDlmalloc;
 static REGISTERED: AtomicUsize = AtomicUsize::new(0);
 /// Threads that agreed with getcpu(2) on each CPU.
 static AGREED: AtomicUsize = AtomicUsize::new(0);
-/// Threads that did so in an at-exit function of their own as well.
+/// Threads that agreed in an at-exit function of their own as well.
 static AGREED_LAST: AtomicUsize = AtomicUsize::new(0);
-/// Closed while the detached threads of a round are to live.
+/// A gate, closed while the detached threads of a round must live.
 static GATE_IS_OPEN: AtomicBool = AtomicBool::new(false);
 
-/// How a thread ends: the argument of its body.
+/// The kind of a thread's end: the argument of its body.
 const JOINED: usize = 0;
 const DETACHED: usize = 1;
 const DETACHED_LATE: usize = 2;
@@ -148,7 +148,7 @@ fn round(threads: usize) -> Result<(), &'static str> {
         tids.push(handle.tid().ok_or("a thread was gone too early")?);
         handle.detach();
     }
-    // Now each of them knows, when it leaves, that it has to release.
+    // Now each of them knows that it must release when it exits.
     GATE_IS_OPEN.store(true, Release);
     for handle in late {
         while !handle.has_left() {
@@ -167,7 +167,7 @@ fn round(threads: usize) -> Result<(), &'static str> {
 
 fn body(area: &Area, kind: usize) {
     observe(area);
-    // After this one comes `leave`, and nothing else.
+    // Only `leave` comes after this one.
     thread::at_exit(Box::new(|| {
         // SAFETY: area (1): before `leave`.
         let area = unsafe { tls::area() };
@@ -185,7 +185,7 @@ fn observe(area: &Area) {
     AGREED.fetch_add(usize::from(agrees(area)), Relaxed);
 }
 
-/// Moves to each CPU that is allowed, and compares on it.
+/// Moves to each allowed CPU, and compares on it.
 fn agrees(area: &Area) -> bool {
     // Not rustix's set: it has room for 1024 CPUs.
     let Ok(allowed) = CpuSet::allowed() else {
@@ -201,10 +201,10 @@ fn agrees(area: &Area) -> bool {
     agreed & allowed.allow().is_ok()
 }
 
-/// Whether the kernel still has such a thread of this process.
+/// Whether the thread still exists in this process.
 fn lives(tid: i32) -> bool {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
-    // SAFETY: tgkill(2) with signal 0 asks, and does nothing.
+    // SAFETY: tgkill(2) with signal 0 has no effect.
     let asked = unsafe { sc::syscall3(sc::nr::TGKILL, pid as usize, tid as usize, 0) };
     asked == 0
 }

@@ -1,10 +1,10 @@
-//! Where a thread's area lies: in the thread-local storage that origin lays out from `PT_TLS`, in the thread's own mapping.
+//! The place of a thread's area: in the thread-local storage that origin lays out from `PT_TLS`, in the thread's mapping.
 //!
-//! `#[thread_local]` is unstable, so that the reservation and the way to it are assembly: the local-exec model, which
-//! is the one of a static program.
+//! `#[thread_local]` is unstable, so the reservation and the access to it are assembly, in the local-exec model of a
+//! static program.
 //!
 //! The reservation is aligned to 8 and the area to 64 inside it. origin 0.26.2 does not lay out a `PT_TLS` aligned to
-//! more than 16 as the linker counts it on aarch64 and riscv64: the thread pointer would have to have that alignment too.
+//! more than 16 the way the linker does on aarch64 and riscv64: the thread pointer would need that alignment too.
 
 use core::arch::{asm, global_asm};
 
@@ -29,7 +29,7 @@ global_asm!(
 #[cfg(target_arch = "x86_64")]
 fn reservation() -> *mut u8 {
     let at;
-    // SAFETY: reads the self pointer of the thread control block, as the psABI has it.
+    // SAFETY: reads the self pointer of the thread control block, as the psABI defines it.
     unsafe {
         asm!(
             "mov {at}, fs:0",
@@ -75,7 +75,7 @@ fn reservation() -> *mut u8 {
     at
 }
 
-/// The calling thread's area: new, for origin fills what `PT_TLS` reserves with zeros.
+/// The calling thread's area: a new one, since origin fills the reservation of `PT_TLS` with zeros.
 ///
 /// # Safety
 /// 1. The reference is not used after the calling thread's last at-exit function, nor passed to another thread.

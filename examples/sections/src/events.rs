@@ -1,4 +1,4 @@
-//! A log of events per CPU: an append copies an event behind those that are there, and publishes it by the length.
+//! A per-CPU log of events: an append copies an event after the present ones, and publishes it by the length.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicUsize, Ordering::Acquire};
@@ -18,11 +18,11 @@ pub struct Log {
     words: [AtomicUsize; ROOM / 8],
 }
 
-// The sections have these as numbers.
+// The sections contain these as numbers.
 const _: () = assert!(offset_of!(Log, length) == 0 && offset_of!(Log, words) == 64 && ROOM == 448);
 
 impl Log {
-    /// An empty one.
+    /// An empty log.
     pub const fn new() -> Self {
         Self {
             length: AtomicUsize::new(0),
@@ -31,13 +31,13 @@ impl Log {
         }
     }
 
-    /// How many bytes of events are in it.
+    /// The number of bytes of events in it.
     pub const fn length(&self) -> &AtomicUsize {
         &self.length
     }
 
-    /// The words of the events that are published: whole events, whatever CPU this is called on, for as long as nobody
-    /// takes them away.
+    /// The words of the published events: always whole events, whatever CPU this is called on, as long as nobody takes
+    /// them.
     pub fn published(&self) -> &[AtomicUsize] {
         let length = self.length.load(Acquire);
         self.words.get(..length / 8).unwrap_or(&self.words)
@@ -50,7 +50,7 @@ impl Default for Log {
     }
 }
 
-/// Appends an event to this CPU's log: the two words, and the payload behind them.
+/// Appends an event to this CPU's log: the two words, followed by the payload.
 ///
 /// # Errors
 /// [`Miss`]; `Differs`: the log is full.
@@ -65,7 +65,7 @@ pub unsafe fn append<I: Index>(
     time: usize,
     payload: &[usize],
 ) -> Result<(), Miss> {
-    // The section forms the sum of two lengths.
+    // The section adds two lengths.
     if size_of_val(payload) > ROOM - HEAD {
         return Err(Miss::Differs);
     }
@@ -75,7 +75,7 @@ pub unsafe fn append<I: Index>(
         sections::append(
             current,
             logs,
-            // Readers elsewhere.
+            // Release, for readers on other CPUs.
             Commit::Release,
             logs.address(0),
             kind,
@@ -87,7 +87,7 @@ pub unsafe fn append<I: Index>(
     Ok(())
 }
 
-/// Moves all events of this CPU's log to `to` and leaves it empty: how many words they have.
+/// Moves all events of this CPU's log to `to`, leaves the log empty, and returns the number of words moved.
 ///
 /// # Errors
 /// [`Miss`]; `Differs`: there is none.
@@ -106,7 +106,7 @@ pub unsafe fn take<I: Index>(
     Ok(bytes / 8)
 }
 
-/// The sections.
+/// The critical sections of the log, for each CPU architecture.
 pub mod sections {
     #[cfg(target_arch = "x86_64")]
     rseq_rt::section! {
@@ -130,7 +130,7 @@ pub mod sections {
 
     #[cfg(target_arch = "x86_64")]
     rseq_rt::section! {
-        /// Copies all events to `to` and empties the log: how many bytes. `none` is 0.
+        /// Copies all events to `to` and empties the log; returns the number of bytes. `none` is 0.
         pub unsafe fn take(log, to, none) result bytes else none with i v {
             "add {t}, {log}",
             "mov {bytes}, qword ptr [{t}]",
@@ -167,7 +167,7 @@ pub mod sections {
 
     #[cfg(target_arch = "aarch64")]
     rseq_rt::section! {
-        /// Copies all events to `to` and empties the log: how many bytes. `none` is 0.
+        /// Copies all events to `to` and empties the log; returns the number of bytes. `none` is 0.
         pub unsafe fn take(log, to, none) result bytes else none with from i v {
             "add {t}, {log}, {t}, lsl #{shift}",
             "ldr {bytes}, [{t}]",
@@ -209,7 +209,7 @@ pub mod sections {
 
     #[cfg(target_arch = "riscv64")]
     rseq_rt::section! {
-        /// Copies all events to `to` and empties the log: how many bytes. `none` is 0.
+        /// Copies all events to `to` and empties the log; returns the number of bytes. `none` is 0.
         pub unsafe fn take(log, to, none) result bytes else none with from at end v {
             "add {t}, {log}, {t}",
             "ld {bytes}, 0({t})",

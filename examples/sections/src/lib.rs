@@ -1,7 +1,7 @@
-//! Two structures per CPU whose sections are written with [`rseq_rt::section!`], by the public interface alone.
+//! Two per-CPU structures with sections written by [`rseq_rt::section!`], using only the public interface.
 //!
-//! Each module has its slot, the sections of three CPUs in `sections`, and functions over them. How they are tested is
-//! in `docs/sections.md` of the repository.
+//! Each module has its slot, the sections for three CPUs in `sections`, and functions over them. `docs/sections.md` of
+//! the repository describes their tests.
 #![no_std]
 
 pub mod events;

@@ -1,4 +1,4 @@
-//! A slab per CPU, from and to which whole batches move in one section: the head index is the commit.
+//! A per-CPU slab. One section moves a whole batch into or out of it; the store of the head index is the commit.
 
 use core::mem::offset_of;
 use core::sync::atomic::AtomicUsize;
@@ -16,11 +16,11 @@ pub struct Slab {
     items: [AtomicUsize; ROOM],
 }
 
-// The sections have these as numbers.
+// The sections contain these as numbers.
 const _: () = assert!(offset_of!(Slab, count) == 0 && offset_of!(Slab, items) == 64 && ROOM == 56);
 
 impl Slab {
-    /// An empty one.
+    /// An empty slab.
     pub const fn new() -> Self {
         Self {
             count: AtomicUsize::new(0),
@@ -29,12 +29,12 @@ impl Slab {
         }
     }
 
-    /// How many items are in it.
+    /// The number of items in it.
     pub const fn count(&self) -> &AtomicUsize {
         &self.count
     }
 
-    /// The items, and behind the count what is left of others.
+    /// The items; those beyond the count are stale.
     pub const fn items(&self) -> &[AtomicUsize; ROOM] {
         &self.items
     }
@@ -59,7 +59,7 @@ pub unsafe fn push<I: Index>(
     slabs: Slots<'_, I, Slab>,
     batch: &[usize],
 ) -> Result<(), Miss> {
-    // The section forms the sum of two counts.
+    // The section adds two counts.
     if batch.len() > ROOM {
         return Err(Miss::Differs);
     }
@@ -78,8 +78,8 @@ pub unsafe fn push<I: Index>(
     Ok(())
 }
 
-/// Takes as many items as there are, up to the length of `batch`, off this CPU's slab: how many. What lies behind them in
-/// `batch` may have been written to.
+/// Takes as many items as there are, up to the length of `batch`, from this CPU's slab, and returns how many. The rest of
+/// `batch` may have been overwritten.
 ///
 /// # Errors
 /// [`Miss`]; `Differs`: the slab is empty.
@@ -107,7 +107,7 @@ pub unsafe fn pop<I: Index>(
     }
 }
 
-/// The sections.
+/// The critical sections of the slab, for each CPU architecture.
 pub mod sections {
     #[cfg(target_arch = "x86_64")]
     rseq_rt::section! {
@@ -129,7 +129,7 @@ pub mod sections {
 
     #[cfg(target_arch = "x86_64")]
     rseq_rt::section! {
-        /// Copies up to `length` words off the slab to `to`: how many. `none` is 0.
+        /// Copies up to `length` words from the slab to `to`; returns how many. `none` is 0.
         pub unsafe fn pop(slab, to, length, none) result taken else none with count from i v {
             "add {t}, {slab}",
             "mov {count}, qword ptr [{t}]",
@@ -168,7 +168,7 @@ pub mod sections {
 
     #[cfg(target_arch = "aarch64")]
     rseq_rt::section! {
-        /// Copies up to `length` words off the slab to `to`: how many. `none` is 0.
+        /// Copies up to `length` words from the slab to `to`; returns how many. `none` is 0.
         pub unsafe fn pop(slab, to, length, none) result taken else none with count from i v {
             "add {t}, {slab}, {t}, lsl #{shift}",
             "ldr {count}, [{t}]",
@@ -212,7 +212,7 @@ pub mod sections {
 
     #[cfg(target_arch = "riscv64")]
     rseq_rt::section! {
-        /// Copies up to `length` words off the slab to `to`: how many. `none` is 0.
+        /// Copies up to `length` words from the slab to `to`; returns how many. `none` is 0.
         pub unsafe fn pop(slab, to, length, none) result taken else none with count at end from v {
             "add {t}, {slab}, {t}",
             "ld {count}, 0({t})",

@@ -1,4 +1,4 @@
-//! Run queues: the one thing that differs between the runtimes that are compared.
+//! Run queues: the only difference between the compared runtimes.
 
 mod mpmc;
 mod mutex;
@@ -13,15 +13,15 @@ use rseq_rt::Area;
 
 use crate::green::Ready;
 
-/// Where green threads wait for a carrier. First in, first out, or nearly so: none waits for ever.
+/// A queue of ready green threads. First in, first out, or nearly so: none waits for ever.
 pub trait RunQueue: Send + Sync + 'static {
-    /// As the bench and the tests call it.
+    /// The name in the bench and the tests.
     const NAME: &'static str;
 
-    /// An empty queue. At most `capacity` are in it at a time: the runtime counts.
+    /// An empty queue. The runtime ensures that it holds at most `capacity` at a time.
     fn new(capacity: usize) -> Self;
 
-    /// Puts one at the end.
+    /// Appends a green thread.
     ///
     /// # Safety
     /// 1. `area` is the calling kernel thread's own, after its create hook and before its exit hook.
@@ -33,7 +33,7 @@ pub trait RunQueue: Send + Sync + 'static {
     /// 1. As for [`Self::push`].
     unsafe fn pop(&self, area: &Area) -> Option<Ready>;
 
-    /// Takes one that waits elsewhere. Nothing, where there is but one queue for all.
+    /// Takes one from another carrier's queue. Does nothing where all share one queue.
     ///
     /// # Safety
     /// 1. As for [`Self::push`].
@@ -41,8 +41,8 @@ pub trait RunQueue: Send + Sync + 'static {
         None
     }
 
-    /// Takes one from where nobody has come by since the last time. Called now and then, with a number that rises, by a
-    /// carrier that has enough to do: what is queued where no carrier is any more would wait for it to have nothing.
+    /// Takes one from a queue that nobody has served since the last call. A busy carrier calls it now and then, with a
+    /// rising number. Otherwise a queue without a carrier would wait until another carrier is idle.
     ///
     /// # Safety
     /// 1. As for [`Self::push`].
@@ -50,7 +50,7 @@ pub trait RunQueue: Send + Sync + 'static {
         None
     }
 
-    /// Is there nothing to pop or steal? Right at least about what was pushed before a full barrier. What a carrier has
-    /// in hand for a moment, to take one of several, may be missing: it looks for sleepers when it has put back.
+    /// Whether there is nothing to pop or steal. Correct at least for pushes before a full barrier. Green threads that a
+    /// carrier holds for a moment, to take one of several, may be missing: it looks for sleepers after putting them back.
     fn is_empty(&self) -> bool;
 }

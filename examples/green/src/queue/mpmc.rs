@@ -6,7 +6,7 @@ use rseq_rt::Area;
 use super::RunQueue;
 use crate::green::Ready;
 
-/// The queue.
+/// A run queue over a bounded MPMC queue.
 pub struct MpmcQueue(ArrayQueue<Ready>);
 
 impl RunQueue for MpmcQueue {
@@ -19,8 +19,8 @@ impl RunQueue for MpmcQueue {
     #[inline]
     unsafe fn push(&self, _: &Area, green: Ready) {
         let mut green = green;
-        // The runtime has no more green threads than places. For the time that a consumer needs from taking
-        // a place to freeing it, the queue is full all the same.
+        // The runtime has no more green threads than places. Still, the queue may be full for the time that a
+        // consumer needs from taking a place to freeing it.
         while let Err(back) = self.0.push(green) {
             green = back;
             core::hint::spin_loop();

@@ -1,4 +1,4 @@
-//! A deque behind a futex mutex: what one writes first.
+//! A deque behind a futex mutex: the simplest run queue.
 
 use alloc::collections::VecDeque;
 use core::sync::atomic::AtomicUsize;
@@ -10,11 +10,11 @@ use rustix_futex_sync::Mutex;
 use super::RunQueue;
 use crate::green::Ready;
 
-/// The queue.
+/// A run queue behind a mutex.
 #[repr(align(128))]
 pub struct MutexQueue {
     queue: Mutex<VecDeque<Ready>>,
-    // Beside the lock, so that an idle carrier can look without it.
+    // Outside the lock, so that an idle carrier can read it without locking.
     length: AtomicUsize,
 }
 

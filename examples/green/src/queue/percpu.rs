@@ -1,8 +1,8 @@
 //! A ring for each CPU: no atomic instruction on the way in or out.
 //!
-//! Who may run no section (under qemu-user, and on kernels known to be bad, that is everybody) and who finds the
-//! ring full uses the overflow slots of two of the crate's lists. A list is last in, first out, and a green
-//! thread that yields would find itself on top for ever; so there are two of them:
+//! A thread that may run no section (every thread under qemu-user, and on kernels known to be broken), or that finds
+//! the ring full, uses the overflow slots of two of the crate's lists. A list is last in, first out, so a green thread
+//! that yields would stay on top for ever; therefore there are two:
 //!
 //! ```text
 //! push ──> ring of this CPU ──> pop
@@ -25,14 +25,14 @@ use crate::green::Ready;
 type List = FreeList<'static, ()>;
 type Here<'a> = Option<Current<'a, CpuId>>;
 
-/// The queue.
+/// A run queue with a ring for each CPU.
 pub struct PercpuQueue {
     rings: Option<Rings>,
     fresh: List,
     turned: List,
 }
 
-/// A list of which only the overflow slot is used.
+/// A list with only its overflow slot in use.
 fn list() -> List {
     // SAFETY: new (1) slots of its own.
     unsafe { FreeList::new(Box::leak(Box::new([ListSlot::new()]))) }
@@ -41,12 +41,12 @@ fn list() -> List {
 #[cold]
 #[inline(never)]
 fn put(list: &List, green: Ready) {
-    // SAFETY: push_ptr (1) the record lives until its green thread has ended, which a queued one has not; it is the
-    // list's alone by `Ready`, and runs on any carrier.
+    // SAFETY: push_ptr (1) the record lives until its green thread has ended, which a queued one has not; by `Ready` it
+    // belongs to the list alone, and it runs on any carrier.
     unsafe { list.push_ptr(None::<Current<'_>>, green.into_node()) }
 }
 
-/// `None` also while another thread has the list in hand: that one is awake and will find what it puts back.
+/// `None` also while another thread holds the list: that thread is awake and will find the nodes that it puts back.
 fn take(list: &List) -> Option<Ready> {
     Ready::from_node(list.pop(None::<Current<'_>>).ok()?)
 }
@@ -57,7 +57,7 @@ impl PercpuQueue {
         self.turned.looks_empty(None) && self.fresh.looks_empty(None)
     }
 
-    /// The oldest in the overflow slots: all of `fresh` goes to `turned` for it, but the last.
+    /// The oldest in the overflow slots. To find it, all of `fresh` but the last goes to `turned`.
     #[cold]
     #[inline(never)]
     fn pop_overflow(&self) -> Option<Ready> {
@@ -80,7 +80,7 @@ impl PercpuQueue {
         {
             return;
         }
-        // SAFETY: from_raw (1): the ring has not taken it.
+        // SAFETY: from_raw (1): the ring did not accept it.
         if let Some(green) = unsafe { Ready::from_raw(raw) } {
             put(&self.fresh, green);
         }
@@ -88,7 +88,7 @@ impl PercpuQueue {
 }
 
 impl PercpuQueue {
-    /// Takes half of what a CPU has: the first one is for the caller, the others for the ring of its own CPU.
+    /// Takes half of a CPU's ring: the first is for the caller, the others go to the ring of the caller's CPU.
     fn steal_from(&self, rings: &Rings, cpu: usize, here: Here<'_>) -> Option<Ready> {
         let mut first = None;
         rings.steal(cpu, |value| {
@@ -97,7 +97,7 @@ impl PercpuQueue {
             if first.is_none() {
                 first = green;
             } else if let Some(green) = green {
-                // The slot that is being emptied is closed: even on that CPU this goes elsewhere.
+                // The slot being emptied is closed, so a push on that CPU goes to the overflow slot.
                 self.put_at_end(here, green);
             }
         });
@@ -149,7 +149,7 @@ impl RunQueue for PercpuQueue {
             if first.is_none() {
                 return Some(oldest);
             }
-            // There is room now. Or what is in the overflow slots would wait for a ring to be empty, for ever perhaps.
+            // There is room now. Otherwise the overflow slots would wait for an empty ring, perhaps for ever.
             self.put_at_end(here, oldest);
         }
         first
@@ -160,7 +160,7 @@ impl RunQueue for PercpuQueue {
         let rings = self.rings.as_ref()?;
         // SAFETY: current (1) is (1); (2) as above.
         let here: Here<'_> = unsafe { RSEQ.current(area) };
-        // The next CPU first, and the own one last: the carrier may just have come from elsewhere.
+        // The next CPU first, and the current one last: the carrier may just have come from elsewhere.
         let next = here.map_or(0, |here| here.id() + 1);
         let others = (0..CPUS).map(|step| (next + step) % CPUS);
         let mut others = others.filter(|&cpu| !rings.looks_empty(cpu));

@@ -1,9 +1,8 @@
-//! A bounded ring for each CPU, first in, first out, on the crate's critical sections: what a structure of one's own
-//! looks like.
+//! A bounded FIFO ring for each CPU, on the crate's critical sections: an example of a data structure outside the crate.
 //!
-//! One word says where the ring begins and how full it is, so that one comparison in a section vouches for both.
-//! It may be the same again after others have pushed and popped, and on another CPU: what was to be stored is
-//! right there too, and what was to be taken is compared as well.
+//! One word holds the start of the ring and its length, so one comparison in a section checks both. The word may have
+//! the same value again after others have pushed and popped, or on another CPU. A push is correct there too, and a pop
+//! also compares the value that it takes.
 
 use alloc::boxed::Box;
 use core::mem::offset_of;
@@ -18,7 +17,7 @@ use rseq_rt::structures::{Fence, Membarrier, ThreadSections};
 pub const CPUS: usize = 64;
 /// Places in a ring: with the three words before them, a power of two.
 const PLACES: usize = 253;
-/// Looks at a slot that may differ in the section, and closings that a section may store over.
+/// Maximum tries where the slot may differ in the section, or where a section may overwrite a closing mark.
 const LOOKS: u32 = 16;
 
 /// One CPU's ring.
@@ -26,7 +25,7 @@ const LOOKS: u32 = 16;
 struct Slot {
     ends: AtomicUsize,
     closing: AtomicUsize,
-    // The ends at the last look of `is_left_behind`.
+    // The ends at the last call of `is_left_behind`.
     seen: AtomicUsize,
     places: [AtomicUsize; PLACES],
 }
@@ -37,11 +36,11 @@ const fn place(at: usize) -> usize {
     offset_of!(Slot, places) + at * size_of::<usize>()
 }
 
-/// Where a ring begins and how many are in it, as one word.
+/// The start of a ring and its length, as one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Ends(usize);
 
-/// No section expects a word with this bit, and none stores one.
+/// The mark of a closed ring: no section expects a word with this bit, and none stores one.
 const CLOSED: usize = 1 << 63;
 /// One more in the ring.
 const ONE: usize = 1 << 32;
@@ -63,34 +62,34 @@ impl Ends {
         if at < PLACES { at } else { at - PLACES }
     }
 
-    /// The place of the `n`th.
+    /// The place of the `n`th element.
     const fn nth(self, n: usize) -> usize {
         Self::wrapped(self.first() + n)
     }
 
-    /// Without the first `n`, and open.
+    /// The same without the first `n`, and open.
     const fn without(self, n: usize) -> Self {
         Self(((self.count() - n) * ONE) | self.nth(n))
     }
 }
 
-/// Why nothing was pushed or popped.
+/// The reason why nothing was pushed or popped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum No {
     /// The ring of this CPU is full, or empty.
     Room,
-    /// The calling thread has no ring now: the CPU is beyond the slots, a thief has closed it, sections are aborted.
+    /// No ring now: the CPU is beyond the slots, a thief has closed the ring, or sections are aborted.
     Ring,
 }
 
-/// The rings. Fence and sections are the real ones but in a test: there sections stop, and a fence lies.
+/// The rings. Fence and sections are the real ones except in a test, where sections stop and a fence lies.
 pub struct Rings<K: Membarrier = Linux> {
     slots: Slots<'static, CpuId, Slot>,
     fence: Fence<K>,
 }
 
 impl<K: Membarrier> Rings<K> {
-    /// Empty ones, for the life of the process; `None` if the storage is refused.
+    /// Empty rings, for the life of the process; `None` if the storage is refused.
     pub fn leak(fence: Fence<K>) -> Option<Self> {
         let slots: Box<[Slot]> = (0..CPUS)
             .map(|_| Slot {
@@ -124,10 +123,10 @@ impl<K: Membarrier> Rings<K> {
                 value,
                 new: ends.0 + ONE,
             };
-            // By CPU the commit is relaxed: the next one to pop here comes after the kernel's own barriers, a thief
+            // The commit by CPU is relaxed: the next thread to pop here comes after the kernel's own barriers, a thief
             // after its fence.
-            // SAFETY: run (1) offsets in a slot, stored to else by `steal` alone, which closes it;
-            // (2) `Ends`, and a value that nobody follows by it; (3) a place beyond the count means nothing.
+            // SAFETY: run (1) offsets in a slot, which only `steal` stores to as well, after closing it;
+            // (2) `Ends`, and a value that nobody dereferences by it; (3) a place beyond the count has no meaning.
             match unsafe { here.run(self.slots, push, Commit::Relaxed) } {
                 Ok(_) => return Ok(()),
                 Err(Miss::Differs) => {}
@@ -184,7 +183,7 @@ impl<K: Membarrier> Rings<K> {
         }
     }
 
-    /// Is there nothing to steal from a CPU? A moment old.
+    /// Whether there is nothing to steal from a CPU, as of a moment ago.
     pub fn looks_empty(&self, cpu: usize) -> bool {
         let ends = |slot: &Slot| Ends(slot.ends.load(Relaxed));
         self.slots
@@ -193,8 +192,8 @@ impl<K: Membarrier> Rings<K> {
             .is_none_or(|ends| ends.count() == 0 || ends.is_closed())
     }
 
-    /// Has a ring that is not empty not moved since the last look? Then its CPU is busy with something else, or nobody
-    /// is there. It may have moved by a whole turn: then what is taken from it is taken from who has enough.
+    /// Whether a non-empty ring has not moved since the last call. Its CPU is then busy with something else, or has no
+    /// carrier. It may have moved by a whole turn; stealing from such a busy carrier does no harm.
     pub fn is_left_behind(&self, cpu: usize) -> bool {
         self.slots.get(cpu).is_some_and(|slot| {
             let ends = Ends(slot.ends.load(Relaxed));
@@ -202,16 +201,16 @@ impl<K: Membarrier> Rings<K> {
         })
     }
 
-    /// Takes the first half of what another CPU has, rounded up, and gives it to `each`. One system call, rarely more.
+    /// Takes the first half of another CPU's ring, rounded up, and gives it to `each`. One system call, rarely more.
     pub fn steal(&self, cpu: usize, each: impl FnMut(usize)) {
         let Some(slot) = self.slots.get(cpu) else {
             return;
         };
-        // Two thieves would take each other's mark for their own.
+        // Two thieves would each take the other's mark for their own.
         if slot.closing.swap(1, Acquire) == 0 {
             if let Some(ends) = self.close(slot, cpu) {
                 let half = ends.count().div_ceil(2);
-                // The places are free only when they are read.
+                // The places become free only after they were read.
                 (0..half)
                     .filter_map(|n| slot.places.get(ends.nth(n)))
                     .map(|at| at.load(Relaxed))
@@ -222,7 +221,7 @@ impl<K: Membarrier> Rings<K> {
         }
     }
 
-    /// Closes a slot. It is the caller's until that stores a word that is open.
+    /// Closes a slot. It belongs to the caller until that stores an open word.
     fn close(&self, slot: &Slot, cpu: usize) -> Option<Ends> {
         for _ in 0..LOOKS {
             slot.ends.fetch_or(CLOSED, AcqRel);
@@ -230,8 +229,8 @@ impl<K: Membarrier> Rings<K> {
                 slot.ends.fetch_and(!CLOSED, Relaxed);
                 return None;
             }
-            // Gone, if a section that had compared before the mark stored over it. If it is there, none did, and
-            // none can any more.
+            // The mark is gone if a section that had compared before it stored over it. If it is there, none did,
+            // and none can any more.
             let ends = Ends(slot.ends.load(Acquire));
             if ends.is_closed() {
                 return Some(ends);

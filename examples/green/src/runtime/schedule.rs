@@ -1,4 +1,4 @@
-//! The scheduler: what a carrier does all day.
+//! The scheduler: the loop of a carrier.
 
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -15,13 +15,13 @@ use crate::slots::{Count, Slot};
 use crate::sys::now;
 use crate::timers::NEVER;
 
-/// A carrier with enough to do looks once in so many rounds at the clock,
+/// A busy carrier looks once in so many rounds at the clock,
 const ROUNDS_PER_LOOK: u32 = 64;
-/// and for what others have left behind.
+/// and for work that others have left behind.
 const ROUNDS_PER_RESCUE: u32 = 256;
 
 impl<Q: RunQueue> Runtime<Q> {
-    /// Makes one ready that was not, and has a sleeper come for it.
+    /// Queues a green thread that has become ready, and wakes a sleeper for it.
     ///
     /// # Safety
     /// 1. `area` is the calling carrier's.
@@ -31,7 +31,7 @@ impl<Q: RunQueue> Runtime<Q> {
         self.idle.wake_one();
     }
 
-    /// The next one to run: what was handed to this carrier by name takes turns with the queue.
+    /// The next green thread to run: those handed to this carrier by name take turns with the queue.
     ///
     /// # Safety
     /// 1. `area` is the calling carrier's, and `slot` the one it entered.
@@ -66,7 +66,7 @@ impl<Q: RunQueue> Runtime<Q> {
         stolen
     }
 
-    /// Runs `green` until it stops, and does what it asks for.
+    /// Runs `green` until it stops, and serves its request.
     ///
     /// # Safety
     /// 1. `carrier` is the calling thread's.
@@ -84,7 +84,7 @@ impl<Q: RunQueue> Runtime<Q> {
         // SAFETY: push, make_ready (1) is (1).
         unsafe {
             match request {
-                // No wake: this carrier comes for it itself.
+                // No wake: this carrier takes it itself.
                 Some(Request::Yield) => self.queue.push(area, green),
                 Some(Request::Join) => {
                     let target = ptr::with_exposed_provenance(green.operand());
@@ -95,7 +95,7 @@ impl<Q: RunQueue> Runtime<Q> {
                 Some(Request::Sleep) => {
                     let until = green.operand() as u64;
                     if self.timers.insert(until, green) {
-                        // Whoever sleeps, sleeps too long now.
+                        // The sleepers' limit is too long now.
                         self.idle.wake_one();
                     }
                 }
@@ -103,7 +103,7 @@ impl<Q: RunQueue> Runtime<Q> {
                     let number = green.operand();
                     self.slots
                         .hand(number, green, |green| self.queue.push(area, green));
-                    // One wake may reach the wrong sleeper.
+                    // A single wake may reach the wrong sleeper.
                     self.idle.wake_all();
                 }
                 None => {
@@ -116,7 +116,7 @@ impl<Q: RunQueue> Runtime<Q> {
         }
     }
 
-    /// Wakes whom the clock says.
+    /// Makes the green threads ready whose time has come.
     ///
     /// # Safety
     /// 1. `area` is the calling carrier's.
@@ -180,9 +180,9 @@ impl<Q: RunQueue> Schedule for Runtime<Q> {
             match unsafe { self.next(area, slot, round) } {
                 Some(green) => {
                     slot.count(Count::Switches);
-                    // More than one: somebody who sleeps could have the others. In every round: while this carrier had
-                    // a ring or the overflow slot in hand it looked empty, and who went to sleep over that waits for
-                    // this look; `green` may run for long.
+                    // More than one: a sleeper could take the others. In every round: while this carrier had a ring or
+                    // the overflow slot in hand it looked empty, and a carrier that went to sleep over that waits for
+                    // this check; `green` may run for long.
                     if self.idle.is_anyone_asleep() && !self.queue.is_empty() {
                         self.idle.wake_one();
                     }
@@ -199,12 +199,12 @@ impl<Q: RunQueue> Schedule for Runtime<Q> {
         // SAFETY: push (1) this carrier's.
         self.slots
             .leave(slot, |green| unsafe { self.queue.push(area, green) });
-        // What is queued is left to the others, and they may all be asleep.
+        // Queued work is left to the others, and they may all be asleep.
         self.idle.wake_all();
     }
 
     fn left(&self) {
-        // Here `self` is used for the last time; who waits goes by the number, not by the wake.
+        // The last use of `self`: a waiter checks the number, and does not rely on the wake.
         if self.live.fetch_sub(1, Release) == 1 {
             let _ = futex::wake(&self.live, futex::Flags::PRIVATE, u32::MAX >> 1);
         }
