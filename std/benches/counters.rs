@@ -1,8 +1,9 @@
-//! What an addition costs, beside the usual ways: `cargo bench --package rseq-rt-std`.
+//! The cost of an addition, compared with the usual ways: `cargo bench --package rseq-rt-std`.
 //!
-//! Each round measures every way once, in an order that turns from round to round; the table has the medians of all rounds,
-//! in nanoseconds of CPU time for each addition, and the ratio to `Counter`. Where other programs keep the threads from running
-//! at once, nothing is contended, and an atomic for all looks as good as one for each: the last line tells.
+//! Each round measures every way once, in an order that rotates from round to round. The table has the medians of all
+//! rounds, in nanoseconds of CPU time for each addition, and the ratio to `Counter`. If other programs keep the threads
+//! from running at once, there is no contention, and one atomic for all looks as good as one for each thread: the last
+//! line shows this.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -20,7 +21,7 @@ const THREADS: [usize; 4] = [1, 2, 4, 8];
 
 static COUNTER: Counter = Counter::new();
 
-/// As many as a program would take for this machine, and at least 8.
+/// The number that a program would use on this machine, but at least 8.
 static SHARDS: [CachePadded<AtomicU64>; 64] = [const { CachePadded::new(AtomicU64::new(0)) }; 64];
 static COUNT: AtomicUsize = AtomicUsize::new(8);
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -40,12 +41,12 @@ fn one_atomic() {
     ONE.fetch_add(1, Relaxed);
 }
 
-/// A sum of all threads needs more than this: somewhere to add it up as the thread ends, and no sum before.
+/// A sum of all threads needs more than this: a place to add to when the thread ends, and there is no sum before.
 fn cell() {
     CELL.with(|cell| cell.set(black_box(cell.get() + 1)));
 }
 
-/// Its name, and what so many threads take.
+/// Its name, and a measurement with a number of threads.
 type Way = (&'static str, fn(usize) -> Taken);
 
 const WAYS: [Way; 4] = [
@@ -55,11 +56,11 @@ const WAYS: [Way; 4] = [
     ("thread_local Cell", |threads| measure(threads, cell)),
 ];
 
-/// What so many threads took.
+/// One measurement.
 struct Taken {
     /// Nanoseconds of CPU time for each addition, of all threads.
     each: f64,
-    /// How many of them ran at once, on average: below two, nothing is contended.
+    /// The average number of threads that ran at once: below two, nothing is contended.
     at_once: f64,
 }
 
@@ -91,7 +92,7 @@ fn measure(threads: usize, add: impl Fn() + Sync) -> Taken {
     }
 }
 
-/// Of the calling thread, in nanoseconds: what other programs of the machine take is not in it.
+/// CPU time of the calling thread in nanoseconds, without that of other programs.
 #[cfg(unix)]
 fn cpu_time() -> f64 {
     let mut time = libc::timespec {

@@ -1,4 +1,4 @@
-//! A sum in parts.
+//! A counter in parts.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::here::Sums;
 use crate::shards::Shards;
 
-/// A counter for many threads: adding is cheap and never contended, reading sums up.
+/// A counter for many threads. Adding is cheap and never contended; reading sums the parts.
 ///
 /// ```
 /// use rseq_rt_std::Counter;
@@ -22,13 +22,13 @@ use crate::shards::Shards;
 /// assert_eq!(REQUESTS.sum(), 4000);
 /// ```
 ///
-/// Each addition goes to the part of the CPU that the thread is on, without an atomic instruction, by a critical section of rseq.
-/// A thread that has no rseq adds to one of a few parts for all such threads, by an atomic instruction.
+/// Each addition goes to the part of the thread's current CPU, without an atomic instruction, by a critical section of
+/// rseq. A thread without rseq adds to one of a few parts for all such threads, by an atomic instruction.
 ///
-/// Values wrap, so that a gauge counts down by [`Self::sub`] and is read as `counter.sum() as i64`.
-/// It orders nothing: as `Ordering::Relaxed`.
+/// Values wrap, so a gauge counts down by [`Self::sub`] and is read as `counter.sum() as i64`.
+/// Operations have no ordering, as with `Ordering::Relaxed`.
 ///
-/// Memory: 16 bytes, and from the first addition 128 for each possible CPU, of the system allocator. So a
+/// Memory: 16 bytes, and from the first addition on 128 for each possible CPU, from the system allocator. So a
 /// `#[global_allocator]` may count in one.
 pub struct Counter {
     sums: Sums,
@@ -36,7 +36,7 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// Zero.
+    /// A counter of zero.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -45,13 +45,14 @@ impl Counter {
         }
     }
 
-    /// Adds, wrapping. It neither blocks nor fails.
+    /// Adds, wrapping. Never blocks or fails.
     ///
-    /// Cost: less than an uncontended atomic addition, whatever other threads do; without rseq, that. The thread's first use of this
-    /// crate may register it, the counter's first allocates.
+    /// Cost: less than an uncontended atomic addition, whatever other threads do; without rseq, an atomic addition. The
+    /// thread's first use of this crate may register it; the first use of the counter allocates.
     ///
-    /// In a signal handler: once the thread and the counter have been used ([`on_thread_start`](crate::on_thread_start)).
-    // Not inlined: where the thread's data lies is not to be remembered over a switch of fibers.
+    /// In a signal handler: allowed once the thread and the counter have been used
+    /// ([`on_thread_start`](crate::on_thread_start)).
+    // Not inlined: the address of the thread's data must not be kept across a switch of fibers.
     #[inline(never)]
     pub fn add(&self, value: u64) {
         if !self.sums.add(value) {
@@ -65,8 +66,8 @@ impl Counter {
         self.add(value.wrapping_neg());
     }
 
-    /// The sum of all that was added, wrapping: exact if nobody adds meanwhile. What another thread added before
-    /// something that happened before this call is in it.
+    /// The sum of all additions, wrapping: exact if nobody adds meanwhile. It includes every addition that happened
+    /// before this call.
     ///
     /// Cost: a load for each possible CPU.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Where there is no rseq, or none that rseq-rt knows: everything goes by atomics.
+//! The implementation on targets without rseq, or without support in rseq-rt: atomics only.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -21,7 +21,7 @@ pub(crate) fn possible_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// No sums.
+/// Stub of the per-CPU parts of a counter.
 pub(crate) struct Sums;
 
 impl Sums {
@@ -38,7 +38,7 @@ impl Sums {
     }
 }
 
-/// A node of no list.
+/// A node without links.
 pub(crate) struct Node<V> {
     pub(crate) value: V,
 }
@@ -49,7 +49,7 @@ impl<V> Node<V> {
     }
 }
 
-/// No lists.
+/// Stub of the per-CPU lists of a pool.
 pub(crate) struct Lists<V>(PhantomData<fn() -> V>);
 
 impl<V> Lists<V> {

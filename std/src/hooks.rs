@@ -1,22 +1,22 @@
-//! What a runtime may tell of its threads. Nothing of it is needed.
+//! Optional hooks for a runtime's threads.
 //!
-//! Not inlined, as everything that asks which thread it is: where the thread's data lies is not to be remembered over a
-//! switch of fibers.
+//! Not inlined, like every function that looks up the thread: the address of its data must not be kept across a switch
+//! of fibers.
 
 use std::fmt;
 
 use crate::cpus::possible_cpus;
 use crate::here;
 
-/// By what the calling thread works: see [`support`].
+/// The implementation that the calling thread uses: see [`support`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Support {
-    /// Critical sections, by the registration of the libc, such as glibc's from 2.35 on.
+    /// Critical sections, with the registration of the libc, such as glibc's from 2.35 on.
     LibcRegistration,
-    /// Critical sections, by a registration of this crate.
+    /// Critical sections, with a registration of this crate.
     OwnRegistration,
-    /// Atomics, and why, with what helps.
+    /// Atomics, with the reason and a remedy.
     Atomics(&'static str),
 }
 
@@ -30,15 +30,15 @@ impl fmt::Display for Support {
     }
 }
 
-/// Does here and now what the thread's first use of this crate would do: registers it for rseq, if the libc has not.
+/// Does in advance what the thread's first use of this crate would do: registers it for rseq, if the libc has not.
 /// Optional.
 ///
-/// It is the start handler of a runtime: of rayon's `ThreadPoolBuilder::start_handler` (`|_| on_thread_start()`), of tokio's
-/// `Builder::on_thread_start`. There are three reasons to call it: the first operation is then as fast as the second;
-/// a filter (seccomp) that comes later finds rseq(2) done; and a signal handler may count afterwards.
+/// Pass it as a runtime's start handler: to rayon's `ThreadPoolBuilder::start_handler` (`|_| on_thread_start()`), to
+/// tokio's `Builder::on_thread_start`. There are three reasons to call it: the first operation is then as fast as the
+/// second; rseq(2) was called before a later filter (seccomp); and a signal handler may count afterwards.
 ///
-/// System calls: none where the libc registers, else three, once for each thread; and once a process, what [`possible_cpus`]
-/// does. Again on the same thread, it does nothing.
+/// System calls: none where the libc registers, else three, once for each thread; and once per process, those of
+/// [`possible_cpus`]. A second call on the same thread does nothing.
 #[inline(never)]
 pub fn on_thread_start() {
     let _ = possible_cpus();
@@ -47,9 +47,9 @@ pub fn on_thread_start() {
 
 /// Ends the calling thread's registration, if it is this crate's. Optional: the thread's end does it.
 ///
-/// It is the stop handler of a runtime: of rayon's `exit_handler`, of tokio's `on_thread_stop`. The one reason to call it is a
-/// filter that is installed on the thread afterwards and refuses rseq(2). The thread may go on to use everything
-/// in this crate, by atomics; it is not registered again.
+/// Pass it as a runtime's stop handler: to rayon's `exit_handler`, to tokio's `on_thread_stop`. The only reason to call
+/// it is a filter that is installed on the thread afterwards and refuses rseq(2). The thread may still use everything
+/// in this crate, with atomics; it is not registered again.
 ///
 /// System calls: none where the libc registers, else three.
 #[inline(never)]
@@ -57,8 +57,8 @@ pub fn on_thread_stop() {
     here::stop();
 }
 
-/// By what the calling thread works, and why not by something better: for a log, or a test. Registers the thread as
-/// [`on_thread_start`] does.
+/// The implementation that the calling thread uses, and why not a better one: for a log, or a test. Registers the thread
+/// as [`on_thread_start`] does.
 ///
 /// ```
 /// println!("per-CPU counters: {}", rseq_rt_std::support());

@@ -1,8 +1,8 @@
 //! A value that is made at its first use, without a lock.
 //!
-//! Not a `OnceLock`: in a fork child nobody finishes what a thread of the parent had begun, and whoever waits for that
-//! waits for ever. Here two threads may both make one, and the second is dropped. Memory is the system allocator's, so
-//! that a `#[global_allocator]` may itself count.
+//! Not a `OnceLock`: in a fork child nobody finishes an initialization that a thread of the parent had begun, and a
+//! waiter would wait for ever. Here two threads may both make a value, and the second one is dropped. Memory comes from
+//! the system allocator, so that a `#[global_allocator]` may itself count.
 
 use std::alloc::{GlobalAlloc, Layout, System, handle_alloc_error};
 use std::marker::PhantomData;
@@ -10,13 +10,13 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
-/// The value, or a null.
+/// The value, or null.
 pub(crate) struct Lazy<T> {
     value: AtomicPtr<T>,
     owned: PhantomData<*mut T>,
 }
 
-// SAFETY: a `T` that is made on one thread, used on all and dropped on any.
+// SAFETY: a `T` may be made on one thread, used on all and dropped on any.
 unsafe impl<T: Send + Sync> Sync for Lazy<T> {}
 // SAFETY: an owned `T`.
 unsafe impl<T: Send> Send for Lazy<T> {}
@@ -36,7 +36,7 @@ impl<T> Lazy<T> {
         unsafe { self.value.load(Acquire).as_ref() }
     }
 
-    /// The value. `placed` is called with it by the thread whose one it is.
+    /// The value, made by `make` if there is none. The thread whose value is kept calls `placed` with it.
     #[inline(always)]
     pub(crate) fn get(&self, make: impl FnOnce() -> T, placed: impl FnOnce(&T)) -> &T {
         match self.peek() {
@@ -94,7 +94,7 @@ pub(crate) fn place<T>(value: T) -> NonNull<T> {
 }
 
 /// # Safety
-/// 1. From [`place`], once, and nobody uses it any more.
+/// 1. It is from [`place`], is passed once, and nobody uses it any more.
 pub(crate) unsafe fn remove<T>(place: NonNull<T>) {
     let layout = Layout::new::<T>();
     // SAFETY: (1).
@@ -105,7 +105,7 @@ pub(crate) unsafe fn remove<T>(place: NonNull<T>) {
     }
 }
 
-/// As many values as are wanted, in memory of the system allocator.
+/// An array of values in memory of the system allocator.
 pub(crate) struct Array<T> {
     start: NonNull<T>,
     length: usize,
@@ -117,7 +117,7 @@ unsafe impl<T: Sync> Sync for Array<T> {}
 unsafe impl<T: Send> Send for Array<T> {}
 
 impl<T> Array<T> {
-    /// `length` of them, at least one. `make` does not panic, or what was made is leaked.
+    /// Makes `length` values, at least one. If `make` panics, the values made so far are leaked.
     pub(crate) fn new(length: usize, make: impl Fn() -> T) -> Self {
         let length = length.max(1);
         let layout = Self::layout(length);
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(Array::new(3, String::new).len(), 3);
     }
 
-    /// Does a child come to its end that is forked while another thread makes the value?
+    /// A child that is forked while another thread makes the value must finish.
     #[cfg(unix)]
     fn child_ends(get: impl Fn(&dyn Fn() -> u8) -> u8 + Sync) -> bool {
         let making = Barrier::new(2);

@@ -6,7 +6,7 @@ use crate::cpus::{current_cpu, possible_cpus};
 use crate::lazy::{Array, Lazy};
 use crate::shards::Padded;
 
-/// A value for each CPU, made at its first use: a cache, a queue, a lock, of which each thread uses the nearest.
+/// A value for each CPU, made at its first use: a cache, a queue, a lock. Each thread uses that of its current CPU.
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -19,11 +19,11 @@ use crate::shards::Padded;
 /// assert_eq!(lines, 1);
 /// ```
 ///
-/// The thread may be moved to another CPU at any moment, so that two threads can be at one value at the same time: `T` is
-/// `Sync`, and its lock or its atomics are hardly ever contended. It is no critical section; [`Counter`](crate::Counter) and
-/// [`Pool`](crate::Pool) are made of those.
+/// The thread may be moved to another CPU at any moment, so two threads can use one value at the same time: `T` is
+/// `Sync`, and its lock or its atomics are rarely contended. This is not a critical section;
+/// [`Counter`](crate::Counter) and [`Pool`](crate::Pool) are built on those.
 ///
-/// The reference ends with the closure, and cannot be kept over an `await`:
+/// The reference ends with the closure, and cannot be kept across an `await`:
 ///
 /// ```compile_fail
 /// # use std::sync::Mutex;
@@ -32,15 +32,15 @@ use crate::shards::Padded;
 /// let later = LOG.with(|log| async move { log.lock().map(|n| *n) });
 /// ```
 ///
-/// A fiber that switches inside the closure does no harm: it goes on with the value of a CPU that it has left.
+/// A fiber may switch inside the closure: it continues with the value of a CPU that it has left.
 pub struct PerCpu<T> {
     make: fn() -> T,
     values: Lazy<Array<Padded<Lazy<T>>>>,
 }
 
 impl<T: Send + Sync> PerCpu<T> {
-    /// None yet; `make` makes each at its first use. If two threads come first to one, it is called twice, and one
-    /// result is dropped.
+    /// No values yet; `make` makes each at its first use. If two threads make one at the same time, one result is
+    /// dropped.
     #[must_use]
     pub const fn new(make: fn() -> T) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl<T: Send + Sync> PerCpu<T> {
         }
     }
 
-    /// Calls `f` with the value of the CPU that the thread is on as it is called.
+    /// Calls `f` with the value of the thread's CPU at the time of the call.
     ///
     /// Cost: that of [`current_cpu`], and two loads; the first use of a value calls `make` and allocates.
     #[inline]
@@ -60,7 +60,7 @@ impl<T: Send + Sync> PerCpu<T> {
         f(value.get(self.make, |_| {}))
     }
 
-    /// The values that were made so far, in the order of their CPUs. To sum up, or to clean up.
+    /// The values made so far, in the order of their CPUs: to sum them, or to clean up.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let values = self.values.peek().into_iter().flat_map(|all| all.iter());
         values.filter_map(|Padded(value)| value.peek())

@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::here::{Lists, Node};
 use crate::shards::Shards;
 
-/// What a pool is made of: the value, and room for the links of the lists that it may be in.
+/// The node of a pool: the value, and room for the links of the lists that it may be in.
 pub(crate) struct Linked<T> {
-    /// Of the stack for threads without rseq. It means nothing outside of that.
+    /// The link of the stack for threads without rseq. It has no meaning outside that stack.
     next: AtomicPtr<Node<Linked<T>>>,
     value: T,
 }
 
-/// A value of its own on the heap that can be in a [`Pool`]: an owned `T`, as a `Box<T>` is.
+/// A value on the heap that can be in a [`Pool`]: an owned `T`, like a `Box<T>`.
 ///
 /// ```
 /// use rseq_rt_std::Item;
@@ -28,14 +28,14 @@ pub(crate) struct Linked<T> {
 pub struct Item<T>(Box<Node<Linked<T>>>);
 
 impl<T> Item<T> {
-    /// Allocates one. What is pushed to a pool and popped again is not allocated anew.
+    /// Allocates one. An item pushed to a pool and popped again is not reallocated.
     #[must_use]
     pub fn new(value: T) -> Self {
         let next = AtomicPtr::new(ptr::null_mut());
         Self(Box::new(Node::new(Linked { next, value })))
     }
 
-    /// The value, without the memory.
+    /// Returns the value and frees the memory.
     #[must_use]
     pub fn into_inner(item: Self) -> T {
         item.0.value.value
@@ -46,7 +46,7 @@ impl<T> Item<T> {
     }
 
     /// # Safety
-    /// 1. From `into_raw`, and once.
+    /// 1. `node` is from `into_raw`, and is passed once.
     unsafe fn from_raw(node: NonNull<Node<Linked<T>>>) -> Self {
         // SAFETY: (1): from Box::leak.
         Self(unsafe { Box::from_raw(node.as_ptr()) })
@@ -79,7 +79,7 @@ impl<T> From<T> for Item<T> {
     }
 }
 
-/// A pool of objects with a stack for each CPU: buffers, connections, whatever is dear to make.
+/// A pool of objects with a stack for each CPU: buffers, connections, anything that is expensive to make.
 ///
 /// ```
 /// use rseq_rt_std::{Item, Pool};
@@ -92,19 +92,20 @@ impl<T> From<T> for Item<T> {
 /// BUFFERS.push(buffer);
 /// ```
 ///
-/// What is pushed on a CPU is popped on that CPU, last in first out, without an atomic instruction. Threads without rseq share a
-/// few lock-free stacks beside those. An [`Item`] is an ordinary value: it may be kept over an `await`, sent to another
-/// thread, dropped, or pushed to another pool. The pool drops what is in it as it is dropped itself.
+/// An item pushed on a CPU is popped on that CPU, last in first out, without an atomic instruction. Threads without rseq
+/// share a few separate lock-free stacks. An [`Item`] is an ordinary value: it may be kept across an `await`, sent to
+/// another thread, dropped, or pushed to another pool. Dropping the pool drops its items.
 ///
-/// It is a cache, and no queue: [`Self::pop`] may find nothing while there are items on other CPUs. Where some threads only push and
-/// others only pop, items gather on the CPUs of the former; [`Self::drain`] gets them all. There is no bound but what is pushed.
+/// It is a cache, not a queue: [`Self::pop`] may find nothing while there are items on other CPUs. If some threads only
+/// push and others only pop, items gather on the CPUs of the former; [`Self::drain`] gets them all. The size of a pool is
+/// not limited.
 pub struct Pool<T: 'static> {
     lists: Lists<Linked<T>>,
     shards: Shards<Stack<T>>,
 }
 
 impl<T: Send + 'static> Pool<T> {
-    /// Empty.
+    /// An empty pool.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -113,7 +114,7 @@ impl<T: Send + 'static> Pool<T> {
         }
     }
 
-    /// Gives an item to the calling thread's CPU. It neither blocks nor fails.
+    /// Gives an item to the calling thread's CPU. Never blocks or fails.
     ///
     /// Cost: some nanoseconds, whatever other threads do; without rseq, an atomic compare-and-exchange. The first
     /// use of the pool allocates.
@@ -122,13 +123,13 @@ impl<T: Send + 'static> Pool<T> {
         let node = item.into_raw();
         // SAFETY: push (1) owned, and given away here.
         if !unsafe { self.lists.push(node) } {
-            // SAFETY: push (1) as above; it was not taken.
+            // SAFETY: push (1) as above; the list did not accept it.
             unsafe { self.shards.own(Stack::new).push(node, node) };
         }
     }
 
-    /// The item that was last given to the calling thread's CPU, or one of a thread without rseq; `None` if there was none
-    /// at that moment. It does not block.
+    /// Takes the item last given to the calling thread's CPU, or one from a thread without rseq; `None` if there was none
+    /// at that moment. Never blocks.
     ///
     /// Cost: as [`Self::push`].
     #[inline(never)]
@@ -138,10 +139,11 @@ impl<T: Send + 'static> Pool<T> {
         Some(unsafe { Item::from_raw(node) })
     }
 
-    /// Everything that is in the pool, other CPUs' items included: to trim it, or to look after items that have aged.
+    /// Takes all items of the pool, including those of other CPUs: to trim it, or to expire old items.
     ///
-    /// Items that another thread pushes or pops meanwhile are in it or not. Those of a CPU whose threads the kernel does not
-    /// interrupt for us (a filter that refuses membarrier(2) and sched_setaffinity(2)) stay in the pool.
+    /// The result may or may not contain items that other threads push or pop meanwhile. If a filter refuses
+    /// membarrier(2) and sched_setaffinity(2), the kernel does not interrupt other CPUs, whose items then stay in the
+    /// pool.
     ///
     /// Cost: one or two system calls for each possible CPU that has items: microseconds.
     #[must_use = "what is not pushed again is dropped"]
@@ -174,8 +176,8 @@ impl<T: 'static> fmt::Debug for Pool<T> {
     }
 }
 
-/// A stack for all, lock-free. A pop takes the whole of it for a moment, since the second item cannot be read out of the first
-/// one while others may pop that; what a thread had in hand as another one forked is lost to the child.
+/// A lock-free stack of all threads. A pop takes the whole stack for a moment, since the first item's link cannot be read
+/// while others may pop that item. Items held by one thread while another forks are lost to the child.
 struct Stack<T> {
     first: AtomicPtr<Node<Linked<T>>>,
 }
@@ -188,7 +190,7 @@ impl<T> Stack<T> {
     }
 
     /// # Safety
-    /// 1. The nodes from `first` to `last` are the caller's, who gives them away.
+    /// 1. The nodes from `first` to `last` are the caller's, and become the stack's.
     unsafe fn push(&self, first: NonNull<Node<Linked<T>>>, last: NonNull<Node<Linked<T>>>) {
         // SAFETY: (1).
         let last = unsafe { &last.as_ref().value.next };
@@ -210,7 +212,7 @@ impl<T> Stack<T> {
             return None;
         }
         let first = NonNull::new(self.first.swap(ptr::null_mut(), Acquire))?;
-        // SAFETY: next_of (1): the whole stack is ours since the exchange.
+        // SAFETY: next_of (1): the whole stack is owned here since the exchange.
         if let Some(rest) = unsafe { Self::next_of(first) } {
             // SAFETY: put_back (1) likewise.
             unsafe { self.put_back(rest) };
@@ -219,7 +221,7 @@ impl<T> Stack<T> {
     }
 
     /// # Safety
-    /// 1. The nodes from `rest` on are the caller's, who gives them away.
+    /// 1. The nodes from `rest` on are the caller's, and become the stack's.
     unsafe fn put_back(&self, rest: NonNull<Node<Linked<T>>>) {
         let empty = ptr::null_mut();
         if self
@@ -229,10 +231,11 @@ impl<T> Stack<T> {
         {
             return;
         }
-        // Pushed meanwhile: few, where ours may be many. So ours go in, and the end of theirs is looked for.
+        // Few nodes were pushed meanwhile, and `rest` may be long. So `rest` goes in first, and the end of the few is
+        // searched.
         if let Some(newer) = NonNull::new(self.first.swap(rest.as_ptr(), AcqRel)) {
             let mut last = newer;
-            // SAFETY: next_of (1): what was there is ours since the exchange.
+            // SAFETY: next_of (1): the nodes that were there are owned here since the exchange.
             while let Some(next) = unsafe { Self::next_of(last) } {
                 last = next;
             }

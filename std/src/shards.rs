@@ -1,16 +1,16 @@
-//! The way without sections: slots of atomics, and each thread has one of them by its address.
+//! The fallback without sections: slots of atomics. A hash of the thread's address selects its slot.
 
 use crate::cpus::possible_cpus;
 use crate::lazy::{Array, Lazy};
 
-/// On cache lines of its own: lines are fetched in pairs on x86_64, and are of 128 bytes on some of aarch64.
+/// A value on its own cache lines: x86_64 fetches lines in pairs, and some aarch64 CPUs have lines of 128 bytes.
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);
 
 /// Slots that several threads may share.
 pub(crate) struct Shards<T>(Lazy<Array<Padded<T>>>);
 
-/// More would not help: beyond that a program has rseq.
+/// The maximum number of slots. More would not help: with more CPUs a program has rseq.
 const MOST: usize = 64;
 
 impl<T> Shards<T> {
@@ -18,7 +18,7 @@ impl<T> Shards<T> {
         Self(Lazy::new())
     }
 
-    /// The one of the calling thread.
+    /// The calling thread's slot.
     pub(crate) fn own(&self, make: impl Fn() -> T) -> &T {
         let all = self.0.get(
             || {
@@ -31,22 +31,21 @@ impl<T> Shards<T> {
         own
     }
 
-    /// All that were made, that of the calling thread first.
+    /// All slots made so far, that of the calling thread first.
     pub(crate) fn nearest_first(&self) -> impl Iterator<Item = &T> {
         let all = self.0.peek().map_or(&[][..], |all| all);
         let (before, from) = all.split_at(thread_number() % all.len().max(1));
         from.iter().chain(before).map(|Padded(shard)| shard)
     }
 
-    /// All that were made.
+    /// All slots made so far.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         let all = self.0.peek().into_iter().flat_map(|all| all.iter());
         all.map(|Padded(shard)| shard)
     }
 }
 
-/// A number that differs between threads as well as a hash does, the same for a thread's whole life, its last destructors
-/// included.
+/// A hash of the thread, the same for its whole life, including its last destructors.
 pub(crate) fn thread_number() -> usize {
     thread_local! {
         static HERE: u8 = const { 0 };

@@ -1,4 +1,4 @@
-//! A global allocator that counts in counters, and so is called by what it calls.
+//! A global allocator that counts in counters, which allocate themselves.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 

@@ -1,4 +1,4 @@
-//! Stackful fibers that go from thread to thread in the middle of everything.
+//! Stackful fibers that move from thread to thread in the middle of operations.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -17,13 +17,13 @@ static COUNT: Counter = Counter::new();
 static POOL: Pool<u64> = Pool::new();
 static CELLS: PerCpu<Counter> = PerCpu::new(Counter::new);
 
-/// It is resumed with the CPU that its thread is bound to.
+/// A fiber, resumed with the CPU to which its thread is bound.
 struct Fiber(Coroutine<usize, (), bool>);
 
 // SAFETY: nothing on its stack belongs to a thread.
 unsafe impl Send for Fiber {}
 
-/// Whatever the compiler remembers of a thread over a switch, it would be another one's.
+/// Anything that the compiler keeps of a thread across a switch would belong to another thread.
 fn body(switch: &Yielder<usize, ()>, mut cpu: usize) -> bool {
     let mut right = true;
     for _ in 0..STEPS {
@@ -44,7 +44,7 @@ fn body(switch: &Yielder<usize, ()>, mut cpu: usize) -> bool {
     right
 }
 
-/// A carrier: resumes what it gets, and hands it on to the next one.
+/// A carrier: resumes the fibers that it receives, and sends them to the next one.
 fn carry(cpu: usize, from: &Receiver<Fiber>, to: &Sender<Fiber>, done: &Sender<bool>) {
     run_on(cpu);
     while let Ok(Fiber(mut fiber)) = from.recv() {

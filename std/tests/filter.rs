@@ -1,4 +1,4 @@
-//! Filters (seccomp) that come when threads are there already. Each in a child of its own, which alone gets the filter.
+//! Filters (seccomp) installed after threads exist. Each test installs its filter in a child only.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -22,7 +22,7 @@ fn uses_everything() {
     assert!(current_cpu() < possible_cpus());
 }
 
-/// Threads that are registered end all the same, detached ones too; what comes later goes by atomics.
+/// Registered threads end normally, detached ones too; later threads use atomics.
 #[test]
 fn a_late_filter_kills_nobody() {
     static FILTERED: Barrier = Barrier::new(5);
@@ -64,7 +64,7 @@ fn a_late_filter_kills_nobody() {
     });
 }
 
-/// The thread's own end is refused, with nobody to join it: musl unmaps its memory.
+/// The release of a detached thread is refused, and musl unmaps its memory.
 #[test]
 fn a_late_filter_meets_detached_threads() {
     static READY: Barrier = Barrier::new(9);
@@ -87,7 +87,7 @@ fn a_late_filter_meets_detached_threads() {
     });
 }
 
-/// Nothing that the crate asks of the kernel is allowed.
+/// No system call of this crate is allowed.
 #[test]
 fn a_filter_that_refuses_everything() {
     let calls = [

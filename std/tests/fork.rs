@@ -1,4 +1,4 @@
-//! Children of a program whose threads are in the middle of everything.
+//! Fork children of a program whose threads are in the middle of operations.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -15,7 +15,7 @@ static COUNT: Counter = Counter::new();
 static POOL: Pool<[u64; 4]> = Pool::new();
 static CELLS: PerCpu<Counter> = PerCpu::new(Counter::new);
 
-/// Everything that a program may do, and whether it came to what it should.
+/// Every operation of the crate, and whether the results are correct.
 fn uses_everything() -> bool {
     let mine = Counter::new();
     mine.add(1);
@@ -28,7 +28,7 @@ fn uses_everything() -> bool {
         let mut item = POOL.pop().unwrap_or_else(|| Item::new([0; 4]));
         item[0] += 1;
         POOL.push(item);
-        // Whatever the parent's threads had closed: a slot takes what is pushed, and gives it back.
+        // Even if the parent's threads had closed a slot, it takes an item, and gives it back.
         POOL.push(Item::new([7; 4]));
         if POOL.pop().is_none_or(|item| *item != [7; 4]) || current_cpu() != cpu {
             return false;
@@ -51,7 +51,7 @@ fn fork_in_a_storm(body: fn() -> bool) {
                     POOL.push(item);
                     if number == 0 {
                         POOL.drain().into_iter().for_each(|item| POOL.push(item));
-                        // The handler of the fork finds pools that come and go.
+                        // The fork handler meets pools that are made and dropped.
                         let short = Pool::new();
                         short.push(Item::new(String::new()));
                     }

@@ -1,4 +1,4 @@
-//! Threads that count, come and go; and what runs as they end.
+//! Threads that count, start and end; and the destructors that run as they end.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -20,7 +20,7 @@ use rseq_rt_std::{
     possible_cpus, support,
 };
 
-/// Whoever knows what it is to be runs one of these.
+/// For the ignored tests below: a caller that knows the expected support runs one of them.
 fn assert_support(right: fn(Support) -> bool) {
     let found = support();
     assert!(right(found), "{found}");
@@ -82,7 +82,7 @@ fn a_storm_of_threads_loses_nothing() {
                         made.fetch_add(1, Relaxed);
                         Item::new(0u64)
                     });
-                    // A thread in whose hand it is twice would be seen here.
+                    // An item held by two threads would be detected here.
                     let mut item = item;
                     *item += 1;
                     pool.push(item);
@@ -156,7 +156,7 @@ fn destructors_count_as_well() {
     const THREADS: u64 = 100;
     for number in 0..THREADS {
         let thread = thread::spawn(move || {
-            // One that is destroyed behind the crate's own, one before it; or both first uses are in destructors.
+            // One is destroyed after the crate's own, one before it; or both first uses are in destructors.
             BEFORE.with(|_| ());
             if number % 4 != 0 {
                 COUNT.add(0);
@@ -169,7 +169,7 @@ fn destructors_count_as_well() {
     assert_eq!(POOL.drain().len() as u64, 2 * THREADS);
 }
 
-/// A destructor that runs behind the thread's own finds that it has ended, and is not registered again.
+/// A destructor that runs after the crate's own finds the thread left, and does not register it again.
 #[test]
 fn nothing_registers_behind_the_end() {
     static LATE: AtomicU64 = AtomicU64::new(0);
@@ -185,7 +185,7 @@ fn nothing_registers_behind_the_end() {
     thread_local!(static LAST: std::cell::RefCell<Option<Late>> = const { std::cell::RefCell::new(None) });
     for _ in 0..20 {
         thread::spawn(|| {
-            // Registered as a destructor before the crate's own one, and so run behind it.
+            // Registered as a destructor before the crate's own one, so it runs after that.
             LAST.with(|_| ());
             LAST.set(Some(Late(support())));
         })
@@ -195,7 +195,7 @@ fn nothing_registers_behind_the_end() {
     assert_eq!((LATE.load(SeqCst), AGAIN.load(SeqCst)), (20, 0));
 }
 
-/// The libc goes on with the thread, and may have to have it take a signal: setuid(3) waits for all threads.
+/// The libc continues to run the thread, which must still take signals: setuid(3) waits for all threads.
 #[test]
 fn signals_are_open_behind_the_end() {
     static OPEN: AtomicU64 = AtomicU64::new(0);
@@ -223,7 +223,7 @@ fn signals_are_open_behind_the_end() {
     assert_eq!(OPEN.load(SeqCst), 10);
 }
 
-/// Thread-specific data, each round of its destructors, on a thread that has used the crate and on one that has not.
+/// Each round of the destructors of thread-specific data, on a thread that has used the crate and on one that has not.
 #[test]
 fn the_last_round_of_destructors_counts() {
     static COUNT: Counter = Counter::new();
@@ -233,7 +233,7 @@ fn the_last_round_of_destructors_counts() {
     const LAST: usize = 4;
 
     unsafe extern "C" fn round(value: *mut c_void) {
-        // The first uses of a thread without them are in the last round: what it registers is not taken back by anybody.
+        // On a thread without earlier uses, the first use is in the last round: nobody ends its registration.
         if value.addr() >= LAST || value.addr() % 2 == 1 {
             COUNT.add(1);
             ROUNDS.fetch_add(1, SeqCst);
@@ -282,7 +282,7 @@ fn handlers_count_as_well() {
         HANDLED.fetch_add(1, Relaxed);
     }
     const ADDITIONS: u64 = 300_000;
-    // A process of its own, since the timer's signal may come to any thread, and to one that has used nothing yet.
+    // In its own process, since the timer's signal may arrive on any thread, even one that has not used the crate.
     common::in_child(|| {
         on_thread_start();
         COUNT.add(0);
@@ -352,7 +352,7 @@ fn a_task_counts_on_every_thread() {
     assert_eq!(COUNT.sum(), 2 * STEPS);
 }
 
-/// As many as there can be at once.
+/// Many threads that add at the same time.
 #[test]
 fn many_threads_at_once() {
     const THREADS: usize = 200;
@@ -383,7 +383,7 @@ fn wait_for(done: impl Fn() -> bool) {
     }
 }
 
-/// A program that a filter refuses rseq(2) from its start.
+/// All these tests in a program whose filter refuses rseq(2) from its start.
 #[test]
 fn all_of_this_under_a_filter() {
     use std::os::unix::process::CommandExt;

@@ -1,11 +1,11 @@
-//! The broken variants that the tests are to find: in a build with `--cfg rseq_rt_std_broken`, the one that the environment
-//! names.
+//! Broken variants that the tests must detect: in a build with `--cfg rseq_rt_std_broken`, the one named in the
+//! environment.
 
 use std::sync::OnceLock;
 
 static NAMED: OnceLock<Option<String>> = OnceLock::new();
 
-/// Is this the one? Nothing but `false` in every other build. After the first time, without a lock.
+/// Whether this variant is named. Always `false` in any other build. Takes no lock after the first call.
 #[inline(always)]
 pub(super) fn is(variant: &str) -> bool {
     cfg!(rseq_rt_std_broken) && named().as_deref() == Some(variant)

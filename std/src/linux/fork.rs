@@ -1,4 +1,4 @@
-//! The lists that are to be repaired in a fork child, found without a lock: who holds one may not be there.
+//! The lists to be repaired in a fork child, found without a lock, since the holder of one may not exist in the child.
 
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -18,7 +18,7 @@ impl Header {
     }
 }
 
-/// A place for one object. Places stay for the life of the process, and are used again.
+/// A place for one object. Places stay for the life of the process, and are reused.
 struct Entry {
     object: AtomicPtr<Header>,
     next: AtomicPtr<Entry>,
@@ -26,7 +26,7 @@ struct Entry {
 
 static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
-/// The place that an object has, or a null.
+/// The place of an object, or null.
 pub(super) struct Registration(AtomicPtr<Entry>);
 
 impl Registration {
@@ -34,11 +34,11 @@ impl Registration {
         Self(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// From now on the object is repaired in every fork child.
+    /// Enters the object: from now on it is repaired in every fork child.
     ///
     /// # Safety
-    /// 1. [`Self::leave`] is called before the object goes.
-    /// 2. `object` is what its `repair` function takes.
+    /// 1. [`Self::leave`] is called before the object is dropped.
+    /// 2. `object` is valid for its `repair` function.
     pub(super) unsafe fn enter(&self, object: *const Header) {
         install();
         let object = object.cast_mut();
@@ -89,11 +89,11 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
     })
 }
 
-/// Once a process. Where it is refused for lack of memory, a child's lists are not repaired: see `Lists::push`.
+/// Once per process. If it fails for lack of memory, a child's lists are not repaired: see `Lists::push`.
 fn install() {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.swap(true, Relaxed) {
-        // SAFETY: a function that stays.
+        // SAFETY: the function stays mapped.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
 }
@@ -105,8 +105,8 @@ extern "C" fn in_child() {
     for entry in entries() {
         let object = entry.object.load(Acquire);
         if !object.is_null() {
-            // SAFETY: Header: `repair` (1) by Registration::enter (2); (2) a fork child has one thread, and none
-            // of ours forks within an operation. An object that another thread was dropping has left before.
+            // SAFETY: Header: `repair` (1) by Registration::enter (2); (2) a fork child has one thread, and this
+            // crate never forks within an operation. An object that another thread was dropping has left before.
             unsafe { ((*object).repair)(object) };
         }
     }
@@ -125,7 +125,7 @@ mod tests {
         REPAIRED.fetch_add(1, Relaxed);
     }
 
-    /// What a fork child saw repaired.
+    /// The number of objects repaired in a fork child.
     fn repaired_in_child() -> i32 {
         // SAFETY: the child calls nothing but _exit.
         match unsafe { libc::fork() } {
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(repaired_in_child(), 3);
         objects[1].leave();
         assert_eq!(repaired_in_child(), 2);
-        // Its place is used again, by this or by a pool of another test.
+        // Its place is reused, by this or by a pool of another test.
         let before = entries().count();
         enter(&objects[1]);
         assert!(entries().count() <= before + 1);

@@ -11,17 +11,17 @@ use super::{as_static, thread};
 use crate::cpus::possible_cpus;
 use crate::lazy::{Array, Lazy};
 
-/// One for each possible CPU, from the first push on.
+/// The lists: one for each possible CPU, made at the first push.
 pub(crate) struct Lists<V: 'static>(Lazy<Parts<V>>);
 
 #[repr(C)]
 struct Parts<V: 'static> {
-    /// First, and so the address of all: what the handler of a fork finds.
+    /// First, so that its address is that of the whole, as the fork handler needs it.
     header: Header,
     registration: Registration,
-    /// `None` where there can be no slots of that number.
+    /// `None` if this number of slots is not possible.
     list: Option<FreeList<'static, V>>,
-    /// What the list is over: dropped after it.
+    /// The slots of the list, dropped after it.
     _slots: Array<ListSlot>,
 }
 
@@ -57,7 +57,7 @@ impl<V: Send> Lists<V> {
         Self(Lazy::new())
     }
 
-    /// Takes the node, if the calling thread runs sections. Else it has changed nothing.
+    /// Takes the node if the calling thread runs sections. Otherwise changes nothing.
     ///
     /// # Safety
     /// 1. If it is taken, the node is the lists', from `Box::leak`.
@@ -67,8 +67,8 @@ impl<V: Send> Lists<V> {
         let Some(here) = (unsafe { thread::sections() }) else {
             return false;
         };
-        // A fork between the two leaves a child whose list is not repaired: what another thread had in hand stays
-        // out of reach there, and nothing else.
+        // A fork between the two leaves a child whose list is not repaired. Only nodes held by other threads are lost
+        // to it.
         let parts = self.0.get(Parts::new, |parts| {
             // SAFETY: enter (1) by the drop of `Parts`; (2) the first field of what `repair` casts to.
             unsafe { parts.registration.enter(std::ptr::from_ref(parts).cast()) };
@@ -123,10 +123,10 @@ impl<V: 'static> Drop for Parts<V> {
     }
 }
 
-/// The barrier of whoever has the list alone: nobody runs a section over it.
+/// The barrier of an exclusive owner of the list: nobody runs a section over it.
 struct Alone;
 
-// SAFETY: (1) there is nothing to be done.
+// SAFETY: (1) there is no section to abort.
 unsafe impl Membarrier for Alone {
     fn membarrier(&self, _: u32, _: u32, _: u32) -> Result<(), Errno> {
         Ok(())

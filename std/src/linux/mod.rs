@@ -1,4 +1,4 @@
-//! Where there may be rseq.
+//! The implementation on Linux with rseq.
 
 mod broken;
 mod fork;
@@ -15,14 +15,14 @@ pub(crate) use rseq_rt::structures::Node;
 pub(crate) use sums::Sums;
 pub(crate) use thread::{cpu, start, stop, support};
 
-/// One more than the highest number of a CPU, or as many as the kernel's sets have room for. Not what is in a set: that is
-/// what one thread may use, and the next one may use others. Without allocation, as a global allocator may be asking.
+/// One more than the highest CPU number, or the size of the kernel's CPU sets. Not the content of a set: that depends on
+/// the calling thread. Makes no allocation, since a global allocator may call it.
 pub(crate) fn possible_cpus() -> usize {
     let possible = CpuSet::possible_bound().or_else(|_| CpuSet::bound());
     possible.unwrap_or(1)
 }
 
-/// The slots, for longer than the compiler can see.
+/// The slots with a lifetime beyond the compiler's view.
 ///
 /// # Safety
 /// 1. They are not used after the array is dropped.

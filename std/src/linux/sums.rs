@@ -7,13 +7,13 @@ use super::{as_static, thread};
 use crate::cpus::possible_cpus;
 use crate::lazy::{Array, Lazy};
 
-/// One for each possible CPU, from the first addition on.
+/// The parts: one for each possible CPU, made at the first addition.
 pub(crate) struct Sums(Lazy<Parts>);
 
 struct Parts {
-    /// `None` where there can be no slots of that number.
+    /// `None` if this number of slots is not possible.
     counter: Option<Counter<'static>>,
-    /// What the counter is over: dropped after it.
+    /// The slots of the counter, dropped after it.
     _slots: Array<CounterSlot>,
 }
 
@@ -34,7 +34,7 @@ impl Sums {
         Self(Lazy::new())
     }
 
-    /// Adds, if the calling thread runs sections. Else it has changed nothing.
+    /// Adds if the calling thread runs sections. Otherwise changes nothing.
     #[inline(always)]
     pub(crate) fn add(&self, value: u64) -> bool {
         // SAFETY: sections (1) used at once.

@@ -1,13 +1,13 @@
-//! The calling thread: whether it may run sections, and its registration where the libc has made none.
+//! The calling thread: whether it may run sections, and its registration if the libc has made none.
 //!
 //! # The order of a thread's life
-//! A thread is entered at its first use, and leaves by the destructor of a thread-local. What comes after that
-//! (destructors that run later, of thread-specific data too) finds [`Stage::Left`], and goes by atomics: a registration
-//! that was made there would never be ended.
+//! A thread is entered at its first use, and leaves by the destructor of a thread-local. Later destructors (those of
+//! thread-specific data too) find [`Stage::Left`] and use atomics: a registration made there would never be ended.
 //!
-//! The area that the kernel writes to is not in the thread's own memory, which musl unmaps on the thread itself, but on the
-//! heap, and freed once the kernel has let go. So a thread whose destructor does not run (its first use was in the last
-//! round of destructors of thread-specific data), or whose release a filter refuses, loses 128 bytes and not its life.
+//! The area that the kernel writes to is not in the thread's own memory, which musl unmaps on the thread itself. It is on
+//! the heap, and freed once the kernel has released it. So a thread leaks 128 bytes instead of being killed if its
+//! destructor does not run (its first use was in the last round of destructors of thread-specific data), or if a filter
+//! refuses its release.
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -25,23 +25,23 @@ static RSEQ: Process = Process::new();
 enum Stage {
     /// Not used yet.
     New,
-    /// Its state is known.
+    /// Its support is known.
     Entered,
-    /// It ends, and is not entered again.
+    /// It is ending, and is not entered again.
     Left,
 }
 
 struct Local {
-    /// What operations go by. `Current` says that it is not kept: this one is kept by the kernel thread that it is of,
-    /// which fetches it anew for each operation, and forgets it before its registration ends.
+    /// The `Current` of the operations. It must not be kept by other code; here its own kernel thread stores it, reads it
+    /// for each operation, and clears it before the registration ends.
     here: Cell<Option<Current<'static>>>,
     stage: Cell<Stage>,
-    /// The area that was offered to the kernel.
+    /// The area offered to the kernel.
     own: Cell<Option<NonNull<Area>>>,
 }
 
 thread_local! {
-    // Without destructors, and so there to the very end.
+    // Without destructors, so it is valid to the end of the thread.
     static LOCAL: Local = const {
         Local {
             here: Cell::new(None),
@@ -49,7 +49,7 @@ thread_local! {
             own: Cell::new(None),
         }
     };
-    // Where the libc owns: what its area is found through. The kernel never hears of it.
+    // If the libc owns rseq: its area is found through this one, which the kernel never sees.
     static VIEW: Area = const { Area::new() };
     static LEAVE: Leave = const { Leave };
 }
@@ -62,7 +62,7 @@ impl Drop for Leave {
     }
 }
 
-/// The calling thread as one that may run sections.
+/// The calling thread's `Current`, if it may run sections.
 ///
 /// # Safety
 /// 1. It is used at once: not kept, and no fiber is switched before its last use. The caller is not inlined into code
@@ -79,7 +79,7 @@ fn enter(local: &Local) -> Option<Current<'static>> {
         return local.here.get();
     }
     if RSEQ.owner().is_none() {
-        // Once it was done, an error that changes nothing.
+        // A second call is an error that changes nothing.
         let _ = RSEQ.init(config());
     }
     RSEQ.allow_sections();
@@ -91,22 +91,22 @@ fn enter(local: &Local) -> Option<Current<'static>> {
         }
         _ => own_area(local)?,
     };
-    // SAFETY: on the heap until `stop` has the proof that the kernel lets go; or in the thread's own memory, of which the kernel
-    // does not know, for as long as the thread runs.
+    // SAFETY: on the heap until `stop` has the proof that the kernel has released it; or in the thread's own memory,
+    // which the kernel does not know, for as long as the thread runs.
     let area: &'static Area = unsafe { area.as_ref() };
-    // SAFETY: ensure_registered (1) this thread's alone, which is one of the libc's; (2) by `stop`.
+    // SAFETY: ensure_registered (1) this thread's alone, which the libc made; (2) by `stop`.
     if unsafe { RSEQ.ensure_registered(area) }.is_err() {
-        // Another thread is within `init`. The next use of this one tries again.
+        // Another thread is in `init`. The next use on this thread tries again.
         return None;
     }
-    // SAFETY: current (1) the same; (2) forgotten by `stop`, and see `Local::here`.
+    // SAFETY: current (1) the same; (2) cleared by `stop`, and see `Local::here`.
     let here = unsafe { RSEQ.current(area) };
     local.here.set(here);
     local.stage.set(Stage::Entered);
     here
 }
 
-/// The area on the heap, and the promise that it is left in time; `None` where the thread ends.
+/// Makes the area on the heap, and registers the destructor that releases it; `None` if the thread is ending.
 fn own_area(local: &Local) -> Option<NonNull<Area>> {
     if let Some(area) = local.own.get() {
         return Some(area);
@@ -136,19 +136,19 @@ pub(crate) fn start() {
     let _ = unsafe { sections() };
 }
 
-/// Lets go of the thread's own registration, if there is one. Again: nothing.
+/// Ends the thread's own registration, if there is one. A second call does nothing.
 pub(crate) fn stop() {
     LOCAL.with(|local| {
         let Some(area) = local.own.get() else {
-            // A libc's registration stays, and who has none needs none now.
+            // A libc's registration stays, and an unregistered thread stays unregistered.
             if local.stage.get() == Stage::New && RSEQ.owner() != Some(Owner::Libc) {
                 local.stage.set(Stage::Left);
             }
             return;
         };
-        // First, since a handler that counts behind the next lines would do so by what is on its way out.
+        // First, since a handler that counts after the next lines would use the area being released.
         let Ok(mask) = SignalMask::block_all() else {
-            // The thread stays registered to its end, and its area for good.
+            // The thread stays registered to its end, and its area is leaked.
             return;
         };
         local.here.set(None);
@@ -162,30 +162,30 @@ pub(crate) fn stop() {
         if broken::is("frees-blocked") {
             use_the_heap();
         }
-        // Open again, unlike in a libc's own exit path, and before any lock of the libc's is waited for, the heap's first of
-        // all: whoever holds that may wait for this thread to take a signal (setuid(3) does, in all threads).
+        // Unblocked, unlike in a libc's own exit path, before this thread waits for any lock of the libc, above all the
+        // heap's: the holder of that lock may wait for this thread to take a signal (setuid(3) does, in all threads).
         if !broken::is("left-blocked") {
-            // It was set a moment ago, so it can be set back.
+            // The mask could be set a moment ago, so it can be restored.
             let _ = mask.restore();
         }
         if broken::is("frees-blocked") {
             use_the_heap();
         }
         if gone {
-            // SAFETY: give (1) the kernel has let go, and the last reference was in `here`.
+            // SAFETY: give (1) the kernel has released it, and the last reference was in `here`.
             unsafe { memory::give(area) };
         }
     });
 }
 
-/// For the broken variant: longer than one call, so that it is seen.
+/// For the broken variant: many calls, so that the deadlock is likely.
 fn use_the_heap() {
     for length in 1..=1000 {
         drop(std::hint::black_box(vec![0_u8; length]));
     }
 }
 
-/// Has the kernel let go?
+/// Whether the kernel has released the area.
 fn release(area: NonNull<Area>, mask: &SignalMask) -> bool {
     // SAFETY: taken by this thread, and not given back yet.
     let area = unsafe { area.as_ref() };
@@ -198,12 +198,12 @@ fn release(area: NonNull<Area>, mask: &SignalMask) -> bool {
             let exit = thread.on_exit_masked(ExitMode::Release, mask);
             matches!(exit, Exit::Released(_))
         }
-        // Never offered.
+        // It was never offered to the kernel.
         Err(_) => true,
     }
 }
 
-/// The CPU, where anything tells it.
+/// The CPU, if it is known.
 #[inline(always)]
 pub(crate) fn cpu() -> Option<usize> {
     // SAFETY: sections (1) used at once.
@@ -223,7 +223,7 @@ fn cpu_without_sections() -> Option<usize> {
         let cpu = RSEQ.current_cpu(unsafe { area.as_ref() }).ok()?;
         return usize::try_from(cpu).ok();
     }
-    // By the libc's own area, or the vDSO.
+    // From the libc's own area, or the vDSO.
     // SAFETY: it takes nothing.
     usize::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
@@ -261,7 +261,7 @@ fn why_none(local: &Local) -> &'static str {
     }
 }
 
-/// Memory of areas.
+/// The memory of areas.
 mod memory {
     use super::{Area, NonNull, broken, place, remove};
 
@@ -273,7 +273,7 @@ mod memory {
     }
 
     /// # Safety
-    /// 1. From [`take`], once, and neither the kernel nor anybody else uses it any more.
+    /// 1. It is from [`take`], is passed once, and neither the kernel nor anybody else uses it any more.
     pub(super) unsafe fn give(area: NonNull<Area>) {
         if broken::is("without-release") {
             return alone::give(area);
@@ -282,7 +282,7 @@ mod memory {
         unsafe { remove(area) };
     }
 
-    /// For the broken variant: memory that is not there any more when it is given back.
+    /// For the broken variant: memory that is unmapped when it is given back.
     mod alone {
         use super::{Area, NonNull};
 
@@ -300,7 +300,7 @@ mod memory {
         }
 
         pub(super) fn give(area: NonNull<Area>) {
-            // SAFETY: the mapping of `take`, and that the kernel still writes there is what is to be seen.
+            // SAFETY: the mapping of `take`. The kernel's later write to it is what the test must detect.
             unsafe { libc::munmap(area.as_ptr().cast(), 4096) };
         }
     }

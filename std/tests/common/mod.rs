@@ -1,4 +1,4 @@
-//! What several of the test programs need.
+//! Functions shared by the test programs.
 #![allow(dead_code, reason = "each of them needs its part of it")]
 
 use std::time::Duration;
@@ -29,8 +29,8 @@ pub fn in_child(body: impl FnOnce() -> bool) {
     panic!("the child does not end");
 }
 
-/// A thread of the libc's. std's own take a lock of std as they begin and as they end, which a fork child finds taken for
-/// ever if a thread of the parent had it.
+/// A thread made by the libc. std's own threads take a lock of std as they start and end; in a fork child that lock stays
+/// locked for ever if a thread of the parent held it.
 pub struct LibcThread(libc::pthread_t);
 
 impl LibcThread {
@@ -50,14 +50,14 @@ impl LibcThread {
         Self(unsafe { thread.assume_init() })
     }
 
-    /// Nobody joins it.
+    /// Detaches the thread.
     pub fn detach(self) {
         // SAFETY: neither joined nor detached before.
         let error = unsafe { libc::pthread_detach(self.0) };
         assert_eq!(error, 0, "pthread_detach");
     }
 
-    /// What its body has returned.
+    /// Joins the thread; returns the result of its body.
     pub fn join(self) -> bool {
         let mut result = std::ptr::null_mut();
         // SAFETY: joined once; writes the local word.
@@ -90,7 +90,7 @@ pub fn run_on(cpu: usize) {
     assert_eq!(moved, 0);
 }
 
-/// From now on the kernel refuses these system calls to the whole process, with EPERM.
+/// Makes the kernel refuse these system calls to the whole process, with EPERM.
 pub fn refuse(calls: &[libc::c_long]) -> std::io::Result<()> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
