@@ -1,5 +1,5 @@
 /*
- * What a shared library compiles into itself; rseq_rt_library.h says how and why.
+ * Source for a shared library to compile in; rseq_rt_library.h says how and why.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -20,14 +20,14 @@
 #endif
 
 #if defined RSEQ_RT_LIBRARY_NO_AREA
-/* One for all threads: nothing is registered, so that what is true of one thread is true of every other. */
+/* One for all threads: nothing is registered, so every thread has the same state. */
 #define PER_THREAD static
 #define EXPORTS 0
 #elif defined RSEQ_RT_LIBRARY_DYNAMIC
 #define PER_THREAD static __thread
 #define EXPORTS 0
 #else
-/* Initial-exec: at one distance from the thread pointer in every thread, and never allocated late. */
+/* Initial-exec: at a fixed distance from the thread pointer in every thread, and never allocated late. */
 #define PER_THREAD static __thread __attribute__((__tls_model__("initial-exec")))
 #ifdef RSEQ_RT_LIBRARY_NO_EXPORT
 #define EXPORTS 0
@@ -36,7 +36,7 @@
 #endif
 #endif
 
-/* The thread's area, cpu_id -1: a reader of __rseq_* looks at it before the thread is registered. */
+/* The thread's area, cpu_id -1: a reader of __rseq_* may look at it before the thread is registered. */
 PER_THREAD rseq_rt_area area = { { 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff } };
 
 static const char *thread_pointer(void)
@@ -52,7 +52,7 @@ static const char *thread_pointer(void)
 }
 
 #if !EXPORTS
-/* Absent where no libc owns rseq and no other library exports it, or where the program's linker lost them. */
+/* Null if no libc owns rseq and no other library exports them, or if the program's linker dropped them. */
 extern const ptrdiff_t __rseq_offset __attribute__((__weak__));
 extern const unsigned int __rseq_size __attribute__((__weak__));
 extern const unsigned int __rseq_flags __attribute__((__weak__));
@@ -70,9 +70,9 @@ static void export_area(void)
 }
 #else
 /*
- * Ours, under names that do not clash with the const ones of readers. Preemptible: the ones
- * that count are the first in the scope, or in a program's .bss where it took a copy.
- * The version is asked for here, so that nobody can forget the script and hide glibc's.
+ * This library's variables, under names that do not clash with the const ones of readers. Preemptible: the effective
+ * ones are the first in the scope, or in a program's .bss if it made a copy. The version is requested here, so that
+ * nobody can forget the script and hide glibc's.
  */
 #define EXPORTED __attribute__((__visibility__("default")))
 extern EXPORTED ptrdiff_t trio_offset __asm__("__rseq_offset");
@@ -88,7 +88,7 @@ __asm__(".symver __rseq_flags, __rseq_flags@@@RSEQ_RT_1");
 #define OFFSET_IS_KNOWN 1
 #define SIZE __atomic_load_n(&trio_size, __ATOMIC_ACQUIRE)
 
-/* Another thread may be reading: whoever sees the size sees the offset. */
+/* Another thread may be reading: a reader that sees the size also sees the offset. */
 static void publish(ptrdiff_t offset, unsigned size, unsigned flags)
 {
 	if (__atomic_load_n(&trio_size, __ATOMIC_RELAXED) != 0)
@@ -98,21 +98,21 @@ static void publish(ptrdiff_t offset, unsigned size, unsigned flags)
 	__atomic_store_n(&trio_size, size, __ATOMIC_RELEASE);
 }
 
-/* In a constructor, and nowhere else: what it calls takes the loader's lock, and allocates for an error. */
+/* In a constructor only: the functions called here take the loader's lock, and allocate for an error. */
 static void say_what_the_libc_says(void)
 {
 	const ptrdiff_t *offset = NULL;
 	const unsigned *size = NULL, *flags = NULL;
 #ifdef __GLIBC__
 	/*
-	 * By their version, whatever stands before them in the scope: this ignores symbols without one. A
-	 * reference to __rseq_size@GLIBC_2.35 would not do: GNU ld quietly resolves it to the definition above.
+	 * By their version, whatever precedes them in the scope: this ignores symbols without one. A reference to
+	 * __rseq_size@GLIBC_2.35 would not work: GNU ld silently resolves it to the definition above.
 	 */
 	offset = dlvsym(RTLD_DEFAULT, "__rseq_offset", "GLIBC_2.35");
 	size = dlvsym(RTLD_DEFAULT, "__rseq_size", "GLIBC_2.35");
 	flags = dlvsym(RTLD_DEFAULT, "__rseq_flags", "GLIBC_2.35");
 #else
-	/* A musl that registers: musl knows no versions, and stands last in the scope. By this name it finds itself. */
+	/* A musl that registers: musl ignores versions, and is last in the scope. This name finds musl itself. */
 	void *libc = dlopen("libc.so", RTLD_NOW | RTLD_NOLOAD);
 	if (libc) {
 		offset = dlsym(libc, "__rseq_offset");
@@ -122,7 +122,7 @@ static void say_what_the_libc_says(void)
 #endif
 	if (offset && size && flags && *size != 0)
 		publish(*offset, *size, *flags);
-	/* A name that was not found left an error, which the program would take for one of its own. */
+	/* A name that was not found leaves an error, which the program would take for its own. */
 	(void)dlerror();
 }
 
@@ -134,9 +134,9 @@ static void export_area(void)
 #endif
 
 /*
- * librseq takes rseq wherever no libc does, and aborts the process when it then finds a thread registered. So it has it where
- * it is loaded. Registering before it looks for another owner would not do: which constructor comes first is the libc's
- * affair, and threads that ask librseq alone would then be registered by nobody.
+ * librseq takes rseq wherever no libc does, and aborts the process when it then finds a thread registered. So wherever
+ * it is loaded, rseq is left to it. Registering before librseq looks for another owner would not work: the libc decides
+ * which constructor runs first, and threads that use only librseq would then not be registered at all.
  */
 extern int rseq_register_current_thread(void) __attribute__((__weak__));
 
@@ -157,9 +157,9 @@ static int find_way_out(void)
 }
 #elif defined __GLIBC__
 /*
- * None is needed: a thread's static TLS is reused or unmapped after clear-tid, and so after the kernel's last store to it.
- * And a thread-specific value would be harmful: setting it may allocate, and an allocator may be the one who asks; and a copy
- * in a namespace of its own (dlmopen) would set the program's, since each glibc counts its keys from 0.
+ * No exit handler is needed: a thread's static TLS is reused or unmapped after clear-tid, and so after the kernel's last
+ * store to it. A thread-specific value would do harm: setting it may allocate, and the caller may be an allocator. A copy
+ * in a namespace of its own (dlmopen) would set the program's value, since each glibc counts its keys from 0.
  */
 static int prepare_way_out(void)
 {
@@ -183,15 +183,15 @@ static void leave(void *round)
 	if ((intptr_t)round < PTHREAD_DESTRUCTOR_ITERATIONS &&
 	    pthread_setspecific(leaving, (void *)((intptr_t)round + 1)) == 0)
 		return;
-	/* The kernel's set: the libc's leaves out the signals that it keeps for itself. SIGSYS is for a filter that traps. */
+	/* The kernel's set: the libc's omits the signals that it reserves. SIGSYS stays open for a filter that traps. */
 	masked = syscall(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &all, &before, sizeof all) == 0;
-	/* Also where the mask was refused: a handler that comes now finds the thread exiting, and registers nothing. */
+	/* Also if the mask was refused: a handler that runs now finds the thread exiting, and registers nothing. */
 	(void)rseq_rt_on_thread_exit_masked(&area, RSEQ_RT_RELEASE);
 	if (masked)
 		syscall(SYS_rt_sigprocmask, 2, &before, NULL, sizeof all);
 }
 
-/* Not key 0, which is what somebody deletes who has never created the one in his static variable. */
+/* Not key 0: a program that deletes a key that it never created, from a zeroed static variable, deletes key 0. */
 static int prepare_way_out(void)
 {
 	pthread_key_t first;
@@ -209,9 +209,9 @@ static int prepare_way_out(void)
 }
 
 /*
- * musl disables cancellation before it runs a thread's destructors, and a thread that first asks in one of them may not
- * be swept again. Those that it runs on a SIGEV_THREAD timer's thread after each notification it does not announce:
- * docs/several-users.md has that limit.
+ * musl disables cancellation before it runs a thread's destructors, and after a first use in one of them this library's
+ * destructor may not run any more. musl does not disable it for the destructors that it runs on a SIGEV_THREAD timer's
+ * thread after each notification: docs/several-users.md describes that limit.
  */
 static int may_be_leaving(void)
 {
@@ -222,7 +222,7 @@ static int may_be_leaving(void)
 	return before != PTHREAD_CANCEL_ENABLE;
 }
 
-/* Setting a value is a store under musl. Elsewhere it may allocate, and the allocator may ask. */
+/* Setting a value is a store under musl. Elsewhere it may allocate, and the allocator may call ensure. */
 PER_THREAD unsigned char finding;
 
 static int find_way_out(void)
@@ -230,7 +230,7 @@ static int find_way_out(void)
 	int owner = rseq_rt_owner(), found;
 	if (owner != RSEQ_RT_OWNER_UNDECIDED && owner != RSEQ_RT_OWNER_RUNTIME)
 		return 1;
-	/* No key, and yet undecided: another thread is finding the libc that owns. */
+	/* No key, but undecided: another thread is just finding that the libc is the owner. */
 	if (finding || !has_key || may_be_leaving())
 		return 0;
 	*(volatile unsigned char *)&finding = 1;
@@ -240,24 +240,24 @@ static int find_way_out(void)
 }
 #endif
 
-/* What the constructor has left. */
+/* The result of the constructor. */
 static enum { NOT_STARTED, NO_WAY_OUT, READY } started;
 static unsigned long auxv[6] = { 27, 0, 28, 0, 0, 0 };	/* AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, AT_NULL */
 
 /*
- * Once. Who comes in the middle of it goes without this time: waiting is not for a signal handler. A child that another
- * thread forks in the middle of it goes without for ever.
+ * Once. A call during it goes without rseq that time, since a signal handler cannot wait. A child that another thread
+ * forks during it goes without for ever.
  */
 static int prepare(void)
 {
 	int how = __atomic_load_n(&started, __ATOMIC_ACQUIRE), may;
 	if (how != NOT_STARTED && rseq_rt_owner() == RSEQ_RT_OWNER_UNDECIDED) {
 		/*
-		 * It looks at __rseq_size: at the one that this library exports too, which says what glibc says, or where a library of
-		 * another version is at work. Whoever owns rseq has a way out of his own; without one nobody is registered.
+		 * This reads __rseq_size, which may be this library's own: it has the value of glibc's, or that of a library of
+		 * another version. Another owner ends its registrations itself; without a way to end them, no thread is registered.
 		 */
 		may = SIZE != 0 || (!librseq_is_there() && how == READY);
-		/* An absent auxv entry reads 0, which is no size and no alignment. */
+		/* An absent auxv entry reads 0, which is not a valid size or alignment. */
 		rseq_rt_init_flags(auxv[1] && auxv[3] ? auxv : NULL, may ? 0 : RSEQ_RT_DISABLED);
 	}
 	return how != NOT_STARTED;
@@ -268,7 +268,7 @@ static int ensure(void)
 	int state = rseq_rt_thread_state(&area);
 	if (state != RSEQ_RT_UNREGISTERED)
 		return state;
-	/* First the way out. */
+	/* First make sure that the registration will end. */
 	if (!prepare() || !find_way_out())
 		return RSEQ_RT_UNREGISTERED;
 	state = rseq_rt_ensure_registered(&area);
@@ -297,7 +297,7 @@ static const void *thread_area(void)
 		if (!OFFSET_IS_KNOWN)
 			return NULL;
 		foreign = thread_pointer() + OFFSET;
-		/* cpu_id: the owner may not have come to this thread. */
+		/* cpu_id: the owner may not have registered this thread. */
 		return *(const volatile int *)(foreign + 4) >= 0 ? foreign : NULL;
 	default:
 		return NULL;
@@ -316,15 +316,15 @@ extern const struct rseq_rt_library *const rseq_rt_library_v2
 #endif
 const struct rseq_rt_library *const rseq_rt_library_v2 = &table;
 
-/* By a pointer to volatile: a compiler takes a constant's initializer for its value, and knows no preemption. */
+/* By a pointer to volatile: a compiler would use a constant's initializer, and does not know symbol preemption. */
 static int is_owner(void)
 {
 	return *(const struct rseq_rt_library *const volatile *)&rseq_rt_library_v2 == &table;
 }
 
 /*
- * Before the library's own constructors, which may ask. Whoever depends on this library never reads 0 where the libc owns.
- * All that may allocate or take a lock is done here, and not where a thread asks.
+ * Before the library's own constructors, which may call ensure. A library that depends on this one never reads 0 where
+ * the libc owns rseq. Everything that may allocate or take a lock is done here, and not in a thread's call.
  */
 __attribute__((__constructor__(101))) static void start(void)
 {

@@ -6,19 +6,19 @@ use rseq_rt::{AtExit, Callback, Error};
 
 use crate::given::{done, given};
 
-/// Callbacks a thread can have.
+/// The maximum number of callbacks of a thread.
 pub const CAPACITY: usize = 8;
 
-/// `struct rseq_rt_at_exit`: of a size that stays, with room for what a later version keeps.
+/// `struct rseq_rt_at_exit`: a fixed size, with room for the data of a later version.
 #[repr(C, align(8))]
 pub struct Callbacks {
     stack: AtExit<CAPACITY>,
     reserved: [u64; 2],
 }
 
-/// What C allocates.
+/// The size that C allocates.
 pub const SIZE: usize = 160;
-/// And how it aligns.
+/// The alignment that C uses.
 pub const ALIGN: usize = 8;
 
 const _: () = assert!(size_of::<Callbacks>() == SIZE && align_of::<Callbacks>() == ALIGN);

@@ -1,4 +1,4 @@
-//! Where the calling thread runs.
+//! The CPU, node and concurrency id of the calling thread.
 
 use core::ffi::c_int;
 

@@ -1,4 +1,4 @@
-//! The death of a thread, and what becomes of its area.
+//! The exit hooks of a thread, and the reuse of its area.
 
 use core::ffi::{c_int, c_uint};
 
@@ -27,7 +27,7 @@ unsafe fn this_thread<'a>(pointer: *const Area) -> Result<Thread<'a>, Error> {
     unsafe { area(pointer).and_then(|area| PROCESS.current_thread(area)) }
 }
 
-/// As [`this_thread`], and the mode as a value.
+/// As [`this_thread`], with the mode as a value.
 ///
 /// # Safety
 /// 1. and 2. of [`this_thread`].
@@ -79,8 +79,8 @@ pub unsafe extern "C" fn rseq_rt_on_thread_exit_masked(
 ///
 /// # Safety
 /// 1. and 2. of [`this_thread`].
-/// 3. Nobody but this thread uses the `length` bytes at `base`, nor does the kernel once rseq and clear-tid
-///    are out of it: the robust list lies elsewhere or was unregistered.
+/// 3. Nobody but this thread uses the `length` bytes at `base`, nor does the kernel once rseq and clear-tid no longer
+///    use them: the robust list lies elsewhere or was unregistered.
 /// 4. Nobody waits for the clear-tid word of this thread, and `base` is page-aligned.
 /// 5. Nobody expects the values on this thread's stack to be dropped.
 /// 6. Nobody uses the area any more.
@@ -92,8 +92,8 @@ pub unsafe extern "C" fn rseq_rt_unmap_and_exit(
 ) -> ! {
     // SAFETY: this_thread (1, 2) are this function's.
     match unsafe { this_thread(pointer) } {
-        // SAFETY: unmap_and_exit (1, 3) are (3), (2) is always true of a word that is to be forgotten by (4),
-        // (4) is (5), (5) is (6).
+        // SAFETY: unmap_and_exit (1, 3) are (3), (2) is always true of a word that is ignored by (4), (4) is (5),
+        // (5) is (6).
         Ok(thread) => unsafe {
             thread.on_exit(ExitMode::Release).unmap_and_exit(
                 base,
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn rseq_rt_unmap_and_exit(
                 0,
             )
         },
-        // Not an area that was created and is in use: nothing is proven, so nothing is unmapped.
+        // The area was not created or is not in use: there is no proof, so nothing is unmapped.
         // SAFETY: exit_thread (1) is (5).
         Err(_) => unsafe { exit_thread(0) },
     }
@@ -119,8 +119,8 @@ pub extern "C" fn rseq_rt_sweep() -> usize {
 ///
 /// # Safety
 /// 1. `pointer` is null, misaligned, or an area: 128 bytes, zero at first.
-/// 2. Its thread has ended, as the kernel reports through clear-tid, or has been told 0 by the
-///    exit hook and does not use the area any more.
+/// 2. Its thread has ended, as the kernel reports through clear-tid, or the exit hook has returned 0 to it
+///    and it does not use the area any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_recycle(pointer: *const Area) -> c_int {
     // SAFETY: area (1) is this function's.
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn rseq_rt_recycle(pointer: *const Area) -> c_int {
                 Ok(())
             }
             State::Unregistered => Err(Error::NotCreated),
-            // In use: its ids are the kernel's, and Linux 7.0 kills for a store to them.
+            // In use: its ids belong to the kernel, and Linux 7.0 kills for a store to them.
             _ => Err(Error::Busy),
         }),
     )

@@ -1,4 +1,4 @@
-//! Around a child that shares the memory, and in one that does not.
+//! Loans around a child that shares the memory, and the repair in a fork child.
 
 use core::ffi::c_int;
 
@@ -30,8 +30,8 @@ pub unsafe extern "C" fn rseq_rt_vfork_end(pointer: *const Area, token: c_int) -
     done(unsafe { area(pointer) }.and_then(|area| {
         u8::try_from(token)
             .ok()
-            // SAFETY: Lent::from_raw (1): it checks the number, and a loan that was ended is not there to be ended
-            // again; (2) is (2).
+            // SAFETY: Lent::from_raw (1): it checks the number, and a loan that has ended cannot be ended again; (2)
+            // is (2).
             .and_then(|token| unsafe { Lent::from_raw(area, token) })
             .map(Lent::end)
             .ok_or(Error::NotCreated)
@@ -41,11 +41,11 @@ pub unsafe extern "C" fn rseq_rt_vfork_end(pointer: *const Area, token: c_int) -
 /// See `rseq_rt.h`.
 ///
 /// # Safety
-/// 1. `pointer` is null, misaligned, or the area of the calling thread, which the conditions of the create hook hold for.
+/// 1. `pointer` is null, misaligned, or the area of the calling thread, for which the conditions of the create hook hold.
 /// 2. The calling process is a fork child without `CLONE_VM`, and none of its own children shares its memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_repair_in_fork_child(pointer: *const Area) -> c_int {
-    // SAFETY: area (1) is (1); repair_in_fork_child (1) is (1), (2) is (2); (3): the end of a loan that is not there
+    // SAFETY: area (1) is (1); repair_in_fork_child (1) is (1), (2) is (2); (3): the end of a loan that does not exist
     // is refused.
     match unsafe { area(pointer).map(|area| PROCESS.repair_in_fork_child(area)) } {
         Ok(state) => state_code(state),

@@ -1,16 +1,16 @@
-//! What a C caller hands over, checked as far as it costs no system call.
+//! Arguments of a C caller, checked as far as possible without a system call.
 
 use core::ffi::c_int;
 use core::ptr::NonNull;
 
 use rseq_rt::{Area, Error, SignalMask};
 
-/// Negative, as C gets it.
+/// The error for C: negative.
 pub fn code(error: Error) -> c_int {
     -c_int::from(error.raw_os_error())
 }
 
-/// 0, or negative.
+/// The result for C: 0, or negative.
 pub fn done<T>(outcome: Result<T, Error>) -> c_int {
     match outcome {
         Ok(_) => 0,
@@ -18,7 +18,7 @@ pub fn done<T>(outcome: Result<T, Error>) -> c_int {
     }
 }
 
-/// A number that C shall get as a value that is not negative.
+/// A number for C that is not negative.
 pub fn number(outcome: Result<u32, Error>) -> c_int {
     outcome.map_or_else(code, |number| number as c_int)
 }
@@ -50,11 +50,11 @@ pub unsafe fn area<'a>(pointer: *const Area) -> Result<&'a Area, Error> {
     unsafe { given(pointer) }
 }
 
-/// The word of the callers of the `_masked` functions.
+/// The mask vouched for by the callers of the `_masked` functions.
 ///
 /// # Safety
 /// 1. All signals of the calling thread but SIGSYS are blocked, and stay so while the value lives.
 pub unsafe fn masked() -> SignalMask {
-    // SAFETY: assume_blocked (1) is this function's. Nobody restores this mask, so that it need not be known.
+    // SAFETY: assume_blocked (1) is this function's. Nobody restores this mask, so its content does not matter.
     unsafe { SignalMask::assume_blocked(u64::MAX) }
 }

@@ -1,4 +1,4 @@
-//! The numbers that header and library must agree on, as the library has them.
+//! The library's values of the numbers that header and library share.
 
 use core::ffi::{c_int, c_uint};
 
@@ -6,7 +6,7 @@ use rseq_rt::Area;
 
 use crate::{at_exit, exit, process, state};
 
-/// In the order of `RSEQ_RT_LAYOUT` in `rseq_rt.h`.
+/// The numbers, in the order of `RSEQ_RT_LAYOUT` in `rseq_rt.h`.
 const LAYOUT: [c_uint; 25] = [
     Area::SIZE as c_uint,
     Area::ALIGN as c_uint,
@@ -35,7 +35,7 @@ const LAYOUT: [c_uint; 25] = [
     process::SLICE_EXTENSION,
 ];
 
-// What `rseq_rt_cpu_by_load` compares the half-word with.
+// The half-word that `rseq_rt_cpu_by_load` compares with.
 const _: () = assert!(Area::STATE_REGISTERED as c_int == state::REGISTERED);
 
 /// See `rseq_rt.h`.

@@ -1,7 +1,7 @@
-//! The C interface of rseq-rt. `include/rseq_rt.h` is its documentation: what is said there is not said again here.
+//! The C interface of rseq-rt. `include/rseq_rt.h` is its documentation, which is not repeated here.
 //!
-//! A pointer that is null or misaligned, and a call out of order, are answered
-//! with a negative errno before anything is changed. Neither check is a system call.
+//! A null or misaligned pointer, or a call out of order, gives a negative errno before anything is changed. Neither
+//! check makes a system call.
 
 #![no_std]
 
@@ -23,7 +23,7 @@ mod trio;
 
 use core::panic::PanicInfo;
 
-/// Nothing here can panic: `cargo xtask staticlib` refuses to make an archive that holds this function.
+/// Unreachable: `cargo xtask staticlib` refuses to make an archive that contains this function.
 #[panic_handler]
 fn panic(_: &PanicInfo<'_>) -> ! {
     loop {

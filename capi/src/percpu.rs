@@ -1,4 +1,4 @@
-//! The calling thread as one that may run critical sections: the operations themselves are inline, in `rseq_rt_percpu.h`.
+//! The calling thread's handle for critical sections. The operations themselves are inline, in `rseq_rt_percpu.h`.
 
 use core::ffi::c_int;
 use core::ptr::null_mut;
@@ -30,7 +30,7 @@ unsafe fn current<I: Index>(pointer: *const Area) -> *mut Rseq {
     let Ok(area) = (unsafe { area(pointer) }) else {
         return null_mut();
     };
-    // SAFETY: Process::current (1) the caller's; (2) said in the header.
+    // SAFETY: Process::current (1) the caller's; (2) is in the header.
     let current: Option<Current<'_, I>> = unsafe { PROCESS.current(area) };
     current.map_or(null_mut(), |current| current.as_rseq().cast_mut())
 }

@@ -1,4 +1,4 @@
-//! The process: the one global, and its configuration.
+//! The process-wide state, and its configuration.
 
 use core::ffi::{c_int, c_uint};
 
@@ -6,7 +6,7 @@ use rseq_rt::{Claim, Config, Error, Owner, Process};
 
 use crate::given::done;
 
-/// The process's decision. A libc may make its memory read-only once the first thread was created.
+/// The process-wide state. A libc may make its memory read-only once the first thread was created.
 pub static PROCESS: Process = Process::new();
 
 pub const CLAIM_RUNTIME: c_uint = 1;
@@ -19,7 +19,7 @@ pub const OWNER_NOBODY: c_int = 1;
 pub const OWNER_LIBC: c_int = 2;
 pub const OWNER_RUNTIME: c_int = 3;
 
-/// Its own three symbols would otherwise be found, and taken for another owner's.
+/// Flags that are always set: the trio would otherwise be found, and taken for another owner's.
 const ALWAYS: c_uint = if cfg!(feature = "trio") {
     CLAIM_RUNTIME
 } else {

@@ -27,7 +27,7 @@ pub unsafe extern "C" fn rseq_rt_report(
         return code(Error::NullArea);
     }
     let report = PROCESS.report(area);
-    // The terminator stands behind the text. A size above this one is longer than any text.
+    // Room for the terminator after the text. A size above this one is longer than any text.
     let Some(room) = size.min(c_int::MAX as usize).checked_sub(1) else {
         return report.write_to(&mut []) as c_int;
     };

@@ -37,7 +37,7 @@ pub unsafe extern "C" fn rseq_rt_slice_get(pointer: *const Area) -> c_int {
 /// 1. of [`rseq_rt_slice_set`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rseq_rt_slice(pointer: *const Area) -> *mut u32 {
-    // SAFETY: area (1) is (1), and so is Process::slice (1); (2) said in the header.
+    // SAFETY: area (1) is (1), and so is Process::slice (1); (2) is in the header.
     let slice = unsafe { area(pointer).map(|area| PROCESS.slice(area)) };
     slice.ok().flatten().map_or(null_mut(), |slice| {
         slice.as_control().cast_mut().cast::<u32>()

@@ -1,4 +1,4 @@
-//! What is true of one thread, as a number.
+//! The state of a thread, as a number.
 
 use core::ffi::c_int;
 
@@ -13,7 +13,7 @@ pub const UNAVAILABLE: c_int = 3;
 pub const LENT: c_int = 4;
 pub const EXITING: c_int = 5;
 
-/// The state as C sees it: the reason behind `Unavailable` is an errno, asked for on its own.
+/// The state as C sees it. The reason of `Unavailable` is an errno, with a function of its own.
 pub fn state_code(state: State) -> c_int {
     match state {
         State::Unregistered | State::Registered(Owner::Nobody) => UNREGISTERED,
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn rseq_rt_thread_state(pointer: *const Area) -> c_int {
 pub unsafe extern "C" fn rseq_rt_thread_errno(pointer: *const Area) -> c_int {
     // SAFETY: area (1) is this function's.
     match unsafe { area(pointer) } {
-        // The kernel says EINVAL, as it does for a request that makes no sense.
+        // The kernel returns EINVAL, as for an invalid request.
         Ok(area) if area.is_taken() => Error::Taken.raw_os_error().into(),
         Ok(area) => area.errno().map_or(0, |errno| errno.raw().into()),
         Err(error) => code(error),

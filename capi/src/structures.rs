@@ -1,4 +1,4 @@
-//! The structures: a counter, a free list, and the fence by which another CPU's slot is drained.
+//! The structures: a counter, a free list, and the fence used to drain another CPU's slot.
 
 use core::ffi::{c_int, c_void};
 use core::mem::{align_of, size_of};
@@ -16,7 +16,7 @@ type List = FreeList<'static, ()>;
 type Link = Node<()>;
 type Each = unsafe extern "C" fn(node: *mut Link, argument: *mut c_void);
 
-// As the header has them.
+// Sizes as in the header.
 const _: () = {
     assert!(size_of::<CounterSlot>() == LINE && size_of::<ListSlot>() == LINE);
     assert!(size_of::<Counter<'static>>() == 2 * LINE && align_of::<Counter<'static>>() == LINE);
@@ -24,7 +24,7 @@ const _: () = {
     assert!(size_of::<Link>() == 8 && size_of::<Fence>() == 1);
 };
 
-/// A refusal of a call that is right in itself.
+/// The errno for a valid call that is refused.
 fn refused(errno: Errno) -> c_int {
     -c_int::from(errno.raw())
 }
@@ -179,7 +179,7 @@ pub unsafe extern "C" fn rseq_rt_list_pop(
     }
 }
 
-/// Gives nodes away; how many.
+/// Passes nodes to `each`; returns how many.
 ///
 /// # Safety
 /// 1. `each` takes a node and the argument.

@@ -1,4 +1,4 @@
-//! The birth of a thread.
+//! The create hooks of a thread.
 
 use core::ffi::c_int;
 

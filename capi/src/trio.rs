@@ -1,4 +1,4 @@
-//! `__rseq_offset`, `__rseq_size`, `__rseq_flags`, with glibc's types and meaning: what a libc that owns rseq exports.
+//! `__rseq_offset`, `__rseq_size`, `__rseq_flags`: the exports of a libc that owns rseq, with glibc's types and meaning.
 
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_uint};
@@ -10,21 +10,21 @@ use rseq_rt::{Area, Error, Kernel as _, Linux, Owner, State};
 use crate::given::{area, done};
 use crate::process::PROCESS;
 
-/// A variable that is written once, before a second thread, and read from outside.
+/// A variable that is written once, before a second thread exists, and read from outside.
 #[repr(transparent)]
 pub struct Exported<T>(UnsafeCell<T>);
 
 // SAFETY: written by rseq_rt_export alone, under its condition (2).
 unsafe impl<T: Copy> Sync for Exported<T> {}
 
-// Placed where a dynamic linker seals (RELRO): who can change them can send every reader elsewhere.
+// In memory sealed by the dynamic linker (RELRO): an attacker who could change them would redirect every reader.
 
-/// From the thread pointer to the area.
+/// The offset of the area from the thread pointer.
 #[unsafe(export_name = "__rseq_offset")]
 #[unsafe(link_section = ".data.rel.ro")]
 pub static OFFSET: Exported<isize> = Exported(UnsafeCell::new(0));
 
-/// 0: nothing registered. 20 or 32: the original area. Else: bytes of valid fields.
+/// 0: nothing registered. 20 or 32: the original area. Otherwise: bytes of valid fields.
 #[unsafe(export_name = "__rseq_size")]
 #[unsafe(link_section = ".data.rel.ro")]
 pub static SIZE: Exported<c_uint> = Exported(UnsafeCell::new(0));
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn rseq_rt_export(pointer: *const Area) -> c_int {
             State::Exiting => return Err(Error::Exiting),
             State::Registered(_) | State::Unavailable(_) => {}
         }
-        // The offset holds whether or not the kernel lets us register: the size says that.
+        // The offset is valid whether or not the kernel accepts the registration: the size reports that.
         // SAFETY: thread_pointer (1) by (3).
         let pointer = unsafe { thread_pointer() };
         let offset = (&raw const *area).addr().wrapping_sub(pointer.addr());
@@ -58,12 +58,12 @@ pub unsafe extern "C" fn rseq_rt_export(pointer: *const Area) -> c_int {
             State::Registered(Owner::Runtime) => PROCESS.feature_size(),
             _ => 0,
         };
-        // They are sealed together, and a store would then be a SIGSEGV.
+        // They are sealed together, after which a store is a SIGSEGV.
         Linux
             .probe_write(SIZE.0.get().cast::<AtomicU32>())
             .map_err(Error::UnwritableArea)?;
-        // SAFETY: (2): nobody reads or writes at the same time, and the memory is writable. Volatile, since
-        // the readers are not in this program as the optimiser sees it.
+        // SAFETY: (2): nobody reads or writes at the same time, and the memory is writable. Volatile, since the
+        // optimiser does not see the readers.
         unsafe {
             OFFSET.0.get().write_volatile(offset as isize);
             SIZE.0.get().write_volatile(size);
