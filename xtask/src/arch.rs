@@ -1,4 +1,4 @@
-//! The three CPUs, and what each is called by whom.
+//! The three CPUs, and each one's name in every tool.
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -21,7 +21,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// All of them, in the order of every table.
+    /// All CPUs, in the order of every table.
     pub const ALL: [Arch; 3] = [Arch::X86_64, Arch::Aarch64, Arch::Riscv64];
 
     pub fn host() -> Option<Arch> {
@@ -30,7 +30,7 @@ impl Arch {
             .find(|arch| arch.name() == std::env::consts::ARCH)
     }
 
-    /// The name used everywhere in our output; also qemu's.
+    /// The name in our output, and qemu's.
     pub fn name(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64",
@@ -54,7 +54,7 @@ impl Arch {
             .context("this machine is none of the three CPUs: name one with --arch")
     }
 
-    /// Cargo's environment variable for the linker of that target.
+    /// Cargo's environment variable for the linker of this target.
     pub fn linker_variable(self) -> String {
         format!(
             "CARGO_TARGET_{}_LINKER",
@@ -62,12 +62,12 @@ impl Arch {
         )
     }
 
-    /// The C compiler driver that links for it from another machine.
+    /// The C compiler driver that links for it on another machine.
     pub fn cross_linker(self) -> String {
         format!("{}-linux-gnu-gcc", self.name())
     }
 
-    /// The name of a program of the compiler or the binutils for it.
+    /// A program of the compiler or the binutils for this CPU.
     pub fn tool(self, name: &str) -> String {
         if Arch::host() == Some(self) {
             name.to_owned()
@@ -76,7 +76,7 @@ impl Arch {
         }
     }
 
-    /// Where Debian puts its libc on a machine of another CPU.
+    /// Debian's folder for this CPU's libc on a machine of another CPU.
     pub fn cross_libc(self) -> String {
         format!("/usr/{self}-linux-gnu/lib/libc.so.6")
     }
@@ -101,8 +101,7 @@ impl Arch {
         format!("qemu-system-{self}")
     }
 
-    /// The packages that may hold the system emulator, the preferred first
-    /// (Debian 13 split riscv64 out of `-misc`).
+    /// Packages that may hold the system emulator, in order of preference (Debian 13 split riscv64 out of `-misc`).
     pub fn system_emulator_packages(self) -> &'static [&'static str] {
         match self {
             Arch::X86_64 => &["qemu-system-x86"],
@@ -111,16 +110,12 @@ impl Arch {
         }
     }
 
-    /// The emulated machine, and the kernel's name for its serial console.
-    ///
-    /// Without cmpxchg16b on x86_64: the software emulator of qemu 7.2 gets its
-    /// flags wrong, and 6.12, whose allocator uses it, then panicked in
-    /// eleven of 25 boots, and in none of 25 without.
-    ///
-    /// And its CPUs in one thread, in turns: with a thread each, qemu before 8.1 may
-    /// translate code that another CPU is just changing, and keep what it read (seen:
-    /// 6.12 panicked on the breakpoint of a patch that was long complete). On two cores that is
-    /// the faster way as well; not so for the others, whose waiting CPUs take their turns too.
+    /// The emulated machine, and the kernel's name for its serial console. x86_64 runs without cmpxchg16b: the software
+    /// emulator of qemu 7.2 gets its flags wrong, and 6.12, whose allocator uses it, panicked in 11 of 25 boots with it
+    /// and in none of 25 without. Its CPUs also share one thread: with a thread each, qemu before 8.1 may translate
+    /// code that another CPU is changing and keep the stale result (6.12 panicked on the breakpoint of a patch
+    /// completed long before). On two cores one thread is also faster. The other CPUs keep a thread each: there,
+    /// waiting CPUs would take turns too.
     pub fn board(self) -> (&'static [&'static str], &'static str) {
         match self {
             Arch::X86_64 => (
@@ -139,7 +134,7 @@ impl Arch {
         }
     }
 
-    /// Whether one thread of the emulator has all CPUs.
+    /// Whether one thread of the emulator runs all CPUs.
     pub fn emulates_in_one_thread(self) -> bool {
         self.board().0.contains(&"tcg,thread=single")
     }

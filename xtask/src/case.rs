@@ -1,4 +1,4 @@
-//! The matrix of tests: a case is a row, a family is a table of rows for each cell, and a job is what runs in one go.
+//! The test matrix: a case is a row, a family is a table of rows per cell, a job is one uninterrupted run.
 
 use std::sync::Arc;
 use std::thread;
@@ -14,10 +14,10 @@ use crate::install::Need;
 use crate::machine::place::Place;
 use crate::outcome::{Failure, Outcome, copy, tail};
 
-/// A row.
+/// A row of the matrix.
 pub struct Case {
     pub name: String,
-    /// The job it is part of, if it is not the one of its family and cell.
+    /// The job it belongs to, unless it is the default of its family and cell.
     job: Option<String>,
     run: Run,
     /// Builds what it runs, ahead of its turn.
@@ -29,27 +29,27 @@ pub type Build = Arc<dyn Fn(&Context) + Send + Sync>;
 /// How a case runs. What fails is an error; what is missing is [`crate::outcome::Missing`].
 enum Run {
     Alone(Alone),
-    /// Together with others: one run of one program has them all.
+    /// Together with others, in one run of one program.
     Together(Together),
 }
 
 type Alone = Box<dyn Fn(&Context) -> Result<Outcome> + Send + Sync>;
 
-/// Runs those of its tests that are named, or all of them.
+/// Runs the named tests, or all of them.
 type Together = Arc<dyn Fn(&Context, &[String]) -> Result<Vec<Judged>> + Send + Sync>;
 
-/// A test that a program of many has run.
+/// A test that ran inside a program of many.
 pub struct Judged {
     pub test: String,
     pub outcome: Outcome,
-    /// The console that shows it, for a failure.
+    /// The console output, for a failure.
     pub console: String,
-    /// How long it took, where the program says so.
+    /// Its duration, where the program reports it.
     pub time: Duration,
 }
 
 impl Judged {
-    /// Those of one console.
+    /// All tests of one console.
     pub fn all(tests: Vec<(String, Outcome)>, console: &str) -> Vec<Judged> {
         let one = |(test, outcome)| Judged {
             test,
@@ -60,7 +60,7 @@ impl Judged {
         tests.into_iter().map(one).collect()
     }
 
-    /// All of them as one: how many passed, or the first that did not, with its console.
+    /// The number that passed, or the first that did not, with its console.
     pub fn sum(all: Vec<Judged>) -> Result<String> {
         let (mut passed, mut skipped) = (0, 0);
         for one in all {
@@ -79,7 +79,7 @@ impl Judged {
 }
 
 impl Case {
-    /// One that runs by itself. It passes with a note or with nothing; whatever else it comes to is an error.
+    /// A case that runs by itself. It passes with or without a note; any other outcome is an error.
     pub fn new<Note: Into<Outcome>>(
         name: impl Into<String>,
         run: impl Fn(&Context) -> Result<Note> + Send + Sync + 'static,
@@ -106,7 +106,7 @@ impl Case {
         names.into_iter().map(case).collect()
     }
 
-    /// The same in a job of its own name.
+    /// The same in a job of that name.
     pub fn in_job(mut self, title: impl Into<String>) -> Case {
         self.job = Some(title.into());
         self
@@ -123,25 +123,25 @@ impl Case {
     }
 }
 
-/// A table of rows.
+/// A table of cases.
 pub struct Family {
     pub name: &'static str,
     /// The cases of a cell, in the order they run.
     pub cases: fn(&Context, At) -> Result<Vec<Case>>,
-    /// The programs to install first.
+    /// Programs to install first.
     pub needs: fn(&Context, At) -> Vec<Need>,
 }
 
-/// The part of the matrix that the command line selects.
+/// The part of the matrix selected by the command line.
 #[derive(Debug, Default)]
 pub struct Selection {
-    /// `--only`: parts of `family::test` names; empty means everything.
+    /// `--only`: substrings of `family::test` names; empty means everything.
     pub only: Vec<String>,
     /// `--arch`
     pub arches: Vec<Arch>,
-    /// The places that `--arch`, `--kernel` and `--all-kernels` left.
+    /// The places selected by `--arch`, `--kernel` and `--all-kernels`.
     pub places: Vec<Place>,
-    /// Whether no `--kernel` was given.
+    /// True if no `--kernel` was given.
     pub any_kernel: bool,
 }
 
@@ -149,7 +149,7 @@ impl Selection {
     fn cells(&self) -> Vec<At> {
         let mut cells = At::without_kernels();
         cells.retain(|at| {
-            // The sources belong to no CPU and no kernel: a choice of those leaves them out.
+            // Checks of the sources belong to no CPU and no kernel: selecting either leaves them out.
             let wanted = at.arch().is_none_or(|arch| self.arches.contains(&arch));
             let any_arch = self.arches.is_empty();
             self.any_kernel && (any_arch || wanted && *at != At::Host)
@@ -158,13 +158,12 @@ impl Selection {
         cells
     }
 
-    /// Whether the test `family::test` is wanted.
     fn wants(&self, family: &str, test: &str) -> bool {
         let name = format!("{family}::{test}");
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
 
-    /// Whether any of a family's tests may be wanted, which takes no list of them to see.
+    /// Whether any test of a family may be wanted, decided without listing them.
     fn may_want(&self, family: &str) -> bool {
         let elsewhere = |part: &String| {
             let named = part.split_once("::");
@@ -174,14 +173,13 @@ impl Selection {
     }
 }
 
-/// The wanted cases of one family in one cell.
 pub struct Rows {
     family: &'static Family,
     at: At,
     cases: Vec<Case>,
 }
 
-/// The rows that are wanted, family for family.
+/// The wanted rows, family by family.
 pub fn select(cx: &Context, selection: &Selection, families: &'static [Family]) -> Vec<Rows> {
     let cells = selection.cells();
     let of = |family: &'static Family| -> Vec<Rows> {
@@ -213,7 +211,7 @@ fn rows(cx: &Context, selection: &Selection, family: &'static Family, at: At) ->
 }
 
 impl Rows {
-    /// `CELL family::test`, each.
+    /// One `CELL family::test` per row.
     pub fn list(&self, cx: &Context) -> Vec<String> {
         let label = self.at.cell(cx).label;
         let name = |case: &Case| format!("{label} {}::{}", self.family.name, case.name);
@@ -224,7 +222,7 @@ impl Rows {
         (self.family.needs)(cx, self.at)
     }
 
-    /// The same as work.
+    /// The rows as jobs.
     pub fn jobs(self, cx: &Context) -> Vec<Job> {
         let usual = format!("{} on {}", self.family.name, self.at.cell(cx).label);
         let mut jobs: Vec<Job> = Vec::new();
@@ -264,7 +262,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// The place it boots at, whose kernel is fetched beforehand.
+    /// The place it boots at, whose kernel is fetched in advance.
     pub fn boots(&self) -> Option<Place> {
         self.at.place().filter(|place| place.boots())
     }
@@ -324,7 +322,7 @@ impl Job {
             (Err(why), _) => return vec![self.judged("start".to_owned(), Err(why))],
         };
         for name in names {
-            // One of `cargo test` stands for all of its own.
+            // A `cargo test` row stands for all of its tests.
             let prefix = format!("{name}::");
             let is_it = |one: &Judged| one.test == name || one.test.starts_with(&prefix);
             if !all.iter().any(is_it) {
@@ -361,24 +359,24 @@ impl Job {
     }
 }
 
-/// One test in one cell, and what became of it.
+/// The outcome of one test in one cell.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub cell: Cell,
-    /// The family, such as `suite`.
+    /// The family, e.g. `suite`.
     pub family: &'static str,
     pub test: String,
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// The end of the console, for a failure.
+    /// The tail of the console, for a failure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub console: String,
-    /// How long it took, where it ran by itself or its program says so.
+    /// Its duration, where it ran by itself or its program reports it.
     pub seconds: f64,
 }
 
 impl Record {
-    /// `family::test`, what `--only` looks at.
+    /// `family::test`, which `--only` matches.
     pub fn name(&self) -> String {
         format!("{}::{}", self.family, self.test)
     }

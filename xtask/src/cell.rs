@@ -1,4 +1,4 @@
-//! The cells of the matrix of tests.
+//! The cells of the test matrix.
 
 use serde::Serialize;
 
@@ -7,20 +7,20 @@ use crate::context::Context;
 use crate::machine::known_version;
 use crate::machine::place::Place;
 
-/// A cell of the matrix: what a case is of.
+/// A cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// The sources alone: no CPU and no kernel.
     Host,
-    /// Files linked for that CPU, inspected or run under qemu-user.
+    /// Files linked for one CPU, inspected or run under qemu-user.
     Link(Arch),
-    /// Programs under the libcs of this machine, whose CPU it is.
+    /// Programs under this machine's libcs.
     Libcs(Arch),
     Place(Place),
 }
 
 impl At {
-    /// All cells but those of kernels, in the order of the columns.
+    /// All cells without a kernel, in column order.
     pub fn without_kernels() -> Vec<At> {
         let mut all = vec![At::Host];
         all.extend(Arch::ALL.map(At::Link));
@@ -41,7 +41,7 @@ impl At {
         Cell { order, label }
     }
 
-    /// The place, if guests run here.
+    /// The place, if guests run in this cell.
     pub fn place(self) -> Option<Place> {
         match self {
             At::Place(place) => Some(place),
@@ -62,7 +62,7 @@ impl At {
     }
 }
 
-/// Keeps the whole console of a run at `place`, for those who look closer than a tail.
+/// Keeps the full console of a run at `place`, of which a failure prints the tail only.
 pub fn keep_console(cx: &Context, what: &str, place: Place, console: &str) {
     let label = At::Place(place).cell(cx).label.replace('/', "-");
     let folder = cx.store().join("consoles");
@@ -70,10 +70,10 @@ pub fn keep_console(cx: &Context, what: &str, place: Place, console: &str) {
     let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(file, console));
 }
 
-/// A column of the matrix, such as `aarch64/7.2`.
+/// A column of the matrix, e.g. `aarch64/7.2`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Cell {
-    /// Where the column stands.
+    /// Sort key of the column.
     #[serde(skip)]
     pub order: usize,
     pub label: String,

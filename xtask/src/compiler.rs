@@ -1,7 +1,7 @@
-//! Which compiler builds for which CPU, and builds by it.
+//! Finds the compiler for each CPU, and builds with it.
 //!
-//! The toolchain in use, if it has the target or rustup can add it; else the distribution's own compiler, which comes
-//! with the source of `core`.
+//! The toolchain in use, if it has the target or rustup can add it; else the distribution's compiler, which ships the
+//! source of `core`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,15 +17,15 @@ use crate::process::{self, Finished, command};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compiler {
-    /// The toolchain `cargo xtask` itself runs with.
+    /// The toolchain that `cargo xtask` runs with.
     Current,
-    /// A cargo and a rustc that build `core` from source on the way.
+    /// A cargo and a rustc that build `core` from source.
     FromSource { cargo: PathBuf, rustc: PathBuf },
 }
 
-/// The parts of the library that a program without std needs.
+/// The library crates that a program without std needs.
 pub const CORE: &str = "core,compiler_builtins";
-/// The same with an allocator.
+/// The same plus `alloc`.
 pub const ALLOC: &str = "core,alloc,compiler_builtins";
 
 impl Compiler {
@@ -62,7 +62,7 @@ impl Compiler {
 /// A cargo of `toolchain`, or the current one, in the workspace.
 pub fn cargo(cx: &Context, toolchain: Option<&str>, arguments: &[&str]) -> Command {
     let mut cargo = match toolchain {
-        // Only rustup's own cargo understands `+toolchain`.
+        // Only rustup's cargo understands `+toolchain`.
         Some(name) => {
             let mut cargo = command("cargo");
             cargo
@@ -84,7 +84,7 @@ pub fn finish(mut cargo: Command) -> Result<Finished> {
     process::run(&mut cargo, 1800)
 }
 
-/// `cargo fmt --check` and clippy over a package outside of the workspace, which has its members checked in one go.
+/// `cargo fmt --check` and clippy for a package outside of the workspace.
 pub fn check_form(cx: &Context, manifest: &str, target: &Path) -> Result<()> {
     let target = target.display().to_string();
     let lint = ["--quiet", "--target-dir", &target, "--", "-Dwarnings"];
@@ -169,7 +169,7 @@ pub fn build(cx: &Context, arch: Arch, mut build: Command, what: &str) -> Result
     if built.ok() {
         return Ok(());
     }
-    // The linker's own complaint says more than that there was one.
+    // The linker's own error says more than rustc's report of it.
     let complaint = |line: &&str| line.contains("error: ") || line.contains("undefined reference");
     let errors = || built.output.lines().filter(complaint);
     let first = errors()
@@ -232,19 +232,19 @@ pub fn find(cx: &Context, arch: Arch) -> Result<Compiler> {
     })
 }
 
-/// `rustup target add`, which fails fast where rustup can reach nothing.
+/// `rustup target add`, which fails fast without a network.
 fn add_target(cx: &Context, target: &str) -> bool {
-    // rustup keeps no lock over a toolchain.
+    // rustup does not lock a toolchain.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let _step = cx.step(format!("rustup target add {target}"));
     let mut add = command("rustup");
     add.args(["target", "add", target]);
-    // A network may fail once; one that is not there fails at once each time.
+    // A network may fail once; an absent one fails at once every time.
     (0..3).any(|_| process::run(&mut add, 300).is_ok_and(|added| added.ok()))
 }
 
-/// A rustc on PATH that is not rustup's and brings the source of `core`.
+/// A rustc on PATH that is not rustup's and ships the source of `core`.
 fn from_source() -> Option<Compiler> {
     which::which_all("rustc").ok()?.find_map(|rustc| {
         let mut ask = command(&rustc);
@@ -260,8 +260,8 @@ fn from_source() -> Option<Compiler> {
     })
 }
 
-/// The packages to install so that [`find`] and the link succeed. rustup's targets come first, so the distribution's
-/// compiler is needed only where those cannot be had.
+/// The packages that [`find`] and the linker need. rustup's targets are tried first; the distribution's compiler is
+/// needed only without them.
 pub fn needs(cx: &Context, arch: Arch) -> Vec<Need> {
     let why = format!("linking {arch} programs");
     let mut needs = match Arch::host() == Some(arch) {
@@ -274,7 +274,7 @@ pub fn needs(cx: &Context, arch: Arch) -> Vec<Need> {
     };
     if find(cx, arch).is_err() {
         let why = format!("building core for {arch}");
-        // Not on PATH by definition: the probe is the library's source.
+        // Not on PATH: the probe is the library's source.
         let core = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
         needs.push(Need::new("/usr/bin/rustc", &["rustc-web", "rustc"], &why));
         needs.push(Need::new("/usr/bin/cargo", &["cargo-web", "cargo"], &why));
@@ -283,7 +283,7 @@ pub fn needs(cx: &Context, arch: Arch) -> Vec<Need> {
     needs
 }
 
-/// The same with the libc of another CPU and what runs its programs.
+/// The same plus the libc of another CPU and an emulator for its programs.
 pub fn needs_with_libc(cx: &Context, arch: Arch) -> Vec<Need> {
     let mut needs = needs(cx, arch);
     if Arch::host() != Some(arch) {
@@ -295,12 +295,12 @@ pub fn needs_with_libc(cx: &Context, arch: Arch) -> Vec<Need> {
     needs
 }
 
-/// A C program of another CPU, to be run under qemu-user with that CPU's libc; of this one, as it is.
+/// Starts a C program: natively, or under qemu-user with the other CPU's libc.
 pub fn start_c(arch: Arch, program: &Path) -> Result<Command> {
     if Arch::host() == Some(arch) {
         return Ok(command(program));
     }
-    // `max` has all that this CPU may have, BTI among it.
+    // `max` has every feature of the CPU, BTI included.
     let mut emulator = process::tool(&arch.user_emulator())?;
     emulator.args(["-cpu", if arch == Arch::Aarch64 { "max" } else { "rv64" }]);
     emulator.args(["-L", &format!("/usr/{arch}-linux-gnu")]);

@@ -1,4 +1,4 @@
-//! `cargo xtask conform`: the program that judges a system by the ABI of rseq(2), as one static file.
+//! `cargo xtask conform`: builds the program that judges a system by the rseq(2) ABI, as one static file.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ pub struct Args {
     /// The CPU (default: this machine's).
     #[arg(long, value_enum)]
     arch: Option<Arch>,
-    /// The file to make: `FILE --help` on any Linux of that CPU.
+    /// The output file: run `FILE --help` on any Linux of that CPU.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Install nothing on this machine.

@@ -1,5 +1,5 @@
-//! The console of a guest: one reader for the lines `@MARK ...` that the suites, the programs under musl, and the demo
-//! write between whatever firmware and kernel say.
+//! The console of a guest: one reader for the `@MARK ...` lines of the suites, the programs under musl, and the demo,
+//! between any output of firmware and kernel.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,21 +13,21 @@ const MARKS: [&str; 9] = [
     "@fact ", "@test ", "@took ", "@done ", "@name ", "@total ", "@demo ", "@count ", "@mutant ",
 ];
 
-/// The mark and the text of a console line: firmware may leave bytes before the first line, and a kernel message may be
-/// cut off by one of ours.
+/// The mark and the text of a console line. Firmware may leave bytes before the first line, and one of our lines may
+/// cut off a kernel message.
 pub fn marked(line: &str) -> Option<(&str, &str)> {
     let places = MARKS.iter().filter_map(|mark| line.find(mark));
     let (mark, text) = line[places.min()?..].split_once(' ')?;
     Some((mark, text.trim_end()))
 }
 
-/// The texts behind one mark.
+/// The texts of all lines with one mark.
 pub fn all<'a>(console: &'a str, wanted: &'a str) -> impl Iterator<Item = &'a str> {
     let lines = console.lines().filter_map(marked);
     lines.filter_map(move |(mark, text)| (mark == wanted).then_some(text.trim()))
 }
 
-/// The names of a `suite --list`.
+/// The test names in a `suite --list`.
 pub fn names(console: &str) -> Vec<String> {
     all(console, "@name").map(str::to_owned).collect()
 }
@@ -37,7 +37,7 @@ fn numbers(text: &str) -> Vec<usize> {
     words.filter_map(|word| word.parse().ok()).collect()
 }
 
-/// How a run ended, of which a panic of the kernel says more than the emulator.
+/// How a run ended; a kernel panic is reported rather than the emulator's exit.
 fn ending(console: &str, end: End) -> String {
     match console.contains("Kernel panic") {
         true => "the kernel panicked".to_owned(),
@@ -45,20 +45,19 @@ fn ending(console: &str, end: End) -> String {
     }
 }
 
-/// Everything one run of a suite wrote.
+/// The whole output of one run of a suite.
 #[derive(Debug, Default)]
 pub struct Suite {
     /// `@fact KEY VALUE`
     pub facts: BTreeMap<String, String>,
-    /// Each test and what became of it, in the order they were reached.
+    /// Each test and its outcome, in the order they were reached.
     pub tests: Vec<(String, Outcome)>,
     /// `@took TEST MILLISECONDS`
     pub times: BTreeMap<String, Duration>,
 }
 
-/// Judges one run: `expected` are the tests it should have reached, `end` is
-/// how the guest ended, and `exit_code_counts` is false where the code is the
-/// emulator's and not the guest's.
+/// Judges one run. `expected` are the tests it should have reached, `end` is how the guest ended, and
+/// `exit_code_counts` is false where the exit code is the emulator's rather than the guest's.
 pub fn judge(console: &str, expected: &[String], end: End, exit_code_counts: bool) -> Suite {
     let mut run = Suite::default();
     let mut open: Vec<String> = Vec::new();
@@ -128,7 +127,7 @@ fn outcome(text: &str) -> Option<Outcome> {
     ))
 }
 
-/// The fault of a run none of whose tests failed, if there is one.
+/// The fault of a run without a failed test, if there is one.
 fn complaint(
     run: &Suite,
     done: Option<&[usize]>,
@@ -157,21 +156,20 @@ fn complaint(
     }
 }
 
-/// A parsed run of the demo.
 #[derive(Debug, Default, Serialize)]
 pub struct Demo {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<String>>,
     /// `@total KEY VALUE`, in the order printed.
     pub totals: Vec<(String, String)>,
-    /// `@fact KEY VALUE`, if it states any.
+    /// `@fact KEY VALUE`, if any.
     pub facts: BTreeMap<String, String>,
     pub banner: Vec<String>,
-    /// Why it did not pass; `None` means that it did.
+    /// Why it failed; `None` if it passed.
     pub failure: Option<String>,
 }
 
-/// Reads the console of the demo; `exit_code_counts` as for [`judge`].
+/// Parses the console of the demo; `exit_code_counts` as for [`judge`].
 pub fn demo(console: &str, end: End, exit_code_counts: bool) -> Demo {
     let mut demo = Demo::default();
     let mut verdict = None;
@@ -192,7 +190,7 @@ pub fn demo(console: &str, end: End, exit_code_counts: bool) -> Demo {
             if words.first().is_some_and(|word| word == "thread") && words.len() > 3 {
                 demo.columns = words;
             } else if !demo.columns.is_empty() && words.len() == demo.columns.len() {
-                // Anything of another width is the kernel's, not ours.
+                // A line of another width is the kernel's.
                 demo.rows.push(words);
             }
         }

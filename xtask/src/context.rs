@@ -1,4 +1,4 @@
-//! Shared by everything: the workspace, the permissions of the command line, and a cache of what was made.
+//! Shared state of a run: workspace, permissions from the command line, and a cache of what was built.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,26 +12,25 @@ use crate::outcome::copy;
 use crate::process::lock;
 use crate::progress::{Progress, Step};
 
-/// Something that was made, or why it could not be.
+/// A cached result, or why there is none.
 type Slot = Arc<Mutex<Option<Result<Box<dyn Any + Send>>>>>;
 
-/// The shared part of a run.
 pub struct Context {
     pub root: PathBuf,
     pub progress: Progress,
-    /// Whether this machine may be changed.
+    /// Whether packages may be installed on this machine.
     pub install: bool,
-    /// How long a guest may be silent until it is taken for hung.
+    /// How long a guest may be silent before it counts as hung.
     pub timeout: Duration,
-    /// `--only`, which is passed on to the guests.
+    /// `--only`, passed on to the guests.
     pub only: Vec<String>,
-    /// `--bless`: what is generated becomes what is expected.
+    /// `--bless`: generated text replaces the expected text.
     pub bless: bool,
     made: Mutex<HashMap<String, Slot>>,
 }
 
 impl Context {
-    /// For the workspace this program was built from.
+    /// The context for the workspace that this program was built from.
     pub fn new(install: bool, timeout: u64) -> Result<Context> {
         let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let here = here.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
@@ -48,22 +47,22 @@ impl Context {
         })
     }
 
-    /// One line of progress that stays.
+    /// Prints a progress line that stays.
     pub fn say(&self, text: impl AsRef<str>) {
         self.progress.say(text);
     }
 
-    /// Something that goes on until what is returned is dropped.
+    /// Shows a step in progress until the returned value is dropped.
     pub fn step(&self, text: impl Into<String>) -> Step {
         self.progress.step(text)
     }
 
-    /// Where downloads and reports go.
+    /// The folder for downloads and reports.
     pub fn store(&self) -> PathBuf {
         self.root.join("target/xtask")
     }
 
-    /// Makes something on first use and once; whoever asks meanwhile waits for it.
+    /// Makes something once, on first use; concurrent callers wait for it.
     pub fn once<T: Clone + Send + 'static>(
         &self,
         key: impl Into<String>,

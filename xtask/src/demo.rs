@@ -23,14 +23,14 @@ pub struct Args {
     /// The CPU (default: this machine's).
     #[arg(long, value_enum)]
     arch: Option<Arch>,
-    /// Boot it as PID 1 on this kernel: the path of an image, newest, a version such as 7.2 or 6.12, or another name in
+    /// Boot it as PID 1 on this kernel: the path of an image, newest, a version such as 7.2 or 6.12, or another name from
     /// xtask/src/machine/systems.rs.
     #[arg(long, conflicts_with = "user")]
     kernel: Option<String>,
     /// Run it under qemu-user, which has no rseq(2).
     #[arg(long)]
     user: bool,
-    /// How many joinable and how many self-unmapping threads.
+    /// Number of joinable and of self-unmapping threads.
     #[arg(long)]
     threads: Option<u32>,
     /// Print one JSON document and nothing else on standard output.
@@ -39,7 +39,7 @@ pub struct Args {
     /// Install nothing on this machine.
     #[arg(long)]
     no_install: bool,
-    /// Seconds without a word until a guest is taken for hung.
+    /// Seconds of silence before a guest counts as hung.
     #[arg(long, default_value_t = 400)]
     timeout: u64,
 }
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// Where the arguments say the demo should run.
+/// The place that the arguments select.
 fn place(cx: &Context, args: &Args) -> Result<Place> {
     let arch = Arch::or_host(args.arch)?;
     let word = match &args.kernel {
@@ -161,7 +161,7 @@ fn print_json(cell: &str, place: Place, kernel: &str, console: &str, demo: &Demo
     Ok(())
 }
 
-/// Numbers as numbers, `-` as nothing, the rest as text.
+/// Numbers as numbers, `-` as null, anything else as text.
 fn field_value(field: &str) -> Value {
     match field.parse::<i64>() {
         Ok(number) => number.into(),

@@ -1,4 +1,4 @@
-//! Builds the freestanding programs: the guests, the example of green threads, and its tests, which are made like them.
+//! Builds the freestanding programs: the guests, the green-thread example, and its tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ use crate::machine::place::Place;
 pub const GREEN: &str = "examples/green/Cargo.toml";
 pub const GREEN_TESTS: &str = "tests-qemu/green/Cargo.toml";
 
-/// The flags of a freestanding, static program at a fixed address.
+/// Flags for a freestanding, static program at a fixed address.
 const FLAGS: [&str; 6] = [
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-nostartfiles",
@@ -33,14 +33,14 @@ pub fn guest(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
     programs(cx, arch, CORE, &package, "the guests", "guests").map(|folder| folder.join(name))
 }
 
-/// The example's program for `arch`, built once.
+/// The green-thread example for `arch`, built once.
 pub fn green(cx: &Context, arch: Arch) -> Result<PathBuf> {
     let package = ["--manifest-path", GREEN];
     programs(cx, arch, ALLOC, &package, "the green threads", "green")
         .map(|folder| folder.join("green"))
 }
 
-/// The program of the example's tests for `arch`, built once.
+/// The example's test program for `arch`, built once.
 pub fn green_tests(cx: &Context, arch: Arch) -> Result<PathBuf> {
     let package = ["--manifest-path", GREEN_TESTS];
     programs(
@@ -54,8 +54,7 @@ pub fn green_tests(cx: &Context, arch: Arch) -> Result<PathBuf> {
     .map(|folder| folder.join("green-tests"))
 }
 
-/// The programs of one package. One at a time: in one build with another, each would have the features that the other
-/// asks for.
+/// The programs of one package. Packages are built separately, since one build would unite their features.
 fn programs(
     cx: &Context,
     arch: Arch,
@@ -83,8 +82,7 @@ fn programs(
     })
 }
 
-/// The guest `name` as one relocatable object that refers to nothing outside: position-independent, for links of every
-/// kind.
+/// The guest `name` as one relocatable object without undefined symbols: position-independent, for links of every kind.
 pub fn object(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
     cx.once(format!("object/{name}/{arch}"), || {
         let _step = cx.step(format!("building an object for {arch}: {name}"));
@@ -93,7 +91,7 @@ pub fn object(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
         let mut flags = FLAGS.to_vec();
         flags.push("-Crelocation-model=pic");
         if arch == Arch::Aarch64 {
-            // Else atomics are calls into a library of the compiler's.
+            // Otherwise atomics call a library of the compiler.
             flags.push("-Ctarget-feature=-outline-atomics");
         }
         let mut build = compiler::find(cx, arch)?.cargo("rustc", CORE, arch.target());
@@ -107,7 +105,7 @@ pub fn object(cx: &Context, arch: Arch, name: &str) -> Result<PathBuf> {
     })
 }
 
-/// Cargo's encoded form of the flags, so that a space in a path is no separator.
+/// Passes the flags in Cargo's encoded form, so that a space in a path is not a separator.
 fn into(build: &mut Command, folder: &Path, flags: &[&str]) {
     build
         .arg("--target-dir")
@@ -115,8 +113,8 @@ fn into(build: &mut Command, folder: &Path, flags: &[&str]) {
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
 }
 
-/// The names that a program lists of its own tests, asked once, of this machine's. The lists are the same for every CPU,
-/// and a guest of another one that has a test less is found when it does not report it.
+/// The test names that this machine's build of a program lists, queried once. The lists are the same for every CPU; a
+/// guest that lacks a test fails by not reporting it.
 pub fn names(
     cx: &Context,
     build: fn(&Context, Arch) -> Result<PathBuf>,

@@ -1,4 +1,4 @@
-//! Installs what is missing on a Debian-like machine, after saying so.
+//! Installs missing packages on a Debian-like machine, after announcing it.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use anyhow::{Result, bail};
 use crate::context::Context;
 use crate::process::{self, command};
 
-/// Something this machine should have.
+/// A program or file that this machine should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     /// A program on PATH, or the absolute path of a file.
     pub probe: String,
-    /// The packages that bring it: alternatives, the preferred first.
+    /// The packages that provide it: alternatives in order of preference.
     pub packages: Vec<String>,
     pub why: String,
 }
 
 impl Need {
-    /// A need for `probe`, brought by the first of `packages` that exists.
+    /// A need for `probe`, met by the first of `packages` that exists.
     pub fn new(
         probe: impl Into<String>,
         packages: &[impl ToString],
@@ -37,10 +37,8 @@ impl Need {
     }
 }
 
-/// Installs the packages behind the unmet `needs` with one `apt-get install`.
-///
-/// Where it may not or cannot, it says so and goes on: what needs the missing
-/// program will report that itself.
+/// Installs the packages for the unmet `needs` with one `apt-get install`. Where that is forbidden or fails, it says so
+/// and goes on: the users of a missing program report it.
 pub fn install(cx: &Context, needs: &[Need]) {
     let mut missing: Vec<&Need> = Vec::new();
     for need in needs.iter().filter(|need| !need.met()) {
@@ -90,15 +88,13 @@ fn try_install(cx: &Context, missing: &[&Need]) -> Result<()> {
     apt_get(cx, &arguments)
 }
 
-/// Whether apt could install `package`.
 fn available(package: &str) -> bool {
     let mut show = command("apt-cache");
     show.args(["--no-all-versions", "show", package]);
     process::run(&mut show, 60).is_ok_and(|shown| shown.ok())
 }
 
-/// Runs apt-get, up to three times: a mirror in the middle of a sync, or
-/// another program that holds the lock, is usually done a little later.
+/// Runs apt-get, up to three times: a mirror in mid-sync, or a program that holds the lock, is usually done soon.
 fn apt_get(cx: &Context, arguments: &[&str]) -> Result<()> {
     let mut last = String::new();
     for attempt in 0..3 {
@@ -120,7 +116,7 @@ fn apt_get(cx: &Context, arguments: &[&str]) -> Result<()> {
         }
         last = finished.tail(5);
     }
-    // Some of its lists may be fine, and the install may want only those.
+    // Some of its lists may be fine, and enough for the install.
     if arguments == ["update"] {
         cx.say(format!("apt-get update is incomplete: {last}"));
         return Ok(());

@@ -1,5 +1,5 @@
 //! The host side of the tests: builds the guests, runs them natively, under qemu-user and as PID 1 on real kernels, and
-//! judges them; and the commands that make what users link with.
+//! judges them; and the commands that build what users link with.
 
 use std::process::ExitCode;
 
@@ -38,22 +38,21 @@ struct Cli {
     command: Command,
 }
 
-/// The commands.
 #[derive(Subcommand)]
 enum Command {
-    /// Run the minimal init: threads are born, move over all CPUs, die and are reclaimed with proof.
+    /// Run the minimal init: threads start, move over all CPUs, exit and are reclaimed, with proof.
     Demo(demo::Args),
     /// Run every test and print the matrix arch x kernel x test.
     Test(test::Args),
-    /// Measure, in one run on this machine: a table, JSON, and a plot.
+    /// Measure everything in one run on this machine: a table, JSON, and a plot.
     Bench(bench::Args),
-    /// Make the static library for C, or the assembly file it is made of, with headers, pkg-config and CMake files.
+    /// Make the static library for C, or its assembly source, with headers, pkg-config and CMake files.
     Staticlib(staticlib::Args),
     /// Build musl with every thread registered: DIR/bin/musl-gcc compiles and links against it.
     Musl(musl::Args),
-    /// Make rseq-conform, which judges the system that it runs on by the ABI of rseq(2).
+    /// Make rseq-conform, which judges the system that it runs on by the rseq(2) ABI.
     Conform(conform::Args),
-    /// Is rseq in use on this machine, and if not, why: a table with remedies; or each thread of a living process.
+    /// Show whether rseq is in use, and if not, why: a table with remedies; or each thread of a running process.
     Doctor(doctor::Args),
 }
 

@@ -1,5 +1,5 @@
-//! The records as a person reads them: test x cell, then a line per cell,
-//! then every failure with its console, then why what was skipped was.
+//! The text report: test x cell, then a line per cell, then every failure with its console, then the reasons of skipped
+//! tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     pub passed: usize,
-    /// Failed, a required one that could not run included.
+    /// Failed, including required tests that could not run.
     pub failed: usize,
     pub skipped: usize,
 }
@@ -40,7 +40,7 @@ impl Counts {
     }
 }
 
-/// Under `--allow-missing`, what is missing is skipped.
+/// Under `--allow-missing`, missing tests count as skipped.
 pub fn allow_missing(records: &mut [Record]) {
     for record in records {
         if let Outcome::Missing(why) = &record.outcome {
@@ -52,8 +52,8 @@ pub fn allow_missing(records: &mut [Record]) {
 /// Everything but the last line.
 pub fn render(records: &[Record]) -> String {
     let mut text = String::new();
-    // What runs in one cell only would be rows with one mark each: the host's
-    // checks are in the lines per cell. The link proofs have cells of their own.
+    // Tests of a single cell would be rows with one mark: the host's checks are in the lines per cell. The link proofs
+    // have cells of their own.
     for link in [true, false] {
         let wanted =
             |record: &&Record| record.family != "host" && (record.family == "link") == link;
@@ -124,7 +124,7 @@ fn by_cell(records: &[Record]) -> Table {
     table
 }
 
-/// The notes of what passed.
+/// The notes of passed tests.
 fn details(records: &[Record], text: &mut String) {
     for record in records {
         if let Outcome::Passed(detail) = &record.outcome

@@ -9,9 +9,9 @@ use serde::Serialize;
 pub enum Outcome {
     Passed(String),
     Failed(String),
-    /// It was not run, and why.
+    /// Not run, with the reason.
     Skipped(String),
-    /// It is required, and this machine lacks what it needs. Counted as failed, or as skipped under `--allow-missing`.
+    /// Required, but this machine lacks something. Counts as failed, or as skipped under `--allow-missing`.
     Missing(String),
 }
 
@@ -21,7 +21,7 @@ impl Outcome {
         Outcome::Passed(String::new())
     }
 
-    /// The outcome of a case that ended in `error`, and the console that shows it.
+    /// The outcome of a case that ended in `error`, and its console.
     pub fn of(error: &anyhow::Error, required: bool) -> (Self, String) {
         if let Some(missing) = error.downcast_ref::<Missing>() {
             let why = missing.why.clone();
@@ -53,7 +53,7 @@ impl From<String> for Outcome {
     }
 }
 
-/// The error of a machine that lacks something. A case that meets it is never passed.
+/// The error for something missing on this machine. A case that meets it never passes.
 #[derive(Clone, Debug)]
 pub struct Missing {
     why: String,
@@ -61,26 +61,26 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// A complete run needs it.
+    /// Required for a complete run.
     pub fn required(why: impl fmt::Display) -> anyhow::Error {
         let why = why.to_string();
         let required = true;
         Missing { why, required }.into()
     }
 
-    /// A run without it is complete.
+    /// Not required for a complete run.
     pub fn optional(why: impl fmt::Display) -> anyhow::Error {
         let why = why.to_string();
         let required = false;
         Missing { why, required }.into()
     }
 
-    /// Any error as that of a machine that lacks something: for downloads and toolchains.
+    /// Turns any error into a missing requirement: for downloads and toolchains.
     pub fn from(error: anyhow::Error) -> anyhow::Error {
         Missing::required(format!("{error:#}"))
     }
 
-    /// The same error, of something that need not be there.
+    /// Makes a missing requirement optional.
     pub fn excused(error: anyhow::Error) -> anyhow::Error {
         match error.downcast::<Missing>() {
             Ok(missing) => Missing::optional(missing.why),
@@ -97,7 +97,7 @@ impl fmt::Display for Missing {
 
 impl std::error::Error for Missing {}
 
-/// A failure with the console that shows it.
+/// A failure with its console.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub why: String,
@@ -105,7 +105,6 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// As an error.
     pub fn error(why: impl Into<String>, console: impl Into<String>) -> anyhow::Error {
         let (why, console) = (why.into(), console.into());
         Failure { why, console }.into()
@@ -120,7 +119,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Another error that says the same: `anyhow::Error` has no `Clone`.
+/// A copy of an error with the same message: `anyhow::Error` is not `Clone`.
 pub fn copy(error: &anyhow::Error) -> anyhow::Error {
     if let Some(missing) = error.downcast_ref::<Missing>() {
         missing.clone().into()

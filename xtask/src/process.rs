@@ -1,4 +1,4 @@
-//! Runs a program, keeps its output in the order written, and does not wait for ever.
+//! Runs a program, keeps its output in order, and enforces time limits.
 
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -19,11 +19,11 @@ use crate::outcome::{Failure, Missing, tail};
 pub enum End {
     Exit(i32),
     Signal(i32),
-    /// It was still running when its time was up.
+    /// It was still running at its time limit.
     TimedOut(Duration),
-    /// It had written nothing of its own by then.
+    /// It had produced no output of its own by then.
     Silent(Duration),
-    /// It wrote, and then nothing more for so long.
+    /// It produced output, and then nothing for that long.
     Hung(Duration),
 }
 
@@ -47,7 +47,7 @@ pub struct Finished {
     /// Standard output and standard error, interleaved as written.
     pub output: String,
     pub end: End,
-    /// The answer of [`Limits::inspect`] before it was killed.
+    /// The result of [`Limits::inspect`] before it was killed.
     pub inspected: bool,
 }
 
@@ -61,7 +61,7 @@ impl Finished {
         tail(&self.output, lines)
     }
 
-    /// Its output, if it exited with 0; else a failure of `what`.
+    /// Its output, if it exited with 0; otherwise a failure of `what`.
     pub fn check(self, what: &str) -> Result<String> {
         match self.ok() {
             true => Ok(self.output),
@@ -69,7 +69,7 @@ impl Finished {
         }
     }
 
-    /// That it died of `signal`, as a broken variant has to.
+    /// Succeeds if it died of `signal`, as a broken variant must.
     pub fn check_death(self, signal: Signal) -> Result<String> {
         match self.end {
             End::Signal(number) if number == signal as i32 => Ok(format!("dies: {}", self.end)),
@@ -81,24 +81,24 @@ impl Finished {
     }
 }
 
-/// A time, and what tells a word from noise.
+/// A time limit, and a predicate that tells output from noise.
 pub type FirstWord = (Duration, fn(&str) -> bool);
 
-/// How long a program is waited for.
+/// The time limits of a program.
 #[derive(Clone, Copy)]
 pub struct Limits {
     /// From its start to its end.
     pub total: Duration,
     /// From one output to the next.
     pub silence: Duration,
-    /// By when there must have been output, and whether there is any in what was written.
+    /// The limit for the first output, and the predicate for it.
     pub first_word: Option<FirstWord>,
-    /// Looked at before it is killed, by its process id.
+    /// Called with the process id before it is killed.
     pub inspect: fn(u32) -> bool,
 }
 
 impl Limits {
-    /// So many seconds from start to end.
+    /// A limit in seconds from start to end.
     pub fn seconds(total: u64) -> Self {
         let total = Duration::from_secs(total);
         Limits {
@@ -110,23 +110,23 @@ impl Limits {
     }
 }
 
-/// Runs `command` to its end, or kills it and its process group after so many seconds.
+/// Runs `command` to its end, or kills it and its process group after `seconds`.
 pub fn run(command: &mut Command, seconds: u64) -> Result<Finished> {
     run_within(command, Limits::seconds(seconds))
 }
 
-/// Its output, if it exited with 0; else a failure with its console.
+/// The command's output, if it exited with 0; otherwise a failure with its console.
 pub fn output(command: &mut Command, what: &str, seconds: u64) -> Result<String> {
     run(command, seconds)?.check(what)
 }
 
-/// Copies a folder to one that is not there yet, with its times, which make goes by.
+/// Copies a folder to a new one, with the times that make goes by.
 pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     let mut cp = command("cp");
     output(cp.arg("-a").arg(from).arg(to), "cp", 1200).map(drop)
 }
 
-/// The same as [`run`] within `limits`. A tool that is not there is missing; a program of ours that does not start has failed.
+/// As [`run`], within `limits`. A missing tool is missing; a program of ours that does not start has failed.
 pub fn run_within(command: &mut Command, limits: Limits) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
     run_group(command, limits).map_err(|why| {
@@ -147,7 +147,7 @@ fn run_group(command: &mut Command, limits: Limits) -> io::Result<Finished> {
         .stderr(writer)
         .process_group(0);
     let child = command.spawn();
-    // Our copies of the pipe's write end go away with this, or reading never ends.
+    // Drops our copies of the pipe's write end; reading would never end otherwise.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child?;
     let group = Pid::from_raw(child.id().cast_signed());
@@ -170,13 +170,13 @@ fn run_group(command: &mut Command, limits: Limits) -> io::Result<Finished> {
         },
         Err(end) => {
             inspected = (limits.inspect)(child.id());
-            // Before the wait: until then the group's number cannot be reused.
+            // Before the wait: until then the group id cannot be reused.
             let _ = killpg(group, Signal::SIGKILL);
             child.wait()?;
             end
         }
     };
-    // A grandchild that outlived the program may still hold the pipe; one in a group of its own for as long as it likes.
+    // A surviving grandchild may still hold the pipe; one in its own process group, for any length of time.
     let finishes_within = |patience: Duration| {
         let begun = Instant::now();
         while !collector.is_finished() && begun.elapsed() < patience {
@@ -185,14 +185,14 @@ fn run_group(command: &mut Command, limits: Limits) -> io::Result<Finished> {
         collector.is_finished()
     };
     if !finishes_within(Duration::from_secs(5)) {
-        // The number is not reused as long as one of its group is there, who holds the pipe.
+        // The group id is not reused while a member of the group exists, which holds the pipe.
         let _ = killpg(group, Signal::SIGKILL);
         finishes_within(Duration::from_secs(5));
     }
     let bytes = std::mem::take(&mut *lock(&said));
-    // A serial console ends its lines with a carriage return as well.
+    // A serial console ends lines with a carriage return too.
     let output = String::from_utf8_lossy(&bytes).replace('\r', "");
-    // Firmware clears the screen, which glues its codes to our first line.
+    // Firmware clears the screen; its escape codes precede our first line.
     let output = console::strip_ansi_codes(&output).into_owned();
     Ok(Finished {
         output,
@@ -217,7 +217,7 @@ fn wait(
             first_word.map_or(Duration::MAX, |(by, _)| {
                 by.saturating_sub(started.elapsed())
             }),
-            // To notice new output.
+            // Polls for new output.
             Duration::from_secs(1),
         ];
         if let Some(status) = child.wait_timeout(left.into_iter().min().unwrap_or_default())? {
@@ -242,13 +242,13 @@ fn wait(
     }
 }
 
-/// Locks a mutex, even after a panic of its holder.
+/// Locks a mutex, even if a holder has panicked.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A command without what `cargo run` put into our own environment: the
-/// programs we start must find this machine as its user does.
+/// A command without the variables that `cargo run` put into our environment: programs must find this machine as its
+/// user does.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -270,7 +270,7 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// A program of this machine, which has to be there.
+/// A program that must be on this machine.
 pub fn tool(name: &str) -> Result<Command> {
     let found = which::which(name);
     let path = found.map_err(|_| Missing::required(format!("{name} is not installed")))?;
@@ -284,7 +284,7 @@ pub fn optional_tool(name: &str) -> Result<Command> {
     Ok(command(path))
 }
 
-/// Whether glibc is to register rseq in that program.
+/// Sets whether glibc registers rseq in that program.
 pub fn set_glibc_rseq(command: &mut Command, on: bool) -> &mut Command {
     command.env(
         "GLIBC_TUNABLES",

@@ -11,7 +11,7 @@ pub struct Progress {
     bars: Option<MultiProgress>,
 }
 
-/// Something that is going on until this is dropped.
+/// A step in progress until this is dropped.
 pub struct Step {
     bar: Option<ProgressBar>,
 }
@@ -25,7 +25,7 @@ impl Progress {
         }
     }
 
-    /// One line that stays.
+    /// Prints a line that stays.
     pub fn say(&self, text: impl AsRef<str>) {
         let line = format!(
             "[{:7.1} s] {}",
@@ -38,7 +38,7 @@ impl Progress {
         }
     }
 
-    /// Something begins: a spinner, or a line.
+    /// Begins a step: a spinner, or a line.
     pub fn step(&self, text: impl Into<String>) -> Step {
         let text = text.into();
         let Some(bars) = &self.bars else {
@@ -54,7 +54,6 @@ impl Progress {
         Step { bar: Some(bar) }
     }
 
-    /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

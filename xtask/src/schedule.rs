@@ -1,4 +1,4 @@
-//! Runs the jobs side by side, as many as this machine has processors for.
+//! Runs the jobs concurrently, as many as this machine has processors for.
 //!
 //! What runs programs on this machine itself goes one by one, and so does what checks sources and files, beside it. An
 //! emulated machine whose processors are threads is given as many processors: with fewer, each of its spin locks waits
@@ -15,14 +15,14 @@ use crate::machine::boot;
 use crate::matrix::Counts;
 use crate::process::lock;
 
-/// Runs all of `jobs` and returns what they yielded.
+/// Runs all `jobs` and returns their records.
 pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
     let places: Vec<_> = jobs.iter().filter_map(Job::boots).collect();
     let builds: Vec<_> = jobs.iter().flat_map(Job::builds).collect();
     let total = jobs.len();
     let all = thread::available_parallelism().map_or(1, |all| all.get());
     let waiting = Waiting::new(jobs, all);
-    // The number of jobs that have ended, and their records.
+    // The number of finished jobs, and their records.
     let ended = Mutex::new((0, Vec::new()));
     let one = |job: Job| {
         let started = Instant::now();
@@ -57,11 +57,11 @@ pub fn run(cx: &Context, jobs: Vec<Job>) -> Vec<Record> {
     records
 }
 
-/// The jobs that have not begun, and what is left of the machine for them.
+/// The jobs not yet started, and the free part of the machine.
 struct Waiting {
     left: Mutex<Left>,
     changed: Condvar,
-    /// The processors of this machine.
+    /// The number of processors of this machine.
     all: usize,
 }
 
@@ -72,7 +72,7 @@ struct Left {
     processors: usize,
 }
 
-/// What a job keeps busy, until this is dropped.
+/// The processors that a job occupies, until this is dropped.
 struct Share<'a> {
     kind: Kind,
     processors: usize,
@@ -95,7 +95,7 @@ impl Waiting {
         }
     }
 
-    /// The next job that there is room for, waited for; `None`: none is left.
+    /// Waits for the next job that fits; `None` if none is left.
     fn take(&self) -> Option<(Job, Share<'_>)> {
         let mut left = lock(&self.left);
         loop {

@@ -27,14 +27,14 @@ pub struct Args {
     /// Only this CPU; may be repeated.
     #[arg(long, value_enum)]
     arch: Vec<Arch>,
-    /// Only this kernel: native, user, the name of one in xtask/src/machine/systems.rs (newest, 6.12, slice ...), a
-    /// version such as 7.2, or with one --arch the path of a kernel image; may be repeated.
+    /// Only this kernel: native, user, a name from xtask/src/machine/systems.rs (newest, 6.12, slice ...), a version
+    /// such as 7.2, or with one --arch the path of a kernel image; may be repeated.
     #[arg(long)]
     kernel: Vec<String>,
     /// The weekly kernels too: realtime, release candidates, other numbers of CPUs, other options.
     #[arg(long, conflicts_with = "kernel")]
     all_kernels: bool,
-    /// A required test that this machine cannot run is skipped, not failed.
+    /// Skip required tests that this machine cannot run, instead of failing them.
     #[arg(long)]
     allow_missing: bool,
     /// Install nothing on this machine.
@@ -43,10 +43,10 @@ pub struct Args {
     /// Also write the report to FILE; without FILE print it on standard output in place of the tables.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     json: Option<PathBuf>,
-    /// Write the golden files anew from what is generated, instead of comparing.
+    /// Rewrite the golden files from the generated text, instead of comparing.
     #[arg(long)]
     bless: bool,
-    /// Seconds without a word until a guest is taken for hung.
+    /// Seconds of silence before a guest counts as hung.
     #[arg(long, default_value_t = 400)]
     timeout: u64,
 }
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })
 }
 
-/// The tables for people, the document for scripts.
+/// Prints the tables, or writes the document.
 fn report(cx: &Context, args: &Args, records: &[Record], counts: Counts) -> Result<()> {
     let document = json!({
         "counts": counts,

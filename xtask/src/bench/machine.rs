@@ -1,4 +1,4 @@
-//! The machine that the numbers are of.
+//! The machine that the numbers were taken on.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -18,14 +18,13 @@ pub struct Machine {
     pub mode: String,
     /// The rseq facts of the Rust program: owner, length, feature size, whether sections are allowed.
     pub rseq: Value,
-    /// The mean number of runnable tasks in the minute before the first round.
+    /// Mean number of runnable tasks in the minute before the first round.
     pub load_before: f64,
-    /// And before the end of the last.
+    /// The same before the end of the last round.
     pub load_after: f64,
 }
 
 impl Machine {
-    /// Before the first round.
     pub fn look() -> Machine {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Machine {
@@ -40,7 +39,6 @@ impl Machine {
         }
     }
 
-    /// After the last round.
     pub fn after(mut self, programs: &[Program]) -> Machine {
         self.load_after = load();
         if let Some(rust) = programs
@@ -95,11 +93,11 @@ fn cpu_name() -> String {
         let line = text.lines().find(|line| line.starts_with(key))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     };
-    // Each CPU's kernel calls it something else.
+    // The key differs by CPU.
     let keys = ["model name", "uarch", "CPU part", "isa"];
     let name = keys.into_iter().find_map(named);
     let name = name.unwrap_or_else(|| "unknown CPU".to_owned());
-    // A virtual machine often names no more than the series.
+    // The model name of a virtual machine is often no more than the series.
     match (named("cpu family"), named("model\t")) {
         (Some(family), Some(model)) => format!("{name}, family {family} model {model}"),
         _ => name,

@@ -1,4 +1,4 @@
-//! The allocators that are compared: musl's as it comes and per CPU, glibc's, and those that a program is started with.
+//! The allocators compared: musl's, stock and per CPU, glibc's, and preloaded ones.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::outcome::Missing;
 
 pub const GROUP: &str = "malloc";
 
-/// Variants, and the musl of each.
+/// Variants, and the musl build of each.
 const MUSLS: [(&str, Variant); 2] = [
     ("musl, stock", Variant::Stock),
     ("musl, per CPU", Variant::Percpu),
@@ -30,7 +30,7 @@ const PRELOADED: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// What is to be run, by variant.
+/// The programs of each variant.
 pub fn programs(cx: &Context, plan: &Plan) -> Vec<(&'static str, Result<Program>)> {
     let mut all = Vec::new();
     for (variant, musl) in MUSLS.into_iter().filter(|_| plan.musl) {
@@ -71,7 +71,7 @@ fn program(variant: &str, file: PathBuf, preload: Option<PathBuf>) -> Program {
     }
 }
 
-/// Where Debian has its libraries.
+/// Finds a preloaded library in Debian's library folders.
 fn find(library: &str, package: &str) -> Result<PathBuf> {
     let arch = Arch::host().context("this machine is none of the three CPUs")?;
     let file = PathBuf::from(format!("/usr/lib/{arch}-linux-gnu/{library}"));

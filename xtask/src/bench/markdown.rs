@@ -7,7 +7,7 @@ use super::ratios::{OF_OPERATIONS, Ratio};
 use super::report::Report;
 use super::stats::digits;
 
-/// A table of the ratios that are wanted, and one of those that each operation has.
+/// A table of the ratios with an aim, and one of the ratios of each operation.
 pub fn markdown(report: &Report) -> String {
     let mut text = format!(
         "Measured on {}: median of {} rounds (p25..p75).\n\n",
@@ -29,7 +29,7 @@ pub fn markdown(report: &Report) -> String {
     text
 }
 
-/// Where the aim is a bound of ours over the other's, that is the ratio.
+/// One row. Where the aim is an upper bound for ours over the other, the ratio is printed that way round.
 fn line(ratio: &Ratio) -> String {
     let Ratio {
         name, other, ours, ..
@@ -51,7 +51,7 @@ fn missed(ratio: &Ratio) -> &'static str {
     if ratio.misses() { ": **missed**" } else { "" }
 }
 
-/// A row for each operation, a column for each pair of variants.
+/// One row per operation, one column per pair of variants.
 fn operations(ratios: &[&Ratio]) -> String {
     let mut text = "| operation |".to_owned();
     for (together, other, ours) in OF_OPERATIONS {

@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: everything in one run on one machine, as values and as ratios with their spread.
+//! `cargo xtask bench`: all measurements in one run on one machine, as values and as ratios with their spread.
 //!
-//! The programs take turns, round for round, so that a machine that gets slower does so for all of them, and a
-//! ratio is taken within a round. Nothing is asserted: the numbers are reported, whatever they are.
+//! The programs take turns round by round, so that a machine that slows down affects all of them, and a ratio is taken
+//! within one round. Nothing is asserted.
 
 mod machine;
 mod mallocs;

@@ -10,10 +10,10 @@ pub struct Args {
     /// Only the groups whose names contain this (cpu, hooks, threads, ops, structures, contended, green, malloc, size); may be repeated.
     #[arg(long, value_name = "SUBSTRING")]
     pub only: Vec<String>,
-    /// Few rounds and short ones: to see that it works, not what it costs.
+    /// Few and short rounds: checks that it works, measures nothing useful.
     #[arg(long)]
     pub quick: bool,
-    /// How many rounds count (default: 15, quick 3).
+    /// Rounds that count (default: 15, quick 3).
     #[arg(long)]
     pub rounds: Option<usize>,
     /// A program to measure beside ours, which prints lines as tests-qemu/bench/c/external.c says; may be repeated.
@@ -40,7 +40,7 @@ pub const GROUPS: [&str; 9] = [
     "size",
 ];
 
-/// The operations, as the programs name their rows.
+/// The operations, as they are named in the programs' rows.
 pub const OPERATIONS: [&str; 8] = [
     "add",
     "add_through",
@@ -52,25 +52,25 @@ pub const OPERATIONS: [&str; 8] = [
     "compare_copy_and_store, 64 bytes",
 ];
 
-/// Between the name of a row and the number of threads that were at it.
+/// Separates the name of a row from its number of threads.
 pub const THREADS: &str = ", threads: ";
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Parts of the groups' names; none means all.
+    /// Substrings of group names; empty means all.
     pub only: Vec<String>,
     /// Rounds that count.
     pub rounds: usize,
-    /// Rounds before them that do not.
+    /// Warm-up rounds, which do not count.
     pub warm_up: usize,
     pub milliseconds: u32,
     pub musl: bool,
-    /// Programs of the user's: the variant's name, and the file.
+    /// The user's own programs: variant name and file.
     pub with: Vec<(String, PathBuf)>,
 }
 
 impl Plan {
-    /// Few and short: to see that it works, not what it costs.
+    /// Few and short rounds: checks that it works, measures nothing useful.
     pub fn quick() -> Plan {
         Plan {
             only: vec![],
@@ -82,7 +82,7 @@ impl Plan {
         }
     }
 
-    /// As the command line says.
+    /// The plan for a command line.
     pub fn from(args: &Args) -> Result<Plan> {
         let full = Plan {
             rounds: 15,
@@ -108,7 +108,6 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether the rows of `group` are wanted.
     pub fn wants(&self, group: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| group.contains(part.as_str()))
     }

@@ -1,4 +1,4 @@
-//! The plot of the ratios: what is ahead, level and behind, at one look.
+//! The plot of the ratios.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! One program: how it is compiled and started.
+//! A program to measure: how it is compiled and started.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,20 +13,19 @@ use crate::process::{command, output, set_glibc_rseq, tool};
 pub struct Program {
     /// The group of its rows.
     pub group: &'static str,
-    /// The variant of its lines that name none.
+    /// The variant of lines that name none.
     pub variant: String,
-    /// How many times as long as the shortest kind its values are measured.
+    /// Measuring time of its values, as a multiple of the shortest.
     pub weight: u32,
     pub file: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<String>,
     pub libc_owns: bool,
-    /// A library that it is started with.
+    /// A library for LD_PRELOAD.
     pub preload: Option<PathBuf>,
 }
 
 impl Program {
-    /// To be started, for values of so many milliseconds.
+    /// The command line, for values of that many milliseconds.
     pub fn command(&self, milliseconds: u32) -> Command {
         let mut run = command(&self.file);
         run.args(&self.arguments)
@@ -39,7 +38,7 @@ impl Program {
     }
 }
 
-/// Compiles a file of `tests-qemu/bench/c` with what a user would say.
+/// Compiles a file of `tests-qemu/bench/c` with a user's flags.
 pub fn compile(
     cx: &Context,
     gcc: &Path,

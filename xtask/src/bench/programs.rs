@@ -1,4 +1,4 @@
-//! The programs that are measured, built the way their users build them.
+//! The measured programs, built as their users build them.
 
 use std::path::{Path, PathBuf};
 
@@ -20,11 +20,10 @@ use crate::staticlib::{self, Plan as Library};
 pub struct Skipped {
     pub group: String,
     pub variant: String,
-    /// Because...
     pub why: String,
 }
 
-/// The groups of the Rust program, how long their values are measured, and whether with glibc as owner.
+/// The groups of the Rust program, the measuring time of their values, and whether glibc owns rseq.
 const RUST: [(&str, u32, bool); 6] = [
     ("cpu", 1, false),
     ("hooks", 3, false),
@@ -37,10 +36,10 @@ const RUST: [(&str, u32, bool); 6] = [
 /// The groups of a program under a libc.
 const UNDER_LIBC: [(&str, u32); 2] = [("cpu", 1), ("threads", 5)];
 
-/// The groups of a program of the user's.
+/// The groups of the user's own programs.
 const FOREIGN: [&str; 5] = ["cpu", "threads", "ops", "structures", "contended"];
 
-/// All that `plan` wants.
+/// All programs that `plan` wants.
 pub fn build(cx: &Context, plan: &Plan) -> Result<(Vec<Program>, Vec<Skipped>)> {
     let mut programs = Vec::new();
     let mut skipped = Vec::new();
@@ -91,11 +90,11 @@ pub fn build(cx: &Context, plan: &Plan) -> Result<(Vec<Program>, Vec<Skipped>)> 
     Ok((programs, skipped))
 }
 
-/// The green threads' own measuring program, whose lines are named `green/QUEUE/CARRIERS`.
+/// The measuring program of the green threads, whose lines are named `green/QUEUE/CARRIERS`.
 fn green_threads(cx: &Context, plan: &Plan) -> Result<Program> {
     let arch = Arch::host().context("this machine is none of the three CPUs")?;
     let mut program = one("green", 1, OURS, &green(cx, arch)?, false);
-    // One turn takes some tens of nanoseconds, and the number of turns is an argument.
+    // One turn takes some tens of nanoseconds; the number of turns is an argument.
     let switches = (u64::from(plan.milliseconds) * 200).to_string();
     let words = ["bench", "--repeats", "1", "--switches", &switches];
     program.arguments = words.map(str::to_owned).to_vec();
@@ -123,12 +122,12 @@ fn rust(cx: &Context) -> Result<PathBuf> {
     Ok(target.join("release/bench"))
 }
 
-/// The variant of our own program, whose lines say more.
+/// The variant of our own program, whose lines carry more detail.
 const OURS: &str = "rseq-rt";
 
 const C_INTERFACE: &str = "C interface";
 
-/// A program under a libc: the variant, whether its glibc may register, and the file.
+/// A program under a libc: variant, whether its glibc may register, file.
 type Made = (&'static str, bool, Result<PathBuf>);
 
 fn libcs(cx: &Context, plan: &Plan, arch: Arch) -> Vec<Made> {

@@ -1,4 +1,4 @@
-//! The ratios that matter: how many times as long another way takes as ours, within each round.
+//! The ratios: another implementation's time over ours, within each round.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use super::plan::{OPERATIONS, THREADS};
 use super::rounds::Samples;
 use super::stats::Summary;
 
-/// Two variants of one row, and what the project wants to see at least; it is reported, not asserted.
+/// Two variants of a row, and the ratio that the project aims at; it is reported, not asserted.
 type Wanted = (
     &'static str,
     &'static str,
@@ -16,17 +16,17 @@ type Wanted = (
 );
 
 const CPU: &str = "CPU number";
-/// `{cpus}` is the greatest measured number of threads that has a CPU for each.
+/// `{cpus}` is the largest measured number of threads that does not exceed the number of CPUs.
 const ADD: &str = "add, threads: {cpus}";
 const POOL: &str = "pool pop+push, threads: {cpus}";
 const SWITCH: &str = "switch, carriers: {cpus}";
 const GETCPU: &str = "per-CPU atomic, getcpu";
 const COPY: &str = OPERATIONS[7];
 
-/// At most a tenth longer.
+/// At most 10 % slower.
 const TENTH: Option<f64> = Some(1.0 / 1.1);
 
-/// Group, row, the other's variant, ours.
+/// Group, row, other variant, our variant.
 #[rustfmt::skip] // a table
 const WANTED: [Wanted; 53] = [
     ("cpu", CPU, "vDSO", "load", Some(10.0)),
@@ -45,7 +45,7 @@ const WANTED: [Wanted; 53] = [
     ("threads", "create+detach", "musl, stock", "musl, hooks", None),
     ("threads", "create+detach", "glibc, static", "musl, hooks", None),
     ("ops", "add", "plain, by pointer", "per-CPU", None),
-    // Bounded by how a CPU forwards a store to a load: no aim.
+    // Bounded by the CPU's store-to-load forwarding: no aim.
     ("ops", "add", "plain", "per-CPU", None),
     ("ops", "add", "atomic", "per-CPU", Some(2.0)),
     ("ops", "add, one word", "plain", "per-CPU", TENTH),
@@ -85,7 +85,7 @@ const WANTED: [Wanted; 53] = [
     ("malloc", "peak, phases, threads: 2", "musl, stock", "musl, per CPU", Some(0.77)),
 ];
 
-/// The same of every operation: whether in the rows of `{cpus}` threads, the other's variant, ours.
+/// The ratios of every operation: whether from the rows of `{cpus}` threads, other variant, our variant.
 pub const OF_OPERATIONS: [(bool, &str, &str); 8] = [
     (false, "plain", "per-CPU"),
     (false, "atomic", "per-CPU"),
@@ -113,7 +113,7 @@ pub struct Ratio {
 pub enum Standing {
     /// Faster in three quarters of the rounds.
     Ahead,
-    /// Neither.
+    /// Neither ahead nor behind.
     Level,
     /// Slower in three quarters of the rounds.
     Behind,
@@ -129,13 +129,13 @@ impl Ratio {
         }
     }
 
-    /// Whether it is less than what the project wants.
+    /// Whether the ratio misses its aim.
     pub fn misses(&self) -> bool {
         self.at_least
             .is_some_and(|least| self.summary.median < least)
     }
 
-    /// Whether it is one of [`OF_OPERATIONS`].
+    /// Whether the ratio is one of [`OF_OPERATIONS`].
     pub fn is_of_operations(&self) -> bool {
         let same = |&(together, other, ours): &(bool, &str, &str)| {
             let group = if together { "contended" } else { "ops" };
@@ -144,7 +144,7 @@ impl Ratio {
         OPERATIONS.contains(&self.operation()) && OF_OPERATIONS.iter().any(same)
     }
 
-    /// Its row without the number of threads.
+    /// The row without its number of threads.
     pub fn operation(&self) -> &str {
         self.name
             .split_once(THREADS)
@@ -152,7 +152,7 @@ impl Ratio {
     }
 }
 
-/// Those that the rows allow, in the order of the rows.
+/// All ratios for which there are rows, in the order of the rows.
 pub fn all(rows: &[Samples], cpus: usize) -> Vec<Ratio> {
     let threads = [8, 4, 2, 1].into_iter().find(|&n| n <= cpus).unwrap_or(1);
     let threads = threads.to_string();

@@ -1,4 +1,4 @@
-//! The measurements, as one document and as one table.
+//! The measurements, as a JSON document and as a table.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,21 +18,20 @@ use super::stats::Summary;
 pub struct Report {
     pub machine: Machine,
     pub rounds: usize,
-    /// Rounds before them.
+    /// Warm-up rounds.
     pub warm_up: usize,
     pub milliseconds: u32,
     pub rows: Vec<Row>,
     pub ratios: Vec<Ratio>,
-    /// A program that was not measured.
     pub skipped: Vec<Skipped>,
 }
 
-/// The values of one thing, and their summary.
+/// The values of one row, and their summary.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     #[serde(flatten)]
     pub samples: Samples,
-    /// The median and the spread of the values.
+    /// Median and quartiles.
     pub value: Summary,
 }
 
@@ -66,7 +65,7 @@ impl Report {
         std::fs::write(file, text + "\n").with_context(|| file.display().to_string())
     }
 
-    /// A line for each row: its median and quartiles. The document describes each row.
+    /// One line per row: median and quartiles. Descriptions are in the document.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);

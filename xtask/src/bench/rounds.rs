@@ -1,4 +1,4 @@
-//! The rounds, and the lines that the programs print.
+//! The rounds, and the output lines of the programs.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::programs::Skipped;
 use crate::context::Context;
 use crate::process::output;
 
-/// A line: `{"name": NAME, "ns": TIME}`, or a value and its unit; the rest is optional.
+/// A line: `{"name": NAME, "ns": TIME}`, or a value with its unit; all other fields are optional.
 #[derive(Debug, Deserialize)]
 struct Line {
     name: String,
@@ -24,11 +24,10 @@ pub struct Samples {
     pub group: &'static str,
     pub name: String,
     pub variant: String,
-    /// The same in words.
+    /// The name in words.
     pub what: String,
-    /// The unit of the values.
     pub unit: String,
-    /// One for each round; `None` where the round had none.
+    /// One per round; `None` where the round had none.
     #[serde(rename = "samples")]
     pub values: Vec<Option<f64>>,
 }
@@ -77,7 +76,7 @@ pub fn run(
         .iter()
         .map(|row| (row.group, row.name.clone()))
         .collect();
-    // By group, then by name in order of appearance, so that the variants of other programs stand beside ours.
+    // By group, then by order of first appearance, so that the variants of other programs stand beside ours.
     let first = |row: &Samples| {
         let same = |(group, name): &(&str, String)| *group == row.group && *name == row.name;
         names.iter().position(same)
@@ -123,7 +122,7 @@ fn take(rows: &mut Vec<Samples>, program: &Program, output: &str, round: usize, 
     }
 }
 
-/// `green/QUEUE/CARRIERS` as a row's name and a variant.
+/// `green/QUEUE/CARRIERS` as a row name and a variant.
 fn green(name: &str) -> Option<(String, String)> {
     let (queue, carriers) = name.strip_prefix("green/")?.split_once('/')?;
     Some((format!("switch, carriers: {carriers}"), queue.to_owned()))

@@ -1,4 +1,4 @@
-//! Bytes of text, as rows beside those of the rounds.
+//! Text sizes in bytes, as rows beside the timings.
 
 use anyhow::Result;
 
@@ -9,8 +9,8 @@ use crate::context::Context;
 use crate::elf::{self, operations, proofs};
 use crate::guests::guest;
 
-/// Bytes of text, on each CPU that can be compiled for: the hooks, and a function of each operation by `cpu_id` with a
-/// relaxed commit, with its abort handler.
+/// Text sizes for each CPU with a compiler: the hooks, and one function per operation by `cpu_id` with a relaxed
+/// commit, abort handler included.
 pub fn all(cx: &Context, skipped: &mut Vec<Skipped>) -> Vec<Samples> {
     let mut rows = Vec::new();
     for arch in Arch::ALL {

@@ -1,8 +1,8 @@
-//! The median of several values, and how far they lie apart.
+//! Median and quartiles.
 
 use serde::Serialize;
 
-/// Quartiles of the rounds' values, by the nearest rank.
+/// Quartiles over the rounds, by nearest rank.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
     pub median: f64,
@@ -13,7 +13,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// `None` of no values.
+    /// `None` without values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Summary> {
         let mut values: Vec<f64> = values
             .into_iter()
@@ -21,7 +21,7 @@ impl Summary {
             .collect();
         values.sort_by(f64::total_cmp);
         let last = values.len().checked_sub(1)?;
-        // The quarters outwards, so that few values do not look close to each other.
+        // Quartiles round outwards, so that few values do not look closer together than they are.
         let at = |rank: f64| values[rank as usize];
         let rank = |share: f64| last as f64 * share;
         Some(Summary {
@@ -33,7 +33,7 @@ impl Summary {
         })
     }
 
-    /// That of the values' inverses.
+    /// The summary of the inverses.
     pub fn inverse(&self) -> Summary {
         Summary {
             median: 1.0 / self.median,
@@ -44,14 +44,14 @@ impl Summary {
         }
     }
 
-    /// The median and the quartiles, in three significant digits.
+    /// Median and quartiles, to three significant digits.
     pub fn show(&self) -> (String, String) {
         let spread = format!("{}..{}", digits(self.p25), digits(self.p75));
         (digits(self.median), spread)
     }
 }
 
-/// Three significant digits, and no exponent.
+/// Three significant digits, no exponent.
 pub fn digits(value: f64) -> String {
     let decimals = match value.abs() {
         size if size >= 100.0 => 0,

@@ -1,4 +1,4 @@
-//! What the kernel, or a filter before it, answers a thread that nobody has registered; and what helps.
+//! The answers of the kernel, or of a filter in front of it, to an unregistered thread; and the remedies.
 
 use anyhow::Result;
 use nix::errno::Errno;
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{End, command, run, set_glibc_rseq};
 
-/// How the kernel, or what stands before it, answers a call.
+/// The answer of the kernel, or of a filter in front of it, to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     Done,
     Errno(i32),
-    /// Success, and nothing was done.
+    /// Success without effect.
     Pretended,
-    /// The caller is killed: the signal.
+    /// The caller is killed by this signal.
     Killed(i32),
-    /// There was nothing to ask for.
+    /// The call was not made.
     NotAsked,
 }
 
@@ -33,29 +33,29 @@ impl Answer {
     }
 }
 
-/// The answers that a thread gets which nobody has registered.
+/// The answers to an unregistered thread.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Answers {
     /// A registration of 32 bytes.
     pub legacy: Answer,
-    /// One of the feature size, where that is larger.
+    /// A registration of the feature size, where that is larger.
     pub whole: Answer,
     /// The same with the time-slice extension.
     pub slice: Answer,
-    /// membarrier(2), the registration for its rseq fence.
+    /// The membarrier(2) registration for the rseq fence.
     pub fence: Answer,
 }
 
-/// `struct rseq` with room for those to come.
+/// `struct rseq` with room for later fields.
 #[repr(C, align(4096))]
 struct Scratch([u32; 1024]);
 
-/// What a section's abort handler is marked with: glibc's RSEQ_SIG.
+/// The signature before an abort handler: glibc's RSEQ_SIG.
 const SIGNATURE: u32 = match () {
     () if cfg!(target_arch = "aarch64") => 0xd428_bc00,
     () if cfg!(target_arch = "riscv64") => 0xf140_1073,
     () if cfg!(target_arch = "x86_64") => 0x5305_3053,
-    // Of no CPU that the crate knows, where nothing of it runs either.
+    // On other CPUs the crate does not run.
     () => 0,
 };
 
@@ -63,13 +63,13 @@ const UNREGISTER: u32 = 1;
 const SLICE_EXT_DEFAULT_ON: u32 = 2;
 const MEMBARRIER_REGISTER_RSEQ: i32 = 1 << 8;
 
-/// Registers the calling thread and takes that back.
+/// Registers the calling thread and undoes that.
 fn registration(length: u32, flags: u32) -> Answer {
     let area = Box::leak(Box::new(Scratch([0; 1024])));
     area.0[1] = u32::MAX;
     let area = &raw mut *area;
     let rseq = |flags: u32| {
-        // SAFETY: the area is leaked: whatever stays registered writes to memory that nobody else uses.
+        // SAFETY: the area is leaked, so a registration that remains writes to memory that nobody else uses.
         unsafe { libc::syscall(libc::SYS_rseq, area, length, flags, SIGNATURE) }
     };
     let answer = Errno::result(rseq(flags));
@@ -83,7 +83,7 @@ fn registration(length: u32, flags: u32) -> Answer {
     }
 }
 
-/// An entry of the auxiliary vector, absent where it is 0.
+/// An entry of the auxiliary vector, absent if 0.
 pub fn auxv(kind: u64) -> Option<u32> {
     // SAFETY: getauxval(3) has no conditions.
     u32::try_from(unsafe { libc::getauxval(kind) })
@@ -98,7 +98,7 @@ impl Answers {
     pub fn ask() -> Self {
         let size = auxv(AT_RSEQ_FEATURE_SIZE).filter(|&size| size > 32);
         let longer = |flags| size.map_or(Answer::NotAsked, |size| registration(size, flags));
-        // SAFETY: membarrier(2) touches no memory of ours.
+        // SAFETY: membarrier(2) touches no memory of this process.
         let fence = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_REGISTER_RSEQ, 0, 0) };
         Self {
             legacy: registration(32, 0),
@@ -108,7 +108,7 @@ impl Answers {
         }
     }
 
-    /// The same from a process of its own, which a filter may kill.
+    /// The same from a child process, which a filter may kill.
     pub fn of_a_child() -> Result<Self> {
         let mut ask = command(std::env::current_exe()?);
         ask.args(["doctor", "--ask"]);
@@ -125,17 +125,17 @@ impl Answers {
     }
 }
 
-/// What decides which remedy there is.
+/// The facts that determine the remedy.
 #[derive(Clone, Copy, Debug)]
 pub struct Signs {
     pub legacy: Answer,
-    /// auxv or its configuration shows that the kernel has rseq.
+    /// Whether auxv or the kernel's configuration shows rseq.
     pub kernel_has_rseq: bool,
     pub filters: bool,
 }
 
 impl Signs {
-    /// Why a thread is refused, and what helps; `None` if it is not.
+    /// Why a thread is refused, and the remedy; `None` if it is not.
     pub fn refusal(self) -> Option<(String, String)> {
         let number = libc::SYS_rseq;
         let allow = format!("allow rseq(2), number {number}");

@@ -1,4 +1,5 @@
-//! `cargo xtask doctor`: what this machine does with rseq, what each kind of program gets, and which remedy there is.
+//! `cargo xtask doctor`: rseq on this machine, the registration of each kind of program, and the remedies.
+//! remedies.
 
 mod answers;
 mod owner;
@@ -21,8 +22,8 @@ pub struct Args {
     /// Print one JSON document and nothing else on standard output.
     #[arg(long)]
     json: bool,
-    /// Show each thread of a living process instead: is rseq registered, by the libc or by others,
-    /// where, how. Stops each for a moment.
+    /// Show each thread of a running process instead: whether rseq is registered, by the libc or by others, where and
+    /// how. Stops each thread for a moment.
     #[arg(long, value_name = "PID")]
     pid: Option<i32>,
     /// Ask the kernel from this process, in which no libc has registered.
@@ -126,7 +127,7 @@ impl Machine {
                 "register with rseq-rt (docs/embedding.md)",
             ),
         };
-        // A longer one that does not fit, or is refused, falls back to 32.
+        // A longer registration that does not fit, or is refused, falls back to 32.
         let fits =
             self.align.is_some_and(|align| align <= 64) && self.answers.whole == Answer::Done;
         let length = self
@@ -233,7 +234,7 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// CONFIG_RSEQ, where the kernel's configuration can be read.
+/// CONFIG_RSEQ, where the kernel's configuration is readable.
 fn configuration(release: &str) -> Option<bool> {
     let packed = std::fs::read("/proc/config.gz")
         .ok()
@@ -243,7 +244,7 @@ fn configuration(release: &str) -> Option<bool> {
     Some(text.lines().any(|line| line == "CONFIG_RSEQ=y"))
 }
 
-/// A symbol of this process.
+/// The address of a symbol in this process.
 fn symbol(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: dlsym(3): a name that ends in 0.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };

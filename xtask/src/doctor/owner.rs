@@ -1,4 +1,5 @@
-//! Whose area it is: a libc's lies `__rseq_offset` from the thread pointer. By ptrace(2) and the files that are mapped.
+//! The owner of an area: a libc's lies `__rseq_offset` from the thread pointer. Uses ptrace(2) and the mapped files.
+//! files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,13 +12,13 @@ use serde::Serialize;
 
 use super::threads::Request;
 
-/// Who has registered a thread.
+/// Who registered a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
-    /// The libc: the area is the one that its symbols show.
+    /// The libc: the area is where its symbols say.
     Libc,
-    /// A runtime or a library, at an area of its own; or a libc whose symbols cannot be read.
+    /// A runtime or a library, with its own area; or a libc whose symbols cannot be read.
     Another,
     Nobody,
 }
@@ -32,7 +33,7 @@ impl Owner {
     }
 }
 
-/// The addresses of `__rseq_offset` and `__rseq_size` in a process that has them.
+/// The addresses of `__rseq_offset` and `__rseq_size` in a process.
 #[derive(Clone, Copy, Debug)]
 pub struct LibcSymbols([u64; 2]);
 
@@ -49,7 +50,7 @@ impl LibcSymbols {
             })
     }
 
-    /// Where the libc registers a thread that is stopped; `None` if it registers nobody.
+    /// The area that the libc registers for a stopped thread; `None` if it registers none.
     fn area(self, tid: i32) -> Option<u64> {
         let [offset, size] = self.0.map(|address| word(tid, address));
         let registers = size? as u32 != 0;
@@ -58,7 +59,7 @@ impl LibcSymbols {
 }
 
 impl Owner {
-    /// That of a thread that is stopped, by the address of its registration.
+    /// The owner of a stopped thread's registration at `address`.
     pub fn of(tid: i32, address: u64, libc: Option<LibcSymbols>) -> Self {
         let is_libc = || libc.and_then(|symbols| symbols.area(tid)) == Some(address);
         match address {
@@ -69,7 +70,7 @@ impl Owner {
     }
 }
 
-/// The start of each mapping of a file's first bytes, and the file.
+/// Start and file of each mapping of a file's first bytes.
 fn mapped_files(maps: &str) -> impl Iterator<Item = (u64, &str)> {
     maps.lines().filter_map(|line| {
         let (fields, path) = line.split_at_checked(line.find('/')?)?;
@@ -100,7 +101,7 @@ fn symbols<'f>(file: impl ReadRef<'f>, start: u64, names: [&str; 2]) -> Option<[
     Some([offset?, size?])
 }
 
-/// The register set that holds the thread pointer, and which word of it that is.
+/// The register set that holds the thread pointer, and its index there.
 const THREAD_POINTER: (usize, usize) = match () {
     // NT_ARM_TLS.
     () if cfg!(target_arch = "aarch64") => (0x401, 0),
@@ -109,7 +110,7 @@ const THREAD_POINTER: (usize, usize) = match () {
     () => (1, 21),
 };
 
-/// Of a thread that is stopped.
+/// The thread pointer of a stopped thread.
 fn thread_pointer(tid: i32) -> Option<u64> {
     let (set, word) = THREAD_POINTER;
     let mut registers = [0_u64; 64];
@@ -120,16 +121,16 @@ fn thread_pointer(tid: i32) -> Option<u64> {
     let request = libc::PTRACE_GETREGSET as Request;
     // SAFETY: PTRACE_GETREGSET writes at most `iov_len` bytes to `iov_base`, and how many to `iov_len`.
     let asked = Errno::result(unsafe { libc::ptrace(request, tid, set, &raw mut part) });
-    // A thread of 32 bits has fewer.
+    // A 32-bit thread has fewer registers.
     let is_whole = asked.is_ok() && part.iov_len > word * 8;
     is_whole.then(|| registers.get(word).copied()).flatten()
 }
 
-/// A word of its memory.
+/// A word of a stopped thread's memory.
 fn word(tid: i32, address: u64) -> Option<u64> {
     let mut word = 0_u64;
     let request = libc::PTRACE_PEEKDATA;
-    // SAFETY: the system call, unlike the function of that name, writes one word to its last argument.
+    // SAFETY: the system call, unlike the libc function, writes one word to its last argument.
     let asked = Errno::result(unsafe {
         libc::syscall(libc::SYS_ptrace, request, tid, address, &raw mut word)
     });

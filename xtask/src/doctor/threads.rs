@@ -19,7 +19,7 @@ pub type Request = libc::c_uint;
 #[cfg(not(target_env = "gnu"))]
 pub type Request = libc::c_int;
 
-/// What ptrace(2) tells of a thread: `struct ptrace_rseq_configuration`.
+/// The kernel's `struct ptrace_rseq_configuration`.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Configuration {
@@ -99,13 +99,13 @@ fn configuration_of(
         ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, size, &raw mut found)?;
         Ok(Owner::of(tid, found.address, libc_symbols))
     });
-    // With the signal that it was about to take. One that has not stopped is let go by our own end.
+    // Resumes with the signal that it was about to take. A thread that did not stop is released when this process ends.
     let signal = stopped.unwrap_or(0) as usize;
     let _ = ptrace(libc::PTRACE_DETACH, tid, 0, without_provenance_mut(signal));
     asked.map(|owner| (found, owner))
 }
 
-/// Waits until the thread has stopped. The signal that is to be delivered to it, or 0.
+/// Waits until the thread has stopped. Returns the signal about to be delivered to it, or 0.
 fn stop(tid: i32) -> nix::Result<i32> {
     let until = Instant::now() + Duration::from_secs(25);
     while Instant::now() < until {

@@ -10,16 +10,16 @@ use object::{Object as _, ObjectSymbol as _, SymbolScope};
 /// The prefix of the interface.
 pub const PREFIX: &str = "rseq_rt_";
 
-/// The symbols that a libc exports, with `--trio`.
+/// Symbols that a libc exports, with `--trio`.
 pub const TRIO: [&str; 3] = ["__rseq_flags", "__rseq_offset", "__rseq_size"];
 
-/// The linker's symbol of the dynamic section.
+/// The linker's symbol for the dynamic section.
 const DYNAMIC: &str = "_DYNAMIC";
 
-/// Another one of every linker's, which GNU as names where code reads that table.
+/// Another symbol that every linker defines; GNU as refers to it where code reads the GOT.
 const OFFSET_TABLE: &str = "_GLOBAL_OFFSET_TABLE_";
 
-/// Parts of the names of symbols that mean a panic, an unwinder or an allocator.
+/// Substrings of symbol names that reveal a panic, an unwinder or an allocator.
 const UNWANTED: [&str; 8] = [
     "panicking",
     "rust_begin_unwind",
@@ -35,11 +35,11 @@ const UNWANTED: [&str; 8] = [
 pub struct Symbols {
     /// Defined, and visible to the linker.
     pub exported: BTreeSet<String>,
-    /// Those of them that a shared object made of the archive would export.
+    /// Those exported symbols that a shared object made of the archive would export.
     pub shown: BTreeSet<String>,
     /// Referenced, and defined in no member.
     pub undefined: BTreeSet<String>,
-    /// Referenced weakly: absent is an answer.
+    /// Referenced weakly, so that they may be absent.
     pub weak: BTreeSet<String>,
     pub named: BTreeSet<String>,
 }
@@ -61,7 +61,7 @@ impl Symbols {
 
     fn add(&mut self, object: &object::File<'_>) {
         for symbol in object.symbols() {
-            // Of the assembler's own: marks of code and data, and labels.
+            // The assembler's own: mapping symbols and labels.
             let is_own = |name: &str| name.starts_with('$') || name.starts_with(".L");
             let is_named = |name: &&str| !name.is_empty() && !is_own(name) && *name != OFFSET_TABLE;
             let Some(name) = symbol.name().ok().filter(is_named) else {
@@ -76,7 +76,7 @@ impl Symbols {
             if let Some(kind) = kind {
                 kind.insert(name.to_owned());
             }
-            // One that is hidden has the linkage scope alone.
+            // A hidden symbol has linkage scope only.
             if !symbol.is_undefined() && symbol.scope() == SymbolScope::Dynamic {
                 self.shown.insert(name.to_owned());
             }
@@ -85,8 +85,8 @@ impl Symbols {
     }
 }
 
-/// Whether the archive keeps its promises: the interface alone is global, and hidden but for `__rseq_*`, nothing is
-/// lacking, no panic is left. The number of its symbols.
+/// Checks an archive: only the interface is global, and hidden except `__rseq_*`; nothing is undefined; no panic is
+/// left. Returns the number of its symbols.
 pub fn check(archive: &Path, trio: bool) -> Result<usize> {
     let symbols = Symbols::read(archive)?;
     let is_trio = |name: &&String| TRIO.contains(&name.as_str());
@@ -100,7 +100,7 @@ pub fn check(archive: &Path, trio: bool) -> Result<usize> {
     let shown = symbols.shown.iter();
     let shown: Vec<_> = shown.filter(|it| !(trio && is_trio(it))).collect();
     ensure!(shown.is_empty(), "a shared object would export {shown:?}");
-    // Looked for, and absent where no libc owns rseq, or in a static program.
+    // Looked up at run time; absent where no libc owns rseq, or in a static program.
     let may_lack = |name: &&String| !trio && is_trio(name) || *name == DYNAMIC;
     let weak = symbols.weak.iter().filter(|name| !may_lack(name));
     let lacking: Vec<_> = symbols.undefined.iter().chain(weak).collect();
@@ -121,14 +121,14 @@ pub fn check(archive: &Path, trio: bool) -> Result<usize> {
     Ok(exported.len())
 }
 
-/// Whether a symbol means a panic, an unwinder or an allocator.
+/// Whether a symbol reveals a panic, an unwinder or an allocator.
 pub fn is_unwanted(name: &str) -> bool {
     UNWANTED.iter().any(|part| name.contains(part))
 }
 
-/// The names of the interface that a header declares: before a parenthesis, or at the end of an `extern const`.
+/// The names of the interface declared in a header: before a parenthesis, or at the end of an `extern const`.
 pub fn declared(header: &str) -> BTreeSet<String> {
-    // What is inline is in the header alone.
+    // Inline functions are in the header only.
     let is_inline =
         |line: &str| line.starts_with("static") || line.starts_with("RSEQ_RT_PERCPU_INLINE");
     let is_code = |line: &&str| !line.starts_with([' ', '\t', '#', '/']) && !is_inline(line);

@@ -4,7 +4,6 @@ use anyhow::Result;
 use object::LittleEndian;
 use object::read::elf::ElfFile64;
 
-/// A file of one of the three CPUs.
 pub type Elf<'data> = ElfFile64<'data, LittleEndian>;
 
 pub fn parse(bytes: &[u8]) -> Result<Elf<'_>> {

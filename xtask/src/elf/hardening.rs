@@ -1,8 +1,8 @@
-//! The mark of an archive that may be part of a hardened program: x86_64's IBT and SHSTK, aarch64's BTI.
+//! The hardening property of an archive: x86_64's IBT and SHSTK, aarch64's BTI.
 //!
-//! A linker gives the mark to a program if every object has it, so one object without it turns the hardening
-//! off for all of them. rustc makes the landing pads, but LLVM forgets the mark where it optimises across crates (`core`
-//! comes without pads). The mark is therefore made here, and only after the pads have been found.
+//! A linker marks a program only if every object has the property, so a single object without it turns the hardening
+//! off for all. rustc emits the landing pads, but LLVM drops the property when it optimises across crates (`core` comes
+//! without pads). It is therefore added here, after the pads have been checked.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use object::{
 
 use crate::arch::Arch;
 
-/// The section of the mark.
+/// The section of the property.
 pub const SECTION: &str = ".note.gnu.property";
 
 /// The option of rustc. Both are unstable; the pads are checked below.
@@ -29,9 +29,8 @@ pub fn flag(arch: Arch) -> Option<&'static str> {
     }
 }
 
-/// The content of [`SECTION`] for an object that keeps what it says.
-///
-/// SHSTK says that every return goes where its call came from: nothing of ours changes a return address or a stack.
+/// The content of [`SECTION`] for an object that satisfies it. SHSTK requires that every return goes to its call site:
+/// our code changes neither a return address nor the stack's.
 pub fn mark(arch: Arch) -> Option<Vec<u8>> {
     const NT_GNU_PROPERTY_TYPE_0: u32 = 5;
     const AARCH64_FEATURE_1_AND: u32 = 0xc000_0000;
@@ -72,8 +71,8 @@ pub fn check_pads(arch: Arch, object: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where an indirect branch may go: the global functions, and the local ones that something but a branch refers to. Jump
-/// tables hold distances, which are no addresses of functions; their targets are the compiler's own.
+/// Possible targets of an indirect branch: global functions, and local ones referenced by anything but a branch. Jump
+/// tables hold distances rather than function addresses; their targets are the compiler's business.
 fn entries(file: &File<'_>) -> Result<Vec<(SectionIndex, u64)>> {
     let is_code = |index| {
         let section = file.section_by_index(index);
@@ -96,8 +95,8 @@ fn entries(file: &File<'_>) -> Result<Vec<(SectionIndex, u64)>> {
             let refers = if section.kind() == SectionKind::Text {
                 match r_type {
                     R_AARCH64_CALL26 | R_AARCH64_JUMP26 => false,
-                    // Either may be a branch or not, as the assembler likes. Before the distance to an operand stands
-                    // its ModRM byte, which no opcode of a branch looks like.
+                    // Either relocation may belong to a branch or not, depending on the assembler. Before the
+                    // displacement of a memory operand stands a ModRM byte, which never equals the opcode of a branch.
                     R_X86_64_PC32 | R_X86_64_PLT32 => {
                         let before = usize::try_from(at)?.checked_sub(1);
                         let before = before.and_then(|at| data.get(at));

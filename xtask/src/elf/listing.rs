@@ -1,4 +1,4 @@
-//! A disassembly, read from objdump, and made independent of where things lie and which registers were free.
+//! A disassembly from objdump, made independent of addresses and of register allocation.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Listing {
         let lines = text.lines().filter_map(|line| {
             let (address, rest) = line.trim_start().split_once(':')?;
             let address = u64::from_str_radix(address, 16).ok()?;
-            // `# ` and `//` begin remarks; `#8` is an operand.
+            // `# ` and `//` begin comments; `#8` is an operand.
             let code = rest.split(" # ").next()?.split("//").next()?.trim();
             (!code.is_empty()).then(|| (address, code.to_owned()))
         });
@@ -40,12 +40,12 @@ impl Listing {
         }
     }
 
-    /// The places of the instructions from `start` on.
+    /// The addresses of the instructions from `start` on.
     pub fn from(&self, start: u64) -> impl Iterator<Item = u64> + use<'_> {
         self.lines.range(start..).map(|(&at, _)| at)
     }
 
-    /// The last `count` places before `end`.
+    /// The last `count` addresses before `end`.
     pub fn before(&self, end: u64, count: usize) -> Vec<u64> {
         let mut places: Vec<u64> = self
             .lines
@@ -58,17 +58,17 @@ impl Listing {
         places
     }
 
-    /// The instruction there, as objdump has it.
+    /// The instruction at `at`, as objdump prints it.
     pub fn line(&self, at: u64) -> Option<&str> {
         self.lines.get(&at).map(String::as_str)
     }
 
-    /// Where the branch that is there leads.
+    /// The target of the branch at `at`.
     pub fn target(&self, at: u64) -> Option<u64> {
         target(self.line(at)?).map(|(_, target)| target)
     }
 
-    /// How many instructions from `start` to the first return, on the way where no condition holds.
+    /// The number of instructions from `start` to the first return, no conditional branch taken.
     pub fn straight(&self, start: u64) -> Option<usize> {
         let mut at = start;
         for count in 1..1000 {
@@ -97,7 +97,7 @@ impl Listing {
         next.or(jump.map(|(&at, _)| at)).unwrap_or(start)
     }
 
-    /// The section from `start` to `end`, with the lines before it that store the descriptor's address.
+    /// The section from `start` to `end`, with the preceding lines that store the descriptor's address.
     pub fn section(&self, start: u64, end: u64) -> Vec<String> {
         let before = match self.arch {
             Arch::X86_64 => 2,
@@ -107,7 +107,7 @@ impl Listing {
         let mut text = Vec::new();
         let leading: Vec<_> = self.lines.range(..start).rev().take(before).collect();
         for (nth, (_, line)) in leading.iter().rev().enumerate() {
-            // What forms an address is named only: the address is the linker's.
+            // The instructions that form the address are reduced to mnemonics: the address is the linker's.
             let full = self.plain(line, &mut registers, &[]);
             let name = full.split(' ').next().unwrap_or_default();
             text.push(if nth + 1 == before {
@@ -133,7 +133,7 @@ impl Listing {
             .collect()
     }
 
-    /// One line: registers numbered as they come, targets by their place in the section.
+    /// One line: registers numbered by first use, targets relative to the section.
     fn plain(&self, line: &str, registers: &mut Vec<String>, inside: &[u64]) -> String {
         let (name, operands) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let mut plain = name.to_owned();
@@ -170,7 +170,7 @@ impl Listing {
     }
 }
 
-/// The address that a branch leads to, and where it begins in the text.
+/// The target address of a branch, and where it begins in the text.
 fn target(text: &str) -> Option<(usize, u64)> {
     let symbol = text.find(" <")?;
     let begin = text[..symbol]

@@ -1,5 +1,5 @@
-//! Mutants of the critical sections in a program: one instruction dropped, the commit one place earlier, the end in the
-//! descriptor one instruction off, another signature, a release that is none. Each is made in every copy of the section.
+//! Mutants of a program's critical sections: an instruction dropped, the commit one place earlier, the descriptor's end
+//! one instruction off, another signature, a release store made plain. Each is applied to every copy of the section.
 
 mod code;
 
@@ -17,10 +17,10 @@ use super::operations::{NUMBERS, Operation};
 use super::sections::entries;
 use crate::arch::Arch;
 
-/// The name of a section that is left as it is.
+/// The name of the unchanged section.
 pub const NONE: &str = "nothing changed";
 
-/// Bytes to be written in one place.
+/// Bytes to write at one place.
 #[derive(Clone, Debug)]
 pub struct Patch {
     pub at: u64,
@@ -29,7 +29,7 @@ pub struct Patch {
 
 #[derive(Debug)]
 pub struct Mutant {
-    /// By the names of all that have the same instructions.
+    /// Joined names of all operations with the same instructions.
     pub section: String,
     /// The section and the change.
     pub name: String,
@@ -37,7 +37,7 @@ pub struct Mutant {
 }
 
 impl Mutant {
-    /// Whether it is the section as it is.
+    /// Whether the section is unchanged.
     pub fn is_none(&self) -> bool {
         self.patches.is_empty()
     }
@@ -49,13 +49,13 @@ struct Copy {
     start: u64,
     end: u64,
     abort: u64,
-    /// The places of all its instructions: the store of the descriptor, the section, the abort handler.
+    /// The addresses of all its instructions: the store of the descriptor, the section, the abort handler.
     places: Vec<u64>,
-    /// Of those, the section.
+    /// The range of `places` inside the section.
     inside: std::ops::Range<usize>,
 }
 
-/// The file with the mutant in it.
+/// The file with the mutant applied.
 pub fn patched(file: &Path, mutant: &Mutant) -> Result<Vec<u8>> {
     let mut bytes = std::fs::read(file)?;
     for Patch { at, bytes: new } in &mutant.patches {
@@ -82,7 +82,7 @@ fn section_at<'data, 'file>(
     section.with_context(|| format!("nothing is at {at:#x}"))
 }
 
-/// The mutants of the sections in `file` that have the instructions of one of `operations`, of which each is there.
+/// The mutants of the sections in `file` that have the code of one of `operations`, each of which must be present.
 pub fn of(arch: Arch, file: &Path, operations: &[Operation]) -> Result<Vec<Mutant>> {
     let mut names: BTreeMap<Vec<String>, String> = BTreeMap::new();
     for operation in operations
@@ -160,7 +160,7 @@ impl Program<'_> {
         bytes.with_context(|| format!("no {length} bytes are at {at:#x}"))
     }
 
-    /// From one instruction to the next.
+    /// The length of the instruction at `at`.
     fn length(&self, at: u64) -> Result<u64> {
         let next = self.listing.from(at + 1).next();
         Ok(next.with_context(|| format!("nothing is behind {at:#x}"))? - at)
@@ -193,7 +193,7 @@ impl Program<'_> {
             .from(start)
             .take_while(|&at| at < end)
             .collect();
-        // A section with a result leaves for want of a slot by the lines behind the handler.
+        // A section with a result exits by the lines behind the handler where there is no slot.
         let mut behind = abort;
         for _ in 0..jumps {
             behind = self.listing.behind_jump(behind);
@@ -216,7 +216,7 @@ impl Program<'_> {
         })
     }
 
-    /// All changes of one copy; those of another one have the same names in the same order.
+    /// All changes of one copy; those of another copy have the same names in the same order.
     fn changes(&self, copy: &Copy, text: &[String]) -> Result<Vec<(String, Vec<Patch>)>> {
         let mut changes = Vec::new();
         for (nth, &at) in copy.places.iter().enumerate() {
@@ -254,8 +254,7 @@ impl Program<'_> {
         Ok(changes)
     }
 
-    /// The commit and the instruction before it, each in the other one's place. Branches follow the instruction that they
-    /// lead to.
+    /// Swaps the commit and the instruction before it. Branches follow the instruction that they lead to.
     fn early_commit(&self, copy: &Copy) -> Result<Vec<Patch>> {
         let inside = &copy.places[copy.inside.clone()];
         let [.., before, commit] = *inside else {

@@ -10,20 +10,20 @@ use super::listing::Listing;
 use super::sections::entries;
 use crate::arch::Arch;
 
-/// The functions that are the load of a number and nothing else.
+/// Functions that only load a CPU or concurrency number.
 pub const NUMBERS: [&str; 2] = ["number_cpu_id", "number_mm_cid"];
 
 pub struct Operation {
     pub name: String,
-    /// The instructions of its section, independent of places and registers.
+    /// The instructions of its section, independent of addresses and registers.
     pub section: Vec<String>,
-    /// How many instructions from its call to its return, where nothing disturbs.
+    /// The number of instructions from call to return, undisturbed.
     pub straight: usize,
     /// Bytes of the function and of the abort handler.
     pub bytes: u64,
 }
 
-/// The names of the sections that are not this crate's begin so.
+/// The prefix of sections that do not belong to this crate.
 const OWN: &str = "own_";
 
 /// The operations of the crate.
@@ -33,7 +33,7 @@ pub fn read(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
     Ok(operations)
 }
 
-/// Every symbol with a critical section, by the descriptors: their form is checked on the way.
+/// Every symbol with a critical section, found by the descriptors, whose form is checked.
 pub fn all(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
     let listing = Listing::of(arch, file)?;
     let bytes = std::fs::read(file)?;
@@ -79,7 +79,7 @@ pub fn all(arch: Arch, file: &Path) -> Result<Vec<Operation>> {
                 name: symbol.name().unwrap_or_default().to_owned(),
                 section: listing.section(start, start + length),
                 straight,
-                // The handler lies behind the function, and is no part of its symbol.
+                // The handler lies behind the function, outside of its symbol.
                 bytes: symbol.size() + listing.behind_jump(abort) - (abort - 4),
             });
         }

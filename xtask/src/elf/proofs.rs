@@ -9,7 +9,7 @@ use super::archive::is_unwanted;
 use super::file::Elf;
 use super::sections::entries;
 
-/// No symbol of a panic, an unwinder or an allocator is left.
+/// No symbol reveals a panic, an unwinder or an allocator.
 pub fn no_panic_unwind_alloc(elf: &Elf<'_>) -> Result<String> {
     let names = elf.symbols().filter_map(|symbol| symbol.name().ok());
     let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
@@ -25,7 +25,7 @@ pub fn no_panic_unwind_alloc(elf: &Elf<'_>) -> Result<String> {
     Ok(format!("{} symbols", names.len()))
 }
 
-/// The header says that the stack holds no code.
+/// The program header makes the stack non-executable.
 pub fn stack_not_executable(elf: &Elf<'_>) -> Result<String> {
     let endian = elf.endian();
     let mut segments = elf.elf_program_headers().iter();
@@ -37,7 +37,7 @@ pub fn stack_not_executable(elf: &Elf<'_>) -> Result<String> {
     Ok(String::new())
 }
 
-/// Nothing can be written and executed.
+/// No segment is both writable and executable.
 pub fn no_writable_code(elf: &Elf<'_>) -> Result<String> {
     let endian = elf.endian();
     let both = PF_W.0 | PF_X.0;
@@ -55,7 +55,7 @@ pub fn rseq_cs_is_loaded(elf: &Elf<'_>) -> Result<String> {
     Ok(format!("{} descriptors", descriptors.len()))
 }
 
-/// A report rather than a proof: the text of each hook, and of what they share.
+/// A report rather than a proof: the text size of each hook and of their shared code.
 pub fn code_size(elf: &Elf<'_>) -> Result<String> {
     let mut sizes = hook_sizes(elf)?;
     let (_, total) = sizes.pop().unwrap_or_default();
@@ -69,7 +69,7 @@ pub fn code_size(elf: &Elf<'_>) -> Result<String> {
     ))
 }
 
-/// Bytes of text of each hook, of what they share, and together.
+/// Text bytes of each hook, of their shared code, and in total.
 pub fn hook_sizes(elf: &Elf<'_>) -> Result<Vec<(String, u64)>> {
     let (mut hooks, mut shared) = (Vec::new(), 0);
     let is_text = |symbol: &_| object::ObjectSymbol::kind(symbol) == SymbolKind::Text;

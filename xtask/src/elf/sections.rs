@@ -9,8 +9,8 @@ use object::{LittleEndian, Object as _, ObjectKind, ObjectSection as _, ObjectSy
 
 use super::file::{Elf, parse};
 
-/// The descriptors and both arrays are there, each entry at its alignment, in a loaded segment that is not executable,
-/// and as many as belong together; the abort handlers are in the text, and no linker has put a veneer in between.
+/// The descriptors and both arrays are present, aligned, in a loaded non-executable segment, and equal in number; the
+/// abort handlers are in the text, with no linker veneer in between.
 pub fn sections(bytes: &[u8]) -> anyhow::Result<String> {
     let elf = parse(bytes)?;
     ensure!(
@@ -33,7 +33,7 @@ pub fn sections(bytes: &[u8]) -> anyhow::Result<String> {
         "{count} descriptors and {} pointers to them",
         pointers.1.len()
     );
-    // Elsewhere a loader fills the addresses in.
+    // In a position-independent file a loader fills in the addresses.
     if elf.kind() == ObjectKind::Executable {
         fixed(&descriptors, &pointers.1, &exits.1)?;
     }
@@ -92,7 +92,7 @@ fn is_loaded_data(elf: &Elf<'_>, section: &ElfSection64<'_, '_, LittleEndian>) -
     })
 }
 
-/// Each descriptor is pointed at once, and has exits that are not inside.
+/// Each descriptor is pointed to once, and its exits lie outside of the section.
 fn fixed(
     (at, descriptors): &Entries,
     pointers: &[Vec<u64>],

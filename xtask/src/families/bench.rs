@@ -1,4 +1,4 @@
-//! `cargo xtask bench` in its smallest form: that it runs and its document is whole. No time is judged.
+//! `cargo xtask bench` in its smallest form: it runs, and its document is complete. Times are not judged.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -19,7 +19,7 @@ pub const FAMILY: Family = Family {
     needs: |_, _| vec![Need::new("gcc", &["gcc"], "the programs of the bench")],
 };
 
-/// Rows that must be there where threads may run sections: group, name, variant. [`OF_OPERATIONS`] are others.
+/// Rows that must exist where threads may run sections: group, name, variant; in addition to [`OF_OPERATIONS`].
 const ROWS: [(&str, &str, &str); 14] = [
     ("cpu", "CPU number", "load"),
     ("cpu", "CPU number", "current_cpu"),
@@ -45,7 +45,7 @@ fn quick(cx: &Context) -> Result<String> {
     let plan = Plan {
         rounds: 2,
         milliseconds: 1,
-        // Another family's work, and long.
+        // Tested by another family, and slow.
         musl: false,
         only: groups.map(str::to_owned).to_vec(),
         with: vec![("external".to_owned(), bench::external(cx)?)],

@@ -1,4 +1,4 @@
-//! `rseq-conform`: every system of the matrix is judged, the known-bad ones and the played ones are found out.
+//! `rseq-conform`: every system of the matrix is judged; known-bad and simulated systems must be detected.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub const FAMILY: Family = Family {
 };
 
 const SECONDS: u64 = 600;
-/// Of a check, on a quiet machine.
+/// Seconds for one check, on an idle machine.
 const LIMIT: u32 = 300;
 
 type Check = (&'static str, fn(&Context, Arch) -> Result<String>);
@@ -56,7 +56,7 @@ struct Failed {
     seen: String,
 }
 
-/// What one run wrote.
+/// The output of one run.
 #[derive(Debug, Default)]
 struct Report {
     passed: Vec<String>,
@@ -65,7 +65,7 @@ struct Report {
     verdict: String,
 }
 
-/// Reads TAP between whatever firmware and kernel say.
+/// Parses TAP between any output of firmware and kernel.
 fn read(console: &str) -> Result<Report> {
     let mut report = Report::default();
     let mut planned = None;
@@ -117,14 +117,14 @@ impl Report {
         failed.filter(|one| one.name != name).collect()
     }
 
-    /// Nothing failed.
+    /// No check failed.
     fn conforms(&self) -> Result<String> {
         let failed = &self.failed;
         ensure!(self.verdict == "conforms", "{}: {failed:?}", self.verdict);
         Ok(self.counts())
     }
 
-    /// Dangerous, and these checks are among those that say so.
+    /// The verdict is "dangerous", and these checks are among those that failed as dangerous.
     fn is_found(&self, names: &[&str]) -> Result<String> {
         ensure!(self.verdict == "dangerous", "the verdict: {}", self.verdict);
         for name in names {
@@ -136,7 +136,7 @@ impl Report {
         Ok(format!("found by {}", all.join(", ")))
     }
 
-    /// Sections are not aborted; its answers and its ids are right all the same.
+    /// Sections are not aborted, but all answers and ids are correct.
     fn is_faulty(&self) -> Result<String> {
         let right = |failed: &&Failed| {
             let groups = ["call/", "auxv/", "ids/"];
@@ -147,7 +147,7 @@ impl Report {
         self.is_found(&["abort/preemption"])
     }
 
-    /// No store to the ids is repaired, and nothing else is other than it should be.
+    /// Stores to the ids are not repaired; everything else conforms.
     fn is_strict(&self) -> Result<String> {
         let other = self.failed_but("stores/legacy");
         let strict = self.verdict == "nuisances" && other.is_empty();
@@ -155,7 +155,7 @@ impl Report {
         Ok(format!("strict: {}", self.counts()))
     }
 
-    /// There is no rseq(2), which is said, and not taken for a conforming one.
+    /// Without rseq(2) the verdict says so, rather than "conforms".
     fn is_absent(&self) -> Result<String> {
         let other = self.failed_but("call/there");
         let absent = self.verdict == "no rseq" && self.has_failed("call/there");
@@ -164,13 +164,13 @@ impl Report {
     }
 }
 
-/// Does this system lose the aborts of preempted sections? Linux 6.19 to 7.0.13 on aarch64.
+/// Whether this system loses the aborts of preempted sections: Linux 6.19 to 7.0.13 on aarch64.
 fn is_faulty(place: Place) -> bool {
     let system = place.system().map_or("", |system| system.name);
     place.arch == Arch::Aarch64 && (system.starts_with("7.0") || system == "6.19")
 }
 
-/// Does the kernel's own checker run, which kills for a store to the ids with length 32 too?
+/// Whether the kernel's own checker runs, which kills for a store to the ids with length 32 too.
 fn is_strict(place: Place) -> bool {
     let append = place.system().map_or("", |system| system.append);
     append.contains("rseq_debug=1")
@@ -201,7 +201,7 @@ fn system(cx: &Context, place: Place) -> Result<String> {
     judged.map_err(|why| Failure::error(format!("{why:#}"), run.output))
 }
 
-/// The other form says the same of the same checks.
+/// The JSON form gives the same result for the same checks.
 fn json(cx: &Context, arch: Arch) -> Result<String> {
     let program = guest(cx, arch, "conform")?;
     let said = run(command(&program).arg("--json"), SECONDS)?.output;
@@ -228,7 +228,7 @@ fn json(cx: &Context, arch: Arch) -> Result<String> {
 /// A check that does not come to its end is ended, and is a failure.
 fn hung(cx: &Context, arch: Arch) -> Result<String> {
     let program = guest(cx, arch, "conform")?;
-    // It takes two seconds for each length.
+    // The check takes two seconds per length.
     let arguments = ["--only", "stress/sums", "--timeout", "1"];
     let run = run(command(&program).args(arguments), SECONDS)?;
     let report = read(&run.output).map_err(|why| Failure::error(format!("{why:#}"), run.output))?;
@@ -253,7 +253,7 @@ fn arguments(cx: &Context, arch: Arch) -> Result<String> {
     Ok(String::new())
 }
 
-/// The program on a system that `played` makes.
+/// Runs the program on a system simulated by `played`.
 fn on_played(cx: &Context, arch: Arch, kind: &str) -> Result<Report> {
     let (player, program) = (guest(cx, arch, "played")?, guest(cx, arch, "conform")?);
     let run = run(command(&player).arg(kind).arg(&program), SECONDS)?;
@@ -263,7 +263,7 @@ fn on_played(cx: &Context, arch: Arch, kind: &str) -> Result<Report> {
     read(&run.output).map_err(|why| Failure::error(format!("{why:#}"), run.output))
 }
 
-/// A system with one CPU: what needs two is skipped, with its reason.
+/// A system with one CPU: checks that need two are skipped, with the reason.
 fn one_cpu(cx: &Context, arch: Arch) -> Result<String> {
     let report = on_played(cx, arch, "one-cpu")?;
     let skipped = |name: &str| report.skipped.iter().any(|one| one == name);

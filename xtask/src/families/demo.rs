@@ -1,4 +1,4 @@
-//! The main job itself, everywhere the suite runs.
+//! The demo, everywhere the suite runs.
 
 use anyhow::Result;
 
@@ -18,10 +18,10 @@ pub const FAMILY: Family = Family {
     needs: guest_needs,
 };
 
-/// More CPUs than the set of every libc has room for.
+/// More CPUs than any libc's fixed-size CPU set holds.
 const MANY: &str = "init-with-numbers-for-2048-cpus";
 
-/// The kernel keeps something for each possible CPU, some 1.3 GiB together.
+/// The kernel keeps data for each possible CPU, some 1.3 GiB in total.
 const MANY_CPUS: Setup = Setup {
     memory: "3072",
     options: " possible_cpus=2048",
@@ -34,7 +34,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let mut cases = vec![Case::new("init", move |cx| {
         run(cx, place, "init", &USUAL, &[])
     })];
-    // x86_64 alone takes so many, and what is tested is ours, so one kernel will do.
+    // Only x86_64 takes so many; the code under test is ours, so one kernel suffices.
     let system = place.system();
     if place.arch == Arch::X86_64 && system.is_some_and(|system| system.name == "6.1") {
         cases.push(Case::new(MANY, move |cx| {
@@ -60,7 +60,7 @@ fn run(cx: &Context, place: Place, test: &str, setup: &Setup, more: &[&str]) -> 
     }
 }
 
-/// The reason why this machine has too little memory for it, if it has.
+/// The reason why this machine has too little memory, if so.
 fn too_little_memory() -> Option<String> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text

@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`, compared with what a C program finds by asking.
+//! `cargo xtask doctor`, compared with the answers that a C program gets.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,6 @@ fn program(cx: &Context) -> Result<PathBuf> {
     })
 }
 
-/// This very program.
 fn doctor() -> Result<PathBuf> {
     Ok(std::env::current_exe()?)
 }
@@ -65,7 +64,7 @@ fn json(mut started: Command) -> Result<Value> {
     serde_json::from_str(&said).with_context(|| said)
 }
 
-/// The answer to a registration, and `__rseq_size`.
+/// The errno of a registration, and `__rseq_size`.
 fn asked(program: &Path, libc_on: bool) -> Result<(i64, u64)> {
     let mut ask = command(program);
     let said = output(set_glibc_rseq(ask.arg("ask"), libc_on), "the question", 60)?;
@@ -88,7 +87,7 @@ fn machine(cx: &Context, libc_on: bool) -> Result<()> {
     let mut look = command(doctor()?);
     set_glibc_rseq(look.args(["doctor", "--json"]), libc_on);
     let document = json(look)?;
-    // Nobody has registered the thread that asks, whatever glibc does elsewhere.
+    // The asking thread is unregistered, whatever glibc does elsewhere.
     let (errno, _) = asked(&program, false)?;
     let legacy = &document["kernel"]["answers"]["legacy"];
     let agrees = match errno {
@@ -136,7 +135,7 @@ fn filter(cx: &Context, errno: i32, remedy: &str) -> Result<()> {
     Ok(())
 }
 
-/// A living process of two threads, and what it says of itself.
+/// A running process of two threads, compared with its own output.
 fn threads(cx: &Context, what: &str, libc_on: bool) -> Result<()> {
     let mut waits = command(program(cx)?);
     set_glibc_rseq(waits.arg(what), libc_on);
@@ -147,7 +146,7 @@ fn threads(cx: &Context, what: &str, libc_on: bool) -> Result<()> {
         BufReader::new(output).read_line(&mut said)?;
         compare(&said, child.id(), what)
     })();
-    // The end of its input is its own end, too.
+    // It also ends at the end of its input.
     let _ = child.kill();
     child.wait()?;
     compared
@@ -167,7 +166,7 @@ fn compare(said: &str, pid: u32, what: &str) -> Result<()> {
     }
     let document: Value = serde_json::from_str(&looked.check("the doctor")?)?;
     let threads = document["threads"].as_array().context("no threads")?;
-    // Of the main thread and the other one.
+    // The owners of the main thread and of the other one.
     let owners = match (is_registered, what) {
         (false, _) => ["nobody", "nobody"],
         (true, "own") => ["another", "nobody"],
@@ -192,10 +191,10 @@ fn compare(said: &str, pid: u32, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// No such process is said so.
+/// A missing process is reported as such.
 fn nobody(_: &Context) -> Result<()> {
     let mut look = command(doctor()?);
-    // Above every number that the kernel gives out.
+    // Above every pid that the kernel assigns.
     look.args(["doctor", "--json", "--pid", "2147483647"]);
     let looked = run(&mut look, 60)?;
     let said = looked.output.contains("no process 2147483647");

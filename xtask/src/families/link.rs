@@ -17,7 +17,7 @@ pub const FAMILY: Family = Family {
     needs: guest_needs,
 };
 
-/// A proof: its name, the guest it is about, and what it finds in the file.
+/// A proof: name, guest, and check of the file.
 type Proof = (&'static str, &'static str, fn(&Elf<'_>) -> Result<String>);
 
 const PROOFS: [Proof; 5] = [

@@ -1,4 +1,4 @@
-//! The families of tests. A family is one file or folder here and one line in [`FAMILIES`].
+//! The families of tests: one file or folder and one line in [`FAMILIES`] each.
 
 use crate::case::Family;
 
@@ -23,7 +23,7 @@ mod shared;
 mod suite;
 mod tools;
 
-/// All families, in the order they run.
+/// All families, in running order.
 pub static FAMILIES: [Family; 21] = [
     host::FAMILY,
     link::FAMILY,

@@ -31,7 +31,7 @@ pub const FAMILY: Family = Family {
 /// The judge of what runs the same.
 const GOLDEN: &str = "golden::sections";
 
-/// Sections, and the tests that judge them: each runs the sections as they are shipped.
+/// Sections, and the tests that judge them; each runs the sections as shipped.
 struct Group {
     /// In the order of the guest's `Program`.
     sections: &'static [&'static str],
@@ -83,7 +83,7 @@ const GROUPS: [Group; 3] = [
     },
 ];
 
-/// By which index a section is, and its name among its group's.
+/// The index of a section (0: `cpu_id`, 1: `mm_cid`), and its name within its group.
 fn parts(section: &str) -> (usize, &str) {
     let name = section.split('=').next().unwrap_or_default();
     let without = |name: &'_ str, end: &str| name.strip_suffix(end).unwrap_or(name).len();
@@ -113,7 +113,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
-    // Elsewhere the same mutants die of the same tests.
+    // On other kernels the same tests kill the same mutants.
     let system = place.system().is_some_and(|one| one.tests == ["mutants::"]);
     if place.machine != Machine::Native && !system {
         return Ok(vec![]);
@@ -193,7 +193,7 @@ fn run(cx: &Context, place: Place) -> Result<Outcome> {
     )))
 }
 
-/// All of them where they are asked for by name, else each fourth: they take a minute.
+/// All mutants if asked for by name, else every fourth: all of them take a minute.
 fn sample(cx: &Context, mutants: &mut Vec<Mutant>) {
     if cx.only.iter().any(|part| part.starts_with(FAMILY.name)) {
         return;
@@ -205,7 +205,7 @@ fn sample(cx: &Context, mutants: &mut Vec<Mutant>) {
     });
 }
 
-/// The mutants of a group, by its tests.
+/// Runs the tests of a group on its mutants.
 fn judged(
     cx: &Context,
     place: Place,
@@ -213,7 +213,7 @@ fn judged(
     group: &Group,
     mutants: &[Mutant],
 ) -> Result<Killers> {
-    // It stays, for whoever runs the suite on it by hand.
+    // Kept, for running the suite on it by hand.
     let folder = cx.store().join("mutants");
     std::fs::create_dir_all(&folder)?;
     let file = folder.join(format!("{}-{}", place.arch, group.sections[0]));
@@ -243,7 +243,7 @@ fn judged(
     killers(&output, mutants).map_err(|why| Failure::error(format!("{why:#}"), output))
 }
 
-/// By whom each mutant was killed, if by anyone.
+/// The killer of each mutant, if any.
 enum Killers {
     All(Vec<Option<String>>),
     Skipped(String),
@@ -294,7 +294,7 @@ fn is_pinned(
     )?;
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), bytes)?;
-    // An error is a descriptor that is wrong.
+    // An error is an invalid descriptor.
     let Ok(others) = all(arch, file.path()) else {
         return Ok(true);
     };
@@ -312,7 +312,7 @@ fn survivor(arch: Arch, name: &str) -> Option<&'static Survivor> {
     SURVIVORS.iter().find(is_it)
 }
 
-/// As the guest reads them.
+/// The mutants in the guest's input format.
 fn words(group: &Group, mutants: &[Mutant]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for mutant in mutants {

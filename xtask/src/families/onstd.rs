@@ -1,4 +1,4 @@
-//! The crate for programs on std: its own test programs on each libc, without rseq, and as PID 1 of real kernels.
+//! The crate for programs on std: its test programs on each libc, without rseq, and as PID 1 of real kernels.
 
 use std::path::PathBuf;
 
@@ -27,10 +27,10 @@ pub const FAMILY: Family = Family {
 
 const PACKAGE: &str = "rseq-rt-std";
 
-/// Its test programs, as cargo names them.
+/// Its test programs, by cargo's names.
 const PROGRAMS: [&str; 6] = ["lib", "allocator", "fibers", "filter", "fork", "threads"];
 
-/// Who gives a thread its rseq: a test of `threads` each, of which a run takes one.
+/// The source of a thread's rseq: one test of `threads` each, of which a run takes one.
 const LIBC: &str = "support_by_libc";
 const OWN: &str = "support_by_own";
 const ATOMICS: &str = "support_by_atomics";
@@ -55,14 +55,14 @@ const BROKEN: [(&str, &str, Option<&str>); 4] = [
     ),
 ];
 
-/// Where there is no rseq it compiles, and works by atomics.
+/// Targets without rseq, where the crate compiles and uses atomics.
 const ELSEWHERE: [&str; 3] = [
     "aarch64-apple-darwin",
     "i686-unknown-linux-gnu",
     "x86_64-pc-windows-gnu",
 ];
 
-/// Seconds for a program: a storm takes a few natively, and a minute where the CPU is emulated.
+/// Timeout of a program in seconds: a storm takes a few natively, and a minute where the CPU is emulated.
 const PATIENCE: u64 = 600;
 
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
@@ -82,7 +82,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     })
 }
 
-/// The kernel whose sections are known to be broken.
+/// The kernel that does not abort sections.
 fn aborts_nothing(place: Place) -> bool {
     let system = place.system();
     place.arch == Arch::Aarch64 && system.is_some_and(|system| system.name == "7.0")
@@ -123,7 +123,7 @@ fn on_the_host(arch: Arch) -> Vec<Case> {
     cases
 }
 
-/// All tests but those of another support, and those that are skipped.
+/// All tests except those of another support and the skipped ones.
 fn arguments(support: &str, skipped: &[&str]) -> Vec<String> {
     let others = [LIBC, OWN, ATOMICS].into_iter();
     let others = others.filter(|other| *other != support);
@@ -135,7 +135,7 @@ fn arguments(support: &str, skipped: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// A static program: of musl, and for riscv64, for which there may be no std with it, of glibc.
+/// A static program: with musl, or on riscv64, where std may lack musl, with glibc.
 fn emulated(cx: &Context, place: Place, program: &str) -> Result<String> {
     let target = std_target(cx, place.arch, place.arch != Arch::Riscv64)?;
     let flags = "-Ctarget-feature=+crt-static";
@@ -143,16 +143,16 @@ fn emulated(cx: &Context, place: Place, program: &str) -> Result<String> {
     let without = place.machine == Machine::User || aborts_nothing(place);
     let support = if without { ATOMICS } else { OWN };
     let skipped: &[&str] = match place.boots() {
-        // They start programs, of which there are none.
+        // They start other programs, of which PID 1 has none.
         true => &["under_a_filter", "another_program_is_started"],
-        // qemu-user has no filters, and dies of a thread in the fork child of a process with threads.
+        // qemu-user has no filters, and crashes when the fork child of a multithreaded process starts a thread.
         false => &["filter", "starts_threads"],
     };
     let finished = boot::run(cx, place, &file, &[], &arguments(support, skipped))?.finished;
     if place.boots() {
         keep_console(cx, &format!("std-{program}"), place, &finished.output);
     }
-    // PID 1 has no exit code; the kernel's words are all where it was faster than the console.
+    // PID 1 has no exit code; the kernel's line may be all that is left, if the kernel was faster than the console.
     let ended_well = finished.output.contains("init! exitcode=0x00000000");
     let ok = match place.boots() {
         true => ended_well || finished.output.contains("test result: ok. "),
@@ -161,7 +161,7 @@ fn emulated(cx: &Context, place: Place, program: &str) -> Result<String> {
     passed(finished, ok)
 }
 
-/// The program's own words, where it ended well. The kernel's may stand in the middle of them.
+/// The program's result, if it passed. The kernel's output may interrupt it.
 fn passed(finished: Finished, ok: bool) -> Result<String> {
     let has_failed = |line: &str| line.trim().starts_with("test result: FAILED");
     if !ok || finished.output.lines().any(has_failed) {
@@ -224,7 +224,7 @@ fn msrv(cx: &Context) -> Result<String> {
     Ok(String::new())
 }
 
-/// The part that needs no rseq, on a system that has none: Miri runs no critical section.
+/// The part without rseq, on a system without it: Miri runs no critical section.
 fn miri(cx: &Context) -> Result<String> {
     let arguments = ["miri", "test", "--package", PACKAGE, "--lib"];
     let mut miri = cargo(cx, compiler::with_miri(cx)?, &arguments);
@@ -237,7 +237,7 @@ fn folder(cx: &Context) -> PathBuf {
     cx.root.join("target/embed/std")
 }
 
-/// One of the test programs. cargo builds all of them, and the next time nothing.
+/// One of the test programs. cargo builds all of them the first time, and nothing afterwards.
 fn build(cx: &Context, arch: Arch, target: &str, flags: &str, program: &str) -> Result<PathBuf> {
     // Builds with other flags would replace each other.
     let place = match flags {

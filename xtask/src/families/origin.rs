@@ -43,14 +43,14 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     }));
     if place.machine == Machine::Native {
         cases.push(Case::new("without-release", move |cx| {
-            // It unmaps the memory of a thread that is registered.
+            // It unmaps the memory of a registered thread.
             run(cx, place, "broken")?.check_death(SIGSEGV)
         }));
     }
     Ok(cases)
 }
 
-/// As many rounds as the place can take in a second or two.
+/// Runs as many rounds as the place manages in a second or two.
 fn run(cx: &Context, place: Place, kind: &str) -> Result<Finished> {
     let rounds = match place.machine {
         Machine::Native => "500",
@@ -62,7 +62,7 @@ fn run(cx: &Context, place: Place, kind: &str) -> Result<Finished> {
     Ok(boot::run(cx, place, &program, &[], &arguments)?.finished)
 }
 
-/// A booted machine has no exit code: the last line counts there, and here as well.
+/// A booted machine has no exit code: the last line is the verdict, natively too.
 fn embedded(finished: Finished) -> Result<String> {
     let line = |is: fn(&str) -> bool| {
         let mut lines = finished.output.lines().map(str::trim);
@@ -77,7 +77,7 @@ fn embedded(finished: Finished) -> Result<String> {
     Err(Failure::error(why, finished.output))
 }
 
-/// Builds it for `arch`, `embedded` or `broken`. Static and freestanding by its own build script.
+/// Builds it for `arch`, `embedded` or `broken`. Its build script makes it static and freestanding.
 fn build(cx: &Context, arch: Arch, kind: &str) -> Result<PathBuf> {
     cx.once(format!("origin/{kind}/{arch}"), || {
         let folder = cx.root.join(FOLDER);
@@ -90,7 +90,7 @@ fn build(cx: &Context, arch: Arch, kind: &str) -> Result<PathBuf> {
         }
         compiler::build(cx, arch, build, "the embedding")?;
         let made = folder.join(arch.target()).join("release/origin-embedding");
-        // Under a name of its own: the next build of the other kind takes the place of the first.
+        // Under its own name: the next build of the other kind replaces the first.
         let kept = made.with_file_name(kind);
         std::fs::copy(made, &kept)?;
         Ok(kept)

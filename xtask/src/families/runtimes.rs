@@ -1,4 +1,4 @@
-//! The crate for programs on std in the threads of std, rayon and tokio, on a libc that owns rseq and on two that do not.
+//! The std crate in the threads of std, rayon and tokio, on a libc that owns rseq and on two that do not.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub const FAMILY: Family = Family {
 /// The runtimes, as arguments of the program.
 const RUNTIMES: [&str; 3] = ["std", "rayon", "tokio"];
 
-/// A libc under them, and who is to own rseq there.
+/// The libc, and the expected owner of rseq.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Under {
     pub name: &'static str,
@@ -66,15 +66,15 @@ pub const UNDER: [Under; 3] = [LIBC, GLIBC, MUSL];
 
 /// Seconds: the program takes one or two.
 const PATIENCE: u64 = 120;
-/// After so many seconds a broken one is looked at, whether it does nothing any more.
+/// Seconds after which a broken variant is checked for a hang.
 const HANG: u64 = 10;
-/// Between one look and the next.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The signals that glibc and musl send to each thread for setuid(3).
+/// The signals that glibc and musl send to every thread for setuid(3).
 const SETXID: [u32; 2] = [33, 34];
 
-/// Runs of a broken one, until one of them shows it.
+/// Maximum runs of a broken variant until one shows the bug.
 const ATTEMPTS: usize = 64;
 
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
@@ -88,18 +88,18 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
             cases.push(Case::new(name, move |cx| whole(cx, arch, runtime, under)));
         }
     }
-    // The thread's area is unmapped while the kernel knows it, and the program is to die.
+    // The thread's area is unmapped while registered: the program dies.
     cases.push(Case::new("std/musl/without-release", move |cx| {
         broken(cx, arch, "without-release", "std", MUSL, |run| {
             run.check_death(SIGSEGV)
         })
     }));
-    // A thread waits for the libc's lock with signals blocked, its holder for the thread to take one, and the program
-    // hangs.
+    // A thread waits for the libc's lock with signals blocked, and the lock's holder waits for that thread to take a
+    // signal: the program hangs.
     cases.push(Case::new("std/glibc/left-blocked", move |cx| {
         broken(cx, arch, "left-blocked", "std", GLIBC, hangs)
     }));
-    // The same with the lock of the heap, for a moment.
+    // The same with the heap lock, held for a moment.
     cases.push(Case::new("rayon/musl/frees-blocked", move |cx| {
         broken(cx, arch, "frees-blocked", "rayon", MUSL, hangs)
     }));
@@ -113,7 +113,7 @@ fn whole(cx: &Context, arch: Arch, runtime: &str, under: Under) -> Result<String
     Ok(counts.unwrap_or_default().to_owned())
 }
 
-/// A broken program gets through now and then: in one of eight runs, of one that hangs, and in four of another.
+/// A broken variant may pass: one that hangs does in one run of eight, another in four of eight.
 fn broken(
     cx: &Context,
     arch: Arch,
@@ -143,7 +143,7 @@ fn hangs(finished: Finished) -> Result<String> {
     }
 }
 
-/// Runs the program, and looks whether it is stuck when its time is up.
+/// Runs the program, and on a timeout checks whether it is stuck.
 fn start(
     cx: &Context,
     arch: Arch,
@@ -162,15 +162,15 @@ fn start(
     run_within(&mut started, limits)
 }
 
-/// A thread blocks the signal that it is to take, and no thread has run for a while: a slow one is not stuck.
+/// A thread blocks the signal sent to it, and no thread has run for a while: a slow program is not stuck.
 fn is_stuck(process: u32) -> bool {
     let before = threads(process);
     std::thread::sleep(PAUSE);
-    // With the counts of context switches.
+    // Including the context switch counts.
     before.iter().any(|status| waits_for_ever(status)) && before == threads(process)
 }
 
-/// The status of each thread, as the kernel tells it.
+/// The status file of each thread.
 fn threads(process: u32) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
     let tasks = tasks.into_iter().flatten().flatten();
@@ -179,7 +179,7 @@ fn threads(process: u32) -> Vec<String> {
         .collect()
 }
 
-/// The signal is pending on this very thread, and blocked there.
+/// The signal is pending for this very thread, and blocked there.
 fn waits_for_ever(status: &str) -> bool {
     let has = |set: &str| {
         let mask = status.lines().find_map(|line| line.strip_prefix(set));
@@ -190,7 +190,7 @@ fn waits_for_ever(status: &str) -> bool {
     SETXID.iter().any(|signal| waits >> (signal - 1) & 1 == 1)
 }
 
-/// `breakable`: one that `RSEQ_RT_STD_BROKEN` makes a broken one.
+/// `breakable`: built so that `RSEQ_RT_STD_BROKEN` selects a broken variant.
 fn build(cx: &Context, arch: Arch, musl: bool, breakable: bool) -> Result<PathBuf> {
     let target = compiler::std_target(cx, arch, musl)?;
     // Builds with other flags would replace each other.
@@ -206,7 +206,7 @@ fn build(cx: &Context, arch: Arch, musl: bool, breakable: bool) -> Result<PathBu
             .args(["--quiet", "--package", "foreign-runtimes"])
             .arg("--target-dir")
             .arg(&folder)
-            // It is not the speed that is tested.
+            // Speed is not tested.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .env("CARGO_PROFILE_RELEASE_DEBUG", "0")

@@ -1,5 +1,5 @@
-//! Other people's links: the critical sections of one program by several linkers, with text in between whatever can be
-//! torn apart; and `linker/init.ld` with what a freestanding program seldom has.
+//! Other users' links: the critical sections of one program by several linkers, with text between all parts that a
+//! linker may separate; and `linker/init.ld` with content that freestanding programs seldom have.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,23 +29,23 @@ pub const FAMILY: Family = Family {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linker {
-    /// The compiler driver's own, GNU ld.
+    /// GNU ld, the compiler driver's own.
     Gnu,
-    /// gold, by the driver.
+    /// gold, by the compiler driver.
     Gold,
-    /// Called directly: a cross compiler's driver does not find it.
+    /// Called directly: the driver of a cross compiler does not find it.
     Lld,
-    /// Called directly as well.
+    /// Called directly.
     Mold,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// At a fixed address. It is run.
+    /// At a fixed address; it is run.
     Static,
-    /// Position-independent; nobody would relocate it, so that it is looked at alone.
+    /// Position-independent; inspected only, since nothing would relocate it.
     Pie,
-    /// Likewise.
+    /// Inspected only.
     Shared,
 }
 
@@ -53,18 +53,18 @@ struct Link {
     test: &'static str,
     linker: Linker,
     kind: Kind,
-    /// Whether what nobody refers to is dropped.
+    /// Whether unreferenced sections are dropped.
     collected: bool,
     program: Program,
-    /// Whether by `linker/init.ld`.
+    /// Whether linked by `linker/init.ld`.
     script: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Program {
-    /// The guest that aborts each operation by a signal handler in the kernel's place.
+    /// The guest that aborts each operation by a signal handler in place of the kernel.
     Aborts,
-    /// The same with text beside it that no direct branch of aarch64 or riscv64 reaches across.
+    /// The same with text beside it that no direct branch of aarch64 or riscv64 spans.
     FarAborts,
     /// A C program with thread-local variables, constructors, destructors and an indirect function.
     Tls,
@@ -113,7 +113,7 @@ static LINKS: [Link; 14] = [
     script(link("init-lld/tls-and-constructors", Lld, Static, Tls)),
 ];
 
-/// More text than a branch of aarch64 reaches across: 128 MiB.
+/// More text than a branch of aarch64 spans: 128 MiB.
 const FILLER: &str = r#"
     .section .text.filler,"ax",%progbits
     .globl filler
@@ -125,7 +125,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let At::Link(arch) = at else {
         return Ok(vec![]);
     };
-    // gold was never written for riscv64.
+    // gold does not support riscv64.
     let exists = |link: &&Link| link.linker != Gold || arch != Arch::Riscv64;
     let case = |link: &'static Link| Case::new(link.test, move |cx| judge(cx, arch, link));
     Ok(LINKS.iter().filter(exists).map(case).collect())
@@ -141,7 +141,7 @@ fn needs(cx: &Context, at: At) -> Vec<Need> {
     needs
 }
 
-/// Links it, looks at the file, and runs it where it can be run.
+/// Links it, inspects the file, and runs it where possible.
 fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<String> {
     match link.linker {
         Gnu => tool(&arch.tool("gcc"))?,
@@ -177,7 +177,7 @@ fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<String> {
         linker.arg(format!("{option}{}", script.display()));
     }
     if link.program == Tls && link.linker == Gnu {
-        // A section that the script does not name is an error, wherever the linker would put it.
+        // A section that the script does not name is an error.
         linker.arg("-Wl,--orphan-handling=error");
     }
     linker.args(&objects).arg("-o").arg(&file);
@@ -201,7 +201,7 @@ fn judge(cx: &Context, arch: Arch, link: &Link) -> Result<String> {
     Ok(format!("{found}; it ran"))
 }
 
-/// A source of C or of assembly as an object.
+/// A C or assembly source as an object.
 fn compiled(arch: Arch, source: &Path, folder: &Path) -> Result<PathBuf> {
     let object = folder.join("source.o");
     let mut compile = command(arch.tool("gcc"));
@@ -216,7 +216,7 @@ fn compiled(arch: Arch, source: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// The linker's command line, up to the files.
+/// The linker's command line, without the files.
 fn linker(arch: Arch, link: &Link) -> Command {
     let (mut linker, by_driver) = match link.linker {
         Gnu | Gold => (command(arch.tool("gcc")), true),

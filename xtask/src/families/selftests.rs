@@ -1,5 +1,5 @@
-//! The kernel's own rseq selftests, out of the distribution's source of the kernel, under our musl: with the musl as the
-//! owner of rseq, with its switch at off, and with our C operations behind the names of theirs.
+//! The kernel's rseq selftests, from the distribution's kernel source, under the hooked musl: with musl as the owner of
+//! rseq, with its switch off, and with our C operations under the selftests' names.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -77,9 +77,9 @@ fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     Ok(Judged::all(judged.tests, &run.output))
 }
 
-/// What a program of the tests registers its threads by.
+/// The code that registers the threads of a test program.
 enum Registers {
-    /// The musl, and the tests do not insist on doing it.
+    /// Musl; the tests accept an existing registration.
     Musl,
     /// The tests' own `rseq.c`, under MUSL_RSEQ=0.
     Itself,
@@ -123,17 +123,17 @@ const PROGRAMS: [Program; 18] = [
     Program { name: "broken-param_test", registers: Musl, source: "param_test.c", flags: &[OURS, BROKEN] },
 ];
 
-/// The actions of `param_test`, as `run_param_test.sh` has them: spinlock, list, buffer, copy, counter, membarrier.
+/// The actions of `param_test`, by the names in `run_param_test.sh`: spinlock, list, buffer, copy, counter, membarrier.
 const ACTIONS: [&str; 8] = ["s", "l", "b", "b -M", "m", "m -M", "i", "r"];
 
-/// Loops at each place where `param_test` has them.
+/// The delay loops of `param_test`, one per injection point.
 const LOOPS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// What `param_test` does before a section, at each fourth, second, or every one.
+/// Actions of `param_test` before a section: at every fourth, every second, or every one.
 const BLOCKING: [&str; 3] = ["-r 200 -y", "-r 200 -k", "-r 100 -s 1"];
 
-/// The tests and their runs, in the order they run: those of the kernel's scripts with fewer repetitions. Where it boots a
-/// short form.
+/// The tests and their runs, in running order: those of the kernel's scripts, with fewer repetitions. A booted machine
+/// runs a short form.
 fn runs(boots: bool) -> Vec<(String, String)> {
     let mut runs = Vec::new();
     for program in &PROGRAMS {
@@ -164,14 +164,14 @@ fn runs(boots: bool) -> Vec<(String, String)> {
     runs
 }
 
-/// The options of `param_test` with which each of its actions runs.
+/// The option sets of each action of `param_test`.
 fn ways(program: &Program, boots: bool) -> Vec<String> {
     let fixed = |ways: &[&str]| ways.iter().map(ToString::to_string).collect();
     if program.flags.contains(&BENCHMARK) {
         return fixed(&["-r 1000"]);
     }
     if let Itself = program.registers {
-        // -L: registers the 32 bytes of old, and not what the kernel says.
+        // -L: registers the original 32 bytes, rather than the size that the kernel states.
         return fixed(&["-r 100", "-r 100 -L -9 -1 -m 2 -k"]);
     }
     if boots {
@@ -185,7 +185,7 @@ fn ways(program: &Program, boots: bool) -> Vec<String> {
     ways
 }
 
-/// The folder with the programs, and with `run`, which goes through a list of runs.
+/// The folder with the programs, and with `run`, which executes a list of runs.
 fn built(cx: &Context, arch: Arch) -> Result<PathBuf> {
     cx.once(format!("selftests/{arch}"), || {
         let tree = selftests(cx).map_err(|why| Missing::optional(format!("{why:#}")))?;
@@ -206,7 +206,7 @@ fn built(cx: &Context, arch: Arch) -> Result<PathBuf> {
             ours.join("names.h"),
             ours.join("owner.c"),
             ours.join("run.c"),
-            // The options.
+            // The compiler flags.
             std::env::current_exe()?,
         ];
         let newest = inputs.iter().map(|file| modified(file)).max().flatten();
@@ -216,8 +216,8 @@ fn built(cx: &Context, arch: Arch) -> Result<PathBuf> {
             }
             let mut compile = command(musl.join("bin/musl-gcc"));
             compile.args(["-std=gnu11", "-O2", "-w", "-static", "-pthread"]);
-            // As the selftests' makefile has it. The rest is what this musl and old headers lack, and a thread's stack
-            // on which param_test's lists for 1024 CPUs have room.
+            // As in the selftests' makefile. The rest is missing from this musl and old headers, or gives threads a
+            // stack with room for param_test's lists for 1024 CPUs.
             compile.arg("-D_GNU_SOURCE=");
             compile.args(["-DAT_RSEQ_FEATURE_SIZE=27", "-DAT_RSEQ_ALIGN=28"]);
             compile.args(["-Dstrerrorname_np=strerror", "-Wl,-z,stack-size=1048576"]);
@@ -264,7 +264,7 @@ fn kernel_arch(arch: Arch) -> &'static str {
     }
 }
 
-/// Links to the kernel's headers of this machine's compiler, of which a musl has none: without the libc's beside them.
+/// Links to this machine's kernel headers, which musl lacks, without the libc headers beside them.
 fn kernel_headers(arch: Arch, folder: &Path) -> Result<()> {
     let headers = folder.join("headers");
     let _ = std::fs::remove_dir_all(&headers);

@@ -28,7 +28,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
-    // Other families alone run there.
+    // Where a system lists other families only, the suite does not run.
     let parts = place.system().map_or(&[][..], |system| system.tests);
     if !parts.is_empty() && !parts.iter().any(|part| part.starts_with("suite::")) {
         return Ok(vec![]);
@@ -39,8 +39,8 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     }))
 }
 
-/// The arguments of the guest: `--only` from the command line, and `--within` from the table of systems. Each is a list
-/// of parts, since a kernel's command line has room for a few arguments.
+/// The arguments of the guest: `--only` from the command line, and `--within` from the table of systems. Both are lists
+/// in one argument each, since a kernel's command line has room for a few arguments only.
 fn arguments(place: Place, only: &[String]) -> Vec<String> {
     let within = place.system().map_or(&[][..], |system| system.tests);
     let lists = [("--only", only.join(",")), ("--within", within.join(","))];
@@ -82,7 +82,7 @@ fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     Ok(judged.tests.into_iter().map(one).collect())
 }
 
-/// A test that the system is there for, and that was skipped, has failed.
+/// Turns a skipped test that must run on this system into a failure.
 fn not_skipped(place: Place, test: &str, outcome: Outcome) -> Outcome {
     let must = place
         .system()
@@ -95,8 +95,7 @@ fn not_skipped(place: Place, test: &str, outcome: Outcome) -> Outcome {
     }
 }
 
-/// The part of the console that belongs to a failed test: up to its verdict,
-/// or to the end where it has none; nothing for a test never reached.
+/// The console of a failed test: up to its verdict, or to the end without one; nothing for a test never reached.
 fn console_of<'a>(console: &'a str, test: &str, outcome: &Outcome) -> &'a str {
     let Outcome::Failed(why) = outcome else {
         return "";

@@ -1,4 +1,4 @@
-//! A program with the library under what watches programs: debuggers, tracers, profilers, sanitizers, checkpoints.
+//! A program with the library under debuggers, tracers, profilers, sanitizers and checkpointing.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub const FAMILY: Family = Family {
     needs: |cx, at| match at {
         At::Libcs(arch) => {
             let mut all = needs(cx, arch);
-            // The small ones. The others run where they are.
+            // The small ones are installed; the others are used if present.
             all.extend(["gdb", "strace"].map(|tool| Need::new(tool, &[tool], "what watches")));
             all
         }
@@ -28,18 +28,18 @@ pub const FAMILY: Family = Family {
     },
 };
 
-/// A tool and what it watches.
+/// A tool and the program under it.
 struct Tool {
     test: &'static str,
-    /// The program and its arguments, as words of one text: FOLDER is that of the sources, SCRATCH an empty one.
+    /// The tool and its arguments, separated by blanks: FOLDER is the source folder, SCRATCH an empty one.
     watcher: &'static str,
-    /// More for the compiler.
+    /// Further compiler flags.
     flags: &'static str,
     /// The argument of the program.
     argument: &'static str,
-    /// What the tool says where this machine does not let it work.
+    /// Output of a tool that this machine does not let work.
     excuses: &'static [&'static str],
-    /// What it has to say beside the program.
+    /// Required output of the tool.
     says: &'static str,
 }
 
@@ -57,7 +57,7 @@ const fn tool(test: &'static str, watcher: &'static str, argument: &'static str)
 const fn sanitizer(test: &'static str, flags: &'static str) -> Tool {
     Tool {
         flags,
-        // A library that is not there, and a layout of memory that it cannot use.
+        // A missing library, and a memory layout that the tool cannot handle.
         excuses: &[
             "cannot find",
             "FATAL: ThreadSanitizer",
@@ -107,7 +107,7 @@ fn sources(cx: &Context) -> PathBuf {
     cx.root.join("tests-qemu/tools")
 }
 
-/// The program to watch, or what the compiler says.
+/// The program for the tool, or the compiler's errors.
 fn compiled(cx: &Context, arch: Arch, test: &str, flags: &str) -> Result<(Finished, PathBuf)> {
     let out = staticlib::built(cx, arch, false)?;
     let file = out.join(format!("watched-{}", test.replace('/', "-")));
@@ -124,7 +124,7 @@ fn compiled(cx: &Context, arch: Arch, test: &str, flags: &str) -> Result<(Finish
     Ok((run(&mut compile, 120)?, file))
 }
 
-/// The line of a failure that excuses it.
+/// Skips the case if the failure is one of `excuses`.
 fn excused(finished: &Finished, excuses: &[&str]) -> Result<()> {
     let excuse = |line: &&str| excuses.iter().any(|part| line.contains(part));
     match finished.output.lines().find(excuse) {
@@ -168,14 +168,14 @@ fn watched(cx: &Context, arch: Arch, tool: &Tool) -> Result<String> {
     ended_right(&said)
 }
 
-/// The program's own verdict, and how its main thread was registered.
+/// The program's verdict, and how its main thread was registered.
 fn ended_right(said: &str) -> Result<String> {
     ensure!(said.lines().any(|line| line == "right"), "{said}");
     let thread = said.lines().find_map(|line| line.strip_prefix("thread: "));
     Ok(thread.unwrap_or_default().to_owned())
 }
 
-/// Dumped in the middle, restored, and run to its end.
+/// Checkpointed in the middle, restored, and run to its end.
 fn checkpoint(cx: &Context, arch: Arch) -> Result<String> {
     optional_tool("criu")?;
     let scratch = tempfile::tempdir()?;

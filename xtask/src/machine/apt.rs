@@ -1,5 +1,5 @@
-//! A private apt folder: kernels of other suites and other CPUs, from the
-//! mirror this machine already uses, without touching its own configuration.
+//! A private apt folder: kernels of other suites and other CPUs, from this machine's mirror, without touching its
+//! configuration.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::arch::Arch;
 use crate::context::Context;
 use crate::process::{self, Finished, command, lock, output};
 
-/// The suites whose presence marks a line of apt's as Debian's own.
+/// Suites whose presence identifies Debian's own apt sources.
 const SUITES: [&str; 10] = [
     "bullseye",
     "bookworm",
@@ -26,7 +26,7 @@ const SUITES: [&str; 10] = [
     "oldoldstable",
 ];
 
-/// The suites looked at for kernels, and the architectures worth asking for.
+/// The suites searched for kernels, and the architectures that each has.
 const WANTED: [(&str, &[&str]); 9] = [
     ("forky", &["amd64", "arm64", "riscv64"]),
     ("trixie", &["amd64", "arm64", "riscv64"]),
@@ -39,13 +39,13 @@ const WANTED: [(&str, &[&str]); 9] = [
     ("experimental", &["amd64", "arm64"]),
 ];
 
-/// The folder, its lists fetched.
+/// The folder, with its lists fetched.
 pub struct Apt {
     folder: PathBuf,
     updates_left: u32,
 }
 
-/// A package as one suite has it.
+/// A package in one suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub package: String,
@@ -59,7 +59,7 @@ impl Apt {
         Self::open_with(folder, sources, cx)
     }
 
-    /// The same with the source packages of one suite.
+    /// The same, with the source packages of one suite.
     pub fn open_sources(folder: &Path, suite: &str, cx: &Context) -> Result<Apt> {
         let of_suite = |targets: &str| {
             let all = sources(targets)?;
@@ -102,9 +102,8 @@ impl Apt {
         Ok(apt)
     }
 
-    /// Fetches the lists; `false` once it was tried often enough. A suite whose
-    /// index fails (a mirror in the middle of a sync) is done without, so ask
-    /// again only if what was wanted is not there.
+    /// Fetches the lists; `false` after too many attempts. A suite whose index fails (a mirror in mid-sync) is left
+    /// out, so retry only if the wanted package is missing.
     pub fn update(&mut self, cx: &Context) -> Result<bool> {
         let Some(left) = self.updates_left.checked_sub(1) else {
             return Ok(false);
@@ -122,7 +121,7 @@ impl Apt {
         Ok(true)
     }
 
-    /// Runs `program` on this folder alone.
+    /// Runs `program` on this folder only.
     fn run(&self, program: &str, arguments: &[&str], seconds: u64) -> Result<Finished> {
         let mut command = self.command(program);
         process::run(command.args(arguments), seconds)
@@ -139,37 +138,37 @@ impl Apt {
             .arg(format!("-oDir::Cache={folder}/cache"))
             .arg(format!("-oDir::Etc::SourceList={folder}/sources.list"))
             .arg("-oDir::Etc::SourceParts=/dev/null")
-            // A container's apt keeps no cache of its lists, and each question would read all of them.
+            // A container's apt keeps no cache of its lists, so that each query would parse all of them.
             .arg("-oDir::Cache::pkgcache=pkgcache.bin")
             .arg("-oDir::Cache::srcpkgcache=srcpkgcache.bin")
-            // The unprivileged user of apt's sandbox may not reach our folder.
+            // The unprivileged user of apt's sandbox may not reach this folder.
             .arg("-oAPT::Sandbox::User=root")
             .current_dir(self.folder.join("cache/archives"))
             .env("LC_ALL", "C");
         command
     }
 
-    /// The versions of `packages` that the suites have, in the order of the packages.
+    /// The versions of `packages` in the suites, in the order of `packages`.
     pub fn candidates(&self, packages: &[&str]) -> Result<Vec<Candidate>> {
         let arguments: Vec<&str> = ["madison"].iter().chain(packages).copied().collect();
         let listed = self.run("apt-cache", &arguments, 300)?;
         Ok(candidates(&listed.output))
     }
 
-    /// The names of packages that begin with `prefix`, in whatever version and for whatever CPU.
+    /// The names of packages that begin with `prefix`, in any version and for any CPU.
     pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let listed = self.run("apt-cache", &["pkgnames", prefix], 300)?;
         Ok(listed.output.lines().map(str::to_owned).collect())
     }
 
-    /// The packages `package` of that version depends on.
+    /// The dependencies of `package` in that version.
     pub fn depends(&self, package: &str, version: &str) -> Result<Vec<String>> {
         let wanted = format!("{package}={version}");
         let shown = self.run("apt-cache", &["show", &wanted], 300)?;
         Ok(depends(&shown.output))
     }
 
-    /// Downloads by `apt-get ARGUMENTS` in `folder`, up to three times: a mirror may be in the middle of a sync.
+    /// Downloads by `apt-get ARGUMENTS` in `folder`, up to three times: a mirror may be in mid-sync.
     fn download(&self, arguments: &[&str], folder: &Path) -> Result<Finished> {
         let mut attempt = 0;
         loop {
@@ -177,7 +176,7 @@ impl Apt {
             get.arg("-qq").args(arguments).current_dir(folder);
             let ended = process::run(&mut get, 900)?;
             attempt += 1;
-            // A package the lists do not know will not appear by waiting.
+            // An unknown package does not appear by waiting.
             if ended.ok() || attempt == 3 || ended.output.contains("Unable to locate") {
                 return Ok(ended);
             }
@@ -185,8 +184,8 @@ impl Apt {
         }
     }
 
-    /// Downloads the source package and unpacks it, the distribution's patches applied, below `into`. Of one that the
-    /// mirror has in part, the original source alone.
+    /// Downloads a source package and unpacks it below `into`, with the distribution's patches applied. If the mirror
+    /// lacks some of its files, the original source only.
     fn source(&self, package: &str, into: &Path) -> Result<()> {
         let fetched = self.download(&["source", package], into)?;
         if fetched.ok() {
@@ -222,8 +221,8 @@ impl Apt {
     }
 }
 
-/// A source package, unpacked in the store; fetched from the first of `suites` that has it if it is not there. `mark` is
-/// a file that shows where its source begins.
+/// A source package, unpacked in the store; fetched, if missing, from the first of `suites` that has it. `mark` is a
+/// file that marks the root of its source.
 pub fn source_package(
     cx: &Context,
     package: &str,
@@ -231,7 +230,7 @@ pub fn source_package(
     suites: &[&str],
     folder: &str,
 ) -> Result<PathBuf> {
-    // One at a time: who comes second finds what the first has fetched, and apt has one folder.
+    // One at a time: a second caller finds the result of the first, and apt has one folder.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = lock(&ONE);
     let store = cx.store().join(folder);
@@ -275,7 +274,7 @@ pub fn source_package(
     Err(last.context("no suite")?)
 }
 
-/// The lines for our sources.list, from `URI RELEASE` lines of this machine.
+/// Lines for our sources.list, from this machine's `URI RELEASE` lines.
 fn sources(targets: &str) -> Option<String> {
     let of_debian = |is_security: bool| {
         targets.lines().find_map(|line| {
@@ -302,7 +301,7 @@ fn sources(targets: &str) -> Option<String> {
     Some(WANTED.into_iter().filter_map(line).collect())
 }
 
-/// Reads `apt-cache madison`: `package | version | uri suite/component arch Packages`.
+/// Parses `apt-cache madison`: `package | version | uri suite/component arch Packages`.
 fn candidates(madison: &str) -> Vec<Candidate> {
     let candidate = |line: &str| {
         let mut fields = line.split('|').map(str::trim);

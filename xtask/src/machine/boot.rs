@@ -17,9 +17,9 @@ use crate::process::{self, End, Finished, FirstWord, Limits, command, tool};
 
 /// The size and options of an emulated machine.
 pub struct Setup {
-    /// Memory, as the emulator takes it.
+    /// Memory, in qemu's syntax.
     pub memory: &'static str,
-    /// More of the kernel's command line, with a blank before it.
+    /// Further kernel parameters, with a leading blank.
     pub options: &'static str,
 }
 
@@ -32,11 +32,11 @@ pub const NO_ARGUMENTS: [&str; 0] = [];
 
 pub struct Run {
     pub finished: Finished,
-    /// The kernel under it: the image's version, or in words.
+    /// The kernel: the image's version, or a description.
     pub kernel: String,
 }
 
-/// The kernel of a line of the table, fetched or built if need be.
+/// The kernel of a row of the table, fetched or built on demand.
 fn kernel(cx: &Context, system: &System) -> Result<Kernel> {
     let (image, arch) = (system.image, system.arch);
     if let Some(kernel) = kernel::cached(cx, image, arch) {
@@ -57,8 +57,8 @@ fn kernel(cx: &Context, system: &System) -> Result<Kernel> {
     })
 }
 
-/// Fetches the kernel of `place` now. What goes wrong is reported to whoever needs it. One that is built waits for its
-/// turn: it would disturb those that want the machine to themselves.
+/// Fetches the kernel of `place` now; errors are reported to its user later. A kernel that is built waits for its turn:
+/// the build would disturb jobs that want the machine to themselves.
 pub fn prefetch(cx: &Context, place: Place) {
     let fetched = |system: &&System| !matches!(system.image.from, From::Source { .. });
     if let Some(system) = place.system().filter(fetched) {
@@ -66,8 +66,8 @@ pub fn prefetch(cx: &Context, place: Place) {
     }
 }
 
-/// Runs `program` at `place`; an error means that it could not be run. Where it boots it is `/init`, and `more` files lie
-/// beside it.
+/// Runs `program` at `place`; an error means that it could not be run. On a booted machine it is `/init`, and `more`
+/// files lie beside it.
 pub fn run(
     cx: &Context,
     place: Place,
@@ -78,7 +78,7 @@ pub fn run(
     run_on(cx, place, &USUAL, program, more, arguments)
 }
 
-/// The same on a machine of another kind, where it boots.
+/// The same on another machine setup, where it boots.
 pub fn run_on(
     cx: &Context,
     place: Place,
@@ -122,8 +122,8 @@ pub fn run_on(
     boot_with_first_word(cx, &mut boot, kernel)
 }
 
-/// As [`finish`], unless nothing comes behind the firmware's words. Seen in two of some hundred boots: the software
-/// emulator of qemu 7.2 starts no kernel. Where our program had a part in it the second boot ends so too.
+/// As [`finish`], but fails early if nothing follows the firmware's output. Seen in two of some hundred boots: the
+/// software emulator of qemu 7.2 does not start the kernel. If our program had a part in it, the second boot fails too.
 fn boot_with_first_word(cx: &Context, boot: &mut Command, kernel: String) -> Result<Run> {
     let has_output = |said: &str| {
         let behind = said.rsplit_once("MEDELEG").map(|(_, behind)| behind);
@@ -149,8 +149,8 @@ fn finish(
     Ok(Run { finished, kernel })
 }
 
-/// By how much all takes longer now than on a machine with nothing else to do: the runnable tasks for each CPU, 10 at
-/// most. A limit is no measurement, and one that a busy machine reaches says nothing of the guest.
+/// The factor by which everything is slower than on an idle machine: runnable tasks per CPU, at most 10. A limit is not
+/// a measurement, and exceeding it on a busy machine says nothing about the guest.
 pub fn load() -> u32 {
     let load: f64 = std::fs::read_to_string("/proc/loadavg")
         .ok()
@@ -162,10 +162,10 @@ pub fn load() -> u32 {
         .unwrap_or(10)
 }
 
-/// Many times what a kernel takes to its first word on a busy machine.
+/// Many times a kernel's time to its first output on a busy machine.
 const FIRST_WORD: Duration = Duration::from_secs(240);
 
-/// A limit for one that writes for ever, as a kernel that reports its own hang does. Twice what a busy machine takes.
+/// The limit for a guest that writes for ever, as a kernel that reports its own hang does. Twice a busy machine's time.
 const ALL: Duration = Duration::from_secs(1200);
 
 /// The emulator's command line: a serial console, no display, no reboot.
@@ -181,7 +181,7 @@ fn command_line(
     let (board, console) = place.arch.board();
     let mut append = format!("console={console} quiet panic=-1");
     if place.arch == Arch::X86_64 {
-        // On a busy machine the emulated timer may come too late for the kernel's look at it, and it panics (seen once,
+        // On a busy machine the emulated timer may be too late for the kernel's timer check, which panics (seen once,
         // at a load of 47).
         append.push_str(" no_timer_check");
     }
@@ -197,7 +197,7 @@ fn command_line(
     boot.args(board)
         .args(["-smp", place.cpus(), "-m", setup.memory])
         .args(["-nographic", "-no-reboot"])
-        // Of an option that comes twice the last one counts.
+        // Of a repeated option the last one counts.
         .args(system.map_or(&[][..], |system| system.machine))
         .arg("-kernel")
         .arg(image)

@@ -1,4 +1,4 @@
-//! The smallest initramfs: `/init`, the console it writes to, and what else it asks for.
+//! The smallest initramfs: `/init`, its console, and any further files.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,10 +9,9 @@ use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 use flate2::{Compression, write::GzEncoder};
 
-/// Writes a gzip'd newc archive with `init` as `/init`, `/dev/console`, and `more`: programs and libraries in
-/// folders such as `lib`. A folder among them comes with all that is in it, and its links as links.
-///
-/// A device node is only a record of the format, so this needs no privilege.
+/// Writes a gzip'd newc archive with `init` as `/init`, `/dev/console`, and `more`: programs and libraries in folders
+/// such as `lib`. A folder is packed with its content, links as links. A device node is only a record of the format, so
+/// this needs no privilege.
 pub fn write(init: &Path, more: &[(&str, PathBuf)], archive: &Path) -> Result<()> {
     let mut pack = Pack {
         out: GzEncoder::new(File::create(archive)?, Compression::fast()),
@@ -52,7 +51,7 @@ impl Pack {
             .set_mode_file_type(kind)
     }
 
-    /// A folder, after the one that it is in: the kernel makes none of itself.
+    /// A folder, after its parent: the kernel creates none by itself.
     fn folder(&mut self, name: &str) -> Result<()> {
         if self.folders.iter().any(|made| made == name) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! A kernel image, and the store of those that were fetched or built.
+//! A kernel image, and the store of fetched and built ones.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,10 @@ use crate::context::Context;
 pub struct Kernel {
     /// `vmlinuz`
     pub image: PathBuf,
-    /// Such as `7.2.12-1`, or the file name of a given image.
+    /// E.g. `7.2.12-1`, or the file name of a given image.
     pub version: String,
     pub package: String,
-    /// For one that was built: a hash of what went into it.
+    /// For a built image: a hash of its inputs.
     #[serde(default)]
     pub made_of: Option<String>,
 }
@@ -57,14 +57,14 @@ pub fn keep(
         image: folder.join("vmlinuz"),
         ..kernel
     };
-    // Not a rename, which another file system would refuse; the record last, so that it describes a complete file.
+    // A copy, since a rename fails across file systems; the record last, so that it describes a complete file.
     std::fs::copy(file, &kernel.image)?;
     let record = serde_json::to_vec_pretty(&kernel)?;
     std::fs::write(folder.join("kernel.json"), record)?;
     Ok(kernel)
 }
 
-/// The kernel of `image` for `arch` if it is there already.
+/// The kernel of `image` for `arch`, if stored.
 pub fn cached(cx: &Context, image: &Image, arch: Arch) -> Option<Kernel> {
     let folder = folder(cx, image, arch);
     let record = std::fs::read(folder.join("kernel.json")).ok()?;
@@ -78,7 +78,7 @@ pub fn cached(cx: &Context, image: &Image, arch: Arch) -> Option<Kernel> {
     (fresh && kernel.image.is_file()).then_some(kernel)
 }
 
-/// The short version of the kernel of a line of the table if it is there already.
+/// The short version of a row's kernel, if stored.
 pub fn known_version(cx: &Context, system: &System) -> Option<String> {
     cached(cx, system.image, system.arch).map(|kernel| kernel.short())
 }
@@ -88,7 +88,7 @@ fn folder(cx: &Context, image: &Image, arch: Arch) -> PathBuf {
     store.join(format!("{}-{arch}", image.name))
 }
 
-/// The options of an image that is built, beside `tinyconfig`.
+/// The configuration fragments of a built image, on top of `tinyconfig`.
 pub fn fragments(root: &Path, arch: Arch) -> [PathBuf; 2] {
     let folder = root.join("tests-qemu/kernels");
     [
@@ -97,7 +97,7 @@ pub fn fragments(root: &Path, arch: Arch) -> [PathBuf; 2] {
     ]
 }
 
-/// The hash of what goes into the image: a kernel in the store is used again as long as it is the same.
+/// The hash of an image's inputs: a stored kernel is reused while it is unchanged.
 pub fn made_of(root: &Path, arch: Arch, version: &str) -> Result<String> {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64; // FNV-1a: the same with each release of Rust
     let mut feed = |bytes: &[u8]| {

@@ -13,10 +13,8 @@ use crate::arch::Arch;
 use crate::context::Context;
 use crate::process::lock;
 
-/// Fetches the kernel of `image` for `arch` into the store.
-///
-/// Where a suite does not have it, its list may have been in mid-sync: the
-/// lists are fetched again, a few times in all.
+/// Fetches the kernel of `image` for `arch` into the store. A suite without it may have been in mid-sync: the lists are
+/// fetched again, a few times.
 pub fn fetch(cx: &Context, image: &Image, arch: Arch) -> Result<Kernel> {
     let apt = apt(cx)?;
     let mut apt = lock(&apt);
@@ -41,7 +39,7 @@ pub fn apt(cx: &Context) -> Result<Arc<Mutex<Apt>>> {
     })
 }
 
-/// The packages of the image that the suites offer, the preferred first; without the CPU in their names.
+/// The suites' packages for the image, in order of preference; names without the CPU.
 fn offers(apt: &Apt, image: &Image, arch: Arch) -> Result<Vec<Candidate>> {
     match &image.from {
         From::Suites {
@@ -54,7 +52,7 @@ fn offers(apt: &Apt, image: &Image, arch: Arch) -> Result<Vec<Candidate>> {
     }
 }
 
-/// The version of a system's kernel: of the one that is there, else of the one that the mirror offers.
+/// The version of a system's kernel: the stored one, else the one that the mirror offers.
 pub fn version_of(cx: &Context, system: &System) -> Option<String> {
     if let Some(kernel) = kernel::cached(cx, system.image, system.arch) {
         return Some(kernel.version);
@@ -113,7 +111,7 @@ fn kept(apt: &Apt, line: &str, at_most: u32, arch: Arch) -> Result<Vec<Candidate
     if packages.is_empty() {
         return Ok(Vec::new());
     }
-    // A name may be listed for no more than being mentioned, and then it has no candidate.
+    // A name may be listed only because another package mentions it, without a candidate.
     let mut offers = apt.candidates(&packages)?;
     for offer in &mut offers {
         let end = offer.package.find(':').unwrap_or(offer.package.len());

@@ -1,4 +1,4 @@
-//! Where a guest can run: natively, under qemu-user, and as PID 1 of each kernel in the table.
+//! The places where a guest can run: natively, under qemu-user, and as PID 1 of each kernel in the table.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub enum Machine {
     User,
     /// A kernel of the table, with the guest as PID 1.
     Listed(&'static System),
-    /// The same on an image from the command line.
+    /// The same with an image from the command line.
     Given(&'static Path),
 }
 
@@ -30,7 +30,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a program of that CPU runs without a kernel of its own.
+    /// The place where programs of that CPU run without booting a kernel.
     pub fn of_programs(arch: Arch) -> Place {
         let machine = match Arch::host() == Some(arch) {
             true => Machine::Native,
@@ -54,7 +54,7 @@ impl Place {
         native.into_iter().chain(user).chain(listed).collect()
     }
 
-    /// The line of the table, if it is in there.
+    /// The row of the table, if any.
     pub fn system(&self) -> Option<&'static System> {
         match self.machine {
             Machine::Listed(system) => Some(system),
@@ -77,9 +77,9 @@ impl Place {
         self.system().map_or("2", |system| system.cpus)
     }
 
-    /// How many threads run the CPUs of the machine that boots.
+    /// The number of threads that run the CPUs of the booted machine.
     pub fn processors(&self) -> usize {
-        // The first number: more may come later.
+        // The first number: more CPUs may be plugged in later.
         let cpus = self.cpus().split(',').next();
         match self.arch.emulates_in_one_thread() {
             true => 1,
@@ -87,17 +87,17 @@ impl Place {
         }
     }
 
-    /// Whether it is the newest kernel as it comes.
+    /// Whether it is the newest kernel with default settings.
     pub fn is_newest(&self) -> bool {
         self.system().is_some_and(System::is_newest)
     }
 
-    /// Whether the test `family::test` is among those that run here.
+    /// Whether the test `family::test` runs here.
     pub fn runs(&self, family: &str, test: &str) -> bool {
         self.system().is_none_or(|system| system.runs(family, test))
     }
 
-    /// Where the column stands, and its name, with the kernel's version once it is known.
+    /// Sort key and name of the column, with the kernel's version once it is known.
     pub fn column(&self, version: Option<&str>) -> (usize, String) {
         let (rank, name) = match self.machine {
             Machine::Native => (1, "native".to_owned()),
@@ -142,7 +142,7 @@ impl Place {
         needs
     }
 
-    /// Arguments of the demo: qemu-user has no rseq(2), and without this option a thread without it is a failure.
+    /// Arguments of the demo: under qemu-user, without rseq(2), every thread would otherwise count as a failure.
     pub fn demo_arguments(&self) -> &'static [&'static str] {
         match self.machine {
             Machine::User => &["--expect-unavailable"],
@@ -160,7 +160,7 @@ impl Place {
     }
 }
 
-/// The places that `--kernel`, `--arch` and `--all-kernels` ask for.
+/// The places selected by `--kernel`, `--arch` and `--all-kernels`.
 pub fn select(cx: &Context, words: &[String], arches: &[Arch], weekly: bool) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     if words.is_empty() {
@@ -180,14 +180,14 @@ pub fn select(cx: &Context, words: &[String], arches: &[Arch], weekly: bool) -> 
     Ok(places)
 }
 
-/// The places that `word` means: a file before a name, since a file may be called like a version.
+/// The places that `word` selects: a file takes precedence, since its name may look like a version.
 pub fn meant(cx: &Context, word: &str, arches: &[Arch]) -> Result<Vec<Place>> {
     let path = Path::new(word);
     if path.is_file() {
         let [arch] = *arches else {
             bail!("the CPU of {word} is not known: say --arch, once");
         };
-        // It is known until the end of the run.
+        // Lives until the end of the run.
         let path: &'static Path = Box::leak(std::path::absolute(path)?.into_boxed_path());
         let machine = Machine::Given(path);
         return Ok(vec![Place { arch, machine }]);
@@ -195,7 +195,7 @@ pub fn meant(cx: &Context, word: &str, arches: &[Arch]) -> Result<Vec<Place>> {
     named(word, arches, |system| packages::version_of(cx, system))
 }
 
-/// The same of what is no file; `version_of` may have to ask the mirror.
+/// The same for names; `version_of` may have to query the mirror.
 fn named(
     word: &str,
     arches: &[Arch],
@@ -240,14 +240,14 @@ fn named(
     Ok(places)
 }
 
-/// The numbers of a text that is nothing but digits and dots.
+/// The numbers of a text of only digits and dots.
 fn version(text: &str) -> Option<Vec<u32>> {
     let parts = text.split('.').map(str::parse);
     let numbers: Result<Vec<u32>, _> = parts.collect();
     numbers.ok().filter(|numbers| numbers.len() >= 2)
 }
 
-/// The names that exist, for the error message.
+/// The valid names, for the error message.
 fn names(version_of: impl Fn(&System) -> Option<String>) -> String {
     let mut names: Vec<String> = vec!["native".to_owned(), "user".to_owned()];
     for system in SYSTEMS {
@@ -276,15 +276,15 @@ mod tests {
     fn a_word_means_what_it_says() {
         let counts = ["newest", "7.2", "7.2.12", "6.12", "6.12.95", "6.1", "user"].map(count);
         assert_eq!(counts, [3, 3, 3, 3, 3, 2, 3]);
-        // A line of the weekly tier, asked for by name.
+        // A row of the weekly tier, selected by name.
         assert_eq!(["7.3", "newest-rt", "slice"].map(count), [2, 2, 2]);
-        // No other version is the newest one, and a file that is not there is no version.
+        // No other version is the newest, and a missing file is not a version.
         for word in ["7.9", "6.13", "7", "7.3-mine.img", "", "vmlinuz"] {
             let error = named(word, &[], |_| Some("7.2.12-1".to_owned())).unwrap_err();
             let error = error.to_string();
             assert!(error.contains("newest (7.2.12-1), 6.12, 6.1"), "{error}");
         }
-        // Debian has no 6.1 for riscv64, which is no error of the word.
+        // Debian has no 6.1 for riscv64; the word is still valid.
         let places = named("6.1", &[Arch::Riscv64], |_| None);
         assert!(places.unwrap().is_empty());
     }

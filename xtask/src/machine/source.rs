@@ -1,5 +1,5 @@
-//! The distribution's source of the kernel: one built from it, with the options of rseq(2) that its own images lack, and
-//! its rseq selftests.
+//! The distribution's kernel source: a kernel built from it with rseq(2) options that packaged images lack, and its
+//! rseq selftests.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,7 +22,7 @@ pub fn needs(arch: Arch) -> Vec<Need> {
         .into();
     needs.push(Need::new("xz", &["xz-utils"], why));
     if arch == Arch::X86_64 {
-        // Static keys, which the slice extension is one of, bring objtool there.
+        // Static keys, which the slice extension uses, need objtool there.
         needs.push(Need::new("/usr/include/gelf.h", &["libelf-dev"], why));
     }
     if Arch::host() != Some(arch) {
@@ -35,7 +35,7 @@ pub fn needs(arch: Arch) -> Vec<Need> {
     needs
 }
 
-/// Builds the image, with the source fetched if the store does not have it.
+/// Builds the image; fetches the source if it is not stored.
 pub fn build(
     cx: &Context,
     image: &Image,
@@ -68,7 +68,7 @@ pub fn build(
             let prefix = linker.strip_suffix("gcc").unwrap_or(&linker);
             make.arg(format!("CROSS_COMPILE={prefix}"));
         }
-        // Who built it where and when is in the image otherwise.
+        // The image would otherwise contain who built it, where and when.
         make.args(["KBUILD_BUILD_USER=xtask", "KBUILD_BUILD_HOST=xtask"]);
         let jobs = std::thread::available_parallelism().map_or(1, |jobs| jobs.get());
         make.arg(format!("--jobs={jobs}")).arg(target);
@@ -91,7 +91,7 @@ pub fn build(
     kernel::keep(cx, &out.join(file), image, arch, kernel)
 }
 
-/// The kernel's own name of the CPU.
+/// The kernel's name of the CPU.
 fn kernel_arch(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "x86_64",
@@ -100,7 +100,7 @@ fn kernel_arch(arch: Arch) -> &'static str {
     }
 }
 
-/// The target of make, and the file that it makes.
+/// The make target, and the file that it makes.
 fn target(arch: Arch) -> (&'static str, &'static str) {
     match arch {
         Arch::X86_64 => ("bzImage", "arch/x86/boot/bzImage"),
@@ -109,7 +109,7 @@ fn target(arch: Arch) -> (&'static str, &'static str) {
     }
 }
 
-/// The archive of the source, kept for the other CPUs, and its version.
+/// The source archive, kept for the other CPUs, and its version.
 fn source(cx: &Context, package: &str, suites: &[&str]) -> Result<(String, PathBuf)> {
     let apt = packages::apt(cx)?;
     let apt = lock(&apt);
@@ -133,7 +133,7 @@ fn source(cx: &Context, package: &str, suites: &[&str]) -> Result<(String, PathB
     Ok((version.clone(), archive))
 }
 
-/// The parts of the source that the rseq selftests are built from.
+/// The parts of the source that the rseq selftests need.
 const SELFTESTS: [&str; 4] = [
     "*/tools/testing/selftests/rseq",
     "*/tools/testing/selftests/*.h",
@@ -141,7 +141,7 @@ const SELFTESTS: [&str; 4] = [
     "*/tools/arch/*/include",
 ];
 
-/// A tree of the kernel's source with no more in it than its rseq selftests need; fetched if the store does not have it.
+/// A kernel source tree with only the files for its rseq selftests; fetched if not stored.
 pub fn selftests(cx: &Context) -> Result<PathBuf> {
     cx.once("selftests-source", || {
         let tree = cx.store().join("selftests-source");
@@ -170,7 +170,7 @@ pub fn selftests(cx: &Context) -> Result<PathBuf> {
 fn finish(command: &mut Command) -> Result<()> {
     let finished = process::run(command, 3600)?;
     if !finished.ok() {
-        // What make says last is where it was, and not why it stopped.
+        // make's last lines say where it was, rather than why it stopped.
         let why = finished
             .output
             .lines()

@@ -1,45 +1,43 @@
-//! The kernels that the guests boot on, as a table: where the image comes from, the machine under it, and what is
-//! expected of it.
+//! The table of kernels that guests boot on: origin of the image, machine, and expectations.
 
 use crate::arch::Arch::{self, Aarch64, Riscv64, X86_64};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
-    /// By each `cargo xtask test`.
+    /// By every `cargo xtask test`.
     EveryRun,
-    /// With `--all-kernels`, or where `--kernel` names it.
+    /// With `--all-kernels`, or if `--kernel` names it.
     Weekly,
 }
 
-/// The package of the kernel's source, and the suites that have it, the preferred first.
+/// The kernel's source package, and the suites that have it, in order of preference.
 pub const SOURCE: &str = "linux-source-7.2";
 pub const SOURCE_SUITES: &[&str] = &["forky", "trixie-backports"];
 
-/// A kernel image, which several systems may boot.
+/// A kernel image, shared by several systems.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Image {
-    /// Its folder in the store, with the CPU.
+    /// Its folder in the store, together with the CPU.
     pub name: &'static str,
-    /// Where it comes from.
     pub from: From,
 }
 
-/// Where an image comes from.
+/// The origin of an image.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub enum From {
-    /// The image that a flavour's package depends on, from the first of `suites` that has a version of the line.
+    /// The image that a flavour's package depends on, from the first of `suites` with a version of the line.
     Suites {
         flavour: Flavour,
         /// The first numbers of its version.
         line: Line,
-        /// The suites, the preferred first.
+        /// The suites, in order of preference.
         suites: &'static [&'static str],
     },
-    /// The highest patch level of a line that a suite still keeps as a package of its own.
+    /// The highest patch level of a line that a suite still keeps in separate packages.
     Kept {
-        /// Such as `7.0`.
+        /// E.g. `7.0`.
         line: &'static str,
-        /// No higher than this one.
+        /// The highest patch level allowed.
         at_most: u32,
     },
     /// Built from the distribution's source, on `tinyconfig` and the fragments in `tests-qemu/kernels`.
@@ -49,7 +47,7 @@ pub enum From {
     },
 }
 
-/// Versions that belong together.
+/// A line of versions.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub enum Line {
     /// Any from 7.0 on.
@@ -58,7 +56,7 @@ pub enum Line {
 }
 
 impl Line {
-    /// Whether `version` belongs to it.
+    /// Whether `version` belongs to the line.
     pub fn takes(&self, version: &str) -> bool {
         match (self, numbers(version).as_slice()) {
             (Line::Newest, [major, ..]) => *major >= 7,
@@ -68,7 +66,7 @@ impl Line {
     }
 }
 
-/// The numbers that a version begins with: 7, 2 and 12 of `7.2.12-1`.
+/// The leading numbers of a version: 7, 2 and 12 of `7.2.12-1`.
 pub fn numbers(version: &str) -> Vec<u32> {
     let end = version
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -79,7 +77,7 @@ pub fn numbers(version: &str) -> Vec<u32> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flavour {
-    /// The small one for virtual machines, where there is one.
+    /// The small image for virtual machines, if any.
     Cloud,
     /// PREEMPT_RT.
     Realtime,
@@ -87,7 +85,7 @@ pub enum Flavour {
 }
 
 impl Flavour {
-    /// The end of its packages' names.
+    /// The suffix of its packages' names.
     pub fn suffix(self, arch: Arch) -> String {
         match (self, arch) {
             (Flavour::Cloud, Riscv64) => "riscv64".to_owned(),
@@ -108,13 +106,13 @@ pub struct System {
     pub tier: Tier,
     /// `-smp`
     pub cpus: &'static str,
-    /// More for the emulator.
+    /// Further emulator options.
     pub machine: &'static [&'static str],
-    /// More for the kernel's command line.
+    /// Further kernel parameters.
     pub append: &'static str,
-    /// Parts of the `family::test` names that run; none: all.
+    /// Substrings of the `family::test` names that run; empty: all.
     pub tests: &'static [&'static str],
-    /// Parts of the names of the suite's tests that may not be skipped: what the system is there for.
+    /// Substrings of the suite tests that must not be skipped: the purpose of the system.
     pub must_run: &'static [&'static str],
     /// Whether a run without it has failed.
     pub required: bool,
@@ -136,7 +134,7 @@ impl System {
         }
     }
 
-    /// One of the weekly tier, without which a run is complete.
+    /// A system of the weekly tier, without which a run is complete.
     const fn weekly(name: &'static str, arch: Arch, image: &'static Image) -> Self {
         let mut system = Self::new(name, arch, image).optional();
         system.tier = Tier::Weekly;
@@ -179,12 +177,12 @@ impl System {
         self.tests.is_empty() || self.tests.iter().any(|part| name.contains(part))
     }
 
-    /// Whether the suite's test may not be skipped here.
+    /// Whether the suite's test must not be skipped here.
     pub fn must_run_test(&self, test: &str) -> bool {
         self.must_run.iter().any(|part| test.contains(part))
     }
 
-    /// Whether it is the newest kernel as it comes.
+    /// Whether it is the newest kernel with default settings.
     pub fn is_newest(&self) -> bool {
         self.name == NEWEST.name
     }
@@ -245,7 +243,7 @@ const GUARDED: &[&str] = &[
     "suite::structures/buffer",
     "suite::structures/bytes-",
 ];
-/// For a kernel with the slice extension: the extension, and everything that it could disturb.
+/// For a kernel with the slice extension: the extension, and everything that it may affect.
 const SLICED: &[&str] = &[
     "demo::",
     "conform::",
@@ -306,7 +304,7 @@ pub const SYSTEMS: &[System] = &[
     System::weekly("newest-vector", Riscv64, &NEWEST).machine(&["-cpu", "rv64,v=true"]),
 ];
 
-/// Two nodes of two CPUs.
+/// Two nodes with two CPUs each.
 #[rustfmt::skip] // pairs
 const NODES: &[&str] = &[
     "-m", "512",

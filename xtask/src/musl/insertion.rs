@@ -3,16 +3,16 @@
 /// A version of musl.
 pub type Version = [u32; 3];
 
-/// The first that the insertions were made for.
+/// The oldest supported version.
 pub const FIRST: Version = [1, 2, 3];
 
 #[derive(Clone, Copy, Debug)]
 pub struct Insertion {
-    /// The file, from the root of musl's source.
+    /// The file, relative to the root of musl's source.
     pub file: &'static str,
-    /// The first version that has the file: one before it may lack it. Where the file is, the anchor must be.
+    /// The first version with the file: earlier ones may lack it. Where the file exists, the anchor must too.
     pub since: Version,
-    /// Text that is in the file exactly once.
+    /// Text that occurs in the file exactly once.
     pub anchor: &'static str,
     pub side: Side,
     pub text: &'static str,
@@ -20,7 +20,7 @@ pub struct Insertion {
     pub why: &'static str,
 }
 
-/// Where the text goes.
+/// The position of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Just before the anchor.
@@ -29,7 +29,7 @@ pub enum Side {
     After,
 }
 
-/// Into every version.
+/// An insertion into every version.
 pub const fn at(
     file: &'static str,
     side: Side,
@@ -47,7 +47,7 @@ pub const fn at(
     }
 }
 
-/// The same from a version on.
+/// The same, from a version on.
 pub const fn since(version: Version, insertion: Insertion) -> Insertion {
     Insertion {
         since: version,

@@ -1,6 +1,4 @@
-//! Every line that rseq adds to musl: where, and why there.
-//!
-//! `docs/embedding.md` has the same table for readers.
+//! Every line that rseq adds to musl, and why it is there. `docs/embedding.md` has the same table for readers.
 
 use std::path::Path;
 
@@ -15,7 +13,7 @@ use super::vfork::VFORK;
 /// The file with the release hook, which the broken variants change.
 const CREATE: &str = "src/thread/pthread_create.c";
 
-/// The release hook, alone: the broken variants move it or leave it out.
+/// The release hook: the broken variants move it or leave it out.
 pub const DETACHED: Insertion = at(
     CREATE,
     Before,
@@ -27,7 +25,7 @@ pub const DETACHED: Insertion = at(
      gone, and the kernel kills the process at the next switch",
 );
 
-/// The same line where it comes too late.
+/// The same line, too late.
 const DETACHED_AFTER_UNMAP: Insertion = at(
     CREATE,
     After,
@@ -36,7 +34,7 @@ const DETACHED_AFTER_UNMAP: Insertion = at(
     "a negative test: never reached",
 );
 
-/// All but the release hook and vfork's.
+/// All insertions except the release hook and vfork's.
 pub const COMMON: &[Insertion] = &[
     at(
         "Makefile",
@@ -244,7 +242,7 @@ mod tests {
             let name = format!("src/process/{arch}/vfork.s");
             assert_eq!(has(FIRST, &name), arch == Arch::X86_64);
             assert!(has([1, 2, 4], &name) && has([1, 10, 0], &name));
-            // Between two releases the version is that of the older one.
+            // Between two releases the source states the older version.
             std::fs::create_dir_all(folder.path().join(&name)).unwrap();
             assert!(has(FIRST, &name));
         }

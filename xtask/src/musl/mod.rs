@@ -1,4 +1,4 @@
-//! `cargo xtask musl`: musl with every thread registered, built, or as a patch.
+//! `cargo xtask musl`: musl with every thread registered, as a build or as a patch.
 
 mod insertion;
 mod insertions;
@@ -32,27 +32,27 @@ pub struct Args {
     /// The CPU (default: this machine's).
     #[arg(long, value_enum)]
     arch: Option<Arch>,
-    /// Where bin/musl-gcc, include/ and lib/ are made.
+    /// Output folder, for bin/musl-gcc, include/ and lib/.
     #[arg(long, value_name = "DIR", required_unless_present = "patch")]
     out: Option<PathBuf>,
     /// The Debian release whose source package is used: bookworm has musl 1.2.3, trixie 1.2.5, forky 1.2.6.
     #[arg(long, value_enum, default_value = "bookworm")]
     release: Release,
-    /// Musl's source, a release from 1.2.3 on or a clone of its repository, instead of a source package. It is only read.
+    /// Musl's source, a release from 1.2.3 on or a clone of its repository, instead of a source package; only read.
     #[arg(long, value_name = "DIR", conflicts_with = "release")]
     source: Option<PathBuf>,
-    /// Write what goes into that source, for all CPUs, as a patch for `patch -p1` and `git am`. Its message says why each
-    /// line is where it is, and how the patched source is built.
+    /// Write the changes to that source, for all CPUs, as a patch for `patch -p1` and `git am`. Its message explains
+    /// the place of each line, and how to build the patched source.
     #[arg(long, value_name = "FILE")]
     patch: Option<PathBuf>,
-    /// Programs register their threads only with MUSL_RSEQ=1 in their environment. Without this option they do unless it
-    /// holds MUSL_RSEQ=0, for sandboxes that kill for rseq(2).
+    /// Programs register their threads only with MUSL_RSEQ=1 in their environment. Without this option they do unless
+    /// it holds MUSL_RSEQ=0, for sandboxes that kill for rseq(2).
     #[arg(long, conflicts_with = "variant")]
     off: bool,
     /// The allocator. `percpu`: free blocks are cached for each CPU, for programs with many threads.
     #[arg(long, value_enum, default_value = "stock", conflicts_with_all = ["off", "variant"])]
     malloc: Malloc,
-    /// For the tests: musl as it comes, or with a hook at the wrong place.
+    /// For the tests: stock musl, or one with a misplaced hook.
     #[arg(long, value_enum, default_value = "hooked", hide = true)]
     variant: Variant,
     /// Install and fetch nothing on this machine.
@@ -92,7 +92,7 @@ pub fn built(
     cx.once(key, || build(cx, arch, variant, &source, None))
 }
 
-/// Writes what goes into that source as a patch.
+/// Writes the changes to that source as a patch.
 pub fn patch(cx: &Context, source: &Source, variant: Variant, file: &Path) -> Result<()> {
     install::install(
         cx,
@@ -101,14 +101,14 @@ pub fn patch(cx: &Context, source: &Source, variant: Variant, file: &Path) -> Re
     patch::write(cx, &source.fetched(cx)?, variant, file)
 }
 
-/// Makes that source as it is built, in a folder that is not there yet.
+/// Writes that source with the insertions to a new folder.
 pub fn inserted(cx: &Context, source: &Source, variant: Variant, folder: &Path) -> Result<()> {
     let source = source.fetched(cx)?;
     tree::fill(&source, &tree::contents(cx, &source, variant)?, folder)
 }
 
-/// Builds that musl below target/musl if it is not there as it would be built now, and fills `out` or a folder there
-/// with include/, lib/ and bin/musl-gcc. Returns the filled folder.
+/// Builds that musl below target/musl unless an identical build is there, and fills `out`, or a folder there, with
+/// include/, lib/ and bin/musl-gcc. Returns the filled folder.
 fn build(
     cx: &Context,
     arch: Arch,
@@ -125,7 +125,7 @@ fn build(
         tree::make(cx, arch, variant, &source, library, &folder, base)
             .with_context(|| format!("musl for {arch}"))
     };
-    // What every variant begins with: they are built side by side.
+    // The common base of all variants, which are built concurrently.
     let key = format!("musl-base/{}", store.display());
     let (library, mut stamp) = cx.once(key, || {
         let trio = staticlib::Plan { arch, trio: true };
@@ -143,7 +143,7 @@ fn build(
         install_into(arch, &made.join("build"), out)?;
         return Ok(out.to_owned());
     }
-    // Programs that were linked with it may be running: not written again for nothing.
+    // Not rewritten without need: programs linked with it may be running.
     let root = made.join("root");
     let installed = made.join("installed");
     if std::fs::read_to_string(&installed).is_ok_and(|old| old == stamp) {
@@ -168,7 +168,7 @@ pub fn needs(arch: Arch) -> Vec<Need> {
     needs
 }
 
-/// Copies what programs need from a build.
+/// Copies the installed files of a build.
 fn install_into(arch: Arch, build: &Path, root: &Path) -> Result<()> {
     std::fs::create_dir_all(root.join("bin"))?;
     let root = std::fs::canonicalize(root)?;
@@ -178,7 +178,7 @@ fn install_into(arch: Arch, build: &Path, root: &Path) -> Result<()> {
         .arg(format!("DESTDIR={}", root.display()))
         .args(["install-libs", "install-headers"]);
     output(&mut make, "make install", 1200)?;
-    // musl's own is absolute.
+    // musl's own link is absolute.
     let loader = root.join(format!("lib/ld-musl-{arch}.so.1"));
     let _ = std::fs::remove_file(&loader);
     std::os::unix::fs::symlink("libc.so", &loader)?;

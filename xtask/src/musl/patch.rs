@@ -1,4 +1,4 @@
-//! `cargo xtask musl --patch`: everything that is inserted as one mail, which `patch -p1` and `git am` take.
+//! `cargo xtask musl --patch`: all insertions as one mail, for `patch -p1` and `git am`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::variant::Variant;
 use crate::context::Context;
 use crate::process::{End, run, tool};
 
-/// The mail before its explanations. `git am` wants an author, who is whoever applies it.
+/// The mail up to its explanations. `git am` requires an author, which is whoever applies it.
 const HEAD: &str = "\
 From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
 From: rseq-rt <rseq-rt@localhost>
@@ -37,7 +37,7 @@ Every insertion, and why it is there and not one line later:
 /// The width of the message.
 const WIDTH: usize = 72;
 
-/// Writes the patch of that variant against that source.
+/// Writes the patch of a variant against that source.
 pub fn write(cx: &Context, source: &Path, variant: Variant, file: &Path) -> Result<()> {
     let files = tree::contents(cx, source, variant)?;
     let all = insertions(source, version(source)?, variant);
@@ -45,7 +45,7 @@ pub fn write(cx: &Context, source: &Path, variant: Variant, file: &Path) -> Resu
     std::fs::write(file, patch).with_context(|| file.display().to_string())
 }
 
-/// A paragraph for each insertion, in the order of the files.
+/// One paragraph per insertion, in the order of the files.
 fn message(all: &[Insertion]) -> String {
     let mut all: Vec<&Insertion> = all.iter().collect();
     all.sort_by_key(|one| one.file);
@@ -82,7 +82,7 @@ fn message(all: &[Insertion]) -> String {
     message
 }
 
-/// The unified diff from the source to the files.
+/// The unified diff between the source and `files`.
 fn diff(source: &Path, files: &Files) -> Result<String> {
     let work = tempfile::tempdir()?;
     let new = work.path().join("new");
@@ -101,7 +101,7 @@ fn diff(source: &Path, files: &Files) -> Result<String> {
             diff.arg(format!("b/{file}")).arg("/dev/null");
         }
         let ended = run(diff.arg(&new), 60)?;
-        // 1: they differ.
+        // 1 means that they differ.
         if ended.end != End::Exit(1) {
             ended.check("diff")?;
             continue;

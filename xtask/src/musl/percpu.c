@@ -24,13 +24,13 @@
 #include "percpu.h"
 #include <malloc.h>
 
-/* mallocng's size classes up to slots of 4080 bytes. Of larger ones free gives whole pages back to the kernel. */
+/* mallocng's size classes up to slots of 4080 bytes. free returns whole pages of larger ones to the kernel. */
 #define CLASSES 28
 #define MOST_UNITS 255
 /* Of a class on one CPU. */
 #define MOST_BYTES 32768
 #define MOST_ENTRIES 256
-/* Taken from mallocng in one go. */
+/* Slots taken from mallocng at a time. */
 #define BATCH 16
 
 /*
@@ -90,7 +90,7 @@ static inline volatile uintptr_t *cache(const struct class *class, size_t cpu)
 }
 
 /*
- * The calling thread's, if it may run sections: registered, not exiting, and no vfork child on its parent's area. The
+ * The calling thread's area, if it may run sections: registered, not exiting, and not used by a vfork child. The
  * kernel's structure is the start of the area.
  */
 static inline struct rseq *current(void)
@@ -230,7 +230,7 @@ full:
 	return RSEQ_RT_DIFFERS;
 }
 
-/* Once, in __pthread_create, while there is one thread. */
+/* Called once, in __pthread_create, while there is one thread. */
 void __malloc_percpu(void)
 {
 	size_t count, at = 0, i = 0;
@@ -476,7 +476,7 @@ int __malloc_trim(size_t pad)
 			if (!old[sc] || *count != CLOSED) continue;
 			for (i = 1; i <= old[sc]; i++) give_back(CLASS_OF_NUMBER(sc), count[i]);
 			some = 1;
-			/* From the store on they are written to. */
+			/* After this store the entries may be overwritten. */
 			a_barrier();
 			*count = 0;
 		}

@@ -1,5 +1,5 @@
 /*
- * malloc per CPU: what the insertions into mallocng call, and percpu.c and rseq.c define.
+ * malloc per CPU: functions called by the insertions into mallocng, defined in percpu.c and rseq.c.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -12,11 +12,11 @@
 
 struct meta;
 
-/* Before the first thread is made: from here on the caches are used, if this process can have any. */
+/* Before the first thread is created: enables the caches, if this process can have any. */
 hidden void __malloc_percpu(void);
 /* Under the lock: further free slots of the group that has just served n bytes, taken for the cache. */
 hidden uint32_t __malloc_percpu_reserve(struct meta *, size_t n);
-/* Without it: into the cache with them. */
+/* Without the lock: puts them into the cache. */
 hidden void __malloc_percpu_fill(struct meta *, uint32_t);
 hidden void __malloc_percpu_atfork(int);
 
@@ -25,9 +25,9 @@ hidden void *__malloc_behind(size_t);
 hidden void __malloc_behind_free(void *);
 hidden void __malloc_free_slot(struct meta *, int idx);
 
-/* May this process run critical sections? */
+/* Whether this process may run critical sections. */
 hidden int __rseq_sections(void);
-/* A number above that of every CPU; 0 where it cannot be known. */
+/* Greater than the number of any CPU; 0 if unknown. */
 hidden size_t __rseq_cpu_bound(void);
 /* Aborts the sections in flight on a CPU. 0, or a negative errno. */
 hidden int __rseq_fence(size_t cpu);

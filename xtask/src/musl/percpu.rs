@@ -8,16 +8,15 @@ const MALLOC: &str = "src/malloc/mallocng/malloc.c";
 const FREE: &str = "src/malloc/mallocng/free.c";
 const CREATE: &str = "src/thread/pthread_create.c";
 
-/// The caches.
 pub const SOURCE: &str = "src/malloc/percpu.c";
 
-/// The files, and where they go.
+/// The files, and their places in musl.
 pub const FILES: [(&str, &str); 2] = [
     ("src/internal/percpu.h", include_str!("percpu.h")),
     (SOURCE, include_str!("percpu.c")),
 ];
 
-/// The headers of ours that they include, from `include`, and where they go.
+/// The headers from `include` that they need, and their places in musl.
 pub const HEADERS: [(&str, &str); 3] = [
     ("src/internal/rseq_rt_percpu.h", "rseq_rt_percpu.h"),
     (

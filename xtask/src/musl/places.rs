@@ -1,8 +1,8 @@
-//! All insertions into one file: each place is found in the text as it came, and all are made or none.
+//! All insertions into one file: anchors are looked up in the original text; either all insertions are made or none.
 
 use super::insertion::{Insertion, Side};
 
-/// The text with everything inserted; or a line for each insertion whose anchor is not there exactly once.
+/// The text with all insertions; or one line for each insertion whose anchor does not occur exactly once.
 pub fn insert<'a>(
     text: &str,
     all: impl IntoIterator<Item = &'a Insertion>,
@@ -53,12 +53,12 @@ fn place(text: &str, one: &Insertion) -> Result<usize, String> {
     })
 }
 
-/// The number of the line at that place.
+/// The number of the line at `place`.
 fn line(text: &str, place: usize) -> usize {
     1 + text[..place].matches('\n').count()
 }
 
-/// The line, with its number, from which on the text is most like the anchor.
+/// The line most similar to the anchor, with its number.
 fn nearest<'a>(text: &'a str, anchor: &str) -> (usize, &'a str) {
     let lines: Vec<&str> = text.lines().collect();
     let wanted: Vec<&str> = anchor.lines().skip_while(|line| line.is_empty()).collect();
@@ -66,13 +66,13 @@ fn nearest<'a>(text: &'a str, anchor: &str) -> (usize, &'a str) {
         let pairs = wanted.iter().zip(&lines[at..]);
         pairs.map(|(wanted, line)| likeness(wanted, line)).sum()
     };
-    // The first of those that are equally near.
+    // The first of equally similar ones.
     let best = (0..lines.len()).rev().max_by_key(|at| likeness(*at));
     let best = best.unwrap_or_default();
     (best + 1, lines.get(best).copied().unwrap_or_default())
 }
 
-/// The share of pairs of letters that both lines have, in thousandths.
+/// The share of letter pairs that both lines have, in thousandths.
 fn likeness(one: &str, other: &str) -> usize {
     let pairs = |text: &str| -> Vec<Vec<u8>> {
         text.trim()

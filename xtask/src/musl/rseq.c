@@ -1,9 +1,8 @@
 /*
  * rseq in musl: the hooks, on the area in struct pthread.
  *
- * Linked with librseq_rt_trio.a into one object, in which nothing but these
- * functions (hidden) and the trio is global: a program or a library that brings
- * an rseq_rt of its own meets no name of ours.
+ * Linked with librseq_rt_trio.a into one object that exports only these functions (hidden) and the trio, so that a
+ * program or a library with its own rseq_rt meets none of our symbols.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -22,15 +21,15 @@
 
 #define AREA (&__pthread_self()->rseq)
 
-/* New memory, zero: a reader of the trio is to see no CPU before there is one, nor where the kernel refuses the thread. */
+/* New memory is zero: a reader of the trio must not see CPU 0 before registration, nor after a refusal. */
 #define NO_CPU_YET() (*(volatile int *)(AREA->rseq_rt_opaque + RSEQ_RT_AREA_CPU_ID) = -1)
 
-/* Whether threads are registered where the environment does not say. 0: only with MUSL_RSEQ=1. */
+/* The default where the environment does not say. 0: register only with MUSL_RSEQ=1. */
 #ifndef MUSL_RSEQ_DEFAULT
 #define MUSL_RSEQ_DEFAULT 1
 #endif
 
-/* By auxv: in a static program libc.secure is not set yet. */
+/* From auxv: in a static program libc.secure is not set yet. */
 static int is_secure(void)
 {
 	size_t *aux;
@@ -39,10 +38,7 @@ static int is_secure(void)
 	return 1;
 }
 
-/*
- * MUSL_RSEQ=0 or =1. Not by getenv: a static program may define one of its own,
- * which is not to run before its constructors.
- */
+/* MUSL_RSEQ=0 or =1. Not by getenv: a static program may define its own, which must not run before its constructors. */
 static int is_wanted(void)
 {
 	static const char name[] = "MUSL_RSEQ=";
@@ -58,9 +54,8 @@ static int is_wanted(void)
 }
 
 /*
- * No handler can be installed yet, of SIGSYS either: nothing to block, and
- * nothing to open. A filter that traps or kills for rseq(2) from before the
- * start is met by MUSL_RSEQ=0 alone.
+ * No handler can be installed yet, not even for SIGSYS: nothing to block or unblock. Only MUSL_RSEQ=0 helps against a
+ * filter from before the start that traps or kills for rseq(2).
  */
 void __rseq_main(void)
 {
@@ -97,14 +92,14 @@ void __rseq_unlend(int token)
 	rseq_rt_vfork_end(AREA, token);
 }
 
-/* Nothing, unless a handler forked during a loan. */
+/* No effect, unless a handler forked during a loan. */
 void __rseq_repair(void)
 {
 	rseq_rt_repair_in_fork_child(AREA);
 }
 
 #ifdef MUSL_RSEQ_PERCPU
-/* What malloc per CPU asks the library for. */
+/* Queries of malloc per CPU. */
 int __rseq_sections(void)
 {
 	return rseq_rt_owner() != RSEQ_RT_OWNER_NOBODY

@@ -1,5 +1,5 @@
 /*
- * rseq in musl: what the insertions call, and rseq.c and rseq_kept.c define.
+ * rseq in musl: functions called by the insertions, defined in rseq.c and rseq_kept.c.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -12,18 +12,18 @@
 hidden void __rseq_main(void);
 /* Any other thread. Leaves the signal mask as it is. */
 hidden void __rseq_create(void);
-/* A detached thread that unmaps itself: all signals but SIGSYS stay blocked. 0: the kernel has let go of the area. */
+/* For a detached thread that unmaps itself: leaves all signals but SIGSYS blocked. 0: the area is released. */
 hidden int __rseq_release(void);
-/* The end of a detached thread that the kernel has not let go, with the thread list lock held. */
+/* Ends a detached thread that the kernel has not let go of, with the thread list lock held. */
 hidden _Noreturn void __rseq_exit_kept(void);
-/* Unmaps what such threads left. Takes the thread list lock. */
+/* Unmaps the memory of such threads. Takes the thread list lock. */
 hidden void __rseq_sweep(void);
-/* A thread whose memory outlives it. No system call. */
+/* For a thread whose memory outlives it. No system call. */
 hidden void __rseq_keep(void);
-/* Around a child that shares the memory. The first returns what the second wants. */
+/* Around a child that shares the memory. The second takes the result of the first. */
 hidden int __rseq_lend(void);
 hidden void __rseq_unlend(int);
-/* A child with memory of its own, all signals blocked. */
+/* In a child with its own memory, with all signals blocked. */
 hidden void __rseq_repair(void);
 
 #endif

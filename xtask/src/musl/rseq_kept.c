@@ -1,8 +1,8 @@
 /*
- * rseq in musl: the memory of detached threads that the kernel has not let go,
- * since a filter refuses rseq(2), say. A later thread unmaps it.
+ * rseq in musl: the memory of detached threads that the kernel has not let go of, e.g. because a filter refuses
+ * rseq(2). A later thread unmaps it.
  *
- * A file of its own: a program without threads has no use for it.
+ * A separate file: a program without threads does not need it.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -10,13 +10,12 @@
 #include "rseq_impl.h"
 #include <sys/mman.h>
 
-/* Linked by `next`, which an exiting thread has no other use for. Under the thread list lock. */
+/* Linked by `next`, which an exiting thread does not use otherwise. Protected by the thread list lock. */
 static struct pthread *volatile kept;
 
 /*
- * The lock is held, and the kernel opens it when this thread has ended (it is
- * the thread's clear-tid word), after the last write to the area. So whoever
- * holds the lock finds threads here that are gone.
+ * The lock is held. The kernel releases it when this thread has ended (it is the thread's clear-tid word), after the
+ * last write to the area. So the next holder of the lock finds only threads here that are gone.
  */
 _Noreturn void __rseq_exit_kept(void)
 {
@@ -31,14 +30,14 @@ void __rseq_sweep(void)
 	pthread_t td, next;
 	sigset_t set;
 	if (!kept) return;
-	/* As for every holder of the lock: a handler must not find it held. */
+	/* Every holder of the lock blocks signals: a handler must not find it held. */
 	__block_app_sigs(&set);
 	__tl_lock();
 	td = kept;
 	kept = 0;
 	__tl_unlock();
 	__restore_sigs(&set);
-	/* Not under the lock: this waits for those who may still touch a mutex in that memory. */
+	/* Not under the lock: this waits for threads that may still touch a mutex in that memory. */
 	for (; td; td = next) {
 		next = td->next;
 		__munmap(td->map_base, td->map_size);

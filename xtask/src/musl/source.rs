@@ -1,4 +1,4 @@
-//! Where musl's source comes from: a source package of the distribution, or a tree that the user has.
+//! The origin of musl's source: a source package of the distribution, or a tree of the user's.
 
 use std::path::{Path, PathBuf};
 
@@ -11,20 +11,20 @@ use crate::outcome::Missing;
 /// The Debian release whose source package is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Release {
-    /// 1.2.3; where that cannot be had, a newer one.
+    /// 1.2.3; if unavailable, a newer one.
     #[default]
     #[value(alias = "1.2.3")]
     Bookworm,
-    /// 1.2.5, or newer.
+    /// 1.2.5 or newer.
     #[value(alias = "1.2.5")]
     Trixie,
-    /// 1.2.6, or newer.
+    /// 1.2.6 or newer.
     #[value(alias = "1.2.6")]
     Forky,
 }
 
 impl Release {
-    /// The suites that have it, the preferred first.
+    /// The suites that have it, in order of preference.
     fn suites(self) -> &'static [&'static str] {
         let all = &["bookworm", "trixie", "forky", "sid"];
         match self {
@@ -35,11 +35,10 @@ impl Release {
     }
 }
 
-/// Where the source is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     Release(Release),
-    /// A tree that is only read.
+    /// A tree, which is only read.
     Tree(PathBuf),
 }
 
@@ -50,7 +49,7 @@ impl From<Release> for Source {
 }
 
 impl Source {
-    /// That tree if there is one, else the release.
+    /// The tree if given, else the release.
     pub fn new(tree: Option<&Path>, release: Release) -> Result<Source> {
         let Some(tree) = tree else {
             return Ok(release.into());
@@ -59,7 +58,7 @@ impl Source {
         Ok(Source::Tree(tree))
     }
 
-    /// The folder of the source, fetched if it is not there.
+    /// The folder of the source, fetched if missing.
     pub fn fetched(&self, cx: &Context) -> Result<PathBuf> {
         let release = match self {
             Source::Tree(tree) => return Ok(tree.clone()),
@@ -70,19 +69,19 @@ impl Source {
         source_package(cx, "musl", mark, release.suites(), &folder).map_err(Missing::from)
     }
 
-    /// Its own folder in a store of builds.
+    /// The source's folder in a store of builds.
     pub fn within(&self, store: &Path) -> PathBuf {
         self.suffix()
             .map_or_else(|| store.to_owned(), |suffix| store.join(suffix))
     }
 
-    /// A name with its own at the end.
+    /// `name` with the source's suffix.
     pub fn named(&self, name: &str) -> String {
         self.suffix()
             .map_or_else(|| name.to_owned(), |suffix| format!("{name}-{suffix}"))
     }
 
-    /// Its own name; the default has none.
+    /// The suffix of the source; the default has none.
     fn suffix(&self) -> Option<&'static str> {
         match self {
             Source::Release(Release::Bookworm) => None,

@@ -1,4 +1,4 @@
-//! `musl-gcc`: the machine's gcc for that CPU, told to look nowhere but here.
+//! `musl-gcc`: the machine's gcc for that CPU, restricted to this musl.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use crate::arch::Arch;
 
-/// The wrapper. The folder may be moved: it finds itself. A dynamic program has the libc.so of this
-/// folder for its interpreter, by absolute path; with `MUSL_LDSO_DIR=/lib` it has the usual name, for an image.
+/// The wrapper. The folder may be moved, since the wrapper locates itself. The interpreter of a dynamic program is this
+/// folder's libc.so, by absolute path; with `MUSL_LDSO_DIR=/lib` it has the usual name, for an image.
 const WRAPPER: &str = r#"#!/bin/sh
 MUSL_ROOT=$(cd "$(dirname "$0")/.." && pwd) || exit
 : "${MUSL_LDSO_DIR:=$MUSL_ROOT/lib}"
@@ -16,7 +16,7 @@ export MUSL_ROOT MUSL_LDSO_DIR
 exec "${REALGCC:-@CC@}" "$@" -specs "$MUSL_ROOT/lib/musl-gcc.specs"
 "#;
 
-/// gcc's specs, in which nothing of the machine's own libc is left.
+/// gcc's specs, without the machine's own libc.
 const SPECS: &str = "\
 %rename cpp_options old_cpp_options
 
@@ -55,12 +55,12 @@ crtendS.o%s %:getenv(MUSL_ROOT /lib/crtn.o)
 
 ";
 
-/// The texts that both are made from.
+/// The texts of both files.
 pub const TEXTS: [&str; 2] = [WRAPPER, SPECS];
 
 /// Writes both below `root`.
 pub fn write(arch: Arch, root: &Path) -> Result<()> {
-    // libgcc's out-of-line atomics ask for __getauxval, which this musl does not export.
+    // libgcc's out-of-line atomics use __getauxval, which this musl does not export.
     let atomics = match arch {
         Arch::Aarch64 => "-mno-outline-atomics ",
         Arch::X86_64 | Arch::Riscv64 => "",

@@ -1,5 +1,5 @@
 /*
- * Restartable sequences: the area of the calling thread, which the libc has registered.
+ * Restartable sequences: the area of the calling thread, registered by the libc.
  *
  * The area is at the thread pointer (__builtin_thread_pointer()) plus __rseq_offset, in every thread.
  *
@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The word before an abort handler. */
+/* The signature: the word before an abort handler. */
 #if defined(__x86_64__)
 #define RSEQ_SIG 0x53053053
 #elif defined(__aarch64__)
@@ -61,7 +61,7 @@ struct rseq_cs {
 	uint64_t abort_ip;
 } __attribute__((__aligned__(32)));
 
-/* Of the fields after flags those are valid that lie in the first __rseq_size bytes. */
+/* After flags, only fields within the first __rseq_size bytes are valid. */
 struct rseq {
 	uint32_t cpu_id_start;
 	uint32_t cpu_id;
@@ -73,7 +73,7 @@ struct rseq {
 
 #endif
 
-/* From the thread pointer to the area. */
+/* Offset of the area from the thread pointer. */
 extern const ptrdiff_t __rseq_offset;
 /* Bytes of valid fields; 0: the main thread is not registered. */
 extern const unsigned int __rseq_size;

@@ -1,4 +1,4 @@
-//! One variant's build folder: the source, the insertions, the objects.
+//! The build folder of a variant: source, insertions, objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,7 +14,7 @@ use crate::arch::Arch;
 use crate::context::Context;
 use crate::process::{command, copy_folder, output};
 
-/// The files that are ours, and where they go.
+/// Our files, and their places in musl.
 const OURS: [(&str, &str); 4] = [
     ("include/sys/rseq.h", include_str!("sys_rseq.h")),
     ("src/internal/rseq_impl.h", include_str!("rseq_impl.h")),
@@ -22,26 +22,26 @@ const OURS: [(&str, &str); 4] = [
     ("src/thread/rseq_kept.c", include_str!("rseq_kept.c")),
 ];
 
-/// The caller of the library.
+/// The file that calls the library.
 const HOOKS: &str = "src/thread/rseq.c";
 
 /// The library's header.
 const HEADER: &str = "src/internal/rseq_rt.h";
 
-/// The switch of `rseq.c` for a build whose programs have to ask for rseq.
+/// Sets the switch of `rseq.c` for a build whose programs must opt in.
 const OFF: &str = "#define MUSL_RSEQ_DEFAULT 0\n";
 
-/// The switches of `rseq.c` and `percpu.c`.
+/// Sets the switches of `rseq.c` and `percpu.c`.
 const WITH_PERCPU: &str = "#define MUSL_RSEQ_PERCPU\n";
 const BROKEN: &str = "#define MALLOC_PERCPU_BROKEN\n";
 
-/// What a build in the source leaves there.
+/// Build output in the source folder.
 const MADE: [&str; 3] = ["obj", "lib", "config.mak"];
 
-/// Files by their names from the root of musl's source.
+/// File contents by path relative to the root of musl's source.
 pub type Files = BTreeMap<&'static str, String>;
 
-/// Each file that a variant changes or adds, whole. An error names every place that is not there.
+/// The full text of each file that a variant changes or adds. An error names every missing place.
 pub fn contents(cx: &Context, source: &Path, variant: Variant) -> Result<Files> {
     let all = insertions(source, version(source)?, variant);
     let (mut files, mut missed) = (Files::new(), Vec::new());
@@ -58,7 +58,7 @@ pub fn contents(cx: &Context, source: &Path, variant: Variant) -> Result<Files> 
     for (file, text) in &mut files {
         match places::insert(text, all.iter().filter(|one| one.file == *file)) {
             Ok(inserted) => *text = inserted,
-            // A file that is not there has no places either.
+            // A missing file has no places either.
             Err(_) if text.is_empty() => {}
             Err(more) => missed.extend(more),
         }
@@ -84,7 +84,7 @@ pub fn contents(cx: &Context, source: &Path, variant: Variant) -> Result<Files> 
     Ok(files)
 }
 
-/// The files that are ours, in that variant.
+/// Our files in a variant.
 fn added(cx: &Context, variant: Variant) -> Result<Files> {
     let header = |name: &str| std::fs::read_to_string(cx.root.join("include").join(name));
     let mut files = Files::from(OURS.map(|(file, text)| (file, text.to_owned())));
@@ -112,8 +112,8 @@ fn added(cx: &Context, variant: Variant) -> Result<Files> {
     Ok(files)
 }
 
-/// Makes `folder`/build current: from the source, or from the build of `base`, of which only what differs is
-/// made again. `library` is its assembly file. Returns what tells this build from others.
+/// Makes `folder`/build current: from the source, or from the build of `base`, rebuilding only what differs. `library`
+/// is the library's assembly file. Returns the stamp that identifies this build.
 pub fn make(
     cx: &Context,
     arch: Arch,
@@ -139,7 +139,7 @@ pub fn make(
         let hooked = contents(cx, source, Variant::Hooked)?;
         let touched: BTreeSet<&str> = hooked.keys().chain(files.keys()).copied().collect();
         for file in touched {
-            // What the base has changed and this one has not goes back to what it was.
+            // A file changed by the base but not by this variant is restored.
             let now = match files.get(file) {
                 Some(text) => Some(text.clone()),
                 None => std::fs::read_to_string(source.join(file)).ok(),
@@ -168,7 +168,7 @@ pub fn make(
             .arg(format!("CC={}", arch.tool("gcc")))
             .arg(format!("AR={}", arch.tool("ar")))
             .arg(format!("RANLIB={}", arch.tool("ranlib")))
-            // Which object reads which file, for the variants.
+            // Records which object reads which file, for the variants.
             .arg("CFLAGS=-MMD");
         output(&mut configure, "configure", 1200)?;
     }
@@ -177,7 +177,7 @@ pub fn make(
     Ok(stamp)
 }
 
-/// Copies the source to a folder that is not there yet, with these files.
+/// Copies the source, with these files, to a new folder.
 pub fn fill(source: &Path, files: &Files, folder: &Path) -> Result<()> {
     copy_folder(source, folder)?;
     for name in MADE {
@@ -194,7 +194,7 @@ pub fn fill(source: &Path, files: &Files, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `IMPH` is a blanket "everything reads these headers"; what really does is in the .d files.
+/// `IMPH` declares that every object reads these headers; the real dependencies are in the .d files.
 fn run_make(arch: Arch, build: &Path) -> Result<()> {
     let jobs = std::thread::available_parallelism().map_or(2, usize::from);
     let mut make = command("make");
@@ -235,7 +235,7 @@ fn forget(build: &Path, stale: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Everything that goes in. The source is known by the times and lengths of its files.
+/// Identifies all inputs. Files of the source count by time and length.
 fn stamp(variant: Variant, source: &Path, library: &Path, files: &Files) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     variant.hash(&mut hasher);

@@ -1,19 +1,19 @@
-//! Which musl: what is inserted.
+//! The variants of musl.
 
-/// Which musl.
+/// The insertions into musl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Variant {
     /// With the hooks.
     Hooked,
-    /// With the hooks, which register only where the environment has `MUSL_RSEQ=1`.
+    /// With the hooks, which register only with `MUSL_RSEQ=1` in the environment.
     Off,
-    /// As the distribution has it, built with the same flags: for comparison.
+    /// The distribution's musl, built with the same flags: for comparison.
     Stock,
     /// With the hooks and per-CPU caches in front of malloc.
     Percpu,
-    /// Broken on purpose: that cache is popped by plain stores.
+    /// Broken on purpose: the cache is popped by plain stores.
     PercpuBroken,
-    /// Broken on purpose: the hook of detached threads comes after the unmap, so never.
+    /// Broken on purpose: the hook of detached threads comes after the unmap, so it never runs.
     DetachedAfterUnmap,
     /// Broken on purpose: detached threads have no exit hook.
     DetachedAbsent,
@@ -32,17 +32,17 @@ impl Variant {
         }
     }
 
-    /// Are there caches in front of its malloc?
+    /// Whether its malloc has per-CPU caches.
     pub fn is_percpu(self) -> bool {
         matches!(self, Variant::Percpu | Variant::PercpuBroken)
     }
 }
 
-/// Which allocator.
+/// The allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Malloc {
     /// musl's own, mallocng.
     Stock,
-    /// The same behind a cache for each CPU, without lock or atomic instruction: docs/malloc.md.
+    /// mallocng behind a cache for each CPU, without lock or atomic instruction: docs/malloc.md.
     Percpu,
 }

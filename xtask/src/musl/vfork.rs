@@ -3,10 +3,10 @@
 use super::insertion::{Insertion, Side::After, Version, at, since};
 use crate::arch::Arch;
 
-/// The first version with a vfork of their own for aarch64 and riscv64: before it theirs is a fork, which needs nothing.
+/// The first version with a real vfork on aarch64 and riscv64: earlier ones fork, which needs nothing.
 pub const REAL_VFORK: Version = [1, 2, 4];
 
-/// Behind a line of the CPU's own vfork.
+/// An insertion behind a line of the CPU's vfork.
 const fn vfork(
     arch: Arch,
     anchor: &'static str,
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::process::{command, output};
 
-    /// Around their anchors alone, so without musl's source; on a machine with the assembler of that CPU.
+    /// Insertions around their anchors only, without musl's source; on a machine with that CPU's assembler.
     #[test]
     fn the_insertions_are_assembly() {
         for arch in Arch::ALL {

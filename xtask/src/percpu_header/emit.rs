@@ -1,4 +1,4 @@
-//! The C text.
+//! Emits the C text.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ const HEAD: &str = "\
  */
 ";
 
-/// The type and the name of an operand's parameter in C, and what the section is given for it.
+/// The type and name of an operand's C parameter, and the value passed to the section.
 fn parameter(operation: &str, operand: &str) -> Result<[String; 3]> {
     let in_a_slot = |name: &str| format!("RSEQ_RT_PERCPU_ADDRESS(slots.base) + {name}");
     let address = |name: &str| format!("RSEQ_RT_PERCPU_ADDRESS({name})");
@@ -40,7 +40,7 @@ fn parameter(operation: &str, operand: &str) -> Result<[String; 3]> {
     Ok([kind.to_owned(), name.to_owned(), value])
 }
 
-/// The operand as C++ may have it too.
+/// The operand in a spelling that C++ accepts too.
 fn spelt(operand: &str) -> &str {
     match operand {
         "new" => "new_value",
@@ -48,10 +48,10 @@ fn spelt(operand: &str) -> &str {
     }
 }
 
-/// How one CPU's assembly is written in C.
+/// The C form of one CPU's assembly.
 struct Dialect {
     arch: Arch,
-    /// `t`, `left` and the section's own, each in a fixed register: an asm goto has had no outputs for most of its life.
+    /// `t`, `left` and the section's own, each in a fixed register: older compilers have no asm goto with outputs.
     temporaries: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ impl Dialect {
         }
     }
 
-    /// A line with its names resolved, as the inside of a C string.
+    /// A line with its names resolved, for a C string.
     fn line(&self, line: &str) -> Result<String> {
         let line = match self.arch {
             Arch::X86_64 => x86::at_and_t(line, &self.temporaries)?,
@@ -118,7 +118,7 @@ impl Dialect {
         })
     }
 
-    /// The bound of the restarts, set in front of the first one.
+    /// Sets the bound of restarts, before the first one.
     fn bound(&self) -> Result<String> {
         let register = self.register(1)?;
         Ok(match self.arch {
@@ -131,7 +131,7 @@ impl Dialect {
         })
     }
 
-    /// Behind the commit: the result, for the caller.
+    /// Stores the result for the caller, behind the commit.
     fn result(&self, head: &str) -> Result<String> {
         let nth = self
             .temporaries
@@ -146,13 +146,13 @@ impl Dialect {
         })
     }
 
-    /// An instruction that ends the section early, in place of a jump behind it: with a label there is a way out.
+    /// An instruction that ends the section early: it jumps to a label, which is a separate exit.
     fn early_end(&self, line: &str) -> String {
         line.replace(" 5f", " {differs}")
     }
 }
 
-/// Lines of C strings, each behind `indent` and before `end`.
+/// Lines of C strings, each between `indent` and `end`.
 fn strings(dialect: &Dialect, text: &str, end: &str) -> Result<String> {
     let mut lines = String::new();
     for line in text.lines() {
@@ -165,7 +165,7 @@ fn strings(dialect: &Dialect, text: &str, end: &str) -> Result<String> {
     Ok(lines)
 }
 
-/// A macro whose body is strings.
+/// A macro whose body consists of strings.
 fn define(name: &str, lines: &str) -> String {
     format!(
         "#define {name} \\\n{}\n",
@@ -173,7 +173,7 @@ fn define(name: &str, lines: &str) -> String {
     )
 }
 
-/// What stands before and behind each section, as macros.
+/// The text before and behind each section, as macros.
 fn common(arches: &[(Arch, Sections)]) -> Result<String> {
     let (_, first) = arches.first().context("no CPU")?;
     let [front, exit, back] = &first.descriptor;
@@ -295,7 +295,7 @@ fn comment(operation: &Operation) -> String {
     text + " */\n"
 }
 
-/// What a build with RSEQ_RT_DEBUG looks at, so that the assertion names the argument.
+/// The assertions of a build with RSEQ_RT_DEBUG, which name the argument.
 fn asserted(operation: &str, operands: &[String], has_result: bool) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for operand in operands {

@@ -15,7 +15,7 @@ use crate::arch::Arch;
 /// The file, relative to the repository.
 pub const PATH: &str = "include/rseq_rt_percpu_operations.h";
 
-/// Its text, from the sources of the crate.
+/// The text of the file, from the crate's sources.
 pub fn text(repository: &Path) -> Result<String> {
     let read = |path: &str| {
         fs::read_to_string(repository.join(path)).with_context(|| format!("reading {path}"))

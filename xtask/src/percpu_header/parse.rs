@@ -1,4 +1,4 @@
-//! The declarative text of the sections, as the macros of the crate take it.
+//! Parses the declarative text of the sections, as the crate's macros do.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proc_macro2::{TokenStream, TokenTree};
@@ -22,7 +22,7 @@ pub struct Section {
     /// The register of its result.
     pub result: Option<String>,
     pub lines: Vec<String>,
-    /// Relaxed, release.
+    /// The commit: relaxed, release.
     pub commits: [String; 2],
 }
 
@@ -70,7 +70,7 @@ impl Parse for Section {
 #[derive(Debug)]
 pub struct Sections {
     pub sections: Vec<Section>,
-    /// The descriptor, in front of its exits, the text of an exit with `{exit}` in it, and what is behind them.
+    /// The descriptor: text before its exits, text of an exit with `{exit}` in it, text behind them.
     pub descriptor: [String; 3],
     pub enter: String,
     pub leave: String,

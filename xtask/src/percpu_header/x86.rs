@@ -1,8 +1,8 @@
-//! From the Intel order of operands, which Rust's assembly has, to the AT&T order, which C's has.
+//! Converts Intel syntax, used in Rust's assembly, to AT&T syntax, used in C's.
 
 use anyhow::{Context as _, Result, bail};
 
-/// Names of registers, by size: 8, 4, 2 and 1 bytes.
+/// Register names by size: 8, 4, 2 and 1 bytes.
 const REGISTERS: [[&str; 4]; 7] = [
     ["rax", "eax", "ax", "al"],
     ["rcx", "ecx", "cx", "cl"],
@@ -13,7 +13,7 @@ const REGISTERS: [[&str; 4]; 7] = [
     ["r11", "r11d", "r11w", "r11b"],
 ];
 
-/// The temporaries of a section, in the order of their registers.
+/// The registers of a section's temporaries.
 pub fn register(nth: usize) -> Result<&'static str> {
     REGISTERS
         .get(nth)
@@ -21,7 +21,7 @@ pub fn register(nth: usize) -> Result<&'static str> {
         .context("too many temporaries for x86_64")
 }
 
-/// A name in braces as the C compiler's template has it; `temporaries` are in fixed registers.
+/// A name in braces as a C asm template writes it; `temporaries` are in fixed registers.
 fn name(name: &str, temporaries: &[String]) -> Result<String> {
     let (name, size) = name.split_once(':').unwrap_or((name, ""));
     if let Some(nth) = temporaries.iter().position(|is| is == name) {
@@ -44,7 +44,7 @@ fn name(name: &str, temporaries: &[String]) -> Result<String> {
         "l" => "b",
         other => bail!("an unknown size: {other}"),
     };
-    // Resolved with the names of the other CPUs.
+    // Resolved like the names of the other CPUs.
     Ok(match size {
         "" => format!("{{{name}}}"),
         size => format!("{{{name}:{size}}}"),
@@ -79,7 +79,7 @@ fn operand(text: &str, temporaries: &[String]) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// The suffix of an instruction, by the size that its operands state.
+/// The suffix of an instruction, from the size of its operands.
 fn suffix(operands: &str) -> &'static str {
     if operands.contains("qword ptr") {
         "q"
@@ -94,7 +94,7 @@ fn suffix(operands: &str) -> &'static str {
     }
 }
 
-/// One line.
+/// Converts one line.
 pub fn at_and_t(line: &str, temporaries: &[String]) -> Result<String> {
     let (label, instruction) = match line.split_once(": ") {
         Some((label, instruction)) if label.parse::<u8>().is_ok() => {

@@ -1,7 +1,7 @@
-//! The C interface as one assembly file, which GNU as and clang take, and the archive that it becomes.
+//! The C interface as one assembly file, for GNU as and clang, and the archive made of it.
 //!
-//! Everything but a few directives is what rustc wrote. The interface alone is global in it, and hidden: whatever is
-//! linked with it keeps it to itself. `__rseq_*` is what a libc exports.
+//! Everything but a few directives is rustc's output. Only the interface is global in it, and hidden, so that objects
+//! linked with it do not export it. `__rseq_*` is exported for a libc.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,12 +24,12 @@ pub fn text(cx: &Context, plan: Plan) -> Result<String> {
     Ok(adapt(plan, &written))
 }
 
-/// What rustc writes with link-time optimisation and one unit of code: all of the crates in one file. Without debug
-/// information, which is in DWARF 5 and holds the paths of this machine.
+/// rustc's output with LTO and one codegen unit: all crates in one file. Without debug information, which is DWARF 5
+/// and contains paths of this machine.
 fn compile(cx: &Context, plan: Plan) -> Result<PathBuf> {
-    // Unwind tables: an at-exit callback may end the thread, and the caller's cleanup handlers are to run.
+    // Unwind tables: an at-exit callback may end the thread, and then the caller's cleanup handlers must run.
     let mut flags = vec!["-Crelocation-model=pic", "-Cforce-unwind-tables=yes"];
-    // aarch64's out-of-line atomics ask getauxval(3) in a constructor: neither is there while a libc starts.
+    // aarch64's out-of-line atomics call getauxval(3) in a constructor: neither works while a libc starts.
     if plan.arch == Arch::Aarch64 {
         flags.push("-Ctarget-feature=-outline-atomics");
     }
@@ -41,7 +41,7 @@ fn compile(cx: &Context, plan: Plan) -> Result<PathBuf> {
         .args(["--quiet", "--package", "rseq-rt-capi", "--target-dir"])
         .arg(&folder)
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
-        // For the flag of `hardening`.
+        // For the unstable flag of `hardening`.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     if plan.trio {
@@ -50,7 +50,7 @@ fn compile(cx: &Context, plan: Plan) -> Result<PathBuf> {
     cargo
         .arg("--")
         .arg(format!("--emit=asm={}", file.display()));
-    // Nothing is linked, so that it takes no linker of that CPU.
+    // Nothing is linked, so no linker of that CPU is needed.
     cargo.current_dir(&cx.root).env("CARGO_TERM_COLOR", "never");
     compiler::finish(cargo)?.check("the C interface does not build")?;
     Ok(file)
@@ -81,11 +81,11 @@ fn adapt(plan: Plan, written: &str) -> String {
         let is_ours = |name: &&str| name.starts_with(PREFIX) || TRIO.contains(name);
         interface.extend(global.filter(is_ours));
         let line = match line {
-            // Some compilers have left a mark of their own.
+            // Some compilers have left such a property already.
             _ if in_mark => continue,
             _ if global.is_some_and(|name| !is_ours(&name)) => continue,
-            // Most assemblers do not know the names of the parts of an extension. No relaxation by the linker, as in
-            // rustc's own objects.
+            // Most assemblers do not know the names of an extension's parts. No linker relaxation, as in rustc's own
+            // objects.
             _ if line.starts_with("\t.attribute\t5,") => {
                 "\t.attribute\t5, \"rv64gc\"\n\t.option\tnorelax"
             }
@@ -108,13 +108,13 @@ fn adapt(plan: Plan, written: &str) -> String {
     text
 }
 
-/// Makes the archive by this assembler: a command that takes `FILE -o OBJECT`.
+/// Makes the archive with this assembler: a command that takes `FILE -o OBJECT`.
 pub fn assemble(plan: Plan, mut assembler: Command, file: &Path, archive: &Path) -> Result<()> {
     let work = tempfile::tempdir()?;
     let object = work.path().join(format!("{}.o", plan.library()));
     output(assembler.arg(file).arg("-o").arg(&object), "assembler", 900)?;
     hardening::check_pads(plan.arch, &object)?;
-    // `ar r` adds to what is there.
+    // `ar r` adds to an existing archive.
     let _ = std::fs::remove_file(archive);
     let mut ar = tool(&plan.arch.tool("ar"))?;
     ar.args(["-rcsD"]).arg(archive).arg(&object);

@@ -1,4 +1,4 @@
-//! Where the files go, and the descriptions that say so: pkg-config's and CMake's.
+//! The places of the installed files, and the pkg-config and CMake files that name them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Plan, VERSION};
 
-/// Where the files go.
+/// The places of the installed files.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Where `prefix` is while the files are made.
+    /// The location of `prefix` while the files are made.
     root: PathBuf,
-    /// Where it will be; if unknown, it is found from where the descriptions are.
+    /// Its final location; if unknown, it is derived from that of the pkg-config or CMake file.
     prefix: Option<PathBuf>,
-    /// In the prefix.
+    /// Relative to the prefix.
     libdir: PathBuf,
 }
 
@@ -27,7 +27,7 @@ impl Layout {
         }
     }
 
-    /// A prefix, in `destdir` for a package that is being made.
+    /// A prefix, inside of `destdir` for a package in the making.
     pub fn installed(prefix: &Path, libdir: &Path, destdir: Option<&Path>) -> Result<Layout> {
         ensure!(
             prefix.is_absolute(),
@@ -64,7 +64,7 @@ impl Layout {
         self.root.join("share/man/man3")
     }
 
-    /// The prefix in a description that lies `depth` folders below the libdir and calls its own folder `here`.
+    /// The prefix in a file `depth` folders below the libdir, where `here` names the file's own folder.
     fn prefix(&self, here: &str, depth: usize) -> String {
         match &self.prefix {
             Some(prefix) => prefix.display().to_string(),
@@ -72,7 +72,7 @@ impl Layout {
         }
     }
 
-    /// Writes the descriptions of that archive.
+    /// Writes the pkg-config and CMake files of that archive.
     pub fn describe(&self, plan: Plan) -> Result<()> {
         let library = plan.library();
         let pkgconfig = self.lib().join("pkgconfig");
@@ -105,7 +105,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The trio's declarations are for who defines it.
+    /// The declarations of the trio are for the libc that defines it.
     fn pkg_config(&self, plan: Plan) -> String {
         let name = plan.library();
         let define = if plan.trio { " -DRSEQ_RT_TRIO" } else { "" };
@@ -124,8 +124,8 @@ impl Layout {
         )
     }
 
-    /// For a shared library: its source is compiled in, its code stays, its symbols carry their version. That source, and not
-    /// the archive, calls the libc: dlvsym(3), which a glibc before 2.34 has in a library of its own, and pthread_key_create(3).
+    /// For a shared library: compiles the form's source in, is never unloaded, has versioned symbols. That source, not
+    /// the archive, calls the libc: dlvsym(3), which glibc before 2.34 has in libdl, and pthread_key_create(3).
     fn library_pkg_config(&self) -> String {
         format!(
             "prefix={prefix}\n\
@@ -164,7 +164,7 @@ impl Layout {
     }
 }
 
-/// Compatible as cargo means it: the first number that is not 0 is the same.
+/// Compatible in Cargo's sense: the first non-zero number is the same.
 fn cmake_version() -> String {
     let (same, _) = VERSION.rsplit_once('.').unwrap_or((VERSION, ""));
     format!(

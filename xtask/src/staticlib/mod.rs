@@ -1,8 +1,7 @@
-//! `cargo xtask staticlib`: the C interface as one archive, made so that a libc can take it in, or as the assembly file
-//! that the archive is made of.
+//! `cargo xtask staticlib`: the C interface as one archive that a libc can link in, or as its assembly source.
 //!
-//! Cargo's archive holds the Rust runtime as global symbols, and two such archives
-//! collide. Here there is one object, in which nothing but the interface is global.
+//! Cargo's archive holds the Rust runtime as global symbols, so that two such archives collide. This one has a single
+//! object, in which only the interface is global.
 
 pub mod assembly;
 mod layout;
@@ -19,7 +18,7 @@ use crate::percpu_header;
 use crate::process::tool;
 pub use layout::Layout;
 
-/// The interface's, which pkg-config compares.
+/// The version of the interface, which pkg-config compares.
 const VERSION: &str = "0.1.0";
 
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +29,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The name of the archive for `-l`. A trio by mistake would shadow the libc's own, so it has a name that nobody
-    /// asks for by mistake.
+    /// The archive's name for `-l`. A trio linked by mistake would shadow the libc's own, so its name is one that
+    /// nobody asks for by mistake.
     pub fn library(self) -> &'static str {
         if self.trio { "rseq_rt_trio" } else { "rseq_rt" }
     }
@@ -40,7 +39,7 @@ impl Plan {
         format!("{}-{}", self.arch, if self.trio { "trio" } else { "plain" })
     }
 
-    /// Where [`assembly`] puts its file.
+    /// The place of [`assembly`]'s file.
     pub fn assembly(self, out: &Path) -> PathBuf {
         out.join("share/rseq_rt").join(self.assembly_name())
     }
@@ -70,16 +69,16 @@ pub struct Args {
     /// The CPU (default: this machine's).
     #[arg(long, value_enum)]
     arch: Option<Arch>,
-    /// A folder for lib/, include/ and share/. It may be moved: its pkg-config and CMake files are relative to it.
+    /// Output folder for lib/, include/ and share/. It may be moved: its pkg-config and CMake files are relative to it.
     #[arg(long, value_name = "DIR", required_unless_present = "prefix")]
     out: Option<PathBuf>,
     /// Install to PREFIX/LIBDIR, PREFIX/include and PREFIX/share, which the pkg-config and CMake files then name.
     #[arg(long, conflicts_with = "out")]
     prefix: Option<PathBuf>,
-    /// The folder of the library in the prefix, such as lib64 or lib/x86_64-linux-gnu.
+    /// The library folder in the prefix, such as lib64 or lib/x86_64-linux-gnu.
     #[arg(long, conflicts_with = "out", default_value = "lib")]
     libdir: PathBuf,
-    /// Where the prefix is put for now, to make a package of it.
+    /// Staging folder for the prefix, to make a package of it.
     #[arg(long, conflicts_with = "out")]
     destdir: Option<PathBuf>,
     /// The form of the library.
@@ -143,7 +142,7 @@ pub fn make(cx: &Context, plan: Plan, emit: Emit, layout: &Layout) -> Result<Pat
     let source = work.path().join(plan.assembly_name());
     let archive = work.path().join(format!("lib{}.a", plan.library()));
     std::fs::write(&source, assembly::text(cx, plan)?)?;
-    // Neither form leaves unless the archive keeps its promises.
+    // Neither form is installed unless the archive passes its checks.
     assembly::assemble(plan, tool(&plan.arch.tool("as"))?, &source, &archive)?;
     archive::check(&archive, plan.trio)?;
 
@@ -162,7 +161,7 @@ pub fn make(cx: &Context, plan: Plan, emit: Emit, layout: &Layout) -> Result<Pat
         (of_ours("include/rseq_rt_buffers.h"), include.clone()),
         (of_ours("docs/rseq_rt.3"), layout.man()),
     ];
-    // What a shared library compiles in. A libc has hooks instead.
+    // The source that a shared library compiles in. A libc has hooks instead.
     if !plan.trio {
         files.extend([
             (of_ours("include/rseq_rt_library.h"), include),

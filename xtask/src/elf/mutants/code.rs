@@ -1,12 +1,12 @@
-//! Instructions of the three CPUs, changed.
+//! Changes to instructions of the three CPUs.
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::arch::Arch;
 
-/// One that does nothing, or on riscv64 one or two, of so many bytes.
+/// A no-op of that many bytes, on riscv64 one or two instructions.
 pub fn nop(arch: Arch, length: usize) -> Vec<u8> {
-    /// Of 1 to 9 bytes, as the manuals recommend them: one instruction stays one instruction.
+    /// Of 1 to 9 bytes, as the manuals recommend: one instruction stays one instruction.
     const X86_64: [&[u8]; 9] = [
         &[0x90],
         &[0x66, 0x90],
@@ -27,18 +27,18 @@ pub fn nop(arch: Arch, length: usize) -> Vec<u8> {
     }
 }
 
-/// A store with release as a plain one: `stlr` as `str`. On x86_64 both are the same, and on riscv64 the release is an
-/// instruction of its own.
+/// A store-release turned into a plain store: `stlr` becomes `str`. On x86_64 they are the same; on riscv64 the release
+/// is a separate instruction.
 pub fn relaxed(arch: Arch, code: &[u8]) -> Option<Vec<u8>> {
     let code = u32::from_le_bytes(code.try_into().ok()?);
     let is_release = arch == Arch::Aarch64 && code & 0xffff_fc00 == 0xc89f_fc00;
     is_release.then(|| (0xf900_0000 | code & 0x3ff).to_le_bytes().to_vec())
 }
 
-/// Where the bits of a branch's offset lie: from the lowest one on, runs of (bit in the offset, bit in the code, length).
+/// The bits of a branch's offset: runs of (bit in the offset, bit in the code, length), lowest first.
 type Fields = &'static [(u32, u32, u32)];
 
-/// The branch at `at`, to `target`.
+/// The branch at `at`, redirected to `target`.
 pub fn retarget(arch: Arch, code: &[u8], at: u64, target: u64) -> Result<Vec<u8>> {
     let offset = target.wrapping_sub(at) as i64;
     let mut bytes = code.to_vec();

@@ -1,4 +1,4 @@
-//! The archive of each CPU: what is read from it, and C programs for that CPU, natively or under qemu-user.
+//! The archive of each CPU: its symbols and code, and C programs for that CPU, run natively or under qemu-user.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::elf::hardening;
 use crate::process::{optional_tool, output};
 use crate::staticlib::{self, Plan, assembly};
 
-/// The cases of that CPU. riscv64 has no mark of hardening that a toolchain of today would look for.
+/// The cases of that CPU. riscv64 has no hardening property that a current toolchain checks.
 pub fn cases(arch: Arch) -> Vec<Case> {
     let mut cases = vec![
         Case::new("archive/plain", move |cx| promises(cx, arch, false)),
@@ -39,8 +39,7 @@ fn plain(cx: &Context, arch: Arch) -> Result<PathBuf> {
     Ok(Plan { arch, trio: false }.archive(&staticlib::built(cx, arch, false)?))
 }
 
-/// An object with more text than a branch reaches. riscv64 has none that reaches farther: there it takes
-/// `-ffunction-sections`.
+/// An object with more text than a branch reaches. riscv64 has no longer branch: there it takes `-ffunction-sections`.
 fn far(cx: &Context, arch: Arch) -> Result<()> {
     let mut compile = optional_tool(&arch.tool("gcc"))?;
     compile
@@ -59,7 +58,7 @@ fn promises(cx: &Context, arch: Arch, trio: bool) -> Result<String> {
     Ok(format!("{count} symbols"))
 }
 
-/// The assembly file becomes the same archive by the compilers that a C user has.
+/// The assembly file yields the same archive with a C user's compilers.
 fn from_asm(cx: &Context, arch: Arch) -> Result<()> {
     let target = format!("--target={arch}-linux-gnu");
     for trio in [false, true] {
@@ -87,7 +86,7 @@ fn from_asm(cx: &Context, arch: Arch) -> Result<()> {
 /// A program without libc.
 const ALONE: [&str; 3] = ["-nostdlib", "-static", "-fno-stack-protector"];
 
-/// Links a program of `tests-qemu/capi`; the linker is to have nothing to say. What starts it.
+/// Links a program of `tests-qemu/capi`; a linker warning is an error. Returns the command that starts it.
 fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str], archive: &Path) -> Result<Command> {
     let out = staticlib::built(cx, arch, false)?;
     let file = out.join(source.replace(".c", ""));
@@ -105,8 +104,8 @@ fn link(cx: &Context, arch: Arch, source: &str, flags: &[&str], archive: &Path) 
     start_c(arch, &file)
 }
 
-/// The linker finds the mark that a hardened program wants of all its parts. The emulator enforces BTI; of IBT nobody is
-/// known to enforce it, and Linux does not, so the landing pads of x86_64 are read by `cargo xtask staticlib` alone.
+/// The linker finds the property that a hardened program requires of all objects. The emulator enforces BTI; no
+/// emulator is known to enforce IBT, nor does Linux, so only `cargo xtask staticlib` checks x86_64's landing pads.
 fn hardened(cx: &Context, arch: Arch, archive: &Path) -> Result<()> {
     let hardening = match arch {
         Arch::X86_64 => ["-fcf-protection=full", "-Wl,-z,cet-report=error"],

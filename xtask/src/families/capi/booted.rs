@@ -1,4 +1,4 @@
-//! C programs as PID 1 of the newest kernels: what the host alone cannot show of three CPUs.
+//! C programs as PID 1 of the newest kernels, for what the host alone cannot show about the three CPUs.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::staticlib;
 /// Files of `tests-qemu/capi`, the first of which names it, and its arguments.
 type Program = (&'static [&'static str], &'static [&'static str]);
 
-/// Those of a place.
+/// The programs that boot at a place.
 fn programs(place: Place) -> &'static [Program] {
     match place.system() {
         Some(system) if system.is_newest() => &[

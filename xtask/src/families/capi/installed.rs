@@ -1,4 +1,4 @@
-//! What is installed is found by those who look for it in the usual ways.
+//! Installed files are found by the usual tools.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::outcome::Outcome;
 use crate::process::{command, optional_tool, output};
 use crate::staticlib::{self, Emit, Layout, Plan};
 
-/// The program that is built with what was found.
+/// The program built with the flags that were found.
 const PROGRAM: &str = "tests-qemu/capi/header.c";
 
-/// A package in the making, with a library folder of the distribution's own.
+/// A package in the making, with the distribution's library folder.
 pub fn pkg_config(cx: &Context, arch: Arch) -> Result<()> {
     let work = tempfile::tempdir()?;
     let (stage, libdir) = (work.path(), "lib/of-this-cpu");
@@ -46,7 +46,7 @@ pub fn pkg_config(cx: &Context, arch: Arch) -> Result<()> {
     Ok(())
 }
 
-/// A prefix, and a folder that is moved once it is filled.
+/// A prefix, and a folder that is moved after it was filled.
 pub fn cmake(cx: &Context, arch: Arch) -> Result<()> {
     optional_tool("cmake")?;
     let work = tempfile::tempdir()?;
@@ -72,7 +72,7 @@ pub fn cmake(cx: &Context, arch: Arch) -> Result<()> {
     Ok(())
 }
 
-/// Builds and runs a program of a project that asks for the package there.
+/// Builds and runs a CMake project that asks for the package there.
 fn find_package(cx: &Context, work: &Path, prefix: &Path) -> Result<()> {
     let project = format!(
         "cmake_minimum_required(VERSION 3.13)\n\

@@ -77,7 +77,7 @@ fn header_names(cx: &Context, arch: Arch) -> Result<String> {
     Ok(format!("{} names", declared.len()))
 }
 
-/// A shared object that takes the archive in keeps it to itself, without an option of the linker.
+/// A shared object that links the archive in does not export it, without any linker option.
 fn shared_object(cx: &Context, arch: Arch) -> Result<()> {
     let out = staticlib::built(cx, arch, false)?;
     let file = out.join("shared.so");

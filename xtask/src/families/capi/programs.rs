@@ -1,4 +1,4 @@
-//! C programs on the C interface under the host's glibc: what they are, and how one is made and judged.
+//! C programs on the C interface under the host's glibc: the table, and how each is built and judged.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use crate::outcome::Missing;
 use crate::process::{command, optional_tool, output, set_glibc_rseq};
 use crate::staticlib::{self, Plan};
 
-/// A C program: sources, options, libc. Lists are words of one text.
+/// A C program: sources, options, libc. Lists are words separated by blanks.
 pub struct Program {
     pub test: &'static str,
     compiler: &'static str,
     flags: &'static str,
     /// Files of `tests-qemu/capi`.
     sources: &'static str,
-    /// A file of that folder that becomes a shared object, whose name the program gets as `PLUGIN`; or none.
+    /// A file of that folder to build as a shared object, passed to the program as `PLUGIN`; or none.
     plugin: &'static str,
-    /// Whether it is linked with the archive that a libc takes.
+    /// Whether it is linked with the libc form of the archive.
     trio: bool,
     /// Whether glibc registers rseq, which the program then expects.
     libc_on: bool,
-    /// Whether the archive is made of the assembly file, where there is no Rust.
+    /// Whether the archive is built from the assembly file, without Rust.
     from_asm: bool,
 }
 
@@ -55,7 +55,7 @@ const fn trio(program: Program) -> Program {
     }
 }
 
-/// A program's own warnings, which the header is not to trip.
+/// Warnings of a user's program, which the header must not trigger.
 const CASTS: &str = "-xc++ -std=c++98 -Wold-style-cast -Wcast-align -Wcast-qual";
 
 #[rustfmt::skip] // a table
@@ -110,13 +110,13 @@ pub static PROGRAMS: &[Program] = &[
     c("filters", "-std=gnu99", "filters.c filter.c raw.c"),
     c("kept", "-std=gnu99", "kept.c filter.c raw.c"),
     trio(c("sealed", "-std=gnu99 -Wl,-z,relro,-z,now", "sealed.c raw.c")),
-    // A libc fills the three before it seals them; this program starts when its own linker has done so.
+    // A libc fills the three before it makes them read-only; this program starts after its linker has done so.
     trio(c("trio", "-std=gnu99 -Wl,-z,norelro", "trio.c")),
-    // Whole, as a libc takes it in. `other` is a Rust archive of its own.
+    // Whole, as a libc links it. `other` is a second Rust archive.
     c("two-archives", "-std=c99 -Wl,--whole-archive", "two.c other"),
 ];
 
-/// Compiles, links and runs it.
+/// Compiles, links and runs a program.
 pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
     let out = &match program.from_asm {
         true => staticlib::assembly(cx, arch, program.trio)?,
@@ -169,8 +169,8 @@ pub fn run(cx: &Context, arch: Arch, program: &Program) -> Result<String> {
     })
 }
 
-/// Makes the archive in the way that the assembly file says, with nothing on PATH but the C compiler and the binutils. `tools`
-/// becomes that PATH.
+/// Makes the archive as the assembly file says, with only the C compiler and the binutils on PATH. `tools` becomes that
+/// PATH.
 fn assemble_without_rust(arch: Arch, out: &Path, tools: &Path) -> Result<()> {
     for (name, program) in [("cc", "gcc"), ("as", "as"), ("ld", "ld"), ("ar", "ar")] {
         let path =

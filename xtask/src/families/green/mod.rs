@@ -1,4 +1,4 @@
-//! The green-thread runtime: its own tests wherever they can show something, and its job against the ordinary tools.
+//! The green-thread runtime: its tests, and its word count against find and wc.
 
 mod words;
 
@@ -29,7 +29,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
-    // Natively, under qemu-user, and on the newest kernel: the older ones have nothing that this would show.
+    // Natively, under qemu-user, and on the newest kernel: older kernels show nothing more.
     let here = match place.machine {
         Machine::Native => true,
         Machine::User => Arch::host() != Some(place.arch),
@@ -56,7 +56,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// The suite, whole: it is short.
+/// Runs the whole suite: it is short.
 fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let program = green_tests(cx, place.arch)?;
     let arguments = ["test", "--scale", place.scale()];
@@ -68,7 +68,7 @@ fn own_tests(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>
     Ok(Judged::all(tests_run, &run.output))
 }
 
-/// The format that `cargo xtask bench` reads: one object a line, with a name and a time.
+/// The format that `cargo xtask bench` reads: one object per line, with name and time.
 fn bench_lines(cx: &Context, place: Place) -> Result<String> {
     let short = ["bench", "--switches", "20", "--repeats", "1"];
     let program = green(cx, place.arch)?;

@@ -18,8 +18,7 @@ const MADE: &str = "words_of_a_made_tree";
 const OF_SOURCES: &str = "words_of_the_sources";
 const AS_PID_1: &str = "words_as_pid_1";
 
-/// The names of the tests: a tree that is made for it, and the whole project. Where it boots, one machine
-/// counts both.
+/// The names of the tests: a generated tree, and the whole project. On a booted machine one run counts both.
 pub fn tests(place: Place) -> &'static [&'static str] {
     if place.boots() {
         &[AS_PID_1]
@@ -38,7 +37,7 @@ pub fn needs() -> Vec<Need> {
     ]
 }
 
-/// Counts the words of the test's trees at `place`, over each queue.
+/// Counts the words of the test's trees at `place`, with each queue.
 pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
     let made = tempfile::tempdir()?;
     let mut trees: Vec<(&str, PathBuf)> = Vec::new();
@@ -57,8 +56,8 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
     let sum = sum_of(&expected);
     let mut steals = 0;
     if place.boots() {
-        // As PID 1, which has nothing but what is packed beside it; one boot for all queues and trees. The example powers
-        // no machine off, so the program of its tests counts.
+        // PID 1 has only the files packed beside it; one boot for all queues and trees. The example does not power the
+        // machine off, so the program of its tests counts.
         let program = green_tests(cx, place.arch)?;
         let arguments = ["wc", "/tree", "--queue", "all"];
         let run = boot::run(cx, place, &program, &trees, &arguments)?;
@@ -80,7 +79,7 @@ pub fn count(cx: &Context, place: Place, test: &str) -> Result<String> {
     Ok(detail)
 }
 
-/// Copies the project, and not what builds leave in it: nobody writes to the copy while it is counted.
+/// Copies the project without build output, so that no build writes to the copy while it is counted.
 fn copy_sources(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -111,9 +110,8 @@ fn sum_of(counts: &[Counts]) -> Counts {
     })
 }
 
-/// How often a run stole, if it counted `expected` over each of the queues and came to its end.
-///
-/// A machine has no exit code: that it powered itself off is that qemu has ended, without a panic of the kernel.
+/// The number of steals, if the run counted `expected` with each queue and ended properly. A booted machine has no exit
+/// code: it powered itself off if qemu ended without a kernel panic.
 fn judge(run: &Run, boots: bool, queues: &[&str], expected: Counts) -> Result<u64> {
     let output = &run.finished.output;
     let reports = reports(output);
@@ -131,7 +129,7 @@ fn judge(run: &Run, boots: bool, queues: &[&str], expected: Counts) -> Result<u6
     Ok(reports.iter().map(|(_, _, steals)| steals).sum())
 }
 
-/// Queue, counts and steals of each report without errors: two lines, between whatever firmware and kernel say.
+/// Queue, counts and steals of each report without errors: two lines, between any output of firmware and kernel.
 fn reports(output: &str) -> Vec<(&str, Counts, u64)> {
     let mut counted = None;
     let mut reports = Vec::new();
@@ -153,13 +151,13 @@ fn reports(output: &str) -> Vec<(&str, Counts, u64)> {
 
 /// Words and files, as find and wc count them.
 fn by_tools(tree: &Path) -> Result<Counts> {
-    // A locale in which all printable text makes words, ASCII or not.
+    // In this locale all printable text forms words, ASCII or not.
     let script = r#"find "$1" -type f -print0 | LC_ALL=C.UTF-8 wc -w --files0-from=-"#;
     let mut count = command("sh");
     count.args(["-c", script, "sh"]).arg(tree);
     let counted = output(&mut count, "find and wc", 120)?;
     let lines: Vec<&str> = counted.lines().collect();
-    // One line a file, and their sum under it.
+    // One line per file, then their sum.
     let total = lines.last().context("wc said nothing")?.trim();
     let words = total
         .strip_suffix("total")
@@ -171,7 +169,7 @@ fn by_tools(tree: &Path) -> Result<Counts> {
 }
 
 fn word_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    // Not a word of its own: firmware leaves its last line open.
+    // Not split into words: firmware leaves its last line open.
     let (_, behind) = text.split_once(key)?;
     behind.split_whitespace().next()
 }
@@ -180,8 +178,8 @@ fn number_after(text: &str, key: &str) -> Option<u64> {
     word_after(text, key)?.parse().ok()
 }
 
-/// Everything that a word count can get wrong: each kind of space, words across the reader's chunks, no line feed at
-/// the end, empty files, deep folders, names with spaces, links that lead out.
+/// The hard cases of a word count: each kind of space, words across the reader's chunks, no newline at the end, empty
+/// files, deep folders, names with spaces, links that lead out of the tree.
 fn make_tree(root: &Path) -> Result<()> {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = |below: u64| {
@@ -200,7 +198,7 @@ fn make_tree(root: &Path) -> Result<()> {
         }
         std::fs::create_dir_all(&folder)?;
         let mut text = String::new();
-        // From nothing to three chunks of the reader.
+        // From empty to three chunks of the reader.
         let size = if number % 7 == 0 {
             0
         } else {

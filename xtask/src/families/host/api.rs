@@ -1,4 +1,4 @@
-//! The public interfaces, pinned in files: what a release must not change by accident.
+//! The public interfaces, pinned in files so that no release changes them by accident.
 
 use anyhow::Result;
 use public_api::Builder;
@@ -11,7 +11,7 @@ use crate::families::golden::compare;
 use crate::outcome::Missing;
 use crate::process::{optional_tool, output};
 
-/// All headers but the operations, which are a part of another.
+/// All headers but the one of the operations, which another includes.
 const HEADERS: [&str; 5] = [
     "rseq_rt.h",
     "rseq_rt_percpu.h",
@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// That of a crate: the same for each CPU.
+/// The interface of a crate, which is the same on each CPU.
 fn rust(cx: &Context, package: &str) -> Result<String> {
     let mut seen = Vec::new();
     for arch in Arch::ALL {
@@ -44,7 +44,7 @@ fn rust(cx: &Context, package: &str) -> Result<String> {
     }
 }
 
-/// An item a line, without what the compiler implements by itself and what `derive` does.
+/// One item per line, without auto traits, blanket impls and derives.
 fn items(cx: &Context, package: &str, arch: Arch) -> Result<String> {
     let folder = cx.root.join("target/embed/api");
     let arguments = ["rustdoc", "--quiet", "--lib", "--package", package];
@@ -66,7 +66,7 @@ fn items(cx: &Context, package: &str, arch: Arch) -> Result<String> {
         .omit_auto_trait_impls(true)
         .omit_auto_derived_impls(true)
         .build();
-    // Its format has a number, which rises with the compiler's version.
+    // The format has a version, which rises with the compiler's.
     let api = api.map_err(|why| {
         let why = format!("public-api does not read this rustdoc's JSON: {why}");
         Missing::optional(why)
@@ -74,7 +74,7 @@ fn items(cx: &Context, package: &str, arch: Arch) -> Result<String> {
     Ok(api.items().map(|item| format!("{item}\n")).collect())
 }
 
-/// The declarations and the macros of the headers, as the C compiler of an x86_64 sees them.
+/// The declarations and the macros of the headers, as a C compiler for x86_64 sees them.
 fn c(cx: &Context) -> Result<()> {
     if Arch::host() != Some(Arch::X86_64) {
         let why = "the listing is of x86_64: the signature and the size of a line are its own";
@@ -90,7 +90,7 @@ fn c(cx: &Context) -> Result<()> {
     compare(cx, "tests-qemu/golden/api-c.txt", &text, "host::api")
 }
 
-/// Neither a helper of the operations' text nor the guard of a header.
+/// Neither a helper of the operations' text nor an include guard.
 fn is_public(define: &str) -> bool {
     let name = define.strip_prefix("#define RSEQ_RT_");
     name.is_some_and(|name| {
@@ -111,7 +111,7 @@ fn preprocessed(cx: &Context, how: &str) -> Result<String> {
     output(&mut compile, "the headers do not compile", 60)
 }
 
-/// The declarations of a preprocessed C text, a line each; functions without their bodies.
+/// The declarations in a preprocessed C text, one per line; functions without bodies.
 fn declarations(text: &str) -> Vec<String> {
     let (mut all, mut one) = (Vec::new(), String::new());
     let mut depth = 0;

@@ -1,4 +1,4 @@
-//! `examples/minimal`, on each CPU: built as a user builds it, and run natively or by qemu-user.
+//! `examples/minimal` on each CPU: built as a user builds it, and run natively or under qemu-user.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn example(cx: &Context, arch: Arch) -> Result<String> {
-    // The families of that CPU want its compiler; the example alone does not.
+    // The families of that CPU require its compiler; the example alone does not.
     let program = build(cx, arch).map_err(Missing::excused)?;
     let mut run = match Arch::host() == Some(arch) {
         true => command(program),
@@ -29,7 +29,7 @@ fn example(cx: &Context, arch: Arch) -> Result<String> {
             emulator
         }
     };
-    // It has counted right if it ends with 0.
+    // It exits with 0 only if its counts are right.
     let said = output(&mut run, PACKAGE, 60)?;
     let thread = said.lines().find(|line| line.starts_with("thread: "));
     let counted = said.lines().last().context("it says nothing")?;

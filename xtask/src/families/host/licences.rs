@@ -1,4 +1,4 @@
-//! The licences of all locked packages, and what is known against them.
+//! The licences of all locked packages, and known advisories.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::guests::{GREEN, GREEN_TESTS};
 use crate::outcome::Missing;
 
-/// The lock files, by their manifests.
+/// The lock files, named by their manifests.
 const MANIFESTS: [&str; 4] = [
     "Cargo.toml",
     GREEN,
@@ -18,7 +18,7 @@ const MANIFESTS: [&str; 4] = [
     "examples/origin/Cargo.toml",
 ];
 
-/// Licences that ask for no more than their text.
+/// Licences that require no more than their text.
 const ALLOWED: [&str; 7] = [
     "MIT",
     "Apache-2.0",
@@ -49,7 +49,7 @@ fn licences(cx: &Context) -> Result<String> {
     Ok(format!("{count} packages"))
 }
 
-/// Those of the targets here: offline cargo knows nothing of what only another system needs.
+/// The packages of the targets here: offline, cargo lacks those that only another system needs.
 fn packages(cx: &Context, manifest: &str) -> Result<Vec<Value>> {
     let arguments = ["metadata", "--offline", "--locked", "--format-version=1"];
     let mut ask = cargo(cx, None, &arguments);
@@ -68,7 +68,7 @@ fn packages(cx: &Context, manifest: &str) -> Result<Vec<Value>> {
     Ok(packages.clone())
 }
 
-/// Of an SPDX expression: one licence of each alternative.
+/// Evaluates an SPDX expression: one licence of each alternative must be allowed.
 fn is_allowed(expression: &str) -> bool {
     let one_of = |alternatives: &str| {
         let alternatives = alternatives.trim_matches(['(', ')']);
@@ -81,7 +81,7 @@ fn is_allowed(expression: &str) -> bool {
     expression.split(" AND ").all(one_of)
 }
 
-/// By cargo-deny, from the database that it fetches; where it can reach nothing, from the one that the machine has.
+/// cargo-deny, with the database that it fetches, or without a network the one on this machine.
 fn advisories(cx: &Context) -> Result<String> {
     let asked = finish(cargo(cx, None, &["deny", "--version"]))?;
     if !asked.ok() {

@@ -1,5 +1,5 @@
-//! Tests without a guest: form, lints, unit tests, Miri, the oldest compiler, the packages,
-//! the public interfaces, the licences of what is used, the example that is to be copied, and targets without rseq.
+//! Tests without a guest: formatting, lints, unit tests, Miri, the oldest compiler, packages, public interfaces,
+//! licences, the example, and targets without rseq.
 
 mod api;
 mod example;
@@ -58,7 +58,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     Ok(cases.into_iter().map(titled).collect())
 }
 
-/// A check that is one command: its exit code is the verdict.
+/// A check by one command, whose exit code is the verdict.
 fn checked(cx: &Context, arguments: &[&str]) -> Result<()> {
     has_tool(cx, None, arguments[0])?;
     finish(cargo(cx, None, arguments))?.check(arguments[0])?;
@@ -72,7 +72,7 @@ fn miri(cx: &Context) -> Result<Vec<Judged>> {
     let scope = ["miri", "test", "--package", "rseq-rt", "--lib", "--tests"];
     let mut command = cargo(cx, with_miri(cx)?, &scope);
     command.args(["--target-dir", "target/miri"]);
-    // Links of lists are addresses, as critical sections know them.
+    // List links are integer addresses, as critical sections use them.
     command.env("MIRIFLAGS", "-Zmiri-permissive-provenance");
     counted("miri", command)
 }
@@ -91,7 +91,7 @@ fn counted(name: &str, command: Command) -> Result<Vec<Judged>> {
     Ok(Judged::all(tests, &finished.output))
 }
 
-/// The tests of a log of `cargo test`: `program::test` and what became of each.
+/// The tests in a log of `cargo test`: `program::test` and the outcome of each.
 fn tests_of(log: &str) -> Vec<(String, Outcome)> {
     let mut program = String::new();
     let mut tests = Vec::new();

@@ -1,4 +1,4 @@
-//! The packages as a registry hands them out: their contents, and what is built and tested from nothing else.
+//! The packages as a registry distributes them: their contents, built and tested from nothing else.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::compiler::{self, CORE, Compiler, cargo, finish};
 use crate::context::Context;
 use crate::process::{command, output};
 
-/// Their names, and what each has to hold: Cargo drops what is not listed.
+/// The packages, and the files that each must contain: Cargo drops unlisted ones.
 const PACKAGES: [(&str, &[&str]); 2] = [
     (
         "rseq-rt",
@@ -55,7 +55,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// All packages, each unpacked in a folder that is not below the repository: nothing of it is found by chance.
+/// All packages, each unpacked outside of the repository, so that nothing in it is found by accident.
 struct Unpacked {
     folder: TempDir,
     target: PathBuf,
@@ -88,7 +88,7 @@ impl Unpacked {
         self.folder.path().join(name)
     }
 
-    /// `cargo` in the package of that name, with what the machine has.
+    /// `cargo` in the package of that name, offline.
     fn cargo(&self, name: &str, mut cargo: Command) -> Command {
         cargo
             .current_dir(self.path(name))
@@ -137,7 +137,7 @@ fn contents(cx: &Context) -> Result<String> {
     Ok(counts.join(", "))
 }
 
-/// All files below `folder`, by their paths from there.
+/// All files below `folder`, by relative path.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -154,7 +154,7 @@ fn files(folder: &Path) -> Result<Vec<String>> {
     Ok(files)
 }
 
-/// The files that a Markdown text links to, relative to itself.
+/// The relative links of a Markdown text.
 fn links(text: &str) -> Vec<&str> {
     let targets = text.split("](").skip(1);
     let targets = targets.filter_map(|rest| rest.split([')', '#']).next());

@@ -1,4 +1,4 @@
-//! Targets that have no rseq: rseq-rt is one clear error there, rseq-rt-std compiles.
+//! Targets without rseq: rseq-rt fails with one clear error, rseq-rt-std compiles.
 
 use anyhow::{Result, ensure};
 
@@ -7,14 +7,14 @@ use crate::compiler::{cargo, finish, has_std};
 use crate::context::Context;
 use crate::outcome::Missing;
 
-/// A word of 32 bits, another system, big-endian.
+/// A 32-bit target, another operating system, a big-endian target.
 const TARGETS: [&str; 3] = [
     "i686-unknown-linux-gnu",
     "x86_64-pc-windows-gnu",
     "s390x-unknown-linux-gnu",
 ];
 
-/// How the error of `src/lib.rs` begins.
+/// The start of the error in `src/lib.rs`.
 const SENTENCE: &str = "error: rseq-rt needs Linux on x86_64, aarch64 or riscv64";
 
 pub fn cases() -> Vec<Case> {
@@ -44,7 +44,7 @@ fn check(cx: &Context, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// The first lines of the compiler's errors, without its sum.
+/// The first lines of the compiler's errors, without its summary.
 fn errors(log: &str) -> impl Iterator<Item = &str> {
     log.lines()
         .filter(|line| line.starts_with("error") && !line.starts_with("error: could not compile"))

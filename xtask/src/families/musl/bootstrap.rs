@@ -1,4 +1,4 @@
-//! Musl from the patched source and the assembly file, on a PATH without Rust: it does what the tool's own build does.
+//! Musl from the patched source and the assembly file, on a PATH without Rust: it behaves as the tool's own build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::process::{copy_folder, output, tool};
 use crate::staticlib;
 
-/// All that is on PATH, beside the compiler.
+/// All tools on PATH, besides the compiler.
 const TOOLS: [&str; 24] = [
     "sh", "make", "as", "ld", "ar", "ranlib", "objcopy", "patch", "sed", "awk", "grep", "cat",
     "cp", "mv", "rm", "ln", "mkdir", "chmod", "tr", "cmp", "cut", "uname", "dirname", "printf",
@@ -67,7 +67,7 @@ fn bootstrap(cx: &Context, arch: Arch, compiler: &str) -> Result<String> {
     ))
 }
 
-/// Patches, configures, builds and installs, unless that has been done with this patch and this assembly file. Returns the
+/// Patches, configures, builds and installs, unless already done with this patch and this assembly file. Returns the
 /// prefix.
 fn build(cx: &Context, arch: Arch, compiler: &str, folder: &Path) -> Result<PathBuf> {
     let source = Source::from(Release::default());
@@ -114,7 +114,7 @@ fn build(cx: &Context, arch: Arch, compiler: &str, folder: &Path) -> Result<Path
             "./configure",
             &format!("--prefix={}", root.display()),
             &format!("--syslibdir={}", root.join("lib").display()),
-            // The tests are compiled by gcc in both.
+            // gcc compiles the tests in both builds.
             "--enable-wrapper=gcc",
             &format!("CC={compiler}"),
         ],
@@ -145,7 +145,7 @@ fn verdicts(cx: &Context, arch: Arch, programs: &Programs) -> Result<Vec<(String
     Ok(verdicts)
 }
 
-/// The names that programs find in the libc.
+/// The symbols that the libc exports.
 fn exports(programs: &Programs) -> Result<Vec<String>> {
     let mut nm = tool("nm")?;
     nm.args(["--dynamic", "--defined-only", "--format=just-symbols"]);

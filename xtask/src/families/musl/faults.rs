@@ -1,4 +1,4 @@
-//! Our musl on this machine alone: broken variants die, system calls are counted, a real program runs.
+//! The hooked musl on this machine only: broken variants die, system calls are counted, a real program runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::musl::Variant;
 use crate::outcome::Failure;
 use crate::process::{command, output};
 
-/// A case's name and what it does.
+/// Name and body of a case.
 pub type Row = (&'static str, fn(&Context, Arch) -> Result<String>);
 
 const ROWS: [Row; 10] = [
@@ -49,7 +49,7 @@ const ROWS: [Row; 10] = [
     }),
 ];
 
-/// System calls that a hook adds: phase, call, times.
+/// System calls added by the hooks: phase, call, times.
 type Cost = (&'static str, &'static str, i64);
 
 const BIRTH: [Cost; 2] = [("birth", "rseq=", 1), ("birth", "mask=", 2)];
@@ -67,7 +67,7 @@ pub fn native(cx: &Context, arch: Arch, program: &Path, arguments: &[&str]) -> R
     boot::run(cx, Place::of_programs(arch), program, &[], arguments)
 }
 
-/// The storm against a musl whose release hook is not where it has to be: every process is killed.
+/// The storm against a musl with a misplaced or missing release hook: every process is killed.
 fn dies(cx: &Context, arch: Arch, variant: Variant) -> Result<String> {
     let program = Programs::open(cx, arch, variant)?.link_static(cx)?;
     let arguments = ["--scale", "native", "--only", "detached_storm"];
@@ -82,7 +82,7 @@ fn dies(cx: &Context, arch: Arch, variant: Variant) -> Result<String> {
     Ok(counts)
 }
 
-/// All tests in a static program that relocates itself: its start is another one, and so is where its trio lies.
+/// All tests in a static PIE: it starts in other code, and its trio lies elsewhere.
 fn static_pie(cx: &Context, arch: Arch) -> Result<String> {
     let program = Programs::open(cx, arch, Variant::Hooked)?.link_pie(cx)?;
     let names = names(cx)?.into_iter();
@@ -92,10 +92,10 @@ fn static_pie(cx: &Context, arch: Arch) -> Result<String> {
     Judged::sum(Judged::all(judged.tests, &run.output))
 }
 
-/// The musl whose programs have to ask for rseq.
+/// The musl whose programs must opt in to rseq.
 fn off_by_default(cx: &Context, arch: Arch) -> Result<String> {
     let program = Programs::open(cx, arch, Variant::Off)?.link_static(cx)?;
-    // The second installs a filter that kills for rseq(2), and then starts as the first.
+    // The second program installs a filter that kills for rseq(2), and then starts the first.
     for (argument, switch) in [
         ("--off", None),
         ("--killed", None),
@@ -113,7 +113,7 @@ fn off_by_default(cx: &Context, arch: Arch) -> Result<String> {
     Ok(note.to_owned())
 }
 
-/// A program that knows rseq by `<sys/rseq.h>`, whose own warnings count.
+/// A program that uses rseq by `<sys/rseq.h>`, with warnings enabled.
 fn header(cx: &Context, arch: Arch, language: &[&str]) -> Result<String> {
     let programs = Programs::open(cx, arch, Variant::Hooked)?;
     let name = format!("header{}", language[1].replace("-std=", "-"));
@@ -128,10 +128,10 @@ fn header(cx: &Context, arch: Arch, language: &[&str]) -> Result<String> {
         .to_owned())
 }
 
-/// Calls by phase and number.
+/// Number of calls by phase and call.
 type Counts = BTreeMap<(String, String), i64>;
 
-/// A hundred threads under our musl and under the distribution's: what ours call beside the rest is what the hooks cost.
+/// A hundred threads under the hooked musl and under the stock one: the difference is the cost of the hooks.
 fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<String> {
     let count = |variant| {
         let program =
@@ -144,7 +144,7 @@ fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<Stri
     for (call, times) in &stock {
         *more.entry(call.clone()).or_default() -= times;
     }
-    // Who waits for whom is a matter of who is faster.
+    // The number of futex waits depends on timing.
     more.retain(|(_, call), times| *times != 0 && !call.starts_with("futex="));
     let each = |(phase, call): &(String, String)| {
         let is = |cost: &&Cost| cost.0 == phase && call.starts_with(cost.1);
@@ -161,7 +161,7 @@ fn costs(cx: &Context, arch: Arch, kind: &str, expected: &[Cost]) -> Result<Stri
     Ok(calls)
 }
 
-/// Reads lines `@count PHASE CALL TIMES`.
+/// Parses lines `@count PHASE CALL TIMES`.
 fn counts(said: &str) -> Option<Counts> {
     let count = |line: &str| {
         let mut words = line.split(' ');

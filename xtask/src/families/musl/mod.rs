@@ -1,4 +1,4 @@
-//! Programs under our musl: natively, under qemu-user, and as PID 1 of the newest kernel, static and shared.
+//! Programs under the hooked musl: natively, under qemu-user, and as PID 1 of the newest kernel, static and shared.
 
 mod bootstrap;
 mod faults;
@@ -37,20 +37,20 @@ pub const FAMILY: Family = Family {
     },
 };
 
-/// All programs under musl 1.2.5: its vfork on aarch64 and riscv64 is one, where that of 1.2.3 is a fork.
+/// All programs under musl 1.2.5: its vfork on aarch64 and riscv64 is real, where that of 1.2.3 is a fork.
 const NEWER: &str = "trixie/programs";
 
 fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     let At::Place(place) = at else {
         return Ok(vec![]);
     };
-    // x86_64 runs natively. Under qemu-user its programs really execute others, and the fork that qemu makes of a vfork
-    // hangs now and then in a program of many threads, in locks of qemu's own.
+    // x86_64 runs natively only. Under qemu-user its programs really execute others, and in a program of many threads
+    // the fork that qemu makes of a vfork occasionally hangs in qemu's own locks.
     let (wanted, newer) = match place.machine {
         Machine::Native => (true, true),
         Machine::User => (place.arch != Arch::X86_64, false),
         Machine::Given(_) => (false, false),
-        // Once for each CPU.
+        // Once per CPU.
         Machine::Listed(_) => (
             place.is_newest(),
             place.is_newest() && Arch::host() != Some(place.arch),
@@ -94,7 +94,7 @@ fn names(cx: &Context) -> Result<Vec<String>> {
     Ok(Kind::ALL.into_iter().flat_map(of).collect())
 }
 
-/// One run of a program, and the tests it has to reach.
+/// One run of a program, and its expected tests.
 struct Part {
     program: PathBuf,
     more: Vec<(&'static str, PathBuf)>,
@@ -131,7 +131,7 @@ fn run(cx: &Context, which: &Which, place: Place, tests: &[String]) -> Result<Ve
     Ok(all)
 }
 
-/// One program at a time, or both in one boot: the static one executes the other when it has done.
+/// One program at a time, or both in one boot: the static one executes the other when it is done.
 fn parts(cx: &Context, which: &Which, place: Place, tests: &[String]) -> Result<Vec<Part>> {
     let programs = Programs::build(cx, which, place.arch, place.boots())?;
     if place.boots() {
@@ -154,7 +154,7 @@ fn parts(cx: &Context, which: &Which, place: Place, tests: &[String]) -> Result<
     Ok(parts.filter(|part| !part.tests.is_empty()).collect())
 }
 
-/// What the names of the wanted tests begin with, where they have that in common.
+/// The common prefix of the wanted tests' names, if any.
 fn only(tests: &[String]) -> Option<&str> {
     let mut names = tests.iter().filter_map(|test| test.split('/').next_back());
     let first = names.next()?;
@@ -165,9 +165,9 @@ fn only(tests: &[String]) -> Option<&str> {
     (!common.is_empty()).then_some(common)
 }
 
-/// How many passed; or the first that did not, with its console.
+/// The number that passed; or the first that did not, with its console.
 fn under_newer(cx: &Context, place: Place) -> Result<String> {
-    // The mirror may not have that source.
+    // The mirror may not have that release.
     let built = musl::built(cx, Release::Trixie, place.arch, Variant::Hooked);
     built.map_err(Missing::excused)?;
     Judged::sum(run(

@@ -1,5 +1,5 @@
-//! Any musl: a tree of the user's is the source, the patch makes the tree that the tool builds, and a tree that does not fit
-//! is left alone.
+//! Any musl: a tree of the user's as source, the patch, which yields the tree that the tool builds, and an unsuitable
+//! tree, which stays untouched.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::musl::{self, Release, Source, Variant};
 use crate::outcome::Missing;
 use crate::process::{command, copy_folder, output};
 
-/// The programs of a musl that differs from the default one by where its source was.
+/// A few programs, for musls that differ from the default only in the origin of their source.
 const FEW: [&str; 6] = [
     "static/constructors",
     "shared/constructors",
@@ -34,7 +34,7 @@ pub fn cases(place: Place) -> Vec<Case> {
     ]
 }
 
-/// The tree has been built by its owner, with another compiler.
+/// A tree that its owner has built with another compiler.
 fn from_tree(cx: &Context, place: Place) -> Result<String> {
     let original = Source::from(Release::default()).fetched(cx)?;
     let tree = cx.root.join("target/musl/tree");
@@ -115,14 +115,14 @@ fn by_git_am(cx: &Context) -> Result<String> {
     })
 }
 
-/// Of each release that can be had: the patch, applied in that way, makes the tree that is built. Names the versions.
+/// For each available release: the patch, applied by `apply`, makes the tree that is built. Returns the versions.
 fn every_release(cx: &Context, apply: impl Fn(&Path, &Path) -> Result<()>) -> Result<String> {
     let mut versions = Vec::new();
     for release in [Release::Bookworm, Release::Trixie, Release::Forky] {
         let source = Source::from(release);
         let original = match source.fetched(cx) {
             Ok(original) => original,
-            // One of them is enough.
+            // One release is enough.
             Err(_) if release != Release::default() => continue,
             Err(why) => return Err(why),
         };
@@ -149,7 +149,7 @@ fn every_release(cx: &Context, apply: impl Fn(&Path, &Path) -> Result<()>) -> Re
     Ok(versions.join(", "))
 }
 
-/// Two anchors are damaged, and a file is not there.
+/// Two damaged anchors and a missing file.
 fn anchor_missing(cx: &Context) -> Result<String> {
     let work = work(cx)?;
     let (tree, patch, built) = (
@@ -198,7 +198,7 @@ fn anchor_missing(cx: &Context) -> Result<String> {
     Ok(expected.join("").trim_end_matches(": ").replace(": ", ", "))
 }
 
-/// Names, lengths, modes, and when each was changed last.
+/// Names, lengths, modes, and modification times.
 fn state(tree: &Path) -> Result<String> {
     let mut find = command("find");
     find.arg(tree).args(["-printf", "%p %s %m %T@ %C@\\n"]);

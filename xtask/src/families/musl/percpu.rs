@@ -1,4 +1,4 @@
-//! The musl of `--malloc percpu`: all programs natively, those about malloc on the newest kernel of each CPU.
+//! The musl of `--malloc percpu`: all programs natively, the malloc tests on the newest kernel of each CPU.
 
 use anyhow::{Result, bail, ensure};
 
@@ -32,8 +32,7 @@ const ROWS: [Row; 6] = [
     ("broken/malloc-without-section-is-seen", without_section),
 ];
 
-/// The storm against caches that are popped by plain stores, until it is seen: how often a switch falls in between is
-/// chance.
+/// Attempts of the storm against caches that are popped by plain stores: whether a switch falls in between is chance.
 const TRIES: usize = 5;
 
 pub fn cases(label: &str, place: Place) -> Vec<Case> {
@@ -61,7 +60,7 @@ fn programs(cx: &Context, arch: Arch, kind: Kind) -> Result<String> {
     Judged::sum(run(cx, &PERCPU, Place::of_programs(arch), &names)?)
 }
 
-/// The tests about malloc, of both.
+/// The malloc tests of both programs.
 fn about_malloc(cx: &Context, place: Place) -> Result<String> {
     let mut names = super::names(cx)?;
     names.retain(|name| name.contains("/malloc_"));

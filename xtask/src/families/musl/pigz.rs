@@ -1,4 +1,4 @@
-//! A real program with many threads, from the distribution's sources, under our musl: pigz.
+//! pigz, a real program with many threads, from the distribution's sources, under the hooked musl.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ use crate::musl::Variant;
 use crate::outcome::Missing;
 use crate::process::{command, output};
 
-/// Source packages, and a file that shows where each begins.
+/// Source packages, and a file that marks the root of each.
 const SOURCES: [(&str, &str); 2] = [("zlib", "inflate.h"), ("pigz", "yarn.c")];
 
 const SUITES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
 
-/// zlib without its file functions, which pigz brings itself.
+/// zlib without its file functions, which pigz has itself.
 const FILES: [(&str, &[&str]); 2] = [
     (
         "zlib",
@@ -50,7 +50,7 @@ pub fn test(cx: &Context, arch: Arch, variant: Variant, kind: Kind) -> Result<St
     let mut compressed = 0;
     for round in 0..ROUNDS {
         let level = if round == 0 { "-6" } else { "-1" };
-        // Blocks of different sizes, so that work is dealt out differently.
+        // Different block sizes distribute the work differently.
         let block = ["128", "32", "64"][round % 3];
         let mut pack = command(&pigz);
         pack.args([level, "-k", "-f", "-p", THREADS, "-b", block]);
@@ -70,7 +70,7 @@ pub fn test(cx: &Context, arch: Arch, variant: Variant, kind: Kind) -> Result<St
     ))
 }
 
-/// A quarter noise, a quarter nothing, the rest words of sixteen letters: the same in each run.
+/// A quarter noise, a quarter zeros, the rest words of sixteen letters: the same in each run.
 fn data() -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
@@ -94,7 +94,7 @@ fn data() -> Vec<u8> {
     data
 }
 
-/// Compiles both in one go, with what a position-independent program takes, and links.
+/// Compiles and links both in one command.
 fn build(programs: &Programs, sources: &[PathBuf; 2], kind: Kind) -> Result<PathBuf> {
     let program = programs.folder().join(format!("pigz-{}", kind.name()));
     let newer = |file: &Path| file.metadata().and_then(|data| data.modified()).ok();

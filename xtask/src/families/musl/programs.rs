@@ -10,11 +10,11 @@ use crate::context::Context;
 use crate::musl::{self, Release, Source, Variant};
 use crate::process::{command, output};
 
-/// How a program is linked.
+/// The kind of link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Static,
-    /// With the libc and a library of its own beside it.
+    /// Against the shared libc, with a library of its own.
     Shared,
 }
 
@@ -29,7 +29,7 @@ impl Kind {
     }
 }
 
-/// Which musl.
+/// The musl to build.
 #[derive(Clone, Debug)]
 pub struct Which {
     pub source: Source,
@@ -37,7 +37,7 @@ pub struct Which {
 }
 
 impl Which {
-    /// With the hooks alone.
+    /// With the hooks only.
     pub fn hooked(source: impl Into<Source>) -> Which {
         Which {
             source: source.into(),
@@ -62,10 +62,10 @@ const SOURCES: [&str; 12] = [
     "storm.c",
 ];
 
-/// The name of the position-independent static program.
+/// The name of the static PIE.
 pub const PIE: &str = "static-pie";
 
-/// The names that stand in the lists of the sources.
+/// The test names in the lists of the sources.
 pub fn names(cx: &Context) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for source in SOURCES {
@@ -79,7 +79,7 @@ pub fn names(cx: &Context) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Where the sources are, from the workspace's root.
+/// The folder of the sources, relative to the workspace.
 const FOLDER: &str = "tests-qemu/musl";
 
 const LIBRARY: &str = "liblibrary.so";
@@ -92,9 +92,9 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Our musl for `arch` and both programs, built if need be; `boots`: for a machine where they stand in `/`.
+    /// The musl for `arch` and both programs, built on demand; `boots`: for a machine where they lie in `/`.
     pub fn build(cx: &Context, which: &Which, arch: Arch, boots: bool) -> Result<Programs> {
-        // Machines boot side by side.
+        // Machines boot concurrently.
         let key = format!("musl-programs/{which:?}/{arch}/{boots}");
         cx.once(key, || {
             let programs = Programs::open_of(cx, which, arch, if boots { "-booted" } else { "" })?;
@@ -113,13 +113,13 @@ impl Programs {
         self.link_shared(cx, boots)
     }
 
-    /// The musl and a folder for programs under it.
+    /// The musl and a folder for its programs.
     pub fn open(cx: &Context, arch: Arch, variant: Variant) -> Result<Programs> {
         let source = Release::default().into();
         Programs::open_of(cx, &Which { source, variant }, arch, "")
     }
 
-    /// `kind`: those of a machine are linked while others run here.
+    /// `kind` separates folders: programs for a machine are linked while others run here.
     fn open_of(cx: &Context, which: &Which, arch: Arch, kind: &str) -> Result<Programs> {
         let musl = musl::built(cx, which.source.clone(), arch, which.variant)?;
         let store = cx.root.join(format!("target/musl/{arch}"));
@@ -128,7 +128,7 @@ impl Programs {
         Programs::under(arch, musl, folder)
     }
 
-    /// A folder for programs under a musl that is there.
+    /// A folder for programs under an existing musl.
     pub fn under(arch: Arch, musl: PathBuf, folder: PathBuf) -> Result<Programs> {
         std::fs::create_dir_all(&folder)?;
         Ok(Programs { arch, folder, musl })
@@ -139,13 +139,13 @@ impl Programs {
         self.link(cx, "static", &["-static"], &tests_and(&["library.c"]))
     }
 
-    /// The same as a position-independent one that relocates itself.
+    /// The same as a static PIE.
     pub fn link_pie(&self, cx: &Context) -> Result<PathBuf> {
         let flags = ["-static-pie", "-fPIE", "-DLINK=\"static-pie\""];
         self.link(cx, PIE, &flags, &tests_and(&["library.c"]))
     }
 
-    /// The shared program, after its library.
+    /// Links the shared program, after its library.
     fn link_shared(&self, cx: &Context, boots: bool) -> Result<()> {
         let flags = ["-DSHARED", "-DLINK=\"shared\""];
         let mut link = self.linker(cx, shared_name(boots), &flags, &tests_and(&[]));
@@ -189,12 +189,11 @@ impl Programs {
         link
     }
 
-    /// The program for this machine, or for user mode.
+    /// The program for this machine or user mode.
     pub fn path(&self, kind: Kind) -> PathBuf {
         self.folder.join(kind.name())
     }
 
-    /// `musl-gcc`.
     pub fn gcc(&self) -> PathBuf {
         self.musl.join("bin/musl-gcc")
     }
@@ -210,7 +209,7 @@ impl Programs {
         &self.folder
     }
 
-    /// The files beside the static program on a booted machine.
+    /// Files packed beside the static program on a booted machine.
     pub fn beside(&self) -> Vec<(&'static str, PathBuf)> {
         let loader = match self.arch {
             Arch::X86_64 => "lib/ld-musl-x86_64.so.1",
@@ -230,7 +229,7 @@ fn shared_name(boots: bool) -> &'static str {
     if boots { "shared-booted" } else { "shared" }
 }
 
-/// The sources of the tests, and more.
+/// The sources of the tests, and `more`.
 fn tests_and(more: &[&'static str]) -> Vec<&'static str> {
     let tests = SOURCES.into_iter().chain(["filter.c", "rseq.c"]);
     tests.chain(more.iter().copied()).collect()

@@ -1,5 +1,5 @@
-//! Who owns rseq under a real libc: one program, linked against each of them, at each level of link-time optimisation,
-//! with the libc's own registration on and off.
+//! The owner of rseq under a real libc: one program, linked against each libc at each LTO level, with the libc's own
+//! registration on and off.
 
 mod older;
 
@@ -23,14 +23,14 @@ pub const FAMILY: Family = Family {
     needs,
 };
 
-/// A libc and a way to link against it.
+/// A libc, and how to link against it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Link {
     name: &'static str,
-    /// The driver: a libc is chosen by its compiler.
+    /// The compiler driver, which selects the libc.
     driver: &'static str,
     flags: &'static str,
-    /// Whether this libc registers rseq when it is let.
+    /// Whether this libc registers rseq when enabled.
     registers: bool,
 }
 
@@ -49,13 +49,13 @@ static LINKS: [Link; 5] = [
     Link { name: "musl-static", driver: "musl-gcc", flags: STATIC, registers: false },
 ];
 
-/// Levels of link-time optimisation, as Cargo names them.
+/// LTO levels, by Cargo's names.
 const LTO: [&str; 3] = ["off", "thin", "fat"];
 
-/// The owner to expect, and under which circumstances.
+/// The expected owner, and the circumstances.
 struct Expected {
     name: &'static str,
-    /// Whether the libc is let.
+    /// Whether the libc's registration is enabled.
     libc_on: bool,
     arguments: &'static [&'static str],
 }
@@ -112,7 +112,7 @@ fn needs(_: &Context, _: At) -> Vec<Need> {
 fn judge(cx: &Context, arch: Arch, link: &Link, lto: &str, case: &Expected) -> Result<()> {
     let mut owned = command(build(cx, arch, link, lto)?);
     set_glibc_rseq(owned.args(case.arguments), case.libc_on);
-    // The status is the number of the check: tests-qemu/ownership/src/main.rs.
+    // The exit status is the number of the failed check: tests-qemu/ownership/src/main.rs.
     output(&mut owned, "the program", 120)?;
     Ok(())
 }

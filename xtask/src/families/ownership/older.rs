@@ -1,5 +1,5 @@
-//! Who owns rseq in a program that was linked where the libc has no `__rseq_*` and runs where it has them: by each
-//! linker, for each kind of program. What a linker does with a weak reference that nobody defines is its own choice.
+//! The owner of rseq in a program linked against a libc without `__rseq_*` and run on one with them, by each linker,
+//! for each kind of program. Linkers treat an undefined weak reference differently.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub const OLDER_LIBC: Family = Family {
     needs,
 };
 
-/// Each linker's name for `-fuse-ld`, its program, and its packages.
+/// Each linker: its name for `-fuse-ld`, program, and packages.
 const LINKERS: [(&str, &str, &[&str]); 4] = [
     ("bfd", "ld.bfd", &["binutils"]),
     ("gold", "ld.gold", &["binutils-gold", "binutils"]),
@@ -28,14 +28,14 @@ const LINKERS: [(&str, &str, &[&str]); 4] = [
     ("mold", "ld.mold", &["mold"]),
 ];
 
-/// The kinds of program. A static one takes its libc along, so that no other one is met later.
+/// Kinds of program. A static one contains its libc, so that it never meets another.
 const KINDS: [(&str, &[&str]); 3] = [
     ("no-pie", &["-no-pie", "-fno-pie"]),
     ("pie", &["-pie", "-fPIE"]),
     ("static-pie", &["-static-pie", "-fPIE"]),
 ];
 
-/// The owner that the program is to find, and whether glibc is let register.
+/// The expected owner, and whether glibc registers.
 const OWNERS: [(&str, bool); 2] = [("libc", true), ("runtime", false)];
 
 fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
@@ -86,7 +86,7 @@ fn judge(cx: &Context, arch: Arch, linker: &str, kind: &str, flags: &[&str]) -> 
     Ok(())
 }
 
-/// A libc.so.6 for the linker alone.
+/// A libc.so.6 for the linker only.
 fn stand_in(sources: &Path, out: &Path) -> Result<PathBuf> {
     let file = out.join("older-libc.so");
     let mut link = optional_tool("gcc")?;

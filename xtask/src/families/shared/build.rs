@@ -1,4 +1,4 @@
-//! Libraries that bring rseq along, readers that do not, programs that load them: what is built for the family `shared`.
+//! The builds of family `shared`: libraries that bring rseq, readers that do not, programs that load them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,13 +13,13 @@ use crate::musl::{self, Release, Variant};
 use crate::process::{optional_tool, output};
 use crate::staticlib;
 
-/// A libc, chosen by its compiler, and the archive for its CPU.
+/// A libc, selected by its compiler, and the archive for its CPU.
 #[derive(Clone)]
 pub struct Build {
     pub arch: Arch,
     pub libc: Libc,
     gcc: String,
-    /// Where everything is built.
+    /// The build folder.
     pub out: PathBuf,
     /// The output of `cargo xtask staticlib`.
     pub capi: PathBuf,
@@ -27,7 +27,7 @@ pub struct Build {
 }
 
 impl Build {
-    /// A place to build in, and the archive.
+    /// A build folder, and the archive.
     pub fn open(cx: &Context, arch: Arch, libc: Libc) -> Result<Self> {
         let gcc = match libc {
             Libc::Musl => "musl-gcc".to_owned(),
@@ -52,7 +52,7 @@ impl Build {
 
     pub fn everything(&self) -> Result<()> {
         for library in &LIBRARIES {
-            // Each libc has the one form that it can load late.
+            // Only musl needs the dynamic form for late loading.
             if self.libc.is_musl() || !library.file.ends_with("-dynamic.so") {
                 self.library(library)?;
             }
@@ -81,7 +81,7 @@ impl Build {
         )
     }
 
-    /// Copies of one plug-in under names of their own, which a loader takes for as many plug-ins.
+    /// Copies of one plug-in under different names, which a loader takes for different plug-ins.
     fn plugins(&self) -> Result<()> {
         for (library, name) in [("liba.so", "area"), (WITHOUT_AREA.file, "no-area")] {
             for number in 0..PLUGINS {
@@ -92,7 +92,7 @@ impl Build {
         Ok(())
     }
 
-    /// A program that was linked with a table and is run with a longer one.
+    /// A program linked with a table and run with a longer one.
     fn grown(&self, kind: &str, how: &str) -> Result<()> {
         let file = format!("libgrows{kind}.so");
         let before = format!("libgrows{kind}-before.so");
@@ -105,7 +105,7 @@ impl Build {
             &["grows.c"],
             &[],
         )?;
-        // The code that takes a copy of what another object defines.
+        // Code that takes a copy relocation.
         let program = ["-fno-pie", "-no-pie", how];
         self.link(&format!("grown{kind}"), &program, &["grown.c"], &[&before])
     }
@@ -119,7 +119,7 @@ impl Build {
         self.link(file, &["-fPIC", "-shared", weak], sources, knows)
     }
 
-    /// The subset that is built for another CPU.
+    /// The subset built for another CPU.
     pub fn for_elsewhere(&self) -> Result<()> {
         for library in &LIBRARIES[..2] {
             self.library(library)?;
@@ -138,7 +138,7 @@ impl Build {
         Ok(compiler)
     }
 
-    /// Words of pkg-config.
+    /// The words that pkg-config prints.
     pub fn asked(&self, arguments: &[&str]) -> Result<Vec<String>> {
         let mut ask = optional_tool("pkg-config")?;
         ask.args(arguments)
@@ -147,7 +147,7 @@ impl Build {
         Ok(said.split_whitespace().map(str::to_owned).collect())
     }
 
-    /// The objects of a library of the form: its own, and the form's.
+    /// The two objects of a library: its own, and the form's.
     fn objects(&self, file: &str, library: &Library) -> Result<[PathBuf; 2]> {
         let form = self.capi.join("share/rseq_rt/rseq_rt_library.c");
         let objects = ["own", "form"].map(|part| self.out.join(format!("{file}.{part}.o")));
@@ -185,7 +185,7 @@ impl Build {
         )
     }
 
-    /// Linked with what pkg-config says and no more, but for one flag.
+    /// Linked with exactly pkg-config's flags, except for one.
     fn library_without(&self, omitted: &str, library: &Library) -> Result<()> {
         let file = library.file;
         let mut link = self.compiler()?;
@@ -216,7 +216,7 @@ impl Build {
                     ..LIBRARIES[0]
                 };
                 let objects = self.objects(file, &form)?;
-                // In a program: the archive, and what the form calls.
+                // In a program: the archive, and the libraries that the form needs.
                 link.args(objects).args(self.asked(&["--libs", "rseq_rt"])?);
             } else {
                 link.arg(self.sources.join(source));

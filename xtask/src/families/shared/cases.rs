@@ -1,15 +1,15 @@
-//! The cases: which libraries are loaded in which order, and what each of them then finds.
+//! The cases: the libraries loaded and their order, and the state that each then finds.
 
 use nix::sys::signal::Signal;
 
-/// A libc, and whether it registers rseq itself.
+/// A libc, and whether it registers rseq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Libc {
     Musl,
-    /// The musl that `cargo xtask musl` makes.
+    /// The musl that `cargo xtask musl` makes, rseq enabled.
     MuslOn,
     GlibcOff,
-    /// glibc as it comes.
+    /// glibc by default.
     GlibcOn,
 }
 
@@ -35,7 +35,7 @@ impl Libc {
         matches!(self, MuslOn | GlibcOn)
     }
 
-    /// A step, spelled out.
+    /// A step, with its placeholders replaced.
     fn spell(self, step: &str, folder: &str) -> String {
         let [live, late, kind, before, alone, keyless] = match self {
             Musl => ["registered", "taken", "-dynamic", "none", "live", "without"],
@@ -66,14 +66,13 @@ pub struct Case {
     pub program: &'static str,
     steps: &'static str,
     pub libcs: &'static [Libc],
-    /// The signal by which it has to die.
+    /// The signal that must kill it.
     pub dies: Option<Signal>,
-    /// More of glibc's tunables, beside the one of rseq.
+    /// Further glibc tunables, besides the one for rseq.
     pub tunables: &'static str,
 }
 
 impl Case {
-    /// The arguments under `libc`.
     pub fn arguments(&self, libc: Libc, folder: &str) -> Vec<String> {
         let steps = self.steps.split_whitespace();
         steps.map(|step| libc.spell(step, folder)).collect()
@@ -115,10 +114,9 @@ const fn tuned(tunables: &'static str, case: Case) -> Case {
     Case { tunables, ..case }
 }
 
-/// `{live}` is the state of a thread in the owner's eyes, `{late}` that of one which another owner has already, `{kind}`
-/// the form that this libc loads late, `{before}` and `{alone}` what a reader sees before anybody registered, and one
-/// that knows the libc alone, `{keyless}` the state where the process has no thread key left. The steps are explained in
-/// `tests-qemu/shared/main.c`.
+/// `{live}`: a thread's state for the owner; `{late}`: for another form, once there is an owner; `{kind}`: the form
+/// that this libc loads late; `{before}`, `{alone}`: a reader's view before any registration, and of one that knows
+/// only the libc; `{keyless}`: the state when the process has no thread key left. Steps: `tests-qemu/shared/main.c`.
 #[rustfmt::skip]
 pub static CASES: [Case; 60] = [
     case("needed/a-b", "main-abr", "r={before} a={live} b={live} a~b owner:b:a r=live threads:ab once:ab once:ba fork:ab"),
@@ -170,23 +168,23 @@ pub static CASES: [Case; 60] = [
     dies(&Libc::ALL, case("broken/table-as-data", "grown-as-data", "")),
     case("needed/bound-to-its-own-functions", "main-functions", "a={live} b={live} a~b threads:ab"),
     only(&[Musl, GlibcOff], case("limit/bound-to-itself", "main-symbolic", "a=registered b=taken a!b")),
-    // Before the form's constructor, a reader without a version finds the form's 0 in place of what this musl says.
+    // Before the form's constructor, a reader without a version finds the form's 0 instead of this musl's value.
     only(&[Musl, GlibcOff, GlibcOn], case("order/librseq-first", "order-librseq-first", "")),
     case("order/librseq-last", "order-librseq-last", ""),
     aborts(&[Musl, GlibcOff], case("broken/does-not-look-for-librseq", "order-unseen", "")),
     only(&[MuslOn, GlibcOn], case("limit/static-librseq-looks-for-no-libc", "order-static", "refused")),
     case("storm/asked-in-a-signal-handler", "storm", "5000 ticks"),
-    // Where no key has been made at all, musl itself does not survive it.
+    // MuslOn is left out: with no key at all, musl itself crashes.
     only(&[Musl, GlibcOff, GlibcOn], case("storm/neighbour-deletes-key-0", "storm", "5000 zero")),
     case("limit/sysconf-counts-the-affinity", "main-a", "a={live} count:a"),
     dies(&[Musl, GlibcOff], case("limit/area-write-protected", "memory", "protected")),
     dies(&[Musl, GlibcOff], case("limit/area-moved", "memory", "moved")),
-    // Not ours to fix: musl unmaps memory that the kernel cannot be asked to release.
+    // Cannot be fixed here: musl unmaps memory that the kernel cannot be asked to release.
     dies(&[Musl], case("limit/rseq-refused-late", "storm", "20000 refused")),
     dies(&[GlibcOff], case("broken/deletable", "main", "global:{in}/liba-deletable.so outlive:a")),
 ];
 
-/// Under qemu-user nobody can register, and everything works.
+/// Under qemu-user no registration succeeds, and everything works.
 pub const WITHOUT: Case = case(
     "",
     "main-abr",

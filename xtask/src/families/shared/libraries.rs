@@ -3,21 +3,21 @@
 /// A shared library of the form.
 pub struct Library {
     pub file: &'static str,
-    /// The name of its function for the program.
+    /// The name of the function that the program looks up.
     pub name: &'static str,
     /// Its own source, beside the form.
     pub source: &'static str,
-    /// How its copy of the form is compiled.
+    /// The flags for its copy of the form.
     pub flags: &'static str,
     /// The pkg-config package whose flags it is linked with.
     pub package: &'static str,
-    /// How it is linked, beside what pkg-config says.
+    /// Linker flags beyond pkg-config's.
     pub links: &'static str,
-    /// Whether it is linked with what must not be done.
+    /// Whether it is linked with the deliberate errors of `broken.c`.
     pub broken: bool,
     /// Whether dlclose(3) may unload it.
     pub deletable: bool,
-    /// The library that it needs, whose constructors come before its own.
+    /// The library it depends on, whose constructors run before its own.
     pub needs: Option<&'static str>,
 }
 
@@ -54,12 +54,12 @@ const fn links(links: &'static str, library: Library) -> Library {
     Library { links, ..library }
 }
 
-/// The libraries; the first two on each CPU.
+/// The libraries; other CPUs build only the first two.
 #[rustfmt::skip] // a table
 pub const LIBRARIES: [Library; 17] = [
     library("liba.so", "lib_a"),
     library("libb.so", "lib_b"),
-    // Of another version: its table has another name.
+    // Another version: its table has another name.
     flags("-Drseq_rt_library_v2=rseq_rt_library_v3", library("libv.so", "lib_v")),
     flags("-DRSEQ_RT_LIBRARY_DYNAMIC", library("liba-dynamic.so", "lib_a")),
     flags("-DRSEQ_RT_LIBRARY_DYNAMIC", library("libb-dynamic.so", "lib_b")),
@@ -70,17 +70,17 @@ pub const LIBRARIES: [Library; 17] = [
         library("liba-forgets.so", "lib_a"),
     ),
     broken("-Dpthread_setcancelstate=never_disabled", library("liba-registers-late.so", "lib_a")),
-    // An allocator that asks; the second one where thread-specific values are allocated.
+    // An allocator that queries rseq; the second also where thread-specific values are allocated.
     source("allocator.c", library("liballocator.so", "lib_a")),
     source("allocator.c", broken("-Dpthread_setspecific=allocating_setspecific", library("liballocator-sets.so", "lib_a"))),
-    // Bound to themselves by their linker: all symbols, or functions alone, as a distribution may have it.
+    // Bound to itself by the linker: all symbols, or functions only, which is the default of some distributions.
     links("-Wl,-Bsymbolic", library("libb-symbolic.so", "lib_b")),
     links("-Wl,-Bsymbolic-functions", library("libb-functions.so", "lib_b")),
     // Its constructor is linked before the form's.
     flags("-DEARLY", library("liba-early.so", "lib_a")),
     flags("-DEARLY", library("libb-early.so", "lib_b")),
     Library { needs: Some("libb-early.so"), ..library("liba-needs-early.so", "lib_a") },
-    // By another name nobody has it.
+    // No such symbol exists.
     flags("-Drseq_register_current_thread=nobody_has_this", library("liba-does-not-look.so", "lib_a")),
 ];
 
@@ -93,10 +93,10 @@ pub const WITHOUT_AREA: Library = Library {
     )
 };
 
-/// How many copies of a plug-in are made of each kind.
+/// Number of copies of each plug-in.
 pub const PLUGINS: usize = 40;
 
-/// Plain shared objects: the file, its sources, the libraries that it knows.
+/// Plain shared objects: file, sources, linked libraries.
 #[rustfmt::skip]
 pub const OBJECTS: [(&str, &[&str], &[&str]); 5] = [
     ("libr.so", &["reader.c"], &["liba.so"]),
@@ -106,7 +106,7 @@ pub const OBJECTS: [(&str, &[&str], &[&str]); 5] = [
     ("liblikelibrseq.so", &["likelibrseq.c", "trap.c"], &[]),
 ];
 
-/// Programs: the file, its sources, the libraries in the order of the link. `form` stands for the form in the program itself.
+/// Programs: file, sources, libraries in link order. `form` stands for the form in the program itself.
 #[rustfmt::skip]
 pub const PROGRAMS: [(&str, &[&str], &[&str]); 28] = [
     ("main", MAIN, &[]),

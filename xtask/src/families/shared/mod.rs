@@ -1,4 +1,4 @@
-//! Several users of rseq in one process: libraries that bring it, readers that only look, a libc that may own it.
+//! Several users of rseq in one process: libraries that bring it, readers, and a libc that may own it.
 
 mod build;
 mod cases;
@@ -54,7 +54,7 @@ type Judge = Box<dyn Fn(&Build) -> Result<String> + Send + Sync>;
 fn here(arch: Arch) -> Vec<Case> {
     let mut cases = Vec::new();
     for libc in Libc::ALL {
-        // Both kinds of glibc are one build.
+        // Both glibc variants share one build.
         let built = match libc {
             Libc::GlibcOn => Libc::GlibcOff,
             other => other,
@@ -88,7 +88,7 @@ fn build(cx: &Context, arch: Arch, libc: Libc) -> Result<Build> {
     })
 }
 
-/// The cases of a CPU that is not this machine's: what is read from linked files, and run where it can be.
+/// The cases of another CPU: linked files are inspected, and run where possible.
 fn elsewhere(arch: Arch) -> Vec<Case> {
     let build = move |cx: &Context| -> Result<Build> {
         has_libc(arch)?;
@@ -131,13 +131,13 @@ fn emulated(build: &Build) -> Result<()> {
     Ok(())
 }
 
-/// It exports its own names and the form's, with their version; it stays; its area is at a fixed offset.
+/// The object exports its own names and the form's, with their version; it stays loaded; its area's offset is fixed.
 fn object(file: &Path, own: &str) -> Result<String> {
     let exported = dynamic(file)?;
     let wanted = [own, "rseq_rt_library_v2"].into_iter().chain(TRIO);
     let mut missing = wanted.clone();
     let missing = missing.find(|name| !exported.iter().any(|other| other == name));
-    // The version is a symbol too, and musl's start files bring two.
+    // The version is a symbol too, and musl's start files add two.
     let known: Vec<&str> = wanted.chain(["", "RSEQ_RT_1", "_init", "_fini"]).collect();
     let stray = exported.iter().find(|name| !known.contains(&name.as_str()));
     ensure!(
@@ -160,7 +160,7 @@ fn object(file: &Path, own: &str) -> Result<String> {
     }
 }
 
-/// The header's example, built as the header says.
+/// The example in the header, built as the header says.
 fn worked_example(build: &Build) -> Result<String> {
     let header = build.capi.join("include/rseq_rt_library.h");
     let source = build.out.join("counter.c");
@@ -175,7 +175,7 @@ fn worked_example(build: &Build) -> Result<String> {
     object(&file, "counter_add")
 }
 
-/// The linker refuses symbols that would stand before glibc's.
+/// The linker refuses symbols that would take precedence over glibc's.
 fn no_version_script(build: &Build) -> Result<String> {
     let Err(why) = build.library_without_script() else {
         bail!("links");
