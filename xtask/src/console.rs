@@ -150,7 +150,7 @@ fn complaint(
         )),
         Some(_) if run.tests.is_empty() => Some("ran no test at all".to_owned()),
         Some(_) if exit_code_counts && end != End::Exit(0) => {
-            Some(format!("nothing failed, and yet: {end}"))
+            Some(format!("nothing failed, but: {end}"))
         }
         Some(_) => None,
     }

@@ -57,7 +57,7 @@ pub fn install(cx: &Context, needs: &[Need]) {
         ));
     }
     if !cx.install {
-        return cx.say("installing nothing, as --no-install says");
+        return cx.say("installing nothing, because of --no-install");
     }
     if let Err(error) = try_install(cx, &missing) {
         cx.say(format!("could not install: {error:#}"));
@@ -76,7 +76,7 @@ fn try_install(cx: &Context, missing: &[&Need]) -> Result<()> {
     for need in missing {
         match need.packages.iter().find(|package| available(package)) {
             Some(package) => packages.push(package.as_str()),
-            None => cx.say(format!("no package here brings {}", need.probe)),
+            None => cx.say(format!("no package provides {}", need.probe)),
         }
     }
     if packages.is_empty() {
@@ -100,7 +100,7 @@ fn apt_get(cx: &Context, arguments: &[&str]) -> Result<()> {
     for attempt in 0..3 {
         if attempt > 0 {
             cx.say(format!(
-                "apt-get {} failed, again in {} s",
+                "apt-get {} failed, retrying in {} s",
                 arguments[0],
                 10 * attempt
             ));

@@ -36,8 +36,8 @@ impl std::fmt::Display for End {
                 Err(_) => write!(f, "killed by signal {number}"),
             },
             End::TimedOut(after) => write!(f, "no end after {} s", after.as_secs()),
-            End::Silent(after) => write!(f, "not a word in {} s", after.as_secs()),
-            End::Hung(after) => write!(f, "not a word more in {} s", after.as_secs()),
+            End::Silent(after) => write!(f, "no output in {} s", after.as_secs()),
+            End::Hung(after) => write!(f, "no more output in {} s", after.as_secs()),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Finished {
         match self.end {
             End::Signal(number) if number == signal as i32 => Ok(format!("dies: {}", self.end)),
             end => {
-                let why = format!("it is to die of {signal}: {end}");
+                let why = format!("expected death by {signal}: {end}");
                 Err(Failure::error(why, self.output))
             }
         }
@@ -280,7 +280,7 @@ pub fn tool(name: &str) -> Result<Command> {
 /// A program of this machine, without which its cases are skipped.
 pub fn optional_tool(name: &str) -> Result<Command> {
     let found = which::which(name);
-    let path = found.map_err(|_| Missing::optional(format!("no {name} here")))?;
+    let path = found.map_err(|_| Missing::optional(format!("{name} is not installed")))?;
     Ok(command(path))
 }
 

@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if rows.is_empty() {
-        bail!("no test has such a name");
+        bail!("no test matches");
     }
     let needs: Vec<_> = rows.iter().flat_map(|rows| rows.needs(&cx)).collect();
     install::install(&cx, &needs);

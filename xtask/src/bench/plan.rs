@@ -96,7 +96,7 @@ impl Plan {
         ensure!(plan.rounds > 0, "--rounds 0 measures nothing");
         for part in &plan.only {
             if !GROUPS.iter().any(|group| group.contains(part.as_str())) {
-                bail!("no group is like {part}: {}", GROUPS.join(", "));
+                bail!("no group contains {part}: {}", GROUPS.join(", "));
             }
         }
         for with in &args.with {

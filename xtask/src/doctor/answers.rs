@@ -26,7 +26,7 @@ impl Answer {
         match self {
             Answer::Done => "yes".to_owned(),
             Answer::Errno(raw) => format!("no: {}", Errno::from_raw(raw)),
-            Answer::Pretended => "no: success is said, and nothing done".to_owned(),
+            Answer::Pretended => "no: success without effect".to_owned(),
             Answer::Killed(signal) => format!("no: the caller is killed by signal {signal}"),
             Answer::NotAsked => "-".to_owned(),
         }

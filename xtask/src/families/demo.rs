@@ -67,5 +67,5 @@ fn too_little_memory() -> Option<String> {
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let available: u64 = line.split_whitespace().next()?.parse().ok()?;
-    (available < 3 << 20).then(|| format!("{} MiB of memory are too few for it", available >> 10))
+    (available < 3 << 20).then(|| format!("{} MiB of memory are not enough", available >> 10))
 }

@@ -124,6 +124,6 @@ fn counted(arch: Arch, operations: &[Operation]) -> Result<String> {
         }
     }
     let longer = longer.join(", ");
-    ensure!(longer.is_empty(), "longer than the C library's: {longer}");
+    ensure!(longer.is_empty(), "longer than librseq's: {longer}");
     Ok(counts.join(", "))
 }

@@ -137,7 +137,7 @@ fn hangs(finished: Finished) -> Result<String> {
     match finished.end {
         End::TimedOut(_) if finished.inspected => Ok(format!("hangs: {}", finished.end)),
         end => {
-            let why = format!("it is to hang with the signal pending: {end}");
+            let why = format!("expected a hang with the signal pending: {end}");
             Err(Failure::error(why, finished.output))
         }
     }

@@ -89,7 +89,7 @@ fn not_skipped(place: Place, test: &str, outcome: Outcome) -> Outcome {
         .is_some_and(|system| system.must_run_test(test));
     match outcome {
         Outcome::Skipped(why) if must => {
-            Outcome::Failed(format!("has to run here, and was skipped: because {why}"))
+            Outcome::Failed(format!("must run here, but was skipped: {why}"))
         }
         other => other,
     }

@@ -109,7 +109,7 @@ impl Apt {
             return Ok(false);
         };
         self.updates_left = left;
-        let _step = cx.step("fetching lists of packages (apt-get update in a folder of its own)");
+        let _step = cx.step("fetching package lists (apt-get update in a private folder)");
         let updated = self.run("apt-get", &["-qq", "update"], 300)?;
         for line in updated
             .output

@@ -117,7 +117,7 @@ pub fn run_on(
     }
     let (arch, end) = (place.arch, first.finished.end);
     cx.say(format!(
-        "{arch}: firmware, and then {end}: booted once more"
+        "{arch}: nothing after the firmware, {end}: booting again"
     ));
     boot_with_first_word(cx, &mut boot, kernel)
 }

@@ -175,7 +175,7 @@ pub fn select(cx: &Context, words: &[String], arches: &[Arch], weekly: bool) -> 
         }
     }
     if places.is_empty() {
-        bail!("no cell is for these --arch and --kernel");
+        bail!("no cell matches --arch and --kernel");
     }
     Ok(places)
 }
@@ -185,7 +185,7 @@ pub fn meant(cx: &Context, word: &str, arches: &[Arch]) -> Result<Vec<Place>> {
     let path = Path::new(word);
     if path.is_file() {
         let [arch] = *arches else {
-            bail!("the CPU of {word} is not known: say --arch, once");
+            bail!("the CPU of {word} is unknown: give one --arch");
         };
         // Lives until the end of the run.
         let path: &'static Path = Box::leak(std::path::absolute(path)?.into_boxed_path());
@@ -235,7 +235,7 @@ fn named(
     }
     if places.is_empty() && !known {
         let names = names(version_of);
-        bail!("no kernel {word:?}, and no such file: there are {names}");
+        bail!("no kernel and no file {word:?}: the kernels are {names}");
     }
     Ok(places)
 }

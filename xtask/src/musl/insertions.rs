@@ -148,7 +148,7 @@ pub const COMMON: &[Insertion] = &[
         After,
         "\t\tCLONE_VM|CLONE_VFORK|SIGCHLD, &args);\n",
         "\t__rseq_unlend(lent);\n",
-        "the child has its own memory by now, or none: clone returned, be it with an error",
+        "the child has its own memory by now, or does not exist: clone returned, possibly with an error",
     ),
     at(
         "src/linux/clone.c",

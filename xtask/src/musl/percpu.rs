@@ -54,7 +54,7 @@ pub const PERCPU: &[Insertion] = &[
         After,
         "static inline void malloc_atfork(int who)\n{\n",
         "\t__malloc_percpu_atfork(who);\n",
-        "before the lock is taken: who gives a cache back holds its own lock and takes this one",
+        "before the lock is taken: malloc_trim holds its own lock and takes this one",
     ),
     at(
         MALLOC,

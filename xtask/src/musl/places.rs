@@ -42,13 +42,13 @@ fn place(text: &str, one: &Insertion) -> Result<usize, String> {
         [] => {
             let (line, found) = nearest(text, anchor);
             format!(
-                "{file}:{line}: {anchor:?} is nowhere in the file; this line is nearest: {found:?}"
+                "{file}:{line}: {anchor:?} does not occur in the file; the nearest line is {found:?}"
             )
         }
         [first, others @ ..] => {
             let others: Vec<String> = others.iter().map(usize::to_string).collect();
             let others = others.join(", ");
-            format!("{file}:{first}: {anchor:?} is to be there once, and is in line {others} too")
+            format!("{file}:{first}: {anchor:?} must occur once, and is in line {others} too")
         }
     })
 }

@@ -65,7 +65,7 @@ pub fn contents(cx: &Context, source: &Path, variant: Variant) -> Result<Files> 
     }
     ensure!(
         missed.is_empty(),
-        "{}: not a musl that the insertions were made for; nothing has been changed:\n{}",
+        "{}: not a musl that the insertions support; nothing was changed:\n{}",
         source.display(),
         missed.join("\n")
     );

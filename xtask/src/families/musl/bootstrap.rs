@@ -53,7 +53,7 @@ fn bootstrap(cx: &Context, arch: Arch, compiler: &str) -> Result<String> {
     let (exports, expected) = (exports(&theirs)?, exports(&ours)?);
     ensure!(
         exports == expected,
-        "exported by one of the two alone: {:?}",
+        "exported by only one of the two: {:?}",
         difference(&exports, &expected)
     );
     let passed = outcomes

@@ -61,7 +61,7 @@ pub fn test(cx: &Context, arch: Arch, variant: Variant, kind: Kind) -> Result<St
         unpack.args(["-d", "-f", "-p", THREADS]).arg(&packed);
         output(&mut unpack, "pigz -d", 300)?;
         let same = std::fs::read(&again)? == original;
-        ensure!(same, "round {round}: not what went in");
+        ensure!(same, "round {round}: not the input");
     }
     Ok(format!(
         "{} MiB to {} MiB and back, {ROUNDS} times with {THREADS} threads",
