@@ -1,4 +1,4 @@
-//! The plain life: created, registered, right about its CPU, gone.
+//! The plain life cycle: create, register, read the right CPU, exit.
 
 use rseq_rt::{Owner, State, Thread};
 

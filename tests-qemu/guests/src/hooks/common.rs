@@ -1,4 +1,4 @@
-//! The steps that most tests of the hooks have in common.
+//! Steps that most tests of the hooks share.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -25,7 +25,7 @@ pub fn init_with(config: Config) {
     assert_eq!(RSEQ.init(config), Ok(None));
 }
 
-/// The main thread, past its create hook.
+/// The main thread after its create hook.
 #[track_caller]
 pub fn main_thread(ctx: &Ctx) -> Thread<'static> {
     main_thread_with(hooked::config(ctx.env))
@@ -34,7 +34,7 @@ pub fn main_thread(ctx: &Ctx) -> Thread<'static> {
 #[track_caller]
 pub fn main_thread_with(config: Config) -> Thread<'static> {
     init_with(config);
-    // SAFETY: adopt_main (1) `init` passes once in a process, and tests call this on the main thread.
+    // SAFETY: adopt_main (1) `init` succeeds once per process, and tests call this on the main thread.
     unsafe { hooked::adopt_main() }.unwrap()
 }
 
@@ -50,7 +50,7 @@ pub fn registered_main(ctx: &Ctx) -> Thread<'static> {
     main
 }
 
-/// An area on a page of its own, for the life of the process.
+/// An area on its own page, for the life of the process.
 #[track_caller]
 pub fn area_on_a_page() -> &'static Area {
     let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
@@ -58,13 +58,13 @@ pub fn area_on_a_page() -> &'static Area {
     unsafe { &*page.cast::<Area>() }
 }
 
-/// The area as rseq(2) and the calls of memory take it.
+/// The area as rseq(2) and the memory calls take it.
 pub fn at(area: &Area) -> *mut u8 {
     area.as_rseq().cast_mut().cast()
 }
 
-/// The hooks that take an area, without their conditions: an area of these tests is one thread's for as long as that
-/// thread lives, and stays where it is. A broken variant breaks that elsewhere, in an unsafe block of its own.
+/// The hooks that take an area, without their conditions: an area of these tests belongs to one thread for that
+/// thread's life, and does not move. A broken variant violates that elsewhere, in its own unsafe block.
 pub trait Hooks<K: Kernel> {
     fn create<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error>;
     fn create_masked<'a>(
@@ -80,7 +80,7 @@ pub trait Hooks<K: Kernel> {
 
 impl<K: Kernel> Hooks<K> for Process<K> {
     fn create<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
-        // SAFETY: (1, 2, 3) as the trait says.
+        // SAFETY: (1, 2, 3) as the trait states.
         unsafe { self.on_thread_create(area) }
     }
 
@@ -89,22 +89,22 @@ impl<K: Kernel> Hooks<K> for Process<K> {
         area: &'a Area,
         mask: &SignalMask,
     ) -> Result<Thread<'a, K>, Error> {
-        // SAFETY: (1, 2, 3) as the trait says.
+        // SAFETY: (1, 2, 3) as the trait states.
         unsafe { self.on_thread_create_masked(area, mask) }
     }
 
     fn ensure(&self, area: &Area) -> Result<State, Error> {
-        // SAFETY: (1, 2) as the trait says.
+        // SAFETY: (1, 2) as the trait states.
         unsafe { self.ensure_registered(area) }
     }
 
     fn scope<'a>(&'a self, area: &'a Area) -> Result<Scoped<'a, K>, Error> {
-        // SAFETY: (1, 2, 3) as the trait says.
+        // SAFETY: (1, 2, 3) as the trait states.
         unsafe { self.scoped(area) }
     }
 
     fn thread_of<'a>(&'a self, area: &'a Area) -> Result<Thread<'a, K>, Error> {
-        // SAFETY: (1) as the trait says; (2) tests ask for a thread whose own value they have dropped.
+        // SAFETY: (1) as the trait states; (2) tests call this once they have dropped the thread's own value.
         unsafe { self.current_thread(area) }
     }
 
@@ -178,13 +178,13 @@ pub fn on_thread(size: usize, body: fn()) {
     crate::thread::run(size, body, |body| body());
 }
 
-/// `current_cpu` is right on each CPU that the thread may use.
+/// `current_cpu` is right on every CPU that the thread may use.
 #[track_caller]
 pub fn right_everywhere(area: &Area) {
     witness::on_each_cpu(|cpu| assert_eq!(RSEQ.current_cpu(area), Ok(cpu)));
 }
 
-/// The contract of any thread between its hooks.
+/// The invariants of any thread between its hooks.
 #[track_caller]
 pub fn is_right(area: &Area) {
     let registered = RSEQ.owner() == Some(Owner::Runtime);

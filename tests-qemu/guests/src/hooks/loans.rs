@@ -1,4 +1,4 @@
-//! Loans of one area: several at a time, ended in any order, made by handlers, and left out by a fork.
+//! Loans of one area: several at a time, ended in any order, made by handlers, and abandoned by a fork.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
@@ -13,7 +13,7 @@ use crate::sys::process::{self, Status};
 use crate::sys::signal::kill_thread;
 use crate::{signals, witness};
 
-// qemu-user makes a vfork child with memory of its own, so nothing is shared there.
+// Under qemu-user a vfork child has its own memory, so nothing is shared there.
 pub const TESTS: &[Test] = &[
     Test::new("loans/ended-in-any-order", any_order),
     Test::new("loans/more-than-can-be-told-apart", too_many),
@@ -26,12 +26,12 @@ pub const TESTS: &[Test] = &[
 const STACK: usize = 64 * 1024;
 const ENDED_WELL: Result<Status, crate::errno::Errno> = Ok(Status::Exited(0));
 
-/// The main thread, with the slice extension where the kernel has it: a loan may not lose it.
+/// The main thread, with the slice extension where the kernel has it: a loan must not lose it.
 fn begin(ctx: &Ctx<'_>) -> Thread<'static> {
     main_thread_with(hooked::config(ctx.env).slice_extension())
 }
 
-/// The parts of an area that a loan takes out of use: the state, the slice extension, mm_cid.
+/// The parts of an area that a loan disables: the state, the slice extension, mm_cid.
 type Usable = (State, bool, bool);
 
 const LENT: Usable = (State::Lent, false, false);
@@ -44,7 +44,7 @@ fn usable(area: &Area) -> Usable {
     )
 }
 
-/// After the last loan: as before the first.
+/// After the last loan everything is as before the first.
 #[track_caller]
 fn assert_restored(area: &Area, before: Usable) {
     assert_eq!(usable(area), before);
@@ -72,7 +72,7 @@ fn any_order(ctx: &Ctx<'_>) {
     }
 }
 
-/// As numbers, which is how a language without destructors has them.
+/// Tokens as numbers, as a language without destructors has them.
 fn too_many(ctx: &Ctx<'_>) {
     let thread = begin(ctx);
     let area = thread.area();
@@ -110,7 +110,7 @@ fn interrupt(handler: signals::Handler) {
     assert_ne!(HANDLED.load(Relaxed), before, "no handler ran");
 }
 
-/// A handler between the loan and the child, and one in the child, each with a child of its own.
+/// A handler between the loan and the child, and one in the child, each with its own child.
 fn nested(ctx: &Ctx<'_>) {
     unsafe extern "C" fn spawns(_: i32, _: *mut siginfo_t, _: *mut u8) {
         HANDLED.fetch_add(1, Relaxed);
@@ -142,7 +142,7 @@ fn nested(ctx: &Ctx<'_>) {
     }
 }
 
-/// In a fork child that inherited a loan: nobody will end it here.
+/// In a fork child that inherited a loan, which nobody will end here.
 fn repair(area: &Area, before: Usable) {
     assert_eq!(usable(area), LENT, "in the child");
     // SAFETY: repair_in_fork_child (1) the area of the thread that this one copies; (2) a fork child without children;
@@ -158,7 +158,7 @@ fn repair(area: &Area, before: Usable) {
 }
 
 fn handler_forks(ctx: &Ctx<'_>) {
-    // For the handler, which is given nothing.
+    // For the handler, which takes no argument.
     static BEFORE: AtomicPtr<Usable> = AtomicPtr::new(core::ptr::null_mut());
     unsafe extern "C" fn forks(_: i32, _: *mut siginfo_t, _: *mut u8) {
         HANDLED.fetch_add(1, Relaxed);
@@ -181,7 +181,7 @@ fn handler_forks(ctx: &Ctx<'_>) {
     }
 }
 
-/// The vfork child is not registered, so neither is its fork child, whatever the memory that was copied says.
+/// The vfork child is not registered, so neither is its fork child, whatever the copied memory says.
 fn vfork_child_forks(ctx: &Ctx<'_>) {
     let thread = begin(ctx);
     let (area, stack) = (thread.area(), Stack::map(STACK).unwrap());

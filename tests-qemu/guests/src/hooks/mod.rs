@@ -1,4 +1,4 @@
-//! The tests of the hooks, one family a file. Each hazard has its broken variant beside it.
+//! The tests of the hooks, one topic per file, each hazard with its broken variant.
 
 pub mod areas;
 pub mod at_exit;

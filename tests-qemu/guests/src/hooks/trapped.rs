@@ -1,5 +1,5 @@
-//! A sandbox that traps (`SECCOMP_RET_TRAP`): its SIGSYS handler answers for the kernel. The hooks block all other
-//! signals around the calls that they make, and where SIGSYS is blocked the kernel kills instead.
+//! A sandbox that traps (`SECCOMP_RET_TRAP`): its SIGSYS handler answers in place of the kernel. The hooks block all
+//! other signals around their calls; with SIGSYS blocked the kernel would kill instead.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
@@ -48,7 +48,7 @@ fn trap(nr: u32) {
     seccomp::install_everywhere(nr, When::Always, Answer::Trap).unwrap();
 }
 
-/// The calls that were trapped since the last look.
+/// The number of trapped calls since the last check.
 #[track_caller]
 fn assert_trapped(expected: u32) {
     assert_eq!(TRAPPED.swap(0, Relaxed), expected, "trapped");
@@ -82,7 +82,7 @@ fn create_masked(ctx: &Ctx<'_>) {
         joined(STACK, body, 0);
         detached(STACK, body, 0);
     }
-    // The first of them has asked, and the answer is everybody's.
+    // The first of them has asked, and the answer holds for all.
     assert_trapped(1);
 }
 
@@ -129,7 +129,7 @@ fn release(ctx: &Ctx<'_>) {
     sched::wait_until(|| hooked::DEFERRED.sweep() != 0);
 }
 
-/// All other calls that a thread makes from its create to its end, trapped one after the other.
+/// All other calls of a thread between its create and its end, trapped one after the other.
 fn every_other_call(ctx: &Ctx<'_>) {
     fn life(area: &Area) {
         let thread = RSEQ.create(area).unwrap();
@@ -139,11 +139,11 @@ fn every_other_call(ctx: &Ctx<'_>) {
     }
     fn nothing(_: &Thread<'_>, _: &Hooked) {}
     init(ctx);
-    // The detached one's clear-tid word lies inside: where that cannot be forgotten, its memory leaks.
+    // The detached one's clear-tid word lies inside: if the kernel cannot forget it, the memory leaks.
     trap(__NR_set_tid_address);
     hooked::start_detached(STACK, nothing, 0).unwrap();
     wait_for_trap();
-    // The mask of the create hook, and that of the exit hook.
+    // The masks of the create hook and of the exit hook.
     for (nr, trapped) in [(__NR_getcpu, 0), (__NR_rt_sigprocmask, 2)] {
         trap(nr);
         thread::run(STACK, Area::new(), life);

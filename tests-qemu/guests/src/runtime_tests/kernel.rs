@@ -19,7 +19,7 @@ use crate::trace::{Event, Tracee};
 
 pub(super) fn crash() {
     let nothing = core::ptr::without_provenance_mut::<u8>(8);
-    // SAFETY: not at all: this is the variant that must die.
+    // SAFETY: violated: this is the variant that must die.
     unsafe { nothing.write_volatile(1) };
 }
 
@@ -34,7 +34,7 @@ pub(super) fn death(_: &Ctx<'_>) {
 pub(super) fn guard_page(_: &Ctx<'_>) {
     let stack = Stack::map(STACK).unwrap();
     must_die(SIGSEGV as i32, || {
-        // SAFETY: not at all: this is the variant that must die.
+        // SAFETY: violated: this is the variant that must die.
         unsafe { stack.base().add(mm::page_size() - 1).write_volatile(1) };
     });
     must_pass(|| {

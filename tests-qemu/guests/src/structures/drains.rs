@@ -48,7 +48,7 @@ const COPY: u32 = 4;
 #[derive(Clone, Copy)]
 pub struct Lies;
 
-// SAFETY: Membarrier (1) not at all. This is the variant that must be seen.
+// SAFETY: Membarrier (1) violated. This is the variant that must be seen.
 unsafe impl Membarrier for Lies {
     fn membarrier(&self, _: u32, _: u32, _: u32) -> Result<(), rseq_rt::Errno> {
         Ok(())

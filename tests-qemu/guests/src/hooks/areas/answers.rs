@@ -1,5 +1,5 @@
-//! Stores to an area before the kernel has answered, and belief in the answer: seen by a kernel that looks at the area
-//! before each rseq(2).
+//! Stores to an area before the kernel has answered, and trust in the answer. The kernel here inspects the area before
+//! each rseq(2).
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -11,12 +11,12 @@ use crate::hooks::common::Hooks as _;
 use crate::sys::mm::{self, Access};
 use crate::{other_calls_of_linux, witness};
 
-/// Requests for a registration.
+/// Registration calls.
 static ASKED: AtomicU32 = AtomicU32::new(0);
-/// Of those with a length above 32: an id was another one than before.
+/// Those with a length above 32 that found a changed id.
 static STORED: AtomicU32 = AtomicU32::new(0);
 static IDS: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
-/// The kernel that answers.
+/// The kernel in use.
 static PLAYED: AtomicU32 = AtomicU32::new(THE_KERNEL);
 const THE_KERNEL: u32 = 0;
 const EMULATOR: u32 = 1;
@@ -31,7 +31,7 @@ fn ids(area: &Rseq) -> [u32; 4] {
     ]
 }
 
-/// The real kernel, or one of the others.
+/// The real kernel, or one of the simulated ones.
 #[derive(Debug)]
 struct Watched;
 
@@ -52,7 +52,7 @@ unsafe impl Kernel for Watched {
                 .iter()
                 .zip(&IDS)
                 .all(|(now, id)| *now == id.load(Relaxed));
-            // The second call of a registration comes after the answer.
+            // Only the first call of a registration precedes the answer.
             if length > LEGACY_LENGTH && !same && ASKED.load(Relaxed) == 1 {
                 STORED.fetch_add(1, Relaxed);
             }
@@ -70,7 +70,7 @@ unsafe impl Kernel for Watched {
 
 static PROCESS: Process<Watched> = Process::with_kernel(Watched);
 
-/// Registers an area that reads `bytes` everywhere with a length of 33; its state.
+/// Registers an area filled with `bytes`, with a length of 33. Returns its state.
 fn register(bytes: u8, played: u32) -> State {
     PLAYED.store(played, Relaxed);
     let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
@@ -93,9 +93,9 @@ fn register(bytes: u8, played: u32) -> State {
     area.state()
 }
 
-/// With a length above 32 the ids are the kernel's to write first, whatever the memory holds and whoever answers.
+/// With a length above 32 only the kernel stores ids first, whatever the memory holds and whoever answers.
 pub fn nobody_stores(_: &Ctx) {
-    // -1 everywhere, zeroes, and ids of no CPU.
+    // All ones, zeroes, and ids of no CPU.
     for bytes in [0xff, 0, 0x77] {
         for played in [THE_KERNEL, EMULATOR, FILTER] {
             must_pass(|| _ = register(bytes, played));
@@ -103,14 +103,14 @@ pub fn nobody_stores(_: &Ctx) {
     }
 }
 
-/// Zeroed memory shows CPU 0 before any answer: an emulator that says 0 and does nothing is not believed, and a kernel
-/// on CPU 0 is asked once more.
+/// Zeroed memory shows CPU 0 before any answer: an emulator that returns 0 and does nothing is not trusted, and a
+/// kernel on CPU 0 is asked once more.
 pub fn zeroed(ctx: &Ctx) {
     must_pass(|| {
         let pretended = State::Unavailable(Reason::Pretended);
         assert_eq!(register(0, EMULATOR), pretended);
     });
-    // Before 6.3 the kernel takes 32 alone, and then the area is laid out for it.
+    // Before 6.3 the kernel takes only 32, and the area's layout follows that.
     if ctx.facts.rseq.is_err() || ctx.facts.feature_size < 28 {
         passed!("an emulator only");
         return;

@@ -1,4 +1,4 @@
-//! Configurations from an auxv that makes no sense, or that of a later kernel, on a kernel that is real.
+//! Configurations from a nonsensical auxv, or from a later kernel's, on a real kernel.
 
 use rseq_rt::{Claim, Config, Owner, Reason, Thread};
 
@@ -12,7 +12,7 @@ fn moves(thread: &Thread<'_>, _: &Hooked) {
     right_everywhere(thread.area());
 }
 
-/// Main and later threads are registered with one of these lengths, are right, and leave in both ways.
+/// Main and later threads are registered with one of these lengths, read correct ids, and exit in both ways.
 #[track_caller]
 fn registers(config: Config, lengths: &[u32]) {
     must_pass(|| {
@@ -54,7 +54,7 @@ pub fn absurd_auxv(_: &Ctx) {
     for (feature_size, align) in absurd {
         registers(Config::new(feature_size, align), &[32]);
     }
-    // The last of a type counts.
+    // The last entry of a type counts.
     let entries = [
         (27, 33),
         (28, 64),

@@ -1,4 +1,4 @@
-//! Hooks called in the wrong order, and memory that is bad for one thread alone.
+//! Hooks called in the wrong order, and memory that is bad for one thread only.
 
 use linux_raw_sys::general::__NR_rseq;
 use rseq_rt::{Area, Claim, Error, Owner, Process, Reason, SignalMask, State};
@@ -20,7 +20,7 @@ fn bytes(area: &Area) -> [u64; 16] {
 
 static MAIN: Area = Area::new();
 
-/// The answers of every call that begins a life of MAIN.
+/// The results of every call that begins a life of MAIN.
 fn begins(mask: &SignalMask) -> [Result<(), Error>; 3] {
     [
         RSEQ.create(&MAIN).map(drop),
@@ -78,10 +78,10 @@ pub fn misuse(ctx: &Ctx) {
     mask.restore().unwrap();
 }
 
-/// Bad memory of the first thread changes nothing for others.
+/// Bad memory of the first thread does not affect others.
 pub fn bad_memory(ctx: &Ctx) {
     static GOOD: Area = Area::new();
-    // Memory that the thread can write and the kernel cannot: only a filter makes such.
+    // Writable by the thread but not by the kernel: only a filter creates such memory.
     let page = area_on_a_page();
     let is_page = When::ArgIs(0, at(page).addr() as u32);
     seccomp::install(__NR_rseq, is_page, Answer::Errno(Errno::FAULT)).unwrap();
@@ -94,7 +94,7 @@ pub fn bad_memory(ctx: &Ctx) {
     assert_eq!(RSEQ.owner(), Some(Owner::Runtime));
 }
 
-/// A page of its own with a process in it.
+/// A page with only a process in it.
 fn lone_process() -> &'static Process {
     let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
     let place = page.cast::<Process>();
@@ -105,14 +105,14 @@ fn lone_process() -> &'static Process {
     }
 }
 
-/// As a libc does with its memory once it has started (RELRO).
+/// As a libc protects its memory once it has started (RELRO).
 fn seal(process: &'static Process) {
     let page = core::ptr::from_ref(process).cast_mut().cast();
-    // SAFETY: protect (1): it is written no more, which is what is tried.
+    // SAFETY: protect (1): it is not written any more, which is what is tested.
     unsafe { mm::protect(page, mm::page_size(), Access::Read) }.unwrap();
 }
 
-/// A second start is refused, and a look costs no write.
+/// A second start is refused, and queries write nothing.
 pub fn sealed(ctx: &Ctx) {
     let config = hooked::config(ctx.env);
     let process = lone_process();
@@ -125,7 +125,7 @@ pub fn sealed(ctx: &Ctx) {
     });
 }
 
-/// A late filter that answers like a kernel without rseq is everybody's answer, but no decision any more.
+/// A late filter that answers like a kernel without rseq answers for every thread, but decides nothing any more.
 pub fn sealed_and_filtered(ctx: &Ctx) {
     static AREA: Area = Area::new();
     fn late(process: &&'static Process) {

@@ -1,4 +1,4 @@
-//! Memory that cannot be an area, areas used against the order, and what auxv may say. Nothing is changed, nobody dies.
+//! Memory that cannot be an area, areas used in the wrong order, and unusual auxv values. Nothing changes, nobody dies.
 
 mod answers;
 mod auxv;
@@ -37,7 +37,7 @@ const PATTERN: u8 = 0x5a;
 const FAULT: Error = Error::UnwritableArea(rseq_rt::Errno::FAULT);
 
 fn offered(at: *mut u8, size: usize) -> Result<&'static Area, Error> {
-    // SAFETY: from_raw (1): what these tests offer and is writable is zero, or an Area.
+    // SAFETY: from_raw (1): memory offered by these tests that is writable is zero, or an Area.
     unsafe { Area::from_raw(&Linux, at, size) }
 }
 
@@ -69,7 +69,7 @@ fn shape(_: &Ctx) {
     for offset in 1..Area::ALIGN {
         let at = page.wrapping_add(offset);
         refused(at, Area::SIZE, Error::MisalignedArea);
-        // The address is judged before the size.
+        // The address is checked before the size.
         refused(at, 0, Error::MisalignedArea);
     }
     for size in 0..Area::SIZE {
@@ -112,7 +112,7 @@ fn unwritable(_: &Ctx) {
         for at in inside.into_iter().chain(straddles) {
             refused(at, Area::SIZE, FAULT);
         }
-        // SAFETY: protect (1) as above; holds (1) mapped for reading where it is not gone.
+        // SAFETY: protect (1) as above; holds (1) readable unless unmapped.
         unsafe {
             if access.is_some() {
                 mm::protect(middle, page, Access::Read).unwrap();
@@ -125,7 +125,7 @@ fn unwritable(_: &Ctx) {
 }
 
 fn kernel_addresses(_: &Ctx) {
-    // The top, where the second half wraps round to null; the two halves of a 48-bit space; the hole between them.
+    // The top, where the second half wraps to null; the two halves of a 48-bit space; the hole between them.
     let top = usize::MAX & !(Area::ALIGN - 1);
     for address in [
         top,
@@ -145,15 +145,15 @@ fn kernel_addresses(_: &Ctx) {
     }
 }
 
-/// A check of an area that the kernel writes to: not a byte changes, and it goes on working.
+/// Checking an area that the kernel writes to changes no byte, and the area keeps working.
 fn live(ctx: &Ctx) {
     let main = main_thread(ctx);
     let at = core::ptr::from_ref(main.area()).cast_mut().cast::<u8>();
     let bytes = || -> [u8; 69] {
-        // SAFETY: inside the area, up to where its fields end.
+        // SAFETY: inside the area, up to the end of its fields.
         core::array::from_fn(|n| unsafe { at.add(n).read_volatile() })
     };
-    // Without the word that the kernel clears when it looks at it, and leaves while nothing interrupts.
+    // Without the word that the kernel clears when it inspects it, and leaves while nothing interrupts.
     let ids = |[a, b, c, d, e, f, g, h, _, _, _, _, _, _, _, _, rest @ ..]: [u8; 69]| {
         ([a, b, c, d, e, f, g, h], rest)
     };

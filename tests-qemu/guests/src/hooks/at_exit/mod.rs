@@ -1,4 +1,4 @@
-//! The at-exit callbacks: their order, their bounds, and that rseq works in them.
+//! At-exit callbacks: their order, their limits, and rseq in them.
 
 mod storm;
 
@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[
 
 const STACK: usize = 16 * 1024;
 
-/// The callbacks that were called: their numbers as decimal digits, the first called on the left.
+/// The callbacks that ran: their numbers as decimal digits, the first on the left.
 struct Log {
     digits: Cell<u64>,
     callbacks: AtExit<4>,
@@ -102,7 +102,7 @@ fn add_more(ctx: &Ctx) {
     }
     log.runs(&thread, 35_421);
 
-    // More than fit, one after the other, on a stack that holds other ones too.
+    // More than fit, one after the other, on a stack that holds others too.
     let log = Log::new();
     LEFT.store(10_000, Relaxed);
     for function in [digit::<1>, digit::<2>, digit::<3>, again] {
@@ -134,7 +134,7 @@ fn closed(ctx: &Ctx) {
     let thread = main_thread(ctx);
     let log = Log::new();
     log.add(digit::<1>).unwrap();
-    // Once with a callback, once with nothing to call.
+    // Once with a callback, once without.
     for _ in 0..2 {
         log.runs(&thread, 1);
         assert_eq!(log.add(digit::<2>), Err(Error::Exiting));

@@ -24,7 +24,7 @@ unsafe extern "C" fn meets_a_signal(argument: *mut c_void) {
     assert_eq!(signal::blocked(), Ok(0));
     let before = HANDLED.load(Relaxed);
     let sent = signal::kill_thread(process::gettid(), SENT);
-    // A signal to oneself comes before the call returns.
+    // A signal to oneself arrives before the call returns.
     assert!(
         sent.is_err() || HANDLED.load(Relaxed) != before,
         "no handler"
@@ -60,7 +60,7 @@ pub fn signals_open(ctx: &Ctx) {
     passed!("{called} callbacks");
 }
 
-/// The stack that the handler pushes to, while there is one.
+/// The stack that the handler pushes to, if any.
 static STACK_NOW: AtomicPtr<AtExit<8>> = AtomicPtr::new(ptr::null_mut());
 static PUSHED: AtomicU64 = AtomicU64::new(0);
 static BUSY: AtomicU64 = AtomicU64::new(0);
@@ -90,7 +90,7 @@ unsafe extern "C" fn push(_: i32, _: *mut siginfo_t, _: *mut u8) {
     }
 }
 
-/// Each callback that was taken is called once, whoever pushed it and whenever.
+/// Each accepted callback runs once, whoever pushed it and whenever.
 pub fn push_from_handler(ctx: &Ctx) {
     let thread = main_thread(ctx);
     // SAFETY: handle (1) the handler comes to one thread alone, and AtExit is made for it.
@@ -101,7 +101,7 @@ pub fn push_from_handler(ctx: &Ctx) {
     let (least, most) = (ctx.scale(500_000, 5_000, 2_000), 10_000_000);
     let mut own = 0;
     let mut round = 0;
-    // As long as it takes to meet a change in the middle, within reason.
+    // Until a push has interrupted a change, with a limit.
     while round < least || (BUSY.load(Relaxed) == 0 && round < most) {
         round += 1;
         let stack = AtExit::<8>::new();

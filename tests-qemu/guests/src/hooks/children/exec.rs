@@ -1,4 +1,4 @@
-//! exec(3): registration and memory are gone together, and the new image starts from nothing.
+//! exec(3): registration and memory vanish together, and the new image starts from scratch.
 
 use core::ffi::CStr;
 use core::ptr;
@@ -24,7 +24,7 @@ use crate::sys::time::{self, Span};
 use crate::witness;
 
 const STACK: usize = 64 * 1024;
-/// The exit code of a new image that found all as it should be.
+/// The exit code of a new image that found everything correct.
 pub const FRESH: i32 = 23;
 
 /// The value of `--as-child` for [`probe`].
@@ -45,7 +45,7 @@ pub fn probe(env: &Env) -> i32 {
     FRESH
 }
 
-/// Replaces this process by [`probe`], in the file the kernel started us from.
+/// Replaces this process by [`probe`], in the file that the kernel started.
 pub fn exec(env: &Env) -> ! {
     if let Some(path) = env.auxv(AT_EXECFN) {
         let path = ptr::with_exposed_provenance::<u8>(path);
@@ -62,9 +62,9 @@ pub fn exec(env: &Env) -> ! {
     exit_group(99)
 }
 
-/// For a body, which has one word for its argument.
+/// The environment of a thread body, which has one word as its argument.
 fn env_of(hooked: &Hooked) -> &Env {
-    // SAFETY: the tests below hand over the harness's own, which outlives every thread.
+    // SAFETY: the tests below pass the harness's own, which outlives every thread.
     unsafe { &*ptr::with_exposed_provenance(hooked.argument) }
 }
 
@@ -88,7 +88,7 @@ pub fn from_thread(ctx: &Ctx) {
             witness::migrate(witness::cpus());
             match hooked::start_joinable(STACK, |_, _| {}, 0) {
                 Ok(thread) => thread.join().unwrap(),
-                // The answer of clone(CLONE_FS) while another thread is in the middle of an exec.
+                // The answer of clone(CLONE_FS) while another thread is executing exec.
                 Err(Errno::AGAIN) => sched::relax(),
                 Err(errno) => panic!("a creation amid an exec: {errno}"),
             }
@@ -105,7 +105,7 @@ pub fn from_thread(ctx: &Ctx) {
             for _ in 0..3 {
                 let _ = hooked::start_joinable(STACK, others, 0).unwrap();
             }
-            // So that exec meets the others in other places.
+            // Varies the point at which exec meets the other threads.
             let _ = time::sleep(Span::micros(round * 50));
             let _ = hooked::start_joinable(STACK, execs, argument(ctx)).unwrap();
             loop {

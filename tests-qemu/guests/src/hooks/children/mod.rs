@@ -1,4 +1,4 @@
-//! fork(2): the child has the registration of the thread that forked, and the memory of all the others.
+//! fork(2): the child has the registration of the forking thread, and the memory of all the others.
 
 pub mod exec;
 mod vfork;
@@ -22,9 +22,9 @@ use crate::witness;
 
 const KERNEL: Needs = Needs::REAL_KERNEL;
 const ON_TWO_CPUS: Needs = Needs::RSEQ.cpus(2);
-/// With memory that is shared: qemu-user makes a vfork child with memory of its own.
+/// With shared memory: under qemu-user a vfork child has its own.
 const SHARED: Needs = ON_TWO_CPUS.and(KERNEL);
-/// qemu-user can start no guest image by execve(2).
+/// Under qemu-user execve(2) cannot start a guest image.
 const EXEC: Needs = Needs::RSEQ.and(KERNEL);
 
 /// qemu-user's own threads do not survive what two of the fork tests do: a fork among others, and a thread in the child
@@ -51,7 +51,7 @@ const STACK: usize = 32 * 1024;
 /// The exit code of a child whose checks all passed.
 const ALL_RIGHT: i32 = 7;
 
-/// The forked child: everything true, nothing to redo, and a way out of its own.
+/// The fork child: everything is valid, nothing to redo, and its own exit.
 fn child(area: &Area) -> ! {
     common::is_right(area);
     let again = RSEQ.create(area);
@@ -65,7 +65,7 @@ fn child(area: &Area) -> ! {
     unsafe { gone.exit(ALL_RIGHT) }
 }
 
-/// Forks, and sees that the child's life and end change nothing here.
+/// Forks, and checks that the child's life and end change nothing here.
 fn fork_and_look(area: &Area) {
     let status = forked(|| child(area));
     assert_eq!(status, Ok(Status::Exited(ALL_RIGHT)), "the child");
@@ -97,14 +97,14 @@ fn reclaim(ctx: &Ctx) {
     }
     fn in_child(other: &hooked::Joinable) {
         let hooked = other.hooked();
-        // Clear-tid does not come for a thread that was not copied.
+        // Clear-tid never comes for a thread that was not copied.
         assert!(hooked.clear_tid.try_reclaim().is_none());
         // SAFETY: (1) a fork child, and `other` did not fork.
         let (mut stack, reclaimed) = unsafe { other.reclaim_in_fork_child() };
-        // SAFETY: (1) its thread is proven gone, and nobody had the area since.
+        // SAFETY: (1) its thread is proven gone, and nobody has used the area since.
         unsafe { reclaimed.recycle(&hooked.area) };
         assert_eq!(hooked.area.state(), State::Unregistered);
-        // The very same memory, for three threads in a row.
+        // The very same memory, for three threads in turn.
         for _ in 0..3 {
             let next = hooked::start_joinable_on(stack, look, 0).unwrap();
             (stack, _) = next.join_keeping_stack().unwrap();
@@ -150,16 +150,16 @@ fn amid_creations(ctx: &Ctx) {
     }
 }
 
-/// The main thread's area, created on a page of its own, with `advice` for what a fork does to that.
+/// The main thread's area, created on its own page, with `advice` for fork.
 fn lone_area(advice: u32) -> &'static Area {
     let area = area_on_a_page();
     let _ = RSEQ.create(area).unwrap();
-    // SAFETY: advise (1) all bytes zero is an area, and a child without it dies, as it should.
+    // SAFETY: advise (1) all bytes zero is an area, and a child without the page dies, as intended.
     unsafe { mm::advise(at(area), mm::page_size(), advice) }.unwrap();
     area
 }
 
-/// The broken variant of a runtime: it keeps its control blocks out of fork children.
+/// The broken variant of a runtime: its control blocks are not copied to fork children.
 fn left_out(ctx: &Ctx) {
     init(ctx);
     let area = lone_area(MADV_DONTFORK);
@@ -167,11 +167,11 @@ fn left_out(ctx: &Ctx) {
     common::is_right(area);
 }
 
-/// Zeroed in the child, the area looks new while the kernel knows it. With length 32 the create hook starts
-/// clean; with more, zeroes are a store like any other, and the child dies of its first move.
+/// Zeroed in the child, the area looks new although the kernel knows it. With length 32 the create hook starts clean;
+/// with more, the zeroes count as a store, and the child dies at its first migration.
 fn wiped(ctx: &Ctx) {
     let config = hooked::config(ctx.env);
-    // The kernel's debug mode forgives no length.
+    // The kernel's debug mode tolerates neither length.
     if !ctx.facts.strict {
         must_pass(|| anew(config.legacy_length()));
     }
@@ -180,7 +180,7 @@ fn wiped(ctx: &Ctx) {
     }
     init(ctx);
     let (area, cpus) = (lone_area(MADV_WIPEONFORK), witness::cpus());
-    // Zeroes are the true ids of a thread on CPU 0, and nobody minds them.
+    // Zeroes are the true ids of a thread on CPU 0, and pass unnoticed.
     let Some(last) = cpus.iter().last() else {
         skip!("no CPU");
     };

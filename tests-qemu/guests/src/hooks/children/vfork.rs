@@ -19,16 +19,15 @@ use crate::sys::sched::{self, CpuSet};
 use crate::sys::signal::kill_thread;
 use crate::{signals, witness};
 
-/// Handlers run on it as well, with the CPU's whole state above them.
+/// Handlers run on it too, with the CPU's whole state above them.
 const STACK: usize = 64 * 1024;
 
-/// The child must come to its end.
 #[track_caller]
 fn vfork(stack: Stack, body: impl FnOnce()) {
     assert_eq!(vforked(stack, body), Ok(Status::Exited(0)), "the child");
 }
 
-/// In the child of a thread that lent its area: nothing is trusted and nothing touched.
+/// In the child of a thread that lent its area: nothing is trusted or touched.
 fn in_lent_child(area: &Area) {
     let frozen = area.cpu_id();
     assert_eq!(area.state(), State::Lent);
@@ -46,7 +45,7 @@ fn in_lent_child(area: &Area) {
     assert_eq!(control, 0, "wrote to the parent's area");
     assert_eq!(area.yield_slice(request), SliceEnd::Off);
     // The kernel knows neither this area nor another one of the child.
-    // SAFETY: (1, 2) refused, for there is nothing to unregister.
+    // SAFETY: (1, 2) refused, since nothing is registered.
     let answer = unsafe { rseq(at(area), RSEQ.length(), 1, arch::SIGNATURE) };
     assert!(
         matches!(answer, Err(Errno::INVAL | Errno::NOSYS)),
@@ -55,7 +54,7 @@ fn in_lent_child(area: &Area) {
     assert_eq!(area.cpu_id(), frozen);
 }
 
-/// Lends, lets the child look, and sees that the parent is what it was.
+/// Lends, lets the child check, and checks that the parent is unchanged.
 fn lend_and_look(thread: &Thread<'_>, stack: Stack) {
     let area = thread.area();
     let before = area.state();
@@ -98,7 +97,7 @@ pub fn handlers(ctx: &Ctx) {
         RUN.fetch_add(1, Relaxed);
         let Some(hooked) = hooked::here() else { return };
         RSEQ.ensure(&hooked.area).unwrap();
-        // Whoever sends has one CPU only.
+        // The sender is bound to one CPU.
         let (cpu, _) = sched::getcpu().unwrap();
         assert_eq!(RSEQ.current_cpu(&hooked.area), Ok(cpu));
     }
@@ -116,7 +115,7 @@ pub fn handlers(ctx: &Ctx) {
         lent.end();
         hit();
     }
-    // The child's count is in the same memory.
+    // The child counts in the same memory.
     let run = RUN.load(Relaxed);
     assert_eq!(run, rounds * witness::cpus().count() * 2);
     passed!("{run} handlers");
@@ -147,12 +146,12 @@ pub fn registers(ctx: &Ctx) {
         let area = thread.area();
         vfork(Stack::map(STACK).unwrap(), || {
             for flags in [0, 1] {
-                // SAFETY: (1) undone before the child ends; (2) not at all: the parent does not bear it.
+                // SAFETY: (1) undone before the child ends; (2) violated: the parent's registration suffers.
                 unsafe { rseq(at(area), RSEQ.length(), flags, arch::SIGNATURE) }.unwrap();
             }
         });
         witness::migrate(witness::cpus());
-        // Repaired at the first move, if the kernel does that.
+        // Repaired at the first migration, if the kernel does that.
         assert!(witness::cpus().has(RSEQ.current_cpu(area).unwrap()));
         exit_group(REPAIRED);
     };

@@ -1,6 +1,5 @@
-//! The counter: which system calls each section of a traced child makes.
-//!
-//! A section begins and ends with a call that the hooks never make, whose arguments say the section's name.
+//! Counts the system calls of each section of a traced child. A section begins and ends with a call that the hooks
+//! never make, whose arguments carry the section's name.
 
 use core::fmt;
 
@@ -19,10 +18,10 @@ use crate::sys::ptrace;
 use crate::sys::raw::call2;
 use crate::trace::{Event, Tracee};
 
-/// More than any section is expected to make.
+/// More than any section should make.
 const CALLS: usize = 12;
 
-/// In the child: names the calls that `body` makes.
+/// In the child: labels the calls that `body` makes.
 pub fn section<R>(name: &'static str, body: impl FnOnce() -> R) -> R {
     rest(name);
     let result = body();
@@ -30,18 +29,18 @@ pub fn section<R>(name: &'static str, body: impl FnOnce() -> R) -> R {
     result
 }
 
-/// In the child: names all calls of this thread from here to its end.
+/// In the child: labels all calls of this thread from here to its end.
 pub fn rest(name: &'static str) {
     mark(name);
 }
 
 fn mark(name: &'static str) {
     let at = name.as_ptr().expose_provenance();
-    // SAFETY: getppid(2) looks at no argument.
+    // SAFETY: getppid(2) takes no arguments.
     unsafe { call2(MARK, at, name.len()) };
 }
 
-/// One call: its number and those arguments that mean something. In place of a mask's address stands the mask.
+/// One call: its number and its significant arguments. A mask stands in place of its address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     nr: u64,
@@ -75,7 +74,7 @@ impl Call {
         Self::rseq(area, length, FLAG_UNREGISTER)
     }
 
-    /// futex(2): does the memory take a store?
+    /// futex(2), to test whether the memory is writable.
     pub const PROBE: Self = Self::new(FUTEX, [FUTEX_WAKE_OP as u64, 0, 0, 0]);
     pub const GETCPU: Self = Self::new(GETCPU, [0; 4]);
     pub const EXIT: Self = Self::new(EXIT, [0; 4]);
@@ -92,7 +91,7 @@ impl Call {
         Self::new(MUNMAP, [base.addr() as u64, length as u64, 0, 0])
     }
 
-    /// As the stopped thread `tid` is about to make it.
+    /// The call that the stopped thread `tid` is about to make.
     fn seen(tid: i32, nr: u64, [a, b, c, d, ..]: [u64; 6]) -> Self {
         let low = |word: u64| word & u64::from(u32::MAX);
         let args = match u32::try_from(nr) {
@@ -136,7 +135,7 @@ struct Section {
 pub struct Calls(Vec<Section, 32>);
 
 impl Calls {
-    /// Runs `body` in a traced child, which has to end well.
+    /// Runs `body` in a traced child, which must succeed.
     #[track_caller]
     pub fn of(body: impl FnOnce()) -> Self {
         let mut calls = Self(Vec::new());
@@ -182,7 +181,7 @@ impl Calls {
 
     fn count(&mut self, tid: i32, call: Call) {
         if let Some(section) = self.of_thread(tid) {
-            // Without room there are too many already.
+            // If full, there are too many calls already.
             let _ = section.calls.push(call);
         }
     }
@@ -193,18 +192,18 @@ impl Calls {
         Some(&section.calls)
     }
 
-    /// Did the section make exactly these calls, in this order? A section that never ran made none of them.
+    /// Whether the section made exactly these calls, in this order. A section that never ran made none.
     pub fn are(&self, name: &str, expected: &[Call]) -> bool {
         self.named(name) == Some(expected)
     }
 
-    /// As [`Self::are`], or the test fails and says what was seen.
+    /// As [`Self::are`], or the test fails and shows the calls.
     #[track_caller]
     pub fn expect(&self, name: &str, expected: &[Call]) {
         assert_eq!(self.named(name), Some(expected), "{name}");
     }
 
-    /// As [`Self::expect`], of a create: one rseq(2) for each length with its flags, between two masks if there are any.
+    /// As [`Self::expect`], for a create: one rseq(2) per length with its flags, between two masks if any.
     #[track_caller]
     pub fn expect_attempts(
         &self,

@@ -18,13 +18,13 @@ use crate::sys::time::{self, Span};
 use crate::sys::{process, signal};
 use crate::thread;
 
-// In the program's own memory: the counting parent knows their addresses, and they outlive every thread.
+// Static: the counting parent knows the addresses, and they outlive every thread.
 static FIRST: Area = Area::new();
 static SECOND: Area = Area::new();
 static THIRD: Area = Area::new();
 static FOURTH: Area = Area::new();
 
-/// Creates the calling thread under the mask BEFORE.
+/// Creates the calling thread under mask BEFORE.
 #[track_caller]
 fn created(area: &'static Area) -> Thread<'static> {
     set_mask(BEFORE);
@@ -94,7 +94,7 @@ pub fn scoped_and_lazy(ctx: &Ctx) {
     calls.expect("the first ensure_registered", &lazy);
 }
 
-// Unmapped in place of the stack of the thread: the address is known before the thread is there.
+// Unmapped instead of the thread's stack: the address is known before the thread exists.
 static OUTSIDE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static INSIDE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static TID: AtomicU32 = AtomicU32::new(0);
@@ -125,8 +125,8 @@ fn unmap(
     TID.store(process::gettid(), Relaxed);
     let base = memory.load(Relaxed);
     rest(name);
-    // SAFETY: unmap_and_exit (1) a mapping that nobody uses; (2) `Inside` makes the kernel forget a word, which it
-    // may be made to do wherever that lies; (3) there is no list; (4) nothing waits to be dropped.
+    // SAFETY: unmap_and_exit (1) an unused mapping; (2) `Inside` makes the kernel forget a word, which is allowed
+    // wherever that lies; (3) there is no list; (4) nothing waits to be dropped.
     unsafe { gone.unmap_and_exit(base, mm::page_size(), place, 0) }
 }
 
@@ -141,7 +141,7 @@ pub fn unmap_and_exit(ctx: &Ctx) {
         });
         on_lost_thread(|| unmap(&SECOND, &INSIDE, ClearTidPlace::Inside, "inside"));
     });
-    // SIGSYS as well, at last: from the munmap on there is no stack for a handler.
+    // Finally SIGSYS too: after the munmap there is no stack for a handler.
     let unmap = |base| [Call::mask(u64::MAX), Call::munmap(base, page), Call::EXIT];
     let [mask, munmap, exit] = unmap(inside);
     calls.expect("inside", &[Call::FORGET_CLEAR_TID, mask, munmap, exit]);
@@ -151,8 +151,8 @@ pub fn unmap_and_exit(ctx: &Ctx) {
 static TAKEN: Area = Area::new();
 static DEFERRED: Deferred = Deferred::new();
 
-/// A release that is refused leaves the mapping to the next one: set_tid_address(2) is to tell of the end, and another
-/// thread unmaps it, with signals blocked.
+/// A refused release leaves the mapping to the next thread: set_tid_address(2) is to report the end, and another thread
+/// unmaps it, with signals blocked.
 pub fn deferred(ctx: &Ctx) {
     fn refused() {
         let thread = created(&TAKEN);

@@ -35,13 +35,13 @@ pub const TESTS: &[Test] = &[
     Test::new("counts/libc-out-of-sight", without::libc_out_of_sight).needs(Needs::PTRACE),
 ];
 
-/// The mask where all signals are blocked but SIGSYS, by which a filter answers.
+/// The mask that blocks all signals but SIGSYS, by which a filter answers.
 const ALL: u64 = !signal::bit(SIGSYS as i32);
-/// A mask that no hook could guess.
+/// A mask that no hook can guess.
 const BEFORE: u64 = signal::bit(10) | signal::bit(34) | signal::bit(64);
 const STACK: usize = 32 * 1024;
 
-// In the program's own memory: the counting parent knows their addresses, and they outlive every thread.
+// Static: the counting parent knows the addresses, and they outlive every thread.
 static MAIN: Area = Area::new();
 static OTHER: Area = Area::new();
 static THIRD: Area = Area::new();
@@ -144,7 +144,7 @@ fn chatty(ctx: &Ctx) {
     calls.expect("honest release", &release);
 }
 
-/// Hooks as they are not meant to be, and two honest ones.
+/// Deliberately wrong hooks, and two correct ones.
 fn chatter(config: Config) {
     fn end(scoped: Result<Scoped<'_>, Error>) {
         scoped.unwrap().end().unwrap();
@@ -167,7 +167,7 @@ fn chatter(config: Config) {
     set_mask(BEFORE);
     let thread = RSEQ.thread_of(&MAIN).unwrap();
     section("unregister first", || {
-        // SAFETY: assume_blocked (1) not true, which is what is wrong with this variant.
+        // SAFETY: assume_blocked (1) violated: that is the bug of this variant.
         let mask = unsafe { SignalMask::assume_blocked(0) };
         let gone = hooked::release_masked(thread, &mask).unwrap();
         let _ = SignalMask::block_all();

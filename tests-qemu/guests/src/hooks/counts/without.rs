@@ -1,4 +1,4 @@
-//! The system calls of the hooks where this runtime registers nobody: by policy, by refusal, or as the libc's guest.
+//! The system calls of the hooks where this runtime does not register: by policy, by refusal, or under an owning libc.
 
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
@@ -67,10 +67,10 @@ fn releases<K: Kernel>(process: &'static Process<K>) {
     assert_eq!(released.map(drop), expected);
 }
 
-/// The requests of a thread to the kernel at its create: length and flags of each rseq(2), in turn.
+/// The registration attempts of a thread at its create: length and flags of each rseq(2), in turn.
 type Attempts<'a> = &'a [(u32, u32)];
 
-/// The calls of a process that registers nobody. `first` are the attempts of its first create, `later` those of others.
+/// The calls of a process without registration. `first` are the attempts of its first create, `later` those of others.
 #[track_caller]
 fn is_cheap(calls: &Calls, first: Attempts<'_>, later: Attempts<'_>) {
     let masks = Some((ALL, BEFORE));
@@ -83,7 +83,7 @@ fn is_cheap(calls: &Calls, first: Attempts<'_>, later: Attempts<'_>) {
     calls.expect("release", &[Call::mask(ALL)]);
 }
 
-/// [`is_cheap`], of threads that are nobody's: the CPU comes from getcpu(2), and the exit blocks signals.
+/// [`is_cheap`], for unregistered threads: the CPU comes from getcpu(2), and the exit blocks signals.
 #[track_caller]
 fn is_nobodys(calls: &Calls, first: Attempts<'_>, later: Attempts<'_>) {
     is_cheap(calls, first, later);
@@ -91,7 +91,7 @@ fn is_nobodys(calls: &Calls, first: Attempts<'_>, later: Attempts<'_>) {
     calls.expect("keep and exit", &[Call::mask(ALL), Call::EXIT]);
 }
 
-/// The calls under a filter that answers each rseq(2) so.
+/// The calls under a filter that gives this answer to each rseq(2).
 #[track_caller]
 fn refused(errno: Errno, config: Config, reason: Reason) -> Calls {
     Calls::of(|| {
@@ -106,7 +106,7 @@ pub fn disabled(ctx: &Ctx) {
     is_nobodys(&calls, &[], &[]);
 }
 
-/// No rseq at all: the first thread's answer is everybody's.
+/// No rseq at all: the first thread's answer holds for all.
 pub fn unavailable(ctx: &Ctx) {
     let config = hooked::config(ctx.env);
     let calls = refused(Errno::NOSYS, config, Reason::NoSyscall);
@@ -119,7 +119,7 @@ fn long() -> Config {
     Config::new(Some(33), Some(64)).claim(Claim::Runtime)
 }
 
-/// A filter may be one thread's own, so each thread asks, once.
+/// A filter may apply to one thread only, so each thread asks once.
 pub fn filtered(_: &Ctx) {
     for (config, attempt) in [
         (long().legacy_length(), (32, 0)),
@@ -131,7 +131,7 @@ pub fn filtered(_: &Ctx) {
     }
 }
 
-/// EINVAL may mean the flag, the length, or a taken thread: each create tries them in turn until one has passed.
+/// EINVAL may mean the flag, the length, or a taken thread: each create tries them in turn until one has succeeded.
 pub fn attempts(_: &Ctx) {
     let expected: [(Config, Attempts<'_>); 3] = [
         (long().legacy_length(), &[(32, 0)]),
@@ -144,10 +144,10 @@ pub fn attempts(_: &Ctx) {
     }
 }
 
-/// A libc that exports `__rseq_*` has registered its threads: nothing is left to do but to block signals.
+/// A libc that exports `__rseq_*` has registered its threads: the hooks only block signals.
 pub fn libc_in_sight(_: &Ctx) {
     static PROCESS: Process<Libc> = Process::with_kernel(Libc);
-    // Written by the libc before the thread started, as far as the hooks look at it.
+    // Written by the libc before the thread started, from the hooks' point of view.
     static CPU_ID: AtomicI32 = AtomicI32::new(0);
     let calls = Calls::of(|| {
         libc::export(CPU_ID.as_ptr().cast());
@@ -161,7 +161,7 @@ pub fn libc_in_sight(_: &Ctx) {
     calls.expect("keep and exit", &[Call::EXIT]);
 }
 
-/// The runtime's word alone: whose area it is cannot be seen, so the CPU comes from getcpu(2).
+/// Only the runtime's claim: the owner's area is not visible, so the CPU comes from getcpu(2).
 pub fn libc_out_of_sight(_: &Ctx) {
     let config = Config::new(None, None).claim(Claim::Libc);
     let calls = Calls::of(|| lives(&RSEQ, config, State::Unavailable(Reason::Taken)));

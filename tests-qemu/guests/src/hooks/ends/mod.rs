@@ -1,4 +1,4 @@
-//! Ends of a process: the last thread, exit_group(2) and SIGKILL in the middle of everything.
+//! Ends of a process: the last thread, exit_group(2), and SIGKILL at any moment.
 
 mod refused;
 
@@ -30,15 +30,15 @@ pub const TESTS: &[Test] = &[
 
 const STACK: usize = 32 * 1024;
 
-/// The main thread's payload, for whoever waits for its end.
+/// The main thread's payload, for the thread that waits for its end.
 static MAIN: AtomicPtr<Hooked> = AtomicPtr::new(ptr::null_mut());
-/// In memory that children share: how many callbacks ran.
+/// The number of callbacks that ran, in memory shared with children.
 static CALLED: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 
 /// The start of a thread that outlives the main one.
 type Start = fn() -> Result<(), crate::errno::Errno>;
 
-/// Leaves with `status` by the exit hook, after it started the last thread. The kernel clears a word when it is gone.
+/// Starts the last thread, then leaves with `status` by the exit hook. The kernel clears a word at its end.
 fn main_leaves(ctx: &Ctx, start: Start, status: i32) -> ! {
     let thread = main_thread(ctx);
     let own = hooked::here().unwrap();
@@ -88,7 +88,7 @@ fn last_thread(ctx: &Ctx, start: Start) {
 }
 
 fn last_keeps(ctx: &Ctx) {
-    // Nobody joins it: the process is over when it ends.
+    // It is not joined: the process is over when it ends.
     last_thread(ctx, || hooked::start_joinable(STACK, last, 0).map(|_| ()));
 }
 
@@ -96,8 +96,8 @@ fn last_releases(ctx: &Ctx) {
     last_thread(ctx, || hooked::start_detached(STACK, last, 0));
 }
 
-/// exit_group(2) of the last thread is heard. Without it the status is the last thread's from Linux 5.18
-/// or so, the main thread's before that: a runtime's last thread had better call it.
+/// exit_group(2) of the last thread determines the status. Without it the status is the last thread's from about Linux
+/// 5.18 on, and the main thread's before: a runtime's last thread should call it.
 fn status(ctx: &Ctx) {
     fn ends_all(thread: &Thread<'_>, hooked: &Hooked) {
         last(thread, hooked);
@@ -132,14 +132,14 @@ fn creates_joinable(_: &Thread<'_>, hooked: &Hooked) {
 
 fn creates_detached(_: &Thread<'_>, hooked: &Hooked) {
     loop {
-        // Without a join nothing slows this down but the kernel's limits.
+        // Without a join, only the kernel's limits slow this down.
         if hooked::start_detached(STACK, short, hooked.argument).is_err() {
             sched::relax();
         }
     }
 }
 
-/// Two creators of each kind; `argument` is that of the threads they make.
+/// Two creators of each kind; `argument` is for the threads they start.
 fn creators(ctx: &Ctx, argument: usize) {
     let _ = main_thread(ctx);
     for _ in 0..2 {
@@ -159,7 +159,7 @@ fn exit_group_amid(ctx: &Ctx) {
     let rounds = ctx.scale(100, 20, 15);
     for round in 0..rounds {
         let status = forked(|| {
-            // In turn: one of the threads, at a creation of its own choice, or the main one, at any moment.
+            // Alternately: one of the threads, at a creation of its choice, or the main thread, at any moment.
             let by_thread = round & 1 == 0;
             LEFT.store(1 + ((round as u32 * 37) & 0x3ff), Relaxed);
             creators(ctx, by_thread.into());

@@ -1,4 +1,4 @@
-//! Creation that the kernel refuses half-way, and as many threads as it takes.
+//! Thread creation that the kernel refuses half-way, and as many threads as it allows.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -19,26 +19,26 @@ use crate::tcb::Tcb;
 
 const STACK: usize = 16 * 1024;
 
-/// A refused creation leaves no trace: mask, memory and the creator's own registration are as before.
+/// A refused creation leaves no trace: mask, memory and the creator's own registration are unchanged.
 fn refused(area: &Area, stack: Stack, errno: Errno) {
-    // Odd on purpose, so that neither "all open" nor "all blocked" passes for it.
+    // An irregular mask, so that neither "all open" nor "all blocked" passes for it.
     let odd = 0x5555_0000_aaaa_0000 & !signal::bit(SIGSEGV as i32);
     let found = signal::mask(Mask::Exactly(odd)).unwrap();
     let outcome = hooked::start_joinable_on(stack, look, 0);
     let after = signal::mask(Mask::Exactly(found)).unwrap();
     assert_eq!(outcome.err(), Some(errno));
     assert_eq!(after, odd, "the mask");
-    // SAFETY: nothing is there any more, and that is what it answers.
+    // SAFETY: nothing is mapped there, and that is the expected answer.
     let gone = unsafe { mm::protect(stack.base(), stack.len(), Access::Read) };
     assert_eq!(gone, Err(Errno::NOMEM), "the stack");
     right_everywhere(area);
 }
 
 pub fn limited(ctx: &Ctx) {
-    // In a child, as a user cannot be changed back.
+    // In a child, since a user cannot be changed back.
     must_pass(|| {
         let main = main_thread(ctx);
-        // Root has no limit. Who is not root stays who it is, and has one.
+        // Root has no limit. A user other than root keeps its id, and has one.
         let _ = task::become_user(54_321);
         for _ in 0..20 {
             task::limit_tasks(Some(1)).unwrap();
@@ -51,7 +51,7 @@ pub fn limited(ctx: &Ctx) {
 
 pub fn filtered(ctx: &Ctx) {
     for errno in [Errno::PERM, Errno::NOSYS, Errno::AGAIN] {
-        // In a child, as a filter stays.
+        // In a child, since a filter is permanent.
         must_pass(|| {
             let main = main_thread(ctx);
             let stack = Stack::map(STACK).unwrap();

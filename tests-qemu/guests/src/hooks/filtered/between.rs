@@ -1,5 +1,5 @@
-//! A filter that another thread installs for all threads, when the kernel has just registered an area and the hook is
-//! about to confirm it. Nobody can unregister it any more, so its memory has to stay.
+//! A filter installed for all threads by another thread, when the kernel has just registered an area and the hook is
+//! about to confirm it. It cannot be unregistered any more, so its memory must stay.
 
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -22,7 +22,7 @@ use crate::{other_calls_of_linux, thread, witness};
 static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 static IS_FILTERED: AtomicBool = AtomicBool::new(false);
 
-/// The real kernel. The first registration that succeeds returns after the filter is there.
+/// The real kernel. The first successful registration returns once the filter is installed.
 #[derive(Debug)]
 struct Overtaken;
 
@@ -53,7 +53,7 @@ fn installs(errno: &Errno) {
     IS_FILTERED.store(true, Release);
 }
 
-/// With memory that says CPU 0 already, or that says -1.
+/// With memory that reads CPU 0 already, or -1.
 fn live(ctx: &Ctx, errno: u32, is_zeroed: bool) {
     static PROCESS: Process<Overtaken> = Process::with_kernel(Overtaken);
     let place = mm::map(mm::page_size(), Access::ReadWrite)
@@ -86,7 +86,7 @@ fn live(ctx: &Ctx, errno: u32, is_zeroed: bool) {
         );
     };
     assert!(kept.why().is_some());
-    // From 7.0 the kernel kills for a store to an id.
+    // From 7.0 on the kernel kills for a store to an id.
     witness::migrate(all);
     assert!(all.has(area.cpu_id() as u32), "the kernel writes to it");
 }

@@ -1,4 +1,4 @@
-//! Filters of the other calls that the hooks make, and a tool that takes one length only.
+//! Filters for the other calls of the hooks, and a tool that takes only one length.
 
 use core::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
 
@@ -25,7 +25,7 @@ fn refuse(nr: u32) {
     seccomp::install(nr, When::Always, Answer::Errno(Errno::PERM)).unwrap();
 }
 
-/// rr and gVisor: auxv promises more, and only the original length is taken.
+/// rr and gVisor: auxv promises more, but only the original length is accepted.
 pub fn only_length_32(ctx: &Ctx) {
     fn body(thread: &Thread<'_>, _: &Hooked) {
         assert_eq!(thread.state(), OURS);
@@ -38,7 +38,7 @@ pub fn only_length_32(ctx: &Ctx) {
     assert_eq!(config.length(), 33);
     assert_eq!(main_thread_with(config).state(), OURS);
     assert_eq!((RSEQ.length(), RSEQ.feature_size()), (32, 32));
-    // The first one found the length; whoever states another one from here on dies of it.
+    // The first thread has found the length; stating another one from here on is fatal.
     seccomp::install(__NR_rseq, others, Answer::Kill).unwrap();
     for _ in 0..ctx.scale(50, 5, 5) {
         joined(STACK, body, 0);
@@ -62,7 +62,7 @@ fn release_of_main_is_refused(main: Thread<'_>) {
     assert!(MAIN.cpu_id() >= 0);
 }
 
-/// The claim, not the mask, keeps a handler from registering as well: the hook needs no mask, and a release does.
+/// The claim, not the mask, keeps a handler from registering too: this hook needs no mask, but a release does.
 pub fn no_mask_from_start(ctx: &Ctx) {
     refuse(__NR_rt_sigprocmask);
     init(ctx);
@@ -143,7 +143,7 @@ pub fn no_futex(ctx: &Ctx) {
     sched::wait_until(|| word.try_reclaim().is_some());
     // A cleared word needs no call.
     alive.join().unwrap();
-    // Neither does a look at memory that nobody vouches for: without the call it is not touched.
+    // Nor does checking memory of unknown state: without the call it is not touched.
     let at = (&raw const OTHER).cast_mut().cast();
     // SAFETY: from_raw (1) a static area.
     let area = unsafe { Area::from_raw(&Linux, at, Area::SIZE) };

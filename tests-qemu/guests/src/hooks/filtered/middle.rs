@@ -1,4 +1,4 @@
-//! A filter that comes when threads are registered already: those stay so, and their memory is safe.
+//! A filter installed after threads have registered: they stay registered, and their memory is safe.
 
 use linux_raw_sys::general::{__NR_rseq, SIGSEGV};
 use rseq_rt::abi::FLAG_UNREGISTER;
@@ -35,12 +35,12 @@ fn still_right(area: &Area) {
     right_everywhere(area);
 }
 
-/// The answer to whoever asks for the release of a registered thread.
+/// The answer to a request to release a registered thread.
 fn refused(errno: u32) -> Option<Error> {
     meaning(errno).1.map(Error::StillRegistered)
 }
 
-/// As [`early`], and asks for its release itself, to see the answer.
+/// As [`early`], but requests its release itself, to see the answer.
 fn early_asks<const ERRNO: u32>(thread: &Thread<'_>, hooked: &Hooked) {
     early(thread, hooked);
     let thread = RSEQ.thread_of(thread.area()).unwrap();
@@ -69,7 +69,7 @@ fn early_scope<const ERRNO: u32>(_: &()) {
     still_right(&SCOPE);
 }
 
-/// The memory of a thread that was refused its release is still mapped, and whoever waits for clear-tid frees it.
+/// The memory of a thread whose release was refused is still mapped; the waiter for clear-tid frees it.
 fn reclaim(stack: Stack, word: &ClearTid) {
     let reclaimed = word.wait().unwrap();
     assert!(stack.is_mapped(), "unmapped against the filter");
@@ -108,7 +108,7 @@ pub fn all<const ERRNO: u32>(ctx: &Ctx) {
     assert_eq!(RSEQ.reason(), None);
     assert_eq!((RSEQ.length(), RSEQ.feature_size()), lengths);
     still_right(main.area());
-    // A scope that could not begin ends well.
+    // A scope that could not begin ends without error.
     let ended = RSEQ.scope(&SCOPE).unwrap().end();
     let (reason, errno) = meaning(ERRNO);
     assert_eq!(ended, refusal(reason, errno).map_or(Ok(()), Err));
@@ -126,7 +126,7 @@ pub fn refused_and_freed(ctx: &Ctx) {
         seccomp::install(__NR_rseq, UNREGISTRATION, Answer::Errno(Errno::PERM)).unwrap();
         hooked::release(thread).unwrap_err();
         if frees {
-            // SAFETY: not at all: the kernel still writes there.
+            // SAFETY: violated: the kernel still writes there.
             unsafe { mm::unmap(at(area), mm::page_size()) }.unwrap();
         }
         for _ in 0..3 {
@@ -138,7 +138,7 @@ pub fn refused_and_freed(ctx: &Ctx) {
     must_pass(|| life(false));
 }
 
-/// Registration passes and unregistration does not: every release is refused, and nothing else suffers.
+/// Registration succeeds and unregistration does not: every release is refused, and nothing else is affected.
 pub fn only_unregistration(ctx: &Ctx) {
     static WORD: ClearTid = ClearTid::new();
     static SCOPE: Area = Area::new();

@@ -1,4 +1,4 @@
-//! A filter, or an emulator, that answers in the kernel's place. Every thread runs on and says why it has no rseq.
+//! A filter or an emulator that answers in place of the kernel. Every thread keeps running and says why it has no rseq.
 
 mod between;
 mod calls;
@@ -50,35 +50,35 @@ pub const TESTS: &[Test] = &[
 
 pub const STACK: usize = 16 * 1024;
 
-/// The reason and the errno that a thread states after such an answer.
+/// The reason and the errno that a thread reports after such an answer.
 pub fn meaning(errno: u32) -> (Reason, Option<rseq_rt::Errno>) {
     let reason = match errno {
         0 => Reason::Pretended,
         ENOSYS => Reason::NoSyscall,
         EPERM | EACCES => Reason::Filtered,
-        // The honest answer of a kernel that has another area of this thread.
+        // The true answer of a kernel that has another area of this thread.
         EINVAL => Reason::Taken,
         _ => Reason::Refused,
     };
     (reason, rseq_rt::Errno::from_raw(errno as u16))
 }
 
-/// Why the memory of such a thread is kept, if it is.
+/// The reason to keep the memory of such a thread, if any.
 pub fn refusal(reason: Reason, errno: Option<rseq_rt::Errno>) -> Option<Error> {
     match (reason, errno) {
         (Reason::Taken, _) => Some(Error::Taken),
-        // Nobody knows what the kernel knows.
+        // The kernel's state is unknown.
         (_, Some(errno @ rseq_rt::Errno::BUSY)) => Some(Error::StillRegistered(errno)),
         _ => None,
     }
 }
 
-/// A thread without rseq: its state and its area say so, and it is right about its CPU.
+/// A thread without rseq: its state and its area say so, and its CPU is right.
 #[track_caller]
 pub fn runs_on(area: &Area, reason: Reason, errno: Option<rseq_rt::Errno>) {
     assert_eq!(area.state(), State::Unavailable(reason));
     assert_eq!(area.errno(), errno);
-    // Where the kernel may know the area, nobody stores to its ids.
+    // Where the kernel may know the area, the ids are not stored to.
     let expected = match errno {
         Some(rseq_rt::Errno::BUSY) => CPU_ID_UNINITIALIZED,
         _ => CPU_ID_REGISTRATION_FAILED,
@@ -91,7 +91,7 @@ pub fn runs_on(area: &Area, reason: Reason, errno: Option<rseq_rt::Errno>) {
 
 pub use common::right_everywhere;
 
-/// No filter: the system itself has no rseq(2), as qemu-user.
+/// No filter: the system has no rseq(2), like qemu-user.
 fn not_there(ctx: &Ctx) {
     match ctx.facts.rseq {
         Err(Errno(ENOSYS)) => life::<ENOSYS>(ctx),
@@ -104,12 +104,12 @@ fn from_start<const ERRNO: u32>(ctx: &Ctx) {
     life::<ERRNO>(ctx);
 }
 
-/// A process whose every rseq(2) is answered so.
+/// A process in which every rseq(2) gets this answer.
 fn life<const ERRNO: u32>(ctx: &Ctx) {
     static RAN: AtomicU32 = AtomicU32::new(0);
     static AGAIN: Area = Area::new();
     fn body<const ERRNO: u32>(thread: &Thread<'_>, _: &Hooked) {
-        // Where the first answer was everybody's, nobody asked the kernel again: there is a reason and no errno.
+        // Where the first answer held for all, the kernel was not asked again: there is a reason and no errno.
         let (reason, errno) = meaning(ERRNO);
         let asked = reason != Reason::NoSyscall;
         runs_on(thread.area(), reason, errno.filter(|_| asked));
@@ -117,9 +117,9 @@ fn life<const ERRNO: u32>(ctx: &Ctx) {
     }
     let (reason, errno) = meaning(ERRNO);
     let main = main_thread(ctx);
-    // A filter, or somebody else's area, is one thread's; a kernel without rseq is everybody's.
+    // A filter or a foreign area concerns one thread; a kernel without rseq concerns all.
     let settled = reason == Reason::NoSyscall;
-    // Then the question was asked once: from here on rseq(2) kills.
+    // Then the kernel was asked once: from here on rseq(2) kills.
     if settled && ctx.facts.seccomp.is_ok() {
         seccomp::install(__NR_rseq, When::Always, Answer::Kill).unwrap();
     }

@@ -1,4 +1,4 @@
-//! A full life under a filter: create, read, and the three ways out, on threads from before the filter and after it.
+//! A full life under a filter: create, read, and the three exits, on threads from before the filter and after it.
 
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32,
@@ -98,13 +98,13 @@ fn install(plan: &Plan, everywhere: bool) {
     install(plan.call.number(), when, plan.answer).unwrap();
 }
 
-/// The handler of a runtime that lives in a sandbox: it answers in the kernel's place.
+/// The SIGSYS handler of a sandboxed runtime: it answers in place of the kernel.
 unsafe extern "C" fn answers(_: i32, _: *mut siginfo_t, context: *mut u8) {
     // SAFETY: answer_call (1): this handler's.
     unsafe { arch::answer_call(context, -(ENOSYS as isize)) };
 }
 
-/// The area and the reads through it, at any time of a life.
+/// The area and reads through it, at any point of a life.
 #[track_caller]
 fn look(area: &Area) {
     let is_known = marked::ask(area, LENGTH.load(Relaxed)) == Known::This;
@@ -122,7 +122,7 @@ fn look(area: &Area) {
     }
     let is_filtered = plan().call == Call::GetCpu;
     witness::on_each_cpu(|cpu| match PROCESS.current_cpu(area) {
-        // A filter that pretends answers CPU 0.
+        // A filter that pretends success answers CPU 0.
         Ok(read) if is_filtered => must(read != u32::MAX, "a CPU of u32::MAX"),
         answer => must(answer == Ok(cpu) || is_filtered, "another CPU, or none"),
     });
@@ -216,7 +216,7 @@ fn start(way: Way, nth: usize, is_early: bool) -> Started {
 }
 
 impl Started {
-    /// After the thread's end: was it right?
+    /// Checks the thread after its end.
     fn end(self) {
         let plan = plan();
         let may_die = plan.kills_thread();
@@ -251,7 +251,7 @@ impl Started {
         }
     }
 
-    /// A thread whose starter waits for its word.
+    /// A thread whose starter waits for its clear-tid word.
     fn join(&self) {
         // SAFETY: the block stays until the end of `end`.
         let word = unsafe { &(*self.block).payload.clear_tid };
@@ -261,7 +261,7 @@ impl Started {
         sched::wait_until(|| word.try_reclaim().is_some());
     }
 
-    /// One that nobody can wait for. As soon as its memory has gone, something else lies there.
+    /// A thread that cannot be joined. As soon as its memory is unmapped, poison is mapped there.
     fn watch(&self) -> Option<Poison> {
         let mut poison = None;
         let tid = self.record.tid.load(Relaxed);
@@ -280,12 +280,12 @@ impl Started {
     }
 }
 
-/// The main thread, past its create hook.
+/// The main thread after its create hook.
 fn begin(ctx: &Ctx, plan: &Plan) -> Thread<'static> {
     PLAN.store(core::ptr::from_ref(plan).cast_mut(), Relaxed);
     let config = hooked::config(ctx.env);
     LENGTH.store(config.length(), Relaxed);
-    // SAFETY: handle (1) it writes to its own context alone.
+    // SAFETY: handle (1) it writes to its own context only.
     unsafe { signals::handle(SIGSYS as i32, answers, 0) }.unwrap();
     if !plan.is_late && !plan.kills_thread() {
         install(plan, true);
@@ -296,7 +296,7 @@ fn begin(ctx: &Ctx, plan: &Plan) -> Thread<'static> {
     main.unwrap()
 }
 
-/// The filter that comes late, and the threads that wait for it.
+/// Installs a late filter, and releases the threads that wait for it.
 fn turn(plan: &Plan) {
     if plan.is_late && !plan.kills_thread() {
         install(plan, true);
@@ -307,7 +307,7 @@ fn turn(plan: &Plan) {
 static MAIN: Area = Area::new();
 const WAYS: [Way; 3] = [Way::Keep, Way::Release, Way::Unmap];
 
-/// The whole of it, on the main thread of a process of its own.
+/// The whole test, on the main thread of its own process.
 pub fn life(ctx: &Ctx, plan: Plan) {
     let main = begin(ctx, &plan);
     look(&MAIN);
@@ -340,7 +340,7 @@ pub fn life(ctx: &Ctx, plan: Plan) {
         }
     }
     marked::mask(0);
-    // A kept area goes on being the kernel's.
+    // The kernel keeps writing to a kept area.
     witness::migrate(witness::cpus());
     must(
         MAIN.state() == State::Exiting,
@@ -352,7 +352,7 @@ pub fn life(ctx: &Ctx, plan: Plan) {
 fn without_registration(plan: &Plan) {
     static NEVER: Area = Area::new();
     let cpu = PROCESS.current_cpu(&NEVER);
-    // Of threads, the main one has no filter.
+    // If threads are killed, the main thread has no filter.
     let is_refused = plan.call == Call::GetCpu && !plan.kills_thread();
     must(
         cpu.is_err() == is_refused || plan.kills_thread(),
@@ -367,7 +367,7 @@ fn without_registration(plan: &Plan) {
     );
     let _ = PROCESS.allow_sections();
     if plan.call == Call::Membarrier {
-        // It may wait for a grace period.
+        // May wait for a grace period.
         let _ = Fence::register();
     }
 }

@@ -1,4 +1,4 @@
-//! The test's own calls past its filter: marked in the sixth argument, which none of them uses.
+//! The test's own calls, which pass its filter: marked in the sixth argument, which none of them uses.
 
 use linux_raw_sys::general::{
     __NR_getpid, __NR_munmap, __NR_rseq, __NR_rt_sigprocmask, SIG_SETMASK,
@@ -9,18 +9,18 @@ use crate::errno::Errno;
 use crate::sys::raw::{call6, check};
 use crate::witness::Known;
 
-/// No value that a register happens to hold.
+/// A value that no register holds by accident.
 pub const MARK: u32 = 0x5eed_f117;
-/// The argument that has it.
+/// The number of the marked argument.
 pub const NTH: u32 = 5;
 
 /// # Safety
-/// 1. As of the call itself.
+/// 1. As for the call itself.
 unsafe fn call(nr: u32, a: usize, b: usize, c: usize, d: usize) -> Result<usize, Errno> {
     // SAFETY: 1.; and getpid(2), which touches no memory.
     check(unsafe {
         let answer = call6(nr, a, b, c, d, 0, MARK as usize);
-        // The mark is not to be left in the register, for a call of the crate that has fewer arguments.
+        // Clears the mark from the register, for a later call of the crate that has fewer arguments.
         call6(__NR_getpid, 0, 0, 0, 0, 0, 0);
         answer
     })
@@ -50,7 +50,7 @@ pub unsafe fn unmap(base: *mut u8, length: usize) -> Result<(), Errno> {
     unsafe { call(__NR_munmap, base.expose_provenance(), length, 0, 0) }.map(drop)
 }
 
-/// rt_sigprocmask(2): exactly this mask.
+/// rt_sigprocmask(2): sets exactly this mask.
 pub fn mask(mask: u64) {
     let from = (&raw const mask).expose_provenance();
     // SAFETY: (1) reads the mask.

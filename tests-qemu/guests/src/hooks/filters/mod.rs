@@ -1,4 +1,4 @@
-//! Filters: each system call that the crate makes, answered in the kernel's place, from the start or late in a life.
+//! Filters: each system call of the crate, answered in place of the kernel, from the start or later in a life.
 
 mod life;
 mod marked;
@@ -22,7 +22,7 @@ pub const TESTS: &[Test] = &[
 
 const NEEDS: Needs = Needs::RSEQ.and(Needs::SECCOMP);
 
-/// The calls of the crate, but exit(2).
+/// The crate's system calls, except exit(2).
 const CALLS: [Call; 9] = [
     Call::Rseq,
     Call::Mask,
@@ -35,7 +35,7 @@ const CALLS: [Call; 9] = [
     Call::Membarrier,
 ];
 
-/// The answers of a filter. 0: it pretends.
+/// The answers of a filter. 0: it pretends success.
 const ERRNOS: [u32; 10] = [
     0, EPERM, EACCES, EINVAL, EBUSY, ENOSYS, EFAULT, EAGAIN, EINTR, ENOMEM,
 ];
@@ -43,7 +43,7 @@ const ERRNOS: [u32; 10] = [
 const DIED: Status = Status::Killed(SIGSYS as i32);
 const ENDED: Status = Status::Exited(0);
 
-/// Every call so, early and late, each a whole life in a process of its own, whose end `fits` judges; how many lives.
+/// Each call and answer, early and late, in its own process, whose end `fits` judges. Returns the number of lives.
 fn all(ctx: &Ctx, answers: &[Answer], fits: impl Fn(&Plan, Status) -> bool) -> u32 {
     let mut lives = 0;
     for &answer in answers {
@@ -75,7 +75,7 @@ fn errno(ctx: &Ctx) {
 
 fn trap(ctx: &Ctx) {
     let lives = all(ctx, &[Answer::Trap], |plan, status| match plan.call {
-        // See `Gone::unmap_and_exit`: from the unmap on SIGSYS is blocked.
+        // See `Gone::unmap_and_exit`: after the unmap SIGSYS is blocked.
         Call::Unmap => status == DIED,
         _ => status == ENDED,
     });
@@ -83,7 +83,7 @@ fn trap(ctx: &Ctx) {
 }
 
 fn kill(ctx: &Ctx) {
-    // Of a thread: the others live on. Of a process: as soon as it makes the call.
+    // Killing a thread: the others live on. Killing the process: as soon as it makes the call.
     let threads = all(ctx, &[Answer::KillThread], |_, status| status == ENDED);
     let processes = all(ctx, &[Answer::Kill], |plan, status| match plan.call {
         Call::Rseq | Call::Mask | Call::GetCpu | Call::SetTidAddress | Call::Unmap => {
@@ -94,7 +94,7 @@ fn kill(ctx: &Ctx) {
     passed!("{} lives", threads + processes);
 }
 
-/// As the documentation of `Gone::unmap_and_exit` says.
+/// As documented at `Gone::unmap_and_exit`.
 fn at_the_end(ctx: &Ctx) {
     for call in [Call::Unmap, Call::Exit] {
         for is_late in [false, true] {

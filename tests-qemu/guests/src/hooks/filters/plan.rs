@@ -1,4 +1,4 @@
-//! Which system call a filter answers, how, and from when on.
+//! The system call that a filter answers, how, and from when on.
 
 use core::fmt;
 
@@ -58,17 +58,17 @@ impl Call {
     }
 }
 
-/// Which call is answered how, and from when on.
+/// A filter: the call, the answer, and when it is installed.
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub call: Call,
     pub answer: Answer,
-    /// Not from the start, but once the first threads are there.
+    /// Installed not at the start, but once the first threads exist.
     pub is_late: bool,
 }
 
 impl Plan {
-    /// Of threads, the main one has no such filter.
+    /// If it kills threads, the main thread has no such filter.
     pub const fn kills_thread(&self) -> bool {
         matches!(self.answer, Answer::KillThread)
     }

@@ -1,4 +1,4 @@
-//! Foreign areas that come after ours, or on one thread alone, or go again.
+//! Foreign areas that come after ours, or exist on one thread only, or are unregistered again.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -35,7 +35,7 @@ fn release_is_refused(thread: Thread<'_>) {
     assert_eq!(hooked::release(thread).unwrap_err(), Some(Error::Taken));
 }
 
-/// The thread of somebody else: what it registered before our create hook stays; ours is refused, and leaves.
+/// A foreign owner's thread: its earlier registration stays; our create hook is refused, and the thread exits.
 fn taken(foreign: &'static Foreign, area: &'static Area, releases: bool) {
     foreign.register(32, SIGNATURE).unwrap();
     let rest = foreign.rest();
@@ -72,7 +72,7 @@ pub fn on_one_thread(ctx: &Ctx) {
     let _ = hooked::release(main).unwrap();
 }
 
-/// It unregisters while our thread lives: ours does not try again, and nobody else notices.
+/// The foreign owner unregisters while our thread lives: ours does not try again, and no other thread is affected.
 pub fn leaves_again(ctx: &Ctx) {
     static FOREIGN: Foreign = Foreign::new();
     static AREA: Area = Area::new();
@@ -84,7 +84,7 @@ pub fn leaves_again(ctx: &Ctx) {
         seccomp::install(__NR_rseq, When::Always, Answer::Kill).unwrap();
         runs_on(&AREA, Reason::Taken, INVAL);
         assert_eq!(FOREIGN.as_rseq().cpu_id.load(Relaxed), -1);
-        // It has gone without a word to us, so what is known of the thread is what it was.
+        // This library is not told, so its view of the thread is unchanged.
         release_is_refused(thread);
     });
     joined(STACK, ours, 0);
@@ -110,17 +110,17 @@ pub fn comes_second(ctx: &Ctx) {
     is_ours(main.area());
 }
 
-/// The kernel knows our own area already, as another copy of the crate registered it, or this one before the memory
-/// was cleared: that is made a registration of ours, without a store to an id.
+/// The kernel knows our area already, since another copy of the crate registered it, or this one before the memory was
+/// cleared: it becomes our registration, without a store to an id.
 pub fn behind_us(ctx: &Ctx) {
     static MAIN: Area = Area::new();
     static LATER: Area = Area::new();
     static LAZY: Area = Area::new();
     fn life(area: &'static Area, length: u32, lazily: bool) {
         let all = sched::allowed().unwrap();
-        // SAFETY: rseq (1) static memory; (2) the hook below is to find it so.
+        // SAFETY: rseq (1) static memory; (2) the hook below expects that.
         unsafe { rseq(at(area), length, 0, SIGNATURE) }.unwrap();
-        // Ids that are not the first CPU's, which zeroes would be.
+        // Ids other than the first CPU's, which zeroes would be.
         for cpu in all.iter() {
             sched::allow(0, &CpuSet::one(cpu)).unwrap();
         }
@@ -129,14 +129,14 @@ pub fn behind_us(ctx: &Ctx) {
             assert_eq!(state, Ok(State::Registered(Owner::Runtime)));
         }
         let thread = RSEQ.create(area).unwrap();
-        // From 7.0 on the kernel compares its ids with those that are there when they change, and kills.
+        // From 7.0 on the kernel compares its ids with the stored ones when they change, and kills.
         for cpu in all.iter().chain(all.iter()) {
             sched::allow(0, &CpuSet::one(cpu)).unwrap();
         }
         sched::allow(0, &all).unwrap();
         is_ours(area);
         let _ = hooked::release(thread).unwrap();
-        // SAFETY: rseq (1, 2): unregistration of what is not registered any more.
+        // SAFETY: rseq (1, 2): unregistration of an area that is not registered any more.
         let answer = unsafe { rseq(at(area), length, 1, SIGNATURE) };
         assert_eq!(answer, Err(Errno::INVAL));
     }

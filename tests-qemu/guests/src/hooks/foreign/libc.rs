@@ -1,4 +1,4 @@
-//! A libc that exports `__rseq_offset`, `__rseq_size` and `__rseq_flags`, simulated by the test; all else is Linux.
+//! A libc that exports `__rseq_offset`, `__rseq_size` and `__rseq_flags`, simulated by the test; the rest is Linux.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicIsize, AtomicU32, Ordering::Relaxed};
@@ -24,7 +24,7 @@ pub fn export(cpu_id: *const u8) {
     export_sized(cpu_id, 32);
 }
 
-/// The same with a size of its own.
+/// The same with another size.
 pub fn export_sized(cpu_id: *const u8, size: u32) {
     let area = cpu_id.addr().wrapping_sub(offset_of!(Rseq, cpu_id));
     // SAFETY: thread_pointer (1): the entry code, or the start of the thread, has set it up.
@@ -38,7 +38,7 @@ pub fn export_sized(cpu_id: *const u8, size: u32) {
 #[derive(Clone, Copy)]
 pub struct Libc;
 
-// SAFETY: Kernel (1, 2) Linux's own calls; (3) the trio is of an area that the test registered.
+// SAFETY: Kernel (1, 2) Linux's own calls; (3) the trio describes an area that the test registered.
 unsafe impl Kernel for Libc {
     fn libc_trio(&self) -> Option<Trio> {
         Some(Trio {
@@ -78,7 +78,7 @@ fn on_libc_thread(config: Config, body: fn(&Block)) {
     thread::run(STACK, block, run);
 }
 
-/// Right on each CPU, from the libc's area where it has one and from getcpu(2) elsewhere.
+/// The CPU is right everywhere, read from the libc's area where it has one and by getcpu(2) elsewhere.
 #[track_caller]
 fn right_everywhere(area: &Area) {
     witness::on_each_cpu(|cpu| {
@@ -116,7 +116,7 @@ pub fn in_sight(ctx: &Ctx) {
     }
 }
 
-/// A thread that the libc did not register, as its own filter came late: its area is there and says so.
+/// A thread that the libc did not register, because its own filter came late: its area exists and says so.
 pub fn thread_without(ctx: &Ctx) {
     fn body(block: &Block) {
         seccomp::install(__NR_rseq, When::Always, Answer::Kill).unwrap();
@@ -133,7 +133,7 @@ pub fn thread_without(ctx: &Ctx) {
     on_libc_thread(hooked::config(ctx.env).claim(Claim::Libc), body);
 }
 
-/// Size 0: the libc's registration is turned off. Then it is ours, unless the runtime's word is that it is not.
+/// Size 0: the libc's registration is off. Then rseq is ours, unless the runtime says otherwise.
 pub fn libc_failed(ctx: &Ctx) {
     static SECOND: Process<Libc> = Process::with_kernel(Libc);
     static AREA: Area = Area::new();

@@ -36,7 +36,7 @@ pub const TESTS: &[Test] = &[
 
 const STACK: usize = 16 * 1024;
 
-/// An area of other code, in the program's own memory.
+/// An area of other code, in static memory.
 struct Foreign(Area);
 
 impl Foreign {
@@ -49,7 +49,7 @@ impl Foreign {
     }
 
     fn call(&self, length: u32, flags: u32, signature: u32) -> Result<(), Errno> {
-        // SAFETY: rseq (1) static memory, of this process for ever; (2) that is what the tests are about.
+        // SAFETY: rseq (1) static memory, this process's for ever; (2) that is the subject of the tests.
         unsafe { rseq(at(&self.0), length, flags, signature) }
     }
 
@@ -62,7 +62,7 @@ impl Foreign {
         self.call(length, FLAG_UNREGISTER, signature)
     }
 
-    /// The kernel still knows it as it was registered, and keeps its ids right on every CPU.
+    /// The kernel still has the same registration, and keeps its ids right on every CPU.
     #[track_caller]
     fn is_alive(&self, length: u32, signature: u32) {
         assert_eq!(self.register(length, signature), Err(Errno::BUSY));
@@ -77,7 +77,7 @@ impl Foreign {
         });
     }
 
-    /// The rest, which is its owner's alone: all but the kernel's ids.
+    /// The part that belongs to the owner only: everything but the kernel's ids.
     fn rest(&self) -> [u64; 6] {
         let area = self.as_rseq();
         let [a, b, c, d] = &area.future;
@@ -88,7 +88,7 @@ impl Foreign {
 }
 
 fn before_the_first(ctx: &Ctx) {
-    // Its length and signature may be ours or not, and so may the runtime's word; none of it helps.
+    // Its length and signature may be ours or not, and so may the runtime's claim; none of them helps.
     let lengths = [32, 33].into_iter();
     for length in lengths.filter(|&length| length == 32 || ctx.facts.feature_size >= 33) {
         for signature in [SIGNATURE, !SIGNATURE] {
@@ -102,7 +102,7 @@ fn before_the_first(ctx: &Ctx) {
     }
 }
 
-/// The main thread is somebody else's, for ever; the process is not: the next thread is free, and decides.
+/// The main thread is foreign for ever; the process is not: the next thread is free, and decides.
 fn taken(config: Config, length: u32, signature: u32) {
     const TAKEN: State = State::Unavailable(Reason::Taken);
     static FOREIGN: Foreign = Foreign::new();
@@ -114,7 +114,7 @@ fn taken(config: Config, length: u32, signature: u32) {
         RAN.fetch_add(1, Relaxed);
     }
     FOREIGN.register(length, signature).unwrap();
-    // The mark of an owner in bytes that the kernel does not use, and in no field that it does.
+    // The owner's mark in bytes that the kernel does not use.
     let rest = FOREIGN.rest();
     let main = main_thread_with(config);
     FOREIGN.is_alive(length, signature);
@@ -136,7 +136,7 @@ fn taken(config: Config, length: u32, signature: u32) {
     assert_eq!(RSEQ.owner(), Some(Owner::Runtime));
     assert_eq!(RSEQ.length(), config.length());
     FOREIGN.is_alive(length, signature);
-    // From here on no hook of this thread calls rseq(2), or the process dies.
+    // From here on no hook of this thread may call rseq(2), or the process dies.
     seccomp::install(__NR_rseq, When::Always, Answer::Kill).unwrap();
     let again = RSEQ.ensure(main.area());
     assert_eq!(again, Ok(TAKEN));

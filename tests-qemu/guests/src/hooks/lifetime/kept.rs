@@ -1,5 +1,5 @@
-//! Detached threads whose memory has to stay: handed to a list, and unmapped by a later one; or leaked, where even that
-//! cannot be known.
+//! Detached threads whose memory must stay: handed to a list and unmapped by a later thread, or leaked where the
+//! kernel's state is unknown.
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general::{__NR_set_tid_address, SIGSEGV};
@@ -21,8 +21,8 @@ use crate::tcb::Tcb;
 use crate::thread::spawn;
 use crate::witness;
 
-/// The block of a thread on which other code registers an area of its own, in the same mapping: an allocator's in the
-/// TLS of a libc that keeps that with the stack, say.
+/// The block of a thread on which other code registers its own area, in the same mapping: e.g. an allocator's area in
+/// TLS that the libc keeps with the stack.
 struct Shared {
     other: Area,
     ours: Area,
@@ -45,11 +45,11 @@ unsafe extern "C" fn main_of_taken(argument: *mut u8) -> ! {
     assert_eq!(thread.state(), State::Unavailable(Reason::Taken));
     let exit = thread.on_exit(ExitMode::Release);
     if shared.unmaps {
-        // SAFETY: not at all: the kernel writes to `other`. This is the variant that must die.
+        // SAFETY: violated: the kernel writes to `other`. This is the variant that must die.
         unsafe { arch::unmap_and_exit(base, length, 0) }
     }
     assert!(matches!(&exit, Exit::Kept(kept) if kept.why() == Some(Error::Taken)));
-    // SAFETY: unmap_and_exit (1) the stack and the block are this thread's alone; (2) the word is in the block; (3) no
+    // SAFETY: unmap_and_exit (1) the stack and the block are this thread's only; (2) the word is in the block; (3) no
     // robust list; (4) nothing waits to be dropped; (5) the list is swept to its end.
     unsafe { exit.unmap_and_exit(base, length, ClearTidPlace::Inside, &DEFERRED, 0) }
 }
@@ -58,7 +58,7 @@ unsafe extern "C" fn main_of_taken(argument: *mut u8) -> ! {
 #[derive(Clone, Copy)]
 pub struct Left {
     pub stack: Stack,
-    /// The entry of the list, in the memory of the stack.
+    /// The entry of the list, in the stack's memory.
     pub area: *const Area,
 }
 
@@ -67,8 +67,8 @@ pub fn leave(cpus: CpuSet) -> Left {
     run(false, cpus)
 }
 
-/// Starts such a thread, and waits for its end while it moves about, so that the kernel writes wherever it thinks the
-/// area is.
+/// Starts such a thread and waits for its end while moving it between CPUs, so that the kernel writes to whatever it
+/// takes for the area.
 fn run(unmaps: bool, cpus: CpuSet) -> Left {
     let stack = Stack::map(STACK).unwrap();
     let shared = Shared {
@@ -77,8 +77,8 @@ fn run(unmaps: bool, cpus: CpuSet) -> Left {
         unmaps,
     };
     let block = Tcb::on(stack, shared).unwrap();
-    // SAFETY: spawn (1) a stack that nobody else has; (2, 3) the block on top of it outlives the thread, or not, in
-    // the variant that must die; (4) `main_of_taken` takes its own block.
+    // SAFETY: spawn (1) an unused stack; (2, 3) the block on top of it outlives the thread, except in the variant that
+    // must die; (4) `main_of_taken` takes its own block.
     let tid = unsafe {
         let head = &raw mut (*block).head;
         let word = match unmaps {
@@ -109,7 +109,7 @@ pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
             let left = leave(witness::cpus());
             // SAFETY: mapped until the sweep, which the next exit makes at the earliest.
             assert!(unsafe { &*left.area }.is_deferred());
-            // The refusal of one, the first of the process too, decides nothing for the next.
+            // The refusal of one thread, even the process's first, decides nothing for the next.
             joined(STACK, free, 0);
             left
         })
@@ -122,7 +122,7 @@ pub(super) fn taken_and_swept(ctx: &Ctx<'_>) {
     passed!("{} threads", left.iter().flatten().count());
 }
 
-/// The broken variant: unmapped as if nothing were known.
+/// The broken variant: unmapped as if the kernel's state were known.
 pub(super) fn taken_and_unmapped(ctx: &Ctx<'_>) {
     init(ctx);
     let cpus = sched::allowed().unwrap();
@@ -135,7 +135,7 @@ pub(super) fn taken_and_unmapped(ctx: &Ctx<'_>) {
     passed!("killed within {threads} threads");
 }
 
-/// The kernel cannot be told to forget the word in the memory that would go: it would zero somebody else's.
+/// The kernel cannot be made to forget the word in the mapping: after an unmap it would zero another mapping's memory.
 pub(super) fn leaks(ctx: &Ctx<'_>) {
     static TID: AtomicU32 = AtomicU32::new(0);
     static WORD: AtomicUsize = AtomicUsize::new(0);
@@ -159,7 +159,7 @@ pub(super) fn leaks(ctx: &Ctx<'_>) {
     for _ in 0..3 {
         assert!(is_left(), "unmapped under clear-tid");
         let word = core::ptr::with_exposed_provenance::<u32>(WORD.load(Relaxed));
-        // SAFETY: still mapped, as was just seen, and the only writer is gone.
+        // SAFETY: still mapped, as just checked, and the only writer is gone.
         assert_eq!(unsafe { word.read_volatile() }, 0, "written by clear-tid");
         assert_eq!(hooked::DEFERRED.sweep(), 0, "on the list all the same");
     }

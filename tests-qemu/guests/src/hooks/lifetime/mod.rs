@@ -1,4 +1,4 @@
-//! Threads that unmap the memory they stand on: with the registration still there they die, released they live.
+//! Threads that unmap their own stack: while registered they die, released they live.
 
 pub mod kept;
 pub mod poison;
@@ -22,7 +22,7 @@ use crate::tcb;
 
 #[rustfmt::skip] // a table
 pub const TESTS: &[Test] = &[
-    // From Linux 6.19 the kernel writes to the area only when an id changes, and with one CPU none does.
+    // From Linux 6.19 on the kernel writes to the area only when an id changes, which never happens with one CPU.
     Test::new("lifetime/unmap-while-registered-is-fatal", fatal).needs(ON_TWO_CPUS),
     Test::new("lifetime/release-self-unmap", released),
     Test::new("lifetime/unmap-while-registered-dies-at-once", traced::dies_at_once).needs(PTRACED_ON_TWO_CPUS),
@@ -47,7 +47,7 @@ const PTRACED_ON_TWO_CPUS: Needs = ON_TWO_CPUS.and(Needs::PTRACE);
 
 const STACK: usize = 16 * 1024;
 
-/// The calling thread's own value once more, for an exit by hand: the hook's caller makes no further use of its own.
+/// The calling thread's value once more, for an exit by hand: the caller of the hook makes no further use of its own.
 pub(super) fn owned(hooked: &Hooked) -> Thread<'_> {
     RSEQ.thread_of(&hooked.area).unwrap()
 }
@@ -57,13 +57,13 @@ fn wait_for(tid: u32) {
     sched::wait_until(|| signal::kill_thread(tid, 0).is_err());
 }
 
-/// The broken exit: signals are blocked, the registration is there, the memory goes. With an argument other than 0, the
-/// clear-tid word goes with it.
+/// The broken exit: signals are blocked, the thread is registered, the memory is unmapped. With a non-zero argument the
+/// clear-tid word is in it.
 fn unmap_registered(_: &Thread<'_>, hooked: &Hooked) {
     let stack = tcb::current().stack();
     let _blocked = SignalMask::block_all().unwrap();
-    // SAFETY: set_clear_tid (1) null; unmap_and_exit not at all: the kernel still writes to the area. This is the
-    // variant that must die.
+    // SAFETY: set_clear_tid (1) null; unmap_and_exit violated: the kernel still writes to the area. This is the variant
+    // that must die.
     unsafe {
         if hooked.argument != 0 {
             task::set_clear_tid(core::ptr::null_mut());
@@ -82,7 +82,7 @@ fn fatal(ctx: &Ctx<'_>) {
     fn one(cpus: CpuSet) {
         BROKEN.store(0, Relaxed);
         hooked::start_watched(Stack::map(STACK).unwrap(), body, 0, &END).unwrap();
-        // On the move, for the ids to change.
+        // Moving, so that the ids change.
         let ended = loop {
             if let Some(ended) = END.try_reclaim() {
                 break ended;
@@ -101,9 +101,9 @@ fn fatal(ctx: &Ctx<'_>) {
     passed!("killed within {threads} threads");
 }
 
-/// A place for one of the threads alive.
+/// A slot for one of the live threads.
 struct Slot {
-    // 0: free. STARTED: its id is still to come.
+    // 0: free. STARTED: its tid is not known yet.
     tid: AtomicU32,
     clear_tid: ClearTid,
 }
@@ -131,7 +131,7 @@ impl Slot {
         .unwrap();
     }
 
-    /// Waits until the kernel knows no such thread.
+    /// Waits until the kernel has no such thread.
     fn wait(&self, number: usize) {
         if self.tid.load(Relaxed) == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Memory that nobody may write to, and a thread that keeps laying it out where stacks have just been.
+//! Memory that nobody may write to, and a thread that keeps mapping it where stacks have just been.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,7 @@ use crate::sys::mm::{self, Access};
 use crate::sys::sched;
 use crate::thread::{self, Joinable};
 
-/// No address of any user, no tid and no CPU; and no 0, which is what clear-tid would write.
+/// No user address, no tid and no CPU; nor 0, which clear-tid would write.
 const WORD: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
 pub struct Poison {
@@ -16,7 +16,7 @@ pub struct Poison {
 }
 
 impl Poison {
-    /// A new mapping full of it.
+    /// A new mapping filled with poison.
     pub fn map(len: usize) -> Result<Self, Errno> {
         let base = mm::map(len, Access::ReadWrite).unwrap();
         // SAFETY: fill (1) a new mapping.
@@ -26,7 +26,7 @@ impl Poison {
     /// Fills the words between `base` and `base + len`.
     ///
     /// # Safety
-    /// 1. The memory is writable and word-aligned, and nobody is meant to use it.
+    /// 1. The memory is writable and word-aligned, and nobody else uses it.
     pub unsafe fn fill(base: *mut u8, len: usize) -> Self {
         let poison = Self { base, len };
         for word in poison.words() {
@@ -41,7 +41,7 @@ impl Poison {
         (0..self.len / size_of::<u64>()).map(move |word| base.wrapping_add(word))
     }
 
-    /// The offset of the first word that somebody has changed, and what it is now.
+    /// The offset and new value of the first word that was changed.
     pub fn stray(&self) -> Option<(usize, u64)> {
         self.words()
             .map(|word| {
@@ -59,10 +59,10 @@ impl Poison {
         }
     }
 
-    /// Unmaps it.
+    /// Unmaps the range.
     ///
     /// # Safety
-    /// 1. It is a mapping of its own, and nobody's memory.
+    /// 1. It is a separate mapping that nobody uses.
     pub unsafe fn unmap(self) -> Result<(), Errno> {
         // SAFETY: 1.
         unsafe { mm::unmap(self.base, self.len) }
@@ -80,7 +80,7 @@ struct Shared {
 pub struct Poisoner(Joinable<Shared>);
 
 impl Poisoner {
-    /// Starts it. `len` is the length of the mappings that others leave behind.
+    /// Starts the thread. `len` is the length of the mappings that others leave behind.
     pub fn start(len: usize) -> Result<Self, Errno> {
         let shared = Shared {
             len,
@@ -91,7 +91,7 @@ impl Poisoner {
     }
 
     fn rounds(shared: &Shared) {
-        // Several at a time, so that a range lies there poisoned while others come and go.
+        // Several at a time, so that one range stays poisoned while others come and go.
         let mut ranges = [const { None::<Poison> }; 4];
         while !shared.over.load(Relaxed) {
             for range in &mut ranges {
@@ -113,7 +113,7 @@ impl Poisoner {
         }
     }
 
-    /// Stops it, and returns how many ranges it laid out.
+    /// Stops the thread, and returns the number of ranges it mapped.
     pub fn stop(self) -> Result<u64, Errno> {
         self.0.payload().over.store(true, Relaxed);
         let rounds = self.0.payload().rounds.load(Relaxed);

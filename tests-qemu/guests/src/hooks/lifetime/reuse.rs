@@ -1,4 +1,4 @@
-//! Memory that is used again: by the joiner after clear-tid, by a pool after release, and too early.
+//! Reused memory: by the joiner after clear-tid, by a pool after release, and too early.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::SIGSEGV;
@@ -15,7 +15,7 @@ use crate::sys::process::{self, Status};
 use crate::sys::sched::{self, CpuSet};
 use crate::{thread, witness};
 
-/// How a child ends that has seen the kernel write where it should not.
+/// The exit code of a child that saw the kernel write where it should not.
 const STRAY: i32 = 3;
 
 fn is_killed_or_stray(status: Status) -> bool {
@@ -23,7 +23,7 @@ fn is_killed_or_stray(status: Status) -> bool {
         || status == Status::Exited(STRAY)
 }
 
-/// A stack that one thread after the other runs on, poisoned in between.
+/// A stack used by one thread after another, poisoned in between.
 struct Reused {
     stack: Stack,
     poison: Option<Poison>,
@@ -73,7 +73,7 @@ pub(super) fn keep_reuse(ctx: &Ctx<'_>) {
     let rounds = ctx.scale(10_000, 500, 100);
     let mut stacks: [_; 4] = core::array::from_fn(|_| Reused::map());
     for _ in 0..rounds {
-        // Half of them run while the other half's memory lies poisoned.
+        // Half of the threads run while the other half's memory is poisoned.
         for half in stacks.chunks_mut(2) {
             let [one, two] = half else { unreachable!() };
             let threads = (one.start(), two.start());
@@ -94,11 +94,11 @@ struct Lingering {
 }
 
 fn linger(state: &Lingering) {
-    // SAFETY: on_thread_create (1, 3) its own area, here; (2) not at all: `reuse_early` does not wait for its end.
+    // SAFETY: on_thread_create (1, 3) its own area, here; (2) violated: `reuse_early` does not wait for its end.
     let created = unsafe { RSEQ.on_thread_create(&state.area) };
     state.done.store(u32::from(created.is_ok()), Relaxed);
     let cpus = witness::cpus();
-    // Each move is a change of ids.
+    // Each migration changes the ids.
     while state.over.load(Relaxed) == 0 {
         for cpu in cpus.iter() {
             let _ = sched::allow(0, &CpuSet::one(cpu));
@@ -107,10 +107,10 @@ fn linger(state: &Lingering) {
     }
 }
 
-/// Changes of ids that the broken joiner waits for: many, so that none depends on who runs when.
+/// Id changes that the broken joiner waits for: so many that the result does not depend on scheduling.
 const MOVES: u32 = 1000;
 
-/// The broken joiner: takes "done" for the end, and the area for its own again.
+/// The broken joiner: takes "done" for the end, and reuses the area.
 fn reuse_early(offset: usize, len: usize) {
     let lingering = Lingering {
         area: Area::new(),
@@ -122,7 +122,7 @@ fn reuse_early(offset: usize, len: usize) {
     let lingering = thread.payload();
     sched::wait_until(|| lingering.done.load(Relaxed) != 0);
     let area = (&raw const lingering.area).cast_mut().cast::<u8>();
-    // SAFETY: not at all: the thread lives. This is the variant that must be seen.
+    // SAFETY: violated: the thread lives. This is the variant that must be seen.
     let poison = unsafe { Poison::fill(area.wrapping_add(offset), len) };
     let before = lingering.moves.load(Relaxed);
     while lingering.moves.load(Relaxed).wrapping_sub(before) < MOVES {
@@ -144,7 +144,7 @@ pub(super) fn too_early(ctx: &Ctx<'_>) {
         });
         status.unwrap()
     };
-    // The whole of it, with a critical section that never was; then the ids alone.
+    // The whole area, with a critical section that does not exist; then only the ids.
     let whole = reused(0, 32);
     assert!(
         is_killed_or_stray(whole),
@@ -155,11 +155,11 @@ pub(super) fn too_early(ctx: &Ctx<'_>) {
     passed!("all of the area: {whole}; the ids: {ids}");
 }
 
-/// A pool of one area, handed from thread to thread.
+/// A pool of one area, passed from thread to thread.
 struct Pool {
     area: Area,
     turn: AtomicU32,
-    /// Changes of ids by the threads that have passed it on.
+    /// Id changes by threads that have passed it on.
     moves: AtomicU32,
 }
 
@@ -175,14 +175,14 @@ fn wait_for_turn(turn: u32) {
     sched::wait_until(|| POOL.turn.load(Relaxed) == turn);
 }
 
-/// On the area of the one before, which still lives, until it is the turn of the next.
+/// Runs on the area of the previous thread, which still lives, until it is the next one's turn.
 fn on_pooled_area(turn: &u32) {
     wait_for_turn(*turn);
     let thread = RSEQ.create(&POOL.area).unwrap();
     let cpus = witness::cpus();
     for cpu in cpus.iter() {
         let moved = sched::allow(0, &CpuSet::one(cpu)).is_ok();
-        // Twice: another writer needs a moment.
+        // Twice: a second writer takes a moment.
         for _ in 0..2 {
             if moved && RSEQ.current_cpu(&POOL.area) != Ok(cpu) {
                 WRONG.fetch_add(1, Relaxed);
@@ -191,7 +191,7 @@ fn on_pooled_area(turn: &u32) {
         }
     }
     let gone = hooked::release(thread).unwrap();
-    // SAFETY: recycle_area (1) signals are blocked, and no handler is there; exit (1) nothing waits to be dropped.
+    // SAFETY: recycle_area (1) signals are blocked, and there is no handler; exit (1) nothing waits to be dropped.
     unsafe {
         gone.recycle_area();
         pass_on(*turn, cpus);
@@ -199,7 +199,7 @@ fn on_pooled_area(turn: &u32) {
     }
 }
 
-/// The area is the next one's: lives on, and moves about, until that one is done too.
+/// Passes the area on, and keeps moving until the next thread is done too.
 fn pass_on(turn: u32, cpus: CpuSet) {
     let next = turn.wrapping_add(1);
     POOL.turn.store(next, Relaxed);
@@ -232,19 +232,19 @@ pub(super) fn to_pool(ctx: &Ctx<'_>) {
     passed!("{threads} threads on one area");
 }
 
-/// Changes of ids of the thread before that one waits for on each CPU.
+/// Id changes of the previous thread to wait for on each CPU.
 const POOL_MOVES: u32 = 100;
 
-/// The broken pool: the area is handed on while the kernel still writes to it for the thread before.
+/// The broken pool: the area is passed on while the kernel still writes to it for the previous thread.
 fn on_stolen_area(turn: &u32) {
     wait_for_turn(*turn);
-    // SAFETY: recycle (1) not at all: the thread before lives. This is the variant that must be seen.
+    // SAFETY: recycle (1) violated: the previous thread lives. This is the variant that must be seen.
     unsafe { Reclaimed::in_fork_child().recycle(&POOL.area) };
-    // SAFETY: on_thread_create (1) not at all, as above; (2) a static; (3) it stays here.
+    // SAFETY: on_thread_create (1) violated, as above; (2) a static; (3) it stays here.
     let thread = unsafe { RSEQ.on_thread_create(&POOL.area) }.unwrap();
     assert_eq!(thread.state(), State::Registered(Owner::Runtime));
     let cpus = witness::cpus();
-    // While the other thread moves, and without a system call, after which the kernel would put this thread's own ids back.
+    // While the other thread moves; without a system call, after which the kernel would restore this thread's ids.
     for cpu in cpus.iter() {
         let moved = sched::allow(0, &CpuSet::one(cpu)).is_ok();
         let before = POOL.moves.load(Relaxed);

@@ -33,7 +33,7 @@ pub(super) fn scoped(ctx: &Ctx<'_>) {
         RSEQ.current_cpu(scope.thread().area()).unwrap();
         scope.end().unwrap();
         assert_eq!(signal::blocked(), Ok(0), "after scope {round}");
-        // SAFETY: fill (1) after `end`, nobody's.
+        // SAFETY: fill (1) after `end`, the page is unused.
         let poison = unsafe { Poison::fill(page, len) };
         if round % 64 == 0 {
             witness::migrate(witness::cpus());
@@ -62,7 +62,7 @@ pub(super) fn unmapped_early(ctx: &Ctx<'_>) {
     must_die(SIGSEGV as i32, || {
         let page = map();
         core::mem::forget(begin(page));
-        // SAFETY: not at all: the kernel still writes there. This is the variant that must die.
+        // SAFETY: violated: the kernel still writes there. This is the variant that must die.
         unsafe { mm::unmap(page, mm::page_size()) }.unwrap();
         witness::migrate(witness::cpus());
     });

@@ -1,5 +1,5 @@
-//! The moment between munmap and exit, stretched by a tracer: the effect of an incorrect use of the hooks shows every
-//! time, and not once in some thousand threads.
+//! The moment between munmap and exit, stretched by a tracer, so that incorrect use of the hooks shows every time
+//! instead of once in thousands of threads.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general::{__NR_getppid, __NR_munmap, SIGSEGV};
@@ -23,7 +23,7 @@ struct Shared {
     len: AtomicUsize,
     tid: AtomicU32,
     unmapped: AtomicU32,
-    // The offset and the value of a stray write; CLEAN where there was none.
+    // Offset and value of a stray write; CLEAN if none.
     stray: AtomicUsize,
     now: AtomicU64,
 }
@@ -33,11 +33,11 @@ const CLEAN: usize = usize::MAX;
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(core::ptr::null_mut());
 
 fn shared() -> &'static Shared {
-    // SAFETY: mapped by `watch` and never unmapped; all zeroes is a value of it.
+    // SAFETY: mapped by `watch` and never unmapped; all zeroes is a valid value.
     unsafe { SHARED.load(Relaxed).as_ref() }.unwrap()
 }
 
-/// Goes to the first CPU, and publishes where the thread stands.
+/// Moves to the first CPU, and publishes the thread's stack.
 fn prepare() {
     let first = witness::cpus().iter().next().unwrap();
     sched::allow(0, &CpuSet::one(first)).unwrap();
@@ -48,13 +48,13 @@ fn prepare() {
     shared.tid.store(process::gettid(), Relaxed);
 }
 
-/// Releases, and states this `place` of the clear-tid word, which is inside.
+/// Releases, and states `place` for the clear-tid word, which is inside.
 fn release(hooked: &Hooked, place: ClearTidPlace) {
     prepare();
     let stack = tcb::current().stack();
     let gone = hooked::release(owned(hooked)).unwrap();
-    // SAFETY: unmap_and_exit (1) a detached thread's own stack; (2) not if `place` is `Outside`: this is the variant
-    // that must be seen; (3) no robust list; (4) nothing waits to be dropped.
+    // SAFETY: unmap_and_exit (1) a detached thread's own stack; (2) violated if `place` is `Outside`: this is the
+    // variant that must be seen; (3) no robust list; (4) nothing waits to be dropped.
     unsafe { gone.unmap_and_exit(stack.base(), stack.len(), place, 0) }
 }
 
@@ -71,15 +71,15 @@ fn leave_registered(thread: &Thread<'_>, hooked: &Hooked) {
     unmap_registered(thread, hooked);
 }
 
-/// The new contents of the addresses where the thread's memory was.
+/// The state of the addresses where the thread's memory was.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Empty,
-    /// Somebody else's mapping.
+    /// Another mapping.
     Poisoned,
 }
 
-/// In the traced process: one detached thread, and poison in its place once it stands without memory.
+/// In the traced process: one detached thread, and poison in place of its memory after the munmap.
 fn tracee(body: Body, place: Place) {
     let shared = shared();
     // The argument: the clear-tid word goes with the memory.
@@ -96,7 +96,7 @@ fn tracee(body: Body, place: Place) {
     assert_eq!(mm::map_near(base, len, Access::ReadWrite), Ok(base));
     // SAFETY: fill (1) mapped just now.
     let poison = unsafe { Poison::fill(base, len) };
-    // The tracer's sign that the thread may go on.
+    // Tells the tracer that the thread may go on.
     process::getppid();
     wait_for(tid);
     let (offset, now) = poison.stray().unwrap_or((CLEAN, 0));
@@ -105,7 +105,7 @@ fn tracee(body: Body, place: Place) {
 }
 
 /// Runs the exit, and moves the thread to the last CPU right after its munmap; if its `place` is to be poisoned, it
-/// stands there until that is done. Returns how the process ended.
+/// stops there until that is done. Returns how the process ended.
 fn watch(ctx: &Ctx<'_>, body: Body, place: Place) -> (Status, &'static Shared) {
     let page = mm::map_shared(mm::whole_pages(size_of::<Shared>())).unwrap();
     SHARED.store(page.cast(), Relaxed);

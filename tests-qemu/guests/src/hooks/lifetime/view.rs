@@ -1,4 +1,4 @@
-//! The registration as the kernel knows it, asked from outside after each step of a life.
+//! The registration as the kernel sees it, queried from outside after each step of a life.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use linux_raw_sys::general::__NR_getppid;
@@ -14,15 +14,15 @@ use crate::sys::{mm, ptrace, sched};
 use crate::trace::{Event, Tracee};
 use crate::{tcb, thread};
 
-/// The traced thread's registration as it should be, written before it calls the tracer's attention.
+/// The expected registration of the traced thread, written before it notifies the tracer.
 #[repr(C)]
 struct Stated {
     /// Counted from 1.
     step: AtomicU32,
-    /// Steps whose call has returned: the tracer has looked.
+    /// Steps that the tracer has checked.
     seen: AtomicU32,
     area: AtomicUsize,
-    /// 0: nothing is to be registered.
+    /// 0: nothing should be registered.
     length: AtomicU32,
     /// Set by the last thread.
     done: AtomicU32,
@@ -31,11 +31,11 @@ struct Stated {
 static STATED: AtomicPtr<Stated> = AtomicPtr::new(core::ptr::null_mut());
 
 fn stated() -> &'static Stated {
-    // SAFETY: mapped by `agrees` and never unmapped; all zeroes is a value of it.
+    // SAFETY: mapped by `agrees` and never unmapped; all zeroes is a valid value.
     unsafe { STATED.load(Relaxed).as_ref() }.unwrap()
 }
 
-/// States the calling thread's registration, and calls the tracer, by a call that nobody else makes.
+/// States the calling thread's registration, and notifies the tracer by an otherwise unused call.
 fn state(area: &Area, registered: bool) {
     let stated = stated();
     let at = (&raw const *area).expose_provenance();
@@ -50,7 +50,7 @@ fn state(area: &Area, registered: bool) {
 fn kept(_: &Thread<'_>, hooked: &Hooked) {
     state(&hooked.area, true);
     let kept = owned(hooked).on_exit(ExitMode::Keep).into_kept();
-    // Still there: the kernel forgets it with the task.
+    // Still registered: the kernel forgets it with the task.
     state(&hooked.area, true);
     // SAFETY: exit (1) nothing waits to be dropped.
     unsafe { kept.exit(0) }
@@ -76,7 +76,7 @@ fn lazy(area: &Area) {
     let thread = RSEQ.create(area).unwrap();
     let gone = hooked::release(thread).unwrap();
     state(area, false);
-    // SAFETY: recycle_area (1) no handler is there.
+    // SAFETY: recycle_area (1) there is no handler.
     unsafe { gone.recycle_area() };
     let scope = RSEQ.scope(area).unwrap();
     state(area, true);

@@ -1,4 +1,4 @@
-//! The ids themselves, under both lengths: right after each move, and as small as the kernel promises.
+//! The ids themselves, under both lengths: right after each migration, and as small as the kernel promises.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -12,7 +12,7 @@ use crate::hooks::common::joined_at_once;
 use crate::sys::sched::{self, CpuSet};
 use crate::witness;
 
-/// Runs `body` with each length in a process of its own.
+/// Runs `body` with each length in its own process.
 fn with_both(ctx: &Ctx<'_>, body: impl Fn(&'static Area)) {
     let config = hooked::config(ctx.env);
     for config in [config, config.legacy_length()] {
@@ -20,7 +20,7 @@ fn with_both(ctx: &Ctx<'_>, body: impl Fn(&'static Area)) {
     }
 }
 
-/// On each CPU: all that the feature size calls valid. At most `threads` are alive.
+/// Checks on each CPU all ids that the feature size declares valid. At most `threads` are alive.
 fn assert_ids(area: &Area, threads: u32) {
     let cpus = witness::cpus();
     let ids = witness::rseq_of(area);

@@ -1,4 +1,4 @@
-//! The rules of Linux 7.x: the ids are the kernel's, the length is part of the registration, so is the alignment.
+//! The rules of Linux 7.x: only the kernel stores ids, and length and alignment are part of the registration.
 
 mod ids;
 mod steps;
@@ -41,7 +41,7 @@ pub(super) fn begin(config: Config) -> &'static Area {
     thread.area()
 }
 
-/// The length in auxv is the one that is registered, at the first try.
+/// The length in auxv is registered at the first attempt.
 fn length(ctx: &Ctx<'_>) {
     let Facts {
         feature_size: size,
@@ -49,7 +49,7 @@ fn length(ctx: &Ctx<'_>) {
         ..
     } = *ctx.facts;
     let config = hooked::config(ctx.env);
-    // Shorter than 33, or too much for an Area: 32. Else exactly what the kernel has.
+    // Shorter than 33, or too large for an Area: 32. Otherwise exactly the kernel's.
     let long = size > 32 && size <= 64 && align <= Area::ALIGN;
     let length = if long { size as u32 } else { LEGACY_LENGTH };
     assert_eq!(config.length(), length);
@@ -71,7 +71,7 @@ fn passed_by_end(facts: &Facts) {
     );
 }
 
-/// The broken variant of anything that writes an id by itself.
+/// The broken variant: a program that stores an id itself.
 fn store(ctx: &Ctx<'_>) {
     const REPAIRED: i32 = 3;
     fn broken(config: Config, field: usize) {
@@ -92,7 +92,7 @@ fn store(ctx: &Ctx<'_>) {
             ids.node_id.load(Relaxed),
             ids.mm_cid.load(Relaxed),
         ];
-        // Fields beyond the feature size are nobody's, so they stay as they are.
+        // Fields beyond the feature size are unused, so they do not change.
         let known = match RSEQ.feature_size() {
             ..24 => 2,
             24..28 => 3,
@@ -117,7 +117,7 @@ fn store(ctx: &Ctx<'_>) {
     passed_by_end(ctx.facts);
 }
 
-/// Wherever an [`Area`] lies, it has the alignment that its length takes.
+/// Every [`Area`] has the alignment that its length requires, wherever it lies.
 fn alignment(ctx: &Ctx<'_>) {
     // Behind one byte, and in an array.
     #[repr(C)]

@@ -1,4 +1,4 @@
-//! The hooks store to no id while registered: moved to another CPU between any two instructions, they live.
+//! The hooks store no id while registered: they survive a migration between any two instructions.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
@@ -20,8 +20,8 @@ use crate::{thread, witness};
 
 const ALL_RIGHT: i32 = 7;
 
-/// Runs `body` in a child that moves to another CPU after each instruction. Returns how it ended, and how many moves it
-/// made.
+/// Runs `body` in a child that moves to another CPU after each instruction. Returns how it ended, and the number of
+/// moves.
 fn moved(body: fn(&'static Area)) -> (Status, u64) {
     const STEPPED: i32 = SIGTRAP as i32;
     const STOPPED: i32 = SIGSTOP as i32;
@@ -45,7 +45,7 @@ fn moved(body: fn(&'static Area)) -> (Status, u64) {
                 child.one().unwrap();
                 moves += 1;
             }
-            // The signal that it dies of.
+            // The signal that kills it.
             Status::Stopped(signal) => child.run_with(signal).unwrap(),
             _ => break,
         }
@@ -80,7 +80,7 @@ pub(super) fn hooks(ctx: &Ctx<'_>) {
     passed!("{all} moves, one an instruction");
 }
 
-/// The broken variant: it resets the ids by itself, a moment before the unregistration would.
+/// The broken variant: it resets the ids itself, just before the unregistration would.
 pub(super) fn broken_hook(ctx: &Ctx<'_>) {
     const REPAIRED: i32 = 3;
     const KILLED: i32 = 4;
@@ -93,7 +93,7 @@ pub(super) fn broken_hook(ctx: &Ctx<'_>) {
         unsafe { rseq(at, RSEQ.length(), 1, arch::SIGNATURE) }.unwrap();
         exit_group(REPAIRED);
     }
-    // In a process of its own, as the configuration is for life.
+    // In its own process, since the configuration is permanent.
     let run = |config: Config| {
         let status = forked(|| {
             assert_eq!(RSEQ.init(config), Ok(None));
@@ -127,7 +127,7 @@ fn worker(me: &usize) {
     }
 }
 
-/// Create and the two ends that a living thread has.
+/// Create, and the two ends that leave the thread alive.
 fn live(area: &Area) {
     let scoped = RSEQ.scope(area).unwrap();
     assert_eq!(area.state(), OURS);

@@ -1,4 +1,4 @@
-//! The extension in the area of a libc: switched on by the thread, by prctl(2), and used there.
+//! The extension in a libc's area: enabled by the thread, by prctl(2), and used there.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -18,7 +18,7 @@ static PROCESS: Process<Libc> = Process::with_kernel(Libc);
 static LIBCS: Area = Area::new();
 static OURS: Area = Area::new();
 
-/// The main thread of a libc that registers so many bytes.
+/// The main thread of a libc that registers `length` bytes.
 fn begin(ctx: &Ctx<'_>, length: u32) {
     // SAFETY: rseq (1) static memory, for ever; (2) nobody else registers in this process.
     unsafe { rseq(at(&LIBCS), length, 0, SIGNATURE) }.unwrap();
@@ -81,7 +81,7 @@ pub fn switched_on(ctx: &Ctx<'_>) {
     }
 }
 
-/// No room for the word: nothing is asked of the kernel, and nothing behind the size is looked at.
+/// No room for the word: the kernel is not called, and nothing behind the size is accessed.
 pub fn refused(ctx: &Ctx<'_>) {
     begin(ctx, LEGACY_LENGTH);
     assert_refused();

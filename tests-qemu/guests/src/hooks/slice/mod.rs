@@ -1,4 +1,4 @@
-//! The time-slice extension: off unless asked for, armed by the hook, and no harm where it is lacking.
+//! The time-slice extension: off by default, enabled by the hook, and harmless where unavailable.
 
 mod libc;
 mod played;
@@ -34,11 +34,11 @@ pub const TESTS: &[Test] = &[
 ];
 
 const STACK: usize = 32 * 1024;
-// linux/prctl.h of 7.0, and ENOTSUPP, which the kernel lets out by mistake.
+// linux/prctl.h of 7.0, and ENOTSUPP, which the kernel leaks by mistake.
 const PR_RSEQ_SLICE_EXTENSION: u32 = 79;
 const GET: usize = 1;
 const NOT_SUPPORTED: Errno = Errno(524);
-/// The extension was switched off at boot, or nothing is registered.
+/// The extension was disabled at boot, or nothing is registered.
 const NO_EXTENSION: Errno = Errno(errno::ENXIO);
 
 /// PR_RSEQ_SLICE_EXTENSION_GET of the calling thread.
@@ -47,7 +47,7 @@ fn enabled() -> Result<usize, Errno> {
     unsafe { process::prctl(PR_RSEQ_SLICE_EXTENSION, GET, 0, 0, 0) }
 }
 
-/// The control word: a request, a grant, never both.
+/// The control word: a request or a grant, never both.
 fn control(area: &Area) -> u32 {
     witness::rseq_of(area).slice_ctrl.load(Relaxed)
 }
@@ -66,7 +66,7 @@ fn off(ctx: &Ctx<'_>) {
     fn body(thread: &Thread<'_>, _: &Hooked) {
         assert_off(thread.area());
     }
-    // Whoever calls it dies.
+    // Calling it is fatal from here on.
     seccomp::install(NR_RSEQ_SLICE_YIELD as u32, When::Always, Answer::Kill).unwrap();
     assert_off(&Area::new());
     let thread = main_thread(ctx);
@@ -75,7 +75,7 @@ fn off(ctx: &Ctx<'_>) {
     assert_off(thread.area());
 }
 
-/// Asked for with a length that cannot have it, and on kernels that do not know it: as if not asked.
+/// Requested with a length that cannot have it, and on kernels without it: as if not requested.
 fn lacking(ctx: &Ctx<'_>) {
     let config = hooked::config(ctx.env).slice_extension();
     let look = |config: Config| {
@@ -99,8 +99,8 @@ fn lacking(ctx: &Ctx<'_>) {
     }
 }
 
-/// The main thread of a process that asks for the extension. Skips the test where the kernel does not have it, or does
-/// not let it be used: its own word, in the area.
+/// The main thread of a process that enables the extension. Skips the test where the kernel lacks it or forbids its
+/// use, according to the area.
 fn begin_with_slice(ctx: &Ctx<'_>) -> &'static Area {
     let area = begin(hooked::config(ctx.env).slice_extension());
     if witness::rseq_of(area).flags.load(Relaxed) & CS_FLAG_SLICE_EXT_AVAILABLE != 0 {
@@ -130,7 +130,7 @@ fn armed(ctx: &Ctx<'_>) {
     fn body(thread: &Thread<'_>, _: &Hooked) {
         assert_armed(thread.area());
     }
-    /// Lost with each registration, and armed anew with each.
+    /// Lost with each registration, and enabled anew with each.
     fn scopes(scratch: &Area) {
         for _ in 0..3 {
             let scoped = RSEQ.scope(scratch).unwrap();
@@ -152,7 +152,7 @@ fn under_load(ctx: &Ctx<'_>) {
     fn competes(_: &Thread<'_>, hooked: &Hooked) {
         sched::allow(0, &CpuSet::one(hooked.argument as u32)).unwrap();
         while OVER.load(Relaxed) == 0 {
-            // Sleeps a little, so that its wake-ups want the CPU.
+            // Sleeps briefly, so that its wake-ups compete for the CPU.
             let _ = time::sleep(Span::micros(20));
         }
     }
@@ -165,16 +165,16 @@ fn under_load(ctx: &Ctx<'_>) {
     for round in 0..ctx.scale(20_000, 6_000, 0) {
         let end = time::now().0 + Span::micros(round % 64).0;
         let request = area.request_slice();
-        // One in four asks the clock by a system call, which ends an extension.
+        // One in four reads the clock by a system call, which ends an extension.
         while round % 4 == 0 && time::now().0 < end {}
         for _ in 0..(round % 512) * 16 {
             core::hint::spin_loop();
         }
-        // A library's own section inside: asked for again, with a grant out, the kernel's debug mode kills.
+        // A library's own section inside: a second request while granted would be fatal in the kernel's debug mode.
         let inner = area.request_slice();
         let both = SLICE_REQUEST | SLICE_GRANTED;
         assert_ne!(control(area) & both, both, "a request and a grant");
-        // Where the outer one is over, revoked, the inner one is a request of its own.
+        // If the outer request was revoked, the inner one is a new request.
         assert_ne!(area.yield_slice(inner), SliceEnd::Off, "round {round}");
         match area.yield_slice(request) {
             SliceEnd::NotNeeded => not_needed += 1,

@@ -1,4 +1,4 @@
-//! Requests for a time slice on a fake kernel: it grants at the test's command, so that each order is met.
+//! Requests for a time slice on a fake kernel, which grants at the test's command, so that each order occurs.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU32};
@@ -61,7 +61,7 @@ fn assert_end(request: rseq_rt::SliceRequest, expected: SliceEnd) {
     assert_eq!(AREA.yield_slice_on(&Played, request), expected);
 }
 
-/// One request and two inside it, with the grant before, between or after them.
+/// One request with two nested ones, and the grant before, between or after them.
 fn one(granted: Option<usize>, in_time: bool) {
     IN_TIME.store(in_time, Relaxed);
     let grant = |now| {
@@ -94,7 +94,7 @@ fn one(granted: Option<usize>, in_time: bool) {
     assert_control(0);
 }
 
-/// A request that stands is no other's to repeat or to end, and the end that is reported is the kernel's answer.
+/// A pending request is neither repeated nor ended by a nested one, and the reported end is the kernel's answer.
 pub(super) fn nested(_: &Ctx<'_>) {
     let config = Config::new(Some(33), Some(64)).claim(Claim::Runtime);
     assert_eq!(PROCESS.init(config.slice_extension()), Ok(None));
@@ -108,7 +108,7 @@ pub(super) fn nested(_: &Ctx<'_>) {
             assert_eq!(yields, u32::from(granted.is_some()), "calls");
         }
     }
-    // Granted and revoked before the end: nothing is left to give back.
+    // Granted and revoked before the end: there is nothing to give back.
     let request = AREA.request_slice();
     control().store(0, Relaxed);
     assert_end(request, SliceEnd::Revoked);
@@ -121,14 +121,14 @@ pub(super) fn nested(_: &Ctx<'_>) {
     assert!(AREA.has_slice_extension(), "lost by a loan");
 }
 
-/// A handler in the section, with a section of its own.
+/// A handler inside the section, with its own section.
 fn in_a_handler() {
     unsafe extern "C" fn requests(_: i32, _: *mut siginfo_t, _: *mut u8) {
         let before = control().load(Relaxed);
         assert_end(AREA.request_slice(), SliceEnd::Nested);
         assert_control(before);
     }
-    // SAFETY: handle (1) atomics alone.
+    // SAFETY: handle (1) only atomics.
     unsafe { signals::handle(SIGUSR1 as i32, requests, 0) }.unwrap();
     for (granted, expected) in [(false, SliceEnd::NotNeeded), (true, SliceEnd::Yielded)] {
         IN_TIME.store(true, Relaxed);

@@ -1,5 +1,5 @@
-//! A signal before and after every call of the hooks, where a storm would hit once in a thousand threads. And the create
-//! hook as it must not be written.
+//! A signal before and after every call of the hooks, where a storm would hit once in a thousand threads; and the
+//! create hook written incorrectly.
 
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed,
@@ -21,7 +21,7 @@ use crate::{calls_of_linux, hooked, signals};
 const SIGNAL: i32 = SIGUSR1 as i32;
 static IN_HANDLER: AtomicBool = AtomicBool::new(false);
 
-/// A signal to the calling thread, the only one, but not out of its own handler.
+/// Sends a signal to the calling thread, the only one, except from the handler.
 fn raise() {
     if !IN_HANDLER.load(Relaxed) {
         signal::kill_thread(process::gettid(), SIGNAL).unwrap();
@@ -39,7 +39,7 @@ fn around<R>(call: impl FnOnce() -> R) -> R {
     answer
 }
 
-// SAFETY: Kernel (1, 2, 3): each call is Linux's own, with a signal before or after it.
+// SAFETY: Kernel (1, 2, 3): each call is Linux's own, with a signal before and after it.
 unsafe impl Kernel for Interrupted {
     unsafe fn rseq(
         &self,
@@ -92,7 +92,7 @@ unsafe extern "C" fn lazily(_: i32, _: *mut siginfo_t, _: *mut u8) {
     IN_HANDLER.store(false, Relaxed);
 }
 
-/// The kernel knows [`AREA`], if the state says so, and nothing otherwise.
+/// The kernel knows [`AREA`] if the state says so, and nothing otherwise.
 #[track_caller]
 fn assert_agrees(ctx: &Ctx<'_>) {
     match AREA.state() {
@@ -126,14 +126,14 @@ pub(super) fn at_each_call(ctx: &Ctx<'_>) {
     unsafe { signals::handle(SIGNAL, lazily, 0) }.unwrap();
     let lives = ctx.scale(5_000, 200, 50);
     for life in 0..lives {
-        // Open, and blocked at first.
+        // Unblocked, and blocked at first.
         let mask = if life % 4 < 2 { 0 } else { signal::bit(SIGNAL) };
         signal::mask(Mask::Exactly(mask)).unwrap();
         match life % 2 {
             0 => live(ctx, mask),
             _ => live_in_scope(ctx),
         }
-        // Whatever waited is delivered here, and registers what is new again.
+        // Pending signals are delivered here, and register again.
         signal::mask(Mask::Exactly(0)).unwrap();
         assert_agrees(ctx);
     }
@@ -144,7 +144,7 @@ pub(super) fn at_each_call(ctx: &Ctx<'_>) {
     passed!("{lives} lives, {handled} handlers");
 }
 
-/// The library without the mask, and without the second look inside it.
+/// The hooks without the mask, and without the second check under it.
 mod broken {
     use super::*;
 
@@ -155,11 +155,11 @@ mod broken {
     pub static STATE: AtomicU8 = AtomicU8::new(UNREGISTERED);
     pub static PAGE: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 
-    /// Looks with signals open, registers, and sets the state after that.
+    /// Checks with signals open, registers, and sets the state after that.
     pub fn create() {
         if STATE.load(Relaxed) == UNREGISTERED {
             raise();
-            // SAFETY: rseq (1) not at all, in the end; (2) nobody's. This is the variant that must die.
+            // SAFETY: rseq (1) violated in the end; (2) nobody's. This is the variant that must die.
             let answer = unsafe { rseq(PAGE.load(Relaxed), 32, 0, arch::SIGNATURE) };
             let state = answer.map_or(UNAVAILABLE, |()| REGISTERED);
             STATE.store(state, Relaxed);
@@ -172,10 +172,10 @@ mod broken {
         IN_HANDLER.store(false, Relaxed);
     }
 
-    /// Lets the area go if the state says that nothing is registered, and lives on.
+    /// Unmaps the area if the state says that nothing is registered, and lives on.
     pub fn release() {
         if STATE.load(Relaxed) == UNAVAILABLE {
-            // SAFETY: unmap (1) not at all: the kernel knows it.
+            // SAFETY: unmap (1) violated: the kernel knows it.
             unsafe { mm::unmap(PAGE.load(Relaxed), mm::page_size()) }.unwrap();
         }
         witness::migrate(witness::cpus());

@@ -1,4 +1,4 @@
-//! The signal mask comes back exactly as it was, whatever it was, under the storm.
+//! The hooks restore the signal mask exactly, whatever it was, under the storm.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rseq_rt::{Area, SignalMask, State};
@@ -12,7 +12,7 @@ use crate::thread;
 
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
 
-/// None, all, each alone, each left out, then random ones.
+/// No signal, all, each alone, all but one, then random masks.
 fn starting_mask(n: u64) -> u64 {
     match n {
         0 => 0,

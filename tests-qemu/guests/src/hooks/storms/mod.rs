@@ -31,10 +31,10 @@ pub const TESTS: &[Test] = &[
     Test::new("storms/create-without-second-look-is-fatal", calls::no_second_look).needs(Needs::RSEQ.cpus(2)),
 ];
 
-/// The thread's whole life with signals open, but for what the hooks block.
+/// The thread's whole life with signals open, except where the hooks block them.
 fn live_open(open: &Open) {
     enter(open.slot);
-    // Every other one meets the create hook when a handler has registered it already.
+    // In every other thread a handler has registered before the create hook.
     if open.slot.is_multiple_of(2) {
         another_handler();
     }
@@ -59,7 +59,7 @@ fn open_and_keep(ctx: &Ctx<'_>) {
             thread::start(STACK, Open { area, slot }, live_open).unwrap()
         });
         for (slot, thread) in threads.into_iter().enumerate() {
-            // Before the join: its block, and with it its area, goes there.
+            // Before the join, which frees its block and its area.
             leave(slot);
             assert_eq!(thread.payload().area.state(), State::Exiting);
             thread.join().unwrap();
@@ -97,15 +97,15 @@ fn detached(ctx: &Ctx<'_>) {
     summary(rounds, storm.stop().unwrap());
 }
 
-/// The broken exit: released, and signals open while the stack goes. `Gone::unmap_and_exit` would block them.
+/// The broken exit: released, but signals are open during the unmap. `Gone::unmap_and_exit` would block them.
 fn release_unmasked(_: &Thread<'_>, hooked: &Hooked) {
     enter(hooked.argument);
-    // SAFETY: assume_blocked (1) not at all: this is the variant that must die.
+    // SAFETY: assume_blocked (1) violated: this is the variant that must die.
     let mask = unsafe { SignalMask::assume_blocked(0) };
     let _gone = hooked::release_masked(owned(hooked), &mask).unwrap();
     let stack = tcb::current().stack();
-    // SAFETY: set_clear_tid (1) null; unmap_and_exit (1) not at all: a handler will want the stack; (2) nothing waits
-    // to be dropped.
+    // SAFETY: set_clear_tid (1) null; unmap_and_exit (1) violated: a handler will use the stack; (2) nothing waits to
+    // be dropped.
     unsafe {
         task::set_clear_tid(core::ptr::null_mut());
         arch::unmap_and_exit(stack.base(), stack.len(), 0)
@@ -116,8 +116,8 @@ fn unmasked_release(ctx: &Ctx<'_>) {
     let threads = ctx.scale(100_000, 8_000, 8_000);
     must_die(SIGSEGV as i32, || {
         let storm = begin(ctx);
-        // One at a time: a second one's stack would be mapped where the first one's was, and a late handler's frame
-        // would spoil it instead of killing.
+        // One at a time: a second one's stack would be mapped in place of the first one's, and the frame of a late
+        // handler would corrupt it instead of crashing.
         for _ in 0..threads {
             expect(0);
             hooked::start_detached(STACK, release_unmasked, 0).unwrap();
@@ -128,7 +128,7 @@ fn unmasked_release(ctx: &Ctx<'_>) {
     passed!("killed within {threads} threads");
 }
 
-/// Who opens signals after the exit hook breaks its rules; still, nothing is registered any more.
+/// Opening signals after the exit hook breaks its rules; even so, nothing is registered any more.
 fn open_after_exit(ctx: &Ctx<'_>) {
     static RELEASED: AtomicU64 = AtomicU64::new(0);
     fn open_for_signals(hooked: &Hooked) {

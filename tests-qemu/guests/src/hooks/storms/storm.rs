@@ -1,5 +1,5 @@
-//! Signals at every thread, from a timer of its own and from a thread that sends without pause. The handler
-//! registers lazily, reads everything, and checks what it reads.
+//! Signals to every thread, from its own timer and from a thread that sends without pause. The handler registers
+//! lazily, reads everything, and checks the results.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGKILL, SIGSTOP, SIGSYS, SIGUSR1, SIGUSR2, siginfo_t};
@@ -20,9 +20,9 @@ use crate::{tcb, witness};
 pub const SENT: i32 = SIGUSR1 as i32;
 /// The timers' signal.
 pub const TIMED: i32 = SIGUSR2 as i32;
-/// Room for two handlers, one in the other, and for vector registers.
+/// Room for two nested handlers, and for vector registers.
 pub const STACK: usize = 64 * 1024;
-/// How many threads are alive at a time.
+/// The number of threads alive at a time.
 pub const ALIVE: usize = 4;
 
 /// Handlers that found an area.
@@ -35,7 +35,7 @@ pub static LATE: AtomicU64 = AtomicU64::new(0);
 /// The payload of a thread whose create hook runs with signals open.
 pub struct Open {
     pub area: Area,
-    /// Its place in [`TARGETS`].
+    /// Its index in [`TARGETS`].
     pub slot: usize,
 }
 
@@ -45,7 +45,7 @@ fn area_here() -> Option<&'static Area> {
     }
     let here = tcb::current();
     let run = here.payload::<Run<Open>>()?;
-    // SAFETY: the block lives as long as the calling thread, and the caller is on it.
+    // SAFETY: the block lives as long as the calling thread, which runs on it.
     unsafe { (&raw const run.payload.area).as_ref() }
 }
 
@@ -65,7 +65,7 @@ unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
     };
     assert!(is_legal, "from {before:?} to {after:?} in a handler");
     assert_eq!(ensured, Ok(after));
-    // -1 and the like are no CPU.
+    // -1 and similar values are no CPU.
     for number in [cpu, node, Ok(mm_cid.unwrap_or(0))] {
         assert!(matches!(number, Ok(0..=0xffff)), "{number:?} is no CPU");
     }
@@ -79,14 +79,14 @@ unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
 }
 
 const NONE: u32 = u32::MAX;
-/// The ids of the threads that the storm sends to; 0 is nobody.
+/// The tids of the threads that the storm sends to; 0: none.
 pub static TARGETS: [AtomicU32; ALIVE] = [const { AtomicU32::new(0) }; ALIVE];
 /// The timer of each, or NONE.
 static TIMERS: [AtomicU32; ALIVE] = [const { AtomicU32::new(NONE) }; ALIVE];
-/// In [`TARGETS`]: started, and its id is still to come. The kernel knows no such id.
+/// In [`TARGETS`]: started, but its tid is not known yet. No thread of the kernel has this tid.
 const STARTED: u32 = i32::MAX as u32;
 
-/// Microseconds between two signals of a timer.
+/// The period of a timer in microseconds.
 static TICK: AtomicU64 = AtomicU64::new(0);
 
 /// Initialises rseq, installs the handler, and starts the storm.
@@ -94,7 +94,7 @@ pub fn begin(ctx: &Ctx<'_>) -> Storm<ALIVE> {
     init(ctx);
     find_every(ctx);
     handlers();
-    // A handler has to end before the next tick, or the thread gets nowhere.
+    // A handler must end before the next tick, or the thread makes no progress.
     TICK.store(ctx.scale(50, 1_000, 1_000), Relaxed);
     let pause = Span::micros(ctx.scale(10, 200, 200));
     Storm::start(&TARGETS, SENT, pause).unwrap()
@@ -102,7 +102,7 @@ pub fn begin(ctx: &Ctx<'_>) -> Storm<ALIVE> {
 
 static EVERY: AtomicU64 = AtomicU64::new(0);
 
-/// The mask that blocks all that can be blocked.
+/// The mask of all signals that can be blocked.
 pub fn every() -> u64 {
     EVERY.load(Relaxed)
 }
@@ -112,7 +112,7 @@ pub fn blocked_by_hooks() -> u64 {
     every() & !signal::bit(SIGSYS as i32)
 }
 
-/// SIGKILL and SIGSTOP cannot be blocked, and qemu-user cannot block two more, which its own libc keeps.
+/// SIGKILL and SIGSTOP cannot be blocked, nor under qemu-user two more, which its own libc keeps.
 fn find_every(ctx: &Ctx<'_>) {
     let before = signal::mask(Mask::Exactly(u64::MAX)).unwrap();
     let every = signal::mask(Mask::Exactly(before)).unwrap();
@@ -123,17 +123,17 @@ fn find_every(ctx: &Ctx<'_>) {
 
 pub fn handlers() {
     for signal in [SENT, TIMED] {
-        // SAFETY: handle (1) it uses atomics and async-signal-safe calls alone.
+        // SAFETY: handle (1) it uses only atomics and async-signal-safe calls.
         unsafe { signals::handle(signal, handler, 0) }.unwrap();
     }
 }
 
-/// Claims the slot for a thread to be started.
+/// Claims the slot for a thread about to be started.
 pub fn expect(slot: usize) {
     TARGETS[slot].store(STARTED, Relaxed);
 }
 
-/// The calling thread comes under the storm and sets its timer.
+/// Exposes the calling thread to the storm and sets its timer.
 pub fn enter(slot: usize) {
     let tid = process::gettid();
     if let Ok(timer) = time::timer_create(tid, TIMED) {
@@ -143,7 +143,7 @@ pub fn enter(slot: usize) {
     TARGETS[slot].store(tid, Relaxed);
 }
 
-/// Waits until the thread of this slot is gone, if there is one, and ends its timer.
+/// Waits until the thread of this slot is gone, if any, and stops its timer.
 pub fn leave(slot: usize) {
     loop {
         match TARGETS[slot].load(Relaxed) {
@@ -161,7 +161,7 @@ pub fn leave(slot: usize) {
     }
 }
 
-/// Waits until at least one more handler has run on any thread, but not for ever.
+/// Waits until at least one more handler has run on any thread, with a limit.
 pub fn another_handler() {
     let before = HANDLED.load(Relaxed);
     for _ in 0..1_000 {

@@ -1,4 +1,4 @@
-//! The handler between two instructions of a hook: it does one legal thing, and checks it on the spot.
+//! The handler between two instructions of a hook: it makes one legal call, and checks it on the spot.
 
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
@@ -20,7 +20,7 @@ use crate::sys::process::{Status, exit_group};
 use crate::sys::sched;
 use crate::witness::{self, Known};
 
-/// The environment of the handler, which is given nothing.
+/// The environment of the handler, which takes no argument.
 pub struct Scene {
     pub subject: Subject,
     /// For exec.
@@ -84,7 +84,7 @@ fn ensure<K: Seam>(process: &Process<K>, area: &Area, case: Case) -> Result<(), 
     let after = area.state();
     let is_disabled = case.before == Before::Disabled;
     let is_refused = case.is_taken() || is_disabled;
-    // Somebody is at it, below this handler.
+    // Claimed by the code that this handler interrupts.
     let is_claimed = (!K::MASKS || case.is_sigsys) && !is_disabled;
     let is_legal = match (before, after) {
         (State::Unregistered, State::Registered(Owner::Runtime)) => !is_refused,
@@ -107,7 +107,7 @@ fn lend<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
     during
 }
 
-/// In parent and child: the area is out of use.
+/// In parent and child: the area is disabled.
 fn during<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
     let is_out = |state| matches!(state, State::Lent | State::Exiting);
     must(is_out(area.state()), LOAN)?;
@@ -116,7 +116,7 @@ fn during<K: Seam>(process: &Process<K>, area: &Area) -> Result<(), Fault> {
     read(process, area)
 }
 
-/// The end of a child that shares the note of the fault.
+/// The end of a child that shares the fault record.
 fn end_child(outcome: Result<(), Fault>) {
     if outcome.is_err() {
         shared().note(outcome);
@@ -131,7 +131,7 @@ fn must_end(ended: Result<Status, Errno>, code: i32) -> Result<(), Fault> {
 fn fork_child<K: Seam>(scene: &Scene, case: Case) -> Result<(), Fault> {
     let subject = &scene.subject;
     let (area, process) = (subject.area(), K::process().get());
-    // A claim below this handler is nobody's here: whoever returns from the handler resolves it.
+    // A claim of the interrupted code: the returning thread resolves it.
     let is_claimed = !K::MASKS || case.is_sigsys;
     let agrees = || match (area.state(), subject.ask()) {
         (State::Unregistered, Known::This) if is_claimed => Ok(()),

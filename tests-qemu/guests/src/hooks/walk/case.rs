@@ -1,6 +1,6 @@
-//! One case of the walk: a hook, the state before it, and what a handler does in the middle.
+//! One case of the walk: a hook, the state before it, and the action of a handler in the middle.
 
-/// The code that is walked through.
+/// The code under the walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hook {
     Create,
@@ -23,7 +23,7 @@ pub enum Hook {
     BrokenLend,
     /// The end of a request by a load and a store.
     BrokenYieldSlice,
-    /// A sweep that takes the list after it has unmapped what was on it.
+    /// A sweep that takes the list after unmapping its entries.
     BrokenSweep,
 }
 
@@ -35,14 +35,14 @@ pub enum Before {
     New,
     Lazy,
     Created,
-    /// Another area of the thread is registered, and nobody here knows.
+    /// Another area of the thread is registered, unknown to this library.
     Taken,
     KnownTaken,
     LentNew,
     /// Registered, and lent.
     Lent,
     Exiting,
-    /// A new area, where the process does without rseq.
+    /// A new area in a process that has rseq disabled.
     Disabled,
 }
 
@@ -77,7 +77,7 @@ pub enum Act {
     Exec,
     /// A request for a slice and its end.
     Slice,
-    /// In place of the kernel: a grant of the slice that was requested.
+    /// In place of the kernel: grants the requested slice.
     Grant,
     Sweep,
 }
@@ -98,7 +98,7 @@ impl Act {
     ];
 }
 
-/// One case, and how it is made.
+/// One case, and its variations.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub hook: Hook,
@@ -108,14 +108,14 @@ pub struct Case {
     pub refuses_mask: bool,
     /// The signal is SIGSYS, which the hooks leave open.
     pub is_sigsys: bool,
-    /// Afterwards the thread goes to each CPU, and looks.
+    /// Afterwards the thread visits each CPU, and checks.
     pub is_moved: bool,
-    /// The child stops behind the hook as well.
+    /// The child stops after the hook too.
     pub stops_behind: bool,
 }
 
 impl Case {
-    /// Somebody else has registered the thread.
+    /// Whether a foreign owner has registered the thread.
     pub fn is_taken(&self) -> bool {
         matches!(self.before, Before::Taken | Before::KnownTaken)
     }

@@ -1,4 +1,4 @@
-//! The postconditions of a hook, whatever a handler has done in the middle of it.
+//! The postconditions of a hook, whatever a handler did in the middle of it.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -15,13 +15,13 @@ use crate::witness::{self, Known};
 
 #[derive(Default)]
 pub struct Outcome {
-    /// It answered an error.
+    /// It returned an error.
     pub refused: bool,
-    /// The exit hook released.
+    /// The exit hook released the area.
     pub released: bool,
-    /// The thread was registered in front of the exit hook.
+    /// The thread was registered before the exit hook.
     pub was_registered: bool,
-    /// The mask behind it.
+    /// The mask after the hook.
     pub blocked: u64,
 }
 
@@ -31,16 +31,16 @@ impl Outcome {
     }
 }
 
-/// The state says that nothing is registered, and the kernel knows the area: the fault of the broken loan.
+/// The state says unregistered, but the kernel knows the area: the fault of the broken loan.
 pub const DENIED: Fault = "the state says not registered, and the kernel knows the area";
 
 impl Subject {
-    /// Asks the kernel, and looks at the memory.
+    /// Queries the kernel, and checks the memory.
     pub fn judge<K: Seam>(&self, case: Case, outcome: Outcome) -> Result<(), Fault> {
         let area = self.area();
         let process = K::process().get();
         let blocked = signal::blocked().unwrap();
-        // A breakpoint opens the signal that it is.
+        // A breakpoint unblocks its own signal.
         let differs = (blocked ^ outcome.blocked) & !signal::bit(SIGTRAP as i32) != 0;
         must(!differs, "the signal mask is not what the hook promises")?;
         let may_refuse = match case.before {
@@ -54,7 +54,7 @@ impl Subject {
             "the hook answered an error that its state does not explain",
         )?;
         self.judge_registration(case, &outcome, process)?;
-        // A signal that waited for the mask is delivered now.
+        // A signal that was blocked is delivered now.
         signal::mask(Mask::Exactly(0)).unwrap();
         self.judge_registration(case, &outcome, process)?;
         if case.is_moved && is_ours(area) {
@@ -103,13 +103,13 @@ impl Subject {
     }
 }
 
-/// Has this runtime registered the thread?
+/// Whether this runtime has registered the thread.
 pub fn is_ours(area: &Area) -> bool {
     area.state() == State::Registered(Owner::Runtime)
 }
 
-/// Does the kernel know what the state says? And is the CPU that is read one of the kernel's? Which one it is may change
-/// between two reads.
+/// Whether the kernel agrees with the state, and the CPU that is read is one of the kernel's. It may change between two
+/// reads.
 pub fn agree<K: Kernel>(
     state: State,
     known: Known,

@@ -1,8 +1,6 @@
-//! The walk: every instruction of every hook, with a handler that lands just there and does each legal thing, whatever
-//! was true before. Afterwards the kernel is asked, and must agree with the state.
-//!
-//! The child is traced. Its instructions are recorded once, by steps; then, for each of them, it runs up to a breakpoint
-//! there, is moved to another CPU if there is one, and gets its signal.
+//! The walk: at every instruction of every hook, from every state, a handler makes each legal call. Afterwards the
+//! kernel must agree with the state. The child is traced. Its instructions are recorded once, by single steps; then,
+//! for each of them, it runs up to a breakpoint there, is moved to another CPU if there is one, and gets its signal.
 
 mod acts;
 mod case;
@@ -23,7 +21,7 @@ use crate::witness;
 
 const NEEDS: Needs = Needs::RSEQ.and(Needs::PTRACE);
 
-/// With far more time than any machine takes for it, a loaded one too.
+/// With a limit far above what any machine needs, even a loaded one.
 const fn test(name: &'static str, run: fn(&Ctx<'_>)) -> Test {
     Test::new(name, run).needs(NEEDS).limit(1200)
 }
@@ -59,7 +57,7 @@ pub const TESTS: &[Test] = &[
         };
         walk(ctx, &hooks, &Before::ALL, case);
     }),
-    // The one signal that stays open: somebody sends it, and its handler does not know that nobody trapped.
+    // The one signal that stays open: it may be sent, and its handler does not know that nothing was trapped.
     test("walk/sigsys", |ctx| {
         use Before::{KnownTaken, Lazy, New, Zeroed};
         use Hook::{Create, CreateMasked, Recycle, Release, ScopedEnd};
@@ -111,8 +109,7 @@ struct Count {
     missed: u32,
 }
 
-/// One hook from one state before: each instruction, by each act that is wanted there. Returns the first fault, and where
-/// it was.
+/// One hook from one state: each instruction, with each act wanted there. Returns the first fault and its place.
 fn one(
     ctx: &Ctx<'_>,
     walker: &mut Walker,
@@ -131,7 +128,7 @@ fn one(
             if !wants(nth, act) {
                 continue;
             }
-            // An emulated CPU takes long to be moved to.
+            // Moving to an emulated CPU is slow.
             let is_moved = is_native(ctx) || nth % 4 == 0;
             let case = Case {
                 act,
@@ -149,8 +146,8 @@ fn one(
     None
 }
 
-/// Under emulation each instruction where the kernel punishes a wrong step, from 7.0 on; each third one before, so that
-/// each act still has its turn.
+/// Under emulation every instruction where the kernel punishes a wrong store, from 7.0 on; every third one on older
+/// kernels, so that each act still has its turn.
 fn stride(ctx: &Ctx<'_>) -> usize {
     if is_native(ctx) || witness::kills_for_stores(ctx.facts) {
         1
@@ -163,13 +160,13 @@ fn is_native(ctx: &Ctx<'_>) -> bool {
     ctx.scale == Scale::Native
 }
 
-/// Under emulation, of the states before that lead through the same instructions one hook each.
+/// Under emulation, one hook for each group of states that lead through the same instructions.
 fn is_worth_it(ctx: &Ctx<'_>, hook: Hook, before: Before) -> bool {
     match before {
         _ if is_native(ctx) => true,
         Before::Zeroed => hook == Hook::Create,
         Before::Taken => hook == Hook::CreateMasked,
-        // An exit hook from a new area has a create hook in front of it.
+        // An exit hook from a new area runs a create hook first.
         Before::Lazy | Before::Created => {
             let direct = [CREATE, LOANS, SLICE, SWEEP];
             direct.iter().any(|hooks| hooks.contains(&hook))
@@ -178,9 +175,9 @@ fn is_worth_it(ctx: &Ctx<'_>, hook: Hook, before: Before) -> bool {
     }
 }
 
-/// Natively every instruction by a handler that registers, one that lends and one that forks, and by the others in
-/// turn. Under emulation by one of them in turn; from the states that are every thread's, by the one that registers too.
-/// A sweep and a request meet their own kind at every instruction.
+/// Natively every instruction with a handler that registers, one that lends and one that forks, and the others in turn.
+/// Under emulation one of them in turn; from the common states, the registering one too. A sweep and a request meet
+/// their own kind at every instruction.
 fn wants(ctx: &Ctx<'_>, case: Case, nth: usize, act: Act) -> bool {
     let is_native = is_native(ctx);
     let turn = |of: usize, mine: usize| nth % of == mine;
@@ -192,7 +189,7 @@ fn wants(ctx: &Ctx<'_>, case: Case, nth: usize, act: Act) -> bool {
         Act::Vfork => turn(8, 3),
         Act::Push => turn(16, 7),
         Act::Read | Act::Nothing => turn(16, 15),
-        // A new image takes its time, and its kernel is asked the same thing each time.
+        // exec is slow, and its kernel state is the same each time.
         Act::Exec => turn(64, 5),
         Act::Slice | Act::Grant => SLICE.contains(&case.hook),
         Act::Sweep => SWEEP.contains(&case.hook),
@@ -234,7 +231,7 @@ fn walk(ctx: &Ctx<'_>, hooks: &[Hook], befores: &[Before], case: Case) {
     );
 }
 
-/// A broken variant, which this act must show.
+/// A broken variant, which this act must reveal.
 fn finds(ctx: &Ctx<'_>, hook: Hook, before: Before, act: Act, fault: Fault) {
     let mut walker = Walker::start(ctx);
     let case = Case {

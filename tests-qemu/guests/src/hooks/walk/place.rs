@@ -1,4 +1,4 @@
-//! The memory of an area, and what lies around it.
+//! The memory of an area, and its surroundings.
 
 use core::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::sys::rseq::rseq;
 use crate::sys::sched::CpuSet;
 use crate::witness;
 
-/// A page: the area, with memory around it that nobody is to touch.
+/// A page: the area, with memory around it that must stay untouched.
 pub struct Place(*mut u8);
 
 const GUARD: usize = 512;
@@ -27,7 +27,7 @@ impl Place {
 
     fn poison(&self, range: Range<usize>) {
         for at in range {
-            // SAFETY: in the page, and nobody's, or no id that anybody reads.
+            // SAFETY: in the page, and unused, or no id that anybody reads.
             unsafe { self.0.add(at).write_volatile(POISON) };
         }
     }
@@ -54,12 +54,12 @@ impl Place {
         }
     }
 
-    /// Is the memory around the area what it was?
+    /// Whether the memory around the area is unchanged.
     pub fn is_clean(&self) -> bool {
         AROUND.into_iter().all(|range| self.is_poison(range))
     }
 
-    /// Fills the kernel's part of an area that it does not know, moves about, and looks.
+    /// Fills the kernel's part of an area that it does not know, moves about, and checks.
     pub fn is_left_alone(&self, cpus: CpuSet) -> bool {
         self.poison(KERNELS);
         witness::migrate(cpus);
@@ -67,9 +67,9 @@ impl Place {
     }
 }
 
-/// Unregisters it, if it is registered.
+/// Unregisters the area, if registered.
 pub fn forget(area: &Area, length: u32) {
     let at = core::ptr::from_ref(area).cast_mut().cast();
-    // SAFETY: (1) it ends what there is; (2) nobody relies on it between two cases.
+    // SAFETY: (1) it ends any registration; (2) nobody relies on it between two cases.
     let _ = unsafe { rseq(at, length, 1, arch::SIGNATURE) };
 }

@@ -1,4 +1,4 @@
-//! The values that each case begins anew with: the process, on one kernel or the other, and the callbacks.
+//! The values renewed for each case: the process, on one kernel or the other, and the callbacks.
 
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
@@ -9,11 +9,11 @@ use rseq_rt::{AtExit, Callback, Errno, Kernel, Linux, Process};
 
 use crate::calls_of_linux;
 
-/// The real kernel, where a filter refuses the mask: every instruction of the hooks can be interrupted.
+/// The real kernel with a filter that refuses the mask: every instruction of the hooks can be interrupted.
 #[derive(Clone, Copy, Debug)]
 pub struct NoMask;
 
-// SAFETY: Kernel (1, 2, 3): each call is Linux's own, but for the one that is refused.
+// SAFETY: Kernel (1, 2, 3): each call is Linux's own, except the refused one.
 unsafe impl Kernel for NoMask {
     fn set_signal_mask(&self, _: u64) -> Result<u64, Errno> {
         Err(Errno::PERM)
@@ -22,10 +22,10 @@ unsafe impl Kernel for NoMask {
     calls_of_linux!(rseq getcpu futex_wait slice_yield probe_write libc_trio thread_pointer);
 }
 
-/// A kernel with a process that is a new one in each case.
+/// A kernel whose process is renewed for each case.
 pub trait Seam: Kernel + Copy + 'static {
     const KERNEL: Self;
-    /// Are signals blocked while a hook registers?
+    /// Whether signals are blocked while a hook registers.
     const MASKS: bool;
     fn process() -> &'static Renewed<Process<Self>>;
 }
@@ -48,7 +48,7 @@ impl Seam for NoMask {
     }
 }
 
-/// A value that is made anew between two cases.
+/// A value renewed between two cases.
 pub struct Renewed<T>(UnsafeCell<T>);
 
 // SAFETY: the child has one thread.
@@ -60,7 +60,7 @@ impl<T> Renewed<T> {
     }
 
     pub fn get(&self) -> &T {
-        // SAFETY: renewed between two cases alone, when nobody has it.
+        // SAFETY: renewed only between two cases, when nobody uses it.
         unsafe { &*self.0.get() }
     }
 
@@ -71,9 +71,9 @@ impl<T> Renewed<T> {
 }
 
 pub static CALLBACKS: Renewed<AtExit<8>> = Renewed::new(AtExit::new());
-/// How many were accepted.
+/// The number accepted.
 pub static PUSHED: AtomicU64 = AtomicU64::new(0);
-/// How many were called.
+/// The number called.
 pub static CALLED: AtomicU64 = AtomicU64::new(0);
 
 pub fn renew_callbacks() {
@@ -82,7 +82,7 @@ pub fn renew_callbacks() {
     CALLED.store(0, Relaxed);
 }
 
-/// Adds a callback, and counts it if it is accepted.
+/// Adds a callback, and counts it if accepted.
 pub fn push_callback() {
     unsafe extern "C" fn called(_: *mut c_void) {
         CALLED.fetch_add(1, Relaxed);

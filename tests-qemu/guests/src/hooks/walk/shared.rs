@@ -1,4 +1,4 @@
-//! The memory that the child and its tracer share. One of them runs at a time: the tracer while the child stands still.
+//! The memory shared by the child and its tracer. One of them runs at a time: the tracer while the child is stopped.
 
 use core::cell::Cell;
 use core::ptr::null_mut;
@@ -7,10 +7,10 @@ use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use super::case::Case;
 use crate::sys::mm;
 
-/// A broken postcondition, in words. At the same address in all processes of the walk, which are copies of one.
+/// A violated postcondition, in words. At the same address in all processes of the walk, which are copies of one.
 pub type Fault = &'static str;
 
-/// The fault, unless it holds.
+/// The fault, unless `holds`.
 pub fn must(holds: bool, fault: Fault) -> Result<(), Fault> {
     match holds {
         true => Ok(()),
@@ -19,23 +19,23 @@ pub fn must(holds: bool, fault: Fault) -> Result<(), Fault> {
 }
 
 pub struct Shared {
-    /// The case that runs, or is to run; `None` ends the child.
+    /// The current or next case; `None` ends the child.
     pub case: Cell<Option<Case>>,
-    /// Where the child stands.
+    /// The child's stop.
     pub phase: Cell<Phase>,
     pub fault: Cell<Option<Fault>>,
-    /// Handlers that have come to their end.
+    /// Handlers that have finished.
     pub acts: Cell<u32>,
 }
 
-/// Where the child stands at a stop of its own.
+/// The child's own stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// Between two cases.
     Idle,
-    /// In front of the hook.
+    /// Before the hook.
     Front,
-    /// Behind it.
+    /// After the hook.
     Behind,
 }
 
@@ -48,7 +48,7 @@ impl Shared {
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 
-/// The shared memory of the walk that runs.
+/// The shared memory of the running walk.
 pub fn shared() -> &'static Shared {
     // SAFETY: mapped by `share`, and never unmapped.
     unsafe { SHARED.load(Relaxed).as_ref() }.unwrap()

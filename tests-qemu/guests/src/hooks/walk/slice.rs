@@ -12,7 +12,7 @@ use crate::witness;
 /// The bit of the area's word.
 const EXTENSION: u32 = 1 << 30;
 
-/// The area's word, for what no function of the crate does.
+/// The area's control word, for operations that the crate does not offer.
 pub fn word(area: &Area) -> &AtomicU32 {
     // SAFETY: in the area, and atomic there, too.
     unsafe {
@@ -25,12 +25,12 @@ fn control(area: &Area) -> &AtomicU32 {
     &witness::rseq_of(area).slice_ctrl
 }
 
-/// From here on the area has the extension, if it is registered.
+/// Makes the area claim the extension, if it is registered.
 pub fn arm(area: &Area) {
     word(area).fetch_or(EXTENSION, Relaxed);
 }
 
-/// In a handler: a request and its end, which leave the one below as it is.
+/// In a handler: a request and its end, which must not affect the interrupted one.
 pub fn request_inside(area: &Area) -> Result<(), Fault> {
     let before = control(area).load(Relaxed);
     let end = area.yield_slice(area.request_slice());
@@ -55,14 +55,14 @@ pub const LOST: Fault = "the end of a request does not tell whether it was grant
 
 static GRANTS: AtomicU32 = AtomicU32::new(0);
 
-/// In place of the kernel, on its way back to user mode.
+/// In place of the kernel returning to user mode.
 pub fn grant(area: &Area) {
     let (asked, granted) = (SLICE_REQUEST, SLICE_GRANTED);
     let grant = control(area).compare_exchange(asked, granted, Relaxed, Relaxed);
     GRANTS.fetch_add(u32::from(grant.is_ok()), Relaxed);
 }
 
-/// The end of a request, as it must not be written: a grant between the load and the store is lost.
+/// The broken end of a request: a grant between the load and the store is lost.
 pub fn broken_yield(area: &Area) -> SliceEnd {
     if control(area).load(Relaxed) == SLICE_REQUEST {
         control(area).store(0, Relaxed);

@@ -1,4 +1,4 @@
-//! The traced child: it makes the state before, and runs the hook between its stops.
+//! The traced child: it sets up the state, and runs the hook between its stops.
 
 use core::hint::black_box;
 use core::sync::atomic::Ordering::Relaxed;
@@ -22,12 +22,12 @@ use crate::sys::sched::{self, CpuSet};
 use crate::sys::signal::{self, Mask};
 use crate::witness::{self, Known};
 
-/// The child, and what it needs for each case.
+/// The child, and its resources for each case.
 pub struct Subject {
     pub place: Place,
-    /// For an area of somebody else.
+    /// A foreign area.
     other: Place,
-    /// All that it may use.
+    /// All CPUs that it may use.
     pub cpus: CpuSet,
     config: Config,
     /// For vfork children.
@@ -38,7 +38,7 @@ pub struct Subject {
 const ALL: u64 =
     !(signal::bit(SIGSYS as i32) | signal::bit(SIGKILL as i32) | signal::bit(SIGSTOP as i32));
 
-/// The state before does not allow the hook.
+/// The state does not allow the hook.
 pub const NOT_HERE: Fault = "the state before does not allow this hook";
 
 impl Subject {
@@ -61,7 +61,7 @@ impl Subject {
         witness::ask(self.area(), self.config.length())
     }
 
-    /// One case, from its state before to its judgement.
+    /// Runs one case, from its initial state to the checks.
     pub fn run<K: Seam>(&self, case: Case) -> Result<(), Fault> {
         self.prepare::<K>(case);
         let judged = self
@@ -88,7 +88,7 @@ impl Subject {
         }
         process.init(self.config).unwrap();
         if case.before != Before::Zeroed {
-            // The process has decided by another area.
+            // The process has decided on another area.
             process.ensure(other).unwrap();
             forget(other, length);
             self.other.renew(false);
@@ -253,7 +253,7 @@ impl Subject {
     }
 }
 
-/// Runs the code that is walked through.
+/// Runs the code under the walk.
 fn between<R>(case: Case, run: impl FnOnce() -> R) -> R {
     shared().phase.set(Phase::Front);
     stop();

@@ -1,4 +1,4 @@
-//! The sweep of a list on which one thread has ended, and another has not.
+//! The sweep of a list on which one thread has ended and another has not.
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use crate::hooks::lifetime::kept::{self, DEFERRED, Left};
 use crate::sys::mm;
 use crate::sys::sched::CpuSet;
 
-/// Behind the word of the area.
+/// Behind the state word of the area.
 const CLEAR_TID_OFFSET: usize = Area::STATE_OFFSET + 4;
 
 /// The two threads, newest first on the list.
@@ -29,7 +29,7 @@ pub fn in_handler() {
     SWEPT.fetch_add(DEFERRED.sweep(), Relaxed);
 }
 
-/// The sweep as it must not be written: a handler finds the list that it is about to take.
+/// The broken sweep: a handler finds the list that it is about to take.
 pub fn broken(list: &List) -> usize {
     // SAFETY: the list is one pointer.
     let head = unsafe { &*ptr::from_ref(&DEFERRED).cast::<AtomicPtr<Area>>() };
@@ -46,13 +46,13 @@ impl List {
     pub fn new() -> Self {
         SWEPT.store(0, Relaxed);
         let running = kept::leave(CpuSet::empty());
-        // Before the other one, whose exit sweeps.
+        // Before the other thread, whose exit sweeps.
         set_running(&running, 1);
         let ended = kept::leave(CpuSet::empty());
         Self { ended, running }
     }
 
-    /// After the sweep that has unmapped so many.
+    /// Checks the result of a sweep that unmapped `swept` mappings.
     pub fn judge(&self, swept: usize) -> Result<(), Fault> {
         let swept = swept + SWEPT.load(Relaxed);
         must(swept == 1, NOT_ONE)?;
@@ -70,10 +70,10 @@ impl List {
     }
 }
 
-/// Writes its clear-tid word; what the kernel writes at the end of the thread is 0.
+/// Writes a thread's clear-tid word; the kernel writes 0 at its end.
 fn set_running(left: &Left, word: u32) {
-    // SAFETY: in the area, which is mapped as long as the list has not been swept with a word of 0.
+    // SAFETY: in the area, which is mapped until the list is swept with a word of 0.
     let clear_tid = unsafe { left.area.cast::<u8>().add(CLEAR_TID_OFFSET) };
-    // SAFETY: as above; an atomic there, too.
+    // SAFETY: as above; the crate accesses it atomically too.
     unsafe { &*clear_tid.cast::<AtomicU32>() }.store(word, Relaxed);
 }

@@ -1,4 +1,4 @@
-//! The tracer: records which instructions a hook runs through, and stops the child at any of them.
+//! The tracer: records the instructions of a hook, and stops the child at any of them.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -23,7 +23,7 @@ use crate::{exclusive, hooked, signals};
 /// More instructions than any hook has.
 const MOST: usize = 4096;
 
-/// In an address: a step goes over it because it is inside of an exclusive sequence.
+/// Flag in an address: a step passes over it, because it is inside of an exclusive sequence.
 const INSIDE: u64 = 1 << 63;
 
 /// The child and its recorded instructions.
@@ -38,7 +38,7 @@ pub struct Walker {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     Judged(Result<(), Fault>),
-    /// The child never came to that instruction.
+    /// The child never reached that instruction.
     Missed,
     Died(Status),
 }
@@ -47,7 +47,7 @@ fn child(env: &'static Env) -> ! {
     process::no_core_dump();
     let shared = shared();
     let config = hooked::config(env);
-    // For the threads that leave memory to be swept.
+    // For threads whose memory is left to a sweep.
     assert_eq!(RSEQ.init(config), Ok(None));
     let subject = Subject::new(config);
     let mut scene = Scene { subject, env };
@@ -64,7 +64,7 @@ fn child(env: &'static Env) -> ! {
             false => acts::handler::<Linux>,
             true => acts::handler::<NoMask>,
         };
-        // SAFETY: handle (1) it bears being run at any instruction of a hook: that is what is tested.
+        // SAFETY: handle (1) it may run at any instruction of a hook: that is what is tested.
         unsafe { signals::handle(signal(case), handler, 0) }.unwrap();
         shared.note(match case.refuses_mask {
             false => scene.subject.run::<Linux>(case),
@@ -89,7 +89,7 @@ impl Walker {
         let stepper = unsafe { Stepper::start::<()>(|| child(env)) }.unwrap();
         assert!(stepper.stands(), "the child: {}", stepper.status);
         let cpus = sched::allowed().unwrap();
-        // Where each case begins.
+        // The CPU on which each case begins.
         let first = cpus.iter().next().unwrap();
         stepper.move_with_tracer(first).unwrap();
         Self {
@@ -101,7 +101,7 @@ impl Walker {
         }
     }
 
-    /// How many handlers have run.
+    /// The number of handlers that have run.
     pub fn acts(&self) -> u32 {
         self.shared.acts.get()
     }
@@ -117,12 +117,12 @@ impl Walker {
         self.stepper.stands().then(|| self.shared.phase.get())
     }
 
-    /// Moves the child to this CPU.
+    /// Binds the child to this CPU.
     fn pin(&self, cpu: Option<u32>) {
         sched::allow(self.stepper.pid as u32, &CpuSet::one(cpu.unwrap())).unwrap();
     }
 
-    /// To the child's next stop of its own; the signals that come by are its own.
+    /// Runs to the child's next stop; signals on the way are its own.
     fn run_on(&mut self, mut signal: i32) {
         loop {
             self.stepper.run_with(signal).unwrap();
@@ -133,7 +133,7 @@ impl Walker {
         }
     }
 
-    /// In front of the hook, on the first CPU. Not where there is no hook.
+    /// Stops before the hook, on the first CPU. False where the state does not allow the hook.
     fn begin(&mut self, case: Case) -> bool {
         self.shared.case.set(Some(case));
         self.pin(self.cpus.iter().next());
@@ -161,8 +161,8 @@ impl Walker {
         self.length += 1;
     }
 
-    /// Steps through a hook that nothing disturbs, and remembers its instructions. Returns how many they are, and how it
-    /// ended; `None` where the state before does not allow the hook.
+    /// Steps through an undisturbed hook, and records its instructions. Returns their number, and how it ended; `None`
+    /// where the state does not allow the hook.
     pub fn trace(&mut self, case: Case) -> Option<(usize, End)> {
         self.length = 0;
         let stops_behind = true;
@@ -182,7 +182,7 @@ impl Walker {
                 _ => Some((0, End::Judged(Err(fault.unwrap_or("there is no hook"))))),
             };
         }
-        // Behind the hook there is nothing to walk through.
+        // The walk ends with the hook.
         while self.shared.phase.get() == Phase::Front {
             let pid = self.stepper.pid;
             self.record(ptrace::program_counter(pid).unwrap());
@@ -209,20 +209,20 @@ impl Walker {
         Some((self.length, end))
     }
 
-    /// Where the `nth` recorded instruction is.
+    /// The address of the `nth` recorded instruction.
     pub fn address(&self, nth: usize) -> u64 {
         self.trace[nth] & !INSIDE
     }
 
-    /// Stops the child at the `nth` instruction, which stands before the first one. Is it there?
+    /// Stops the child before the first execution of the `nth` instruction. Returns whether it got there.
     fn reach(&mut self, nth: usize) -> bool {
         let trace = &self.trace;
         let is_step = |step: usize| trace[step] & INSIDE == 0;
-        // The last one up to `nth` that a step ends at.
+        // The last one up to `nth` at which a step ends.
         let outside = (0..=nth).rev().find(|&step| is_step(step)).unwrap();
         let mut at = 0;
         while at < outside {
-            // As far as one breakpoint goes: to an instruction that does not run before.
+            // As far as one breakpoint reaches: to an instruction that has not run before.
             let is_new = |to: usize| !trace[at..to].contains(&trace[to]);
             let far = (at + 1..=outside)
                 .rev()
@@ -246,12 +246,12 @@ impl Walker {
         nth == outside || self.stepper.run_to([self.address(nth); 3]).unwrap()
     }
 
-    /// The case with its signal at the `nth` instruction, where the thread is moved to another CPU.
+    /// Runs the case with its signal at the `nth` instruction, where the thread is moved to another CPU.
     pub fn at(&mut self, case: Case, nth: usize) -> End {
         assert!(self.begin(case), "{case:?}");
         if !self.reach(nth) {
             return match self.stepper.status {
-                // It may stand at its idle stop by now.
+                // It may be at its idle stop by now.
                 Status::Stopped(_) => {
                     if self.phase() != Some(Phase::Idle) {
                         self.run_on(0);
