@@ -1,4 +1,4 @@
-//! Who may run sections and who may not, bad input, copies of every length, and the section that the kernel kills for.
+//! Threads that may and may not run sections, bad input, copies of every length, and a section that is fatal.
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::SeqCst;
@@ -30,7 +30,7 @@ pub const TESTS: &[Test] = &[
 
 type Cpu<'a> = Option<Current<'a, CpuId>>;
 
-/// Not before the question, not unregistered, not lent, not after the exit.
+/// Sections are refused before the probe, when unregistered, when lent, and after the exit.
 fn who_may(ctx: &Ctx<'_>) {
     static AREA: Area = Area::new();
     let current = || -> Cpu<'static> { RSEQ.current_of(&AREA) };
@@ -66,7 +66,7 @@ fn who_may(ctx: &Ctx<'_>) {
 
 static AREA: Area = Area::new();
 
-/// Registers the main thread for good, and allows sections.
+/// Registers the main thread permanently, and allows sections.
 fn here<I: Index>(ctx: &Ctx<'_>) -> Option<Current<'static, I>> {
     super::init(ctx);
     slot::clear();
@@ -156,7 +156,7 @@ fn misses_by<I: Index>(current: Current<'_, I>) {
             "something was stored"
         );
     }
-    // And each of them the other way.
+    // And each of them the other way round.
     for nth in 0..OPS {
         let end = loop {
             match once(nth, current, slots, Commit::Release, &NODE, || {}) {
@@ -168,7 +168,7 @@ fn misses_by<I: Index>(current: Current<'_, I>) {
     }
 }
 
-/// Every length, from and to every alignment, and not a byte more.
+/// Every length, between all alignments, and not a byte more.
 fn copies(ctx: &Ctx<'_>) {
     let Some(current) = here::<CpuId>(ctx) else {
         skip!("this kernel may run no sections");
@@ -234,10 +234,10 @@ fn copies_by<I: Index>(current: Current<'_, I>) -> u32 {
     copied
 }
 
-/// A kernel that is told another signature than the sections carry.
+/// A kernel that is given another signature than the sections carry.
 struct Mislabelled;
 
-// SAFETY: (1, 2, 3) all of it is the real kernel's.
+// SAFETY: (1, 2, 3) everything is the real kernel's.
 unsafe impl Kernel for Mislabelled {
     unsafe fn rseq(
         &self,
@@ -246,7 +246,7 @@ unsafe impl Kernel for Mislabelled {
         flags: u32,
         signature: u32,
     ) -> Result<(), Raw> {
-        // SAFETY: (1) is the caller's.
+        // SAFETY: (1) from the caller.
         unsafe { Linux.rseq(area, length, flags, signature ^ 1) }
     }
 
@@ -263,7 +263,7 @@ static STEPS: Steps = Steps::new();
 const NO_SECTIONS: i32 = 2;
 const ABORTED: i32 = 7;
 
-/// Stops in the middle of a section until a signal comes, which aborts it. Does it live on?
+/// Stops in the middle of a section until a signal aborts it, and reports whether the process survived.
 fn interrupted<K: Kernel>(process: &'static Process<K>, ctx: &Ctx<'_>) -> ! {
     static AREA: Area = Area::new();
     process.init(hooked::config(ctx.env)).unwrap();
@@ -286,7 +286,7 @@ fn interrupted<K: Kernel>(process: &'static Process<K>, ctx: &Ctx<'_>) -> ! {
     panic!("no section was aborted")
 }
 
-/// The broken variant beside the right one: only the signature differs.
+/// The broken variant beside the correct one: only the signature differs.
 fn wrong_signature(ctx: &Ctx<'_>) {
     unsafe extern "C" fn go_on(_: i32, _: *mut linux_raw_sys::general::siginfo_t, _: *mut u8) {
         STEPS.turns.store(0, SeqCst);

@@ -1,5 +1,5 @@
-//! The slot that each section takes is that of the id in the area, and of no other; beyond the slots there is none. On a
-//! kernel that is played, so that the ids are those of the test.
+//! Each section takes the slot of the id in the area, and no other; beyond the last slot there is none. On a simulated
+//! kernel, so that the test sets the ids.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -27,10 +27,10 @@ pub const TESTS: &[Test] = &[
 static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
 static AREA: Area = Area::new();
 
-/// The slots that are looked at.
+/// The number of slots checked.
 const FEW: usize = 8;
 static BEFORE: [AtomicUsize; FEW] = [const { AtomicUsize::new(0) }; FEW];
-/// Those that changed from one call of [`around`] to the next, one bit each.
+/// The slots that changed between two calls of [`around`], one bit each.
 static CHANGED: AtomicUsize = AtomicUsize::new(0);
 
 fn around<P: Program>() {
@@ -61,10 +61,10 @@ fn each<P: Program>(ctx: &Ctx<'_>) {
     }
 }
 
-/// By the id that `set` stores, with another one of the other kind beside it.
+/// Sections by the id that `set` stores, with a different id of the other kind beside it.
 fn by<P: Program, I: Index>(current: Current<'_, I>, set: impl Fn(u32)) {
     P::begin::<I>();
-    // With an answer for none that is in no register by chance.
+    // With a result for "none" that is in no register by chance.
     let (slots, empty) = (
         slot::few::<I>().unwrap(),
         core::ptr::without_provenance_mut(0x5a40),
@@ -75,7 +75,7 @@ fn by<P: Program, I: Index>(current: Current<'_, I>, set: impl Fn(u32)) {
         link: NEXT,
     };
     set(u32::MAX);
-    // SAFETY: (1, 2, 3) no slot is got at.
+    // SAFETY: (1, 2, 3) no slot is accessed.
     let popped = unsafe { current.run(slots, pop, Commit::Relaxed) };
     assert_eq!(popped, Err(Miss::OutOfRange));
     for (commit, nth) in [Commit::Relaxed, Commit::Release]

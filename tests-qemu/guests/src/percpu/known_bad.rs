@@ -1,4 +1,4 @@
-//! A kernel that says it is one of those that do not abort sections: on aarch64 the crate believes it.
+//! A kernel whose version is known not to abort sections: on aarch64 the crate believes it.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rseq_rt::percpu::inject::Steps;
@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
     Test::new("percpu/known-bad-kernel-without-the-guard", without_guard).needs(Needs::RSEQ),
 ];
 
-/// The real kernel, under another version.
+/// The real kernel, with another version.
 pub(super) struct Renamed(pub(super) &'static [u8]);
 
 // SAFETY: (1, 2, 3) the real kernel's.
@@ -54,7 +54,7 @@ fn known_bad(ctx: &Ctx<'_>) {
     assert_eq!(here.is_some(), runs, "who may run sections");
     assert_eq!(COUNTER.sum(), 3);
     assert_eq!(COUNTER.overflowed(), if runs { 0 } else { 3 });
-    // The ids are right there all the same.
+    // The ids are right nevertheless.
     PROCESS.current_cpu(&AREA).unwrap();
     if bad {
         passed!("everything by the overflow slot");
@@ -63,13 +63,13 @@ fn known_bad(ctx: &Ctx<'_>) {
     }
 }
 
-/// Nothing is known to be wrong with this version: the guard lets sections run.
+/// This version has no known fault: the guard lets sections run.
 static TRUSTED: Process<Renamed> = Process::with_kernel(Renamed(b"7.2.0"));
 static DONE: AtomicUsize = AtomicUsize::new(0);
 const THREADS: usize = 3;
 const ADDS: usize = 400;
 
-/// Additions in sections so long that the scheduler often comes in the middle, on one CPU with the other threads.
+/// Additions in sections so long that they are often preempted, on one CPU with the other threads.
 fn adds(cpu: &u32) {
     let area = Area::new();
     sched::allow(0, &CpuSet::one(*cpu)).unwrap();
@@ -79,7 +79,7 @@ fn adds(cpu: &u32) {
     let steps = Steps::default();
     for _ in 0..ADDS {
         let word = slots.get(current.id()).unwrap().word.load(Relaxed);
-        // The last step, behind the comparison and before the store.
+        // The last step, after the comparison and before the store.
         let last = if cfg!(target_arch = "x86_64") { 5 } else { 6 };
         steps.left.store(last, Relaxed);
         steps.turns.store(20_000, Relaxed);
@@ -88,14 +88,14 @@ fn adds(cpu: &u32) {
             expect: word,
             new: word + 1,
         };
-        // SAFETY: stopping (1, 2) a sum, which is not relied upon.
+        // SAFETY: stopping (1, 2) a sum, which nothing relies on.
         if unsafe { current.stopping(slots, op, Commit::Relaxed, &steps) }.is_ok() {
             DONE.fetch_add(1, Relaxed);
         }
     }
 }
 
-/// What the guard is for: past it, a kernel that does not abort sections loses additions. Where it does, none is lost.
+/// The reason for the guard: without it, a kernel that does not abort sections loses additions. Others lose none.
 fn without_guard(ctx: &Ctx<'_>) {
     super::init(ctx);
     let bad = hooked::RSEQ.section_support() == SectionSupport::KnownBad;

@@ -1,4 +1,4 @@
-//! A release commit is seen with its data by a reader on another CPU.
+//! A reader on another CPU that sees a release commit also sees its data.
 
 use core::sync::atomic::{
     AtomicUsize,
@@ -16,27 +16,27 @@ use crate::witness;
 pub const TESTS: &[Test] =
     &[Test::new("percpu/release-is-seen-with-its-data", seen).needs(Needs::RSEQ.cpus(2))];
 
-/// Operations that commit a number.
+/// The number of operations that commit a number.
 const OPS: usize = 6;
-/// The broken variant: an add whose data comes after the commit.
+/// The broken variant: an add that writes its data after the commit.
 const BROKEN: usize = 6;
 
 static DATA: AtomicUsize = AtomicUsize::new(0);
 static ROUNDS: AtomicUsize = AtomicUsize::new(0);
 static FINISHED: AtomicUsize = AtomicUsize::new(0);
-/// Where the writer runs. The reader is elsewhere: a thread inherits the CPUs of its parent, so neither asks what it may use.
+/// The writer's CPU. The reader runs elsewhere: a thread inherits its parent's CPUs, so neither queries its own.
 static CPU: AtomicUsize = AtomicUsize::new(0);
-/// The last number that the reader saw; beyond all of them when it is done.
+/// The last number that the reader saw; greater than all of them when it is done.
 static SEEN: AtomicUsize = AtomicUsize::new(0);
 
 /// Nodes that the reader found in the list.
 static LISTED: AtomicUsize = AtomicUsize::new(0);
 
-/// Rounds in which the writer waits until the reader has seen its number, or its node: so they meet on any machine. The
-/// others are free.
+/// Rounds in which the writer waits until the reader has seen its number or node, so that they meet on any machine. The
+/// other rounds run freely.
 const MEETINGS: usize = 200;
 
-/// Relaxed: it orders nothing between the two.
+/// Relaxed, so that it does not order the two threads.
 fn meet(round: usize) {
     while round <= MEETINGS && SEEN.load(Relaxed) < round {
         core::hint::spin_loop();
@@ -44,7 +44,7 @@ fn meet(round: usize) {
 }
 static NODES: [Node; 2] = [const { Node::new() }; 2];
 
-/// On the first CPU: data, and then the commit that tells of it, again and again.
+/// On the first CPU: writes the data, then commits, repeatedly.
 fn writer(thread: &Thread<'_>, hooked: &Hooked) {
     sched::allow(0, &CpuSet::one(CPU.load(Relaxed) as u32)).unwrap();
     // SAFETY: (1) no loan, no green threads.
@@ -66,14 +66,14 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
             4 => Operation::CompareStoreAndStore { word: WORD, expect: before, second: VALUES, value: round, new: round },
             _ => Operation::CompareCopyAndStore { word: WORD, expect: before, offset: BYTES, source, length: 8, new: round },
         };
-        // SAFETY: (1, 2, 3, 4) the words of `Slot`, written by this thread alone.
+        // SAFETY: (1, 2, 3, 4) the words of `Slot`, written only by this thread.
         while unsafe { current.run(slots, op, Commit::Release) }.is_err() {}
         meet(round);
         if hooked.argument == BROKEN {
             DATA.store(round, Relaxed);
         }
     }
-    // A list: each node comes with what was written into it, and is popped before it comes again.
+    // A list: each node is pushed with data, and popped before it is pushed again.
     let rounds = if hooked.argument == 0 {
         ROUNDS.load(Relaxed)
     } else {
@@ -107,10 +107,10 @@ fn writer(thread: &Thread<'_>, hooked: &Hooked) {
     FINISHED.store(1, Relaxed);
 }
 
-/// What it is, and its values.
+/// The failed check, and its values.
 type Wrong = (&'static str, [usize; 3]);
 
-/// On another one: whoever sees the number sees the data. How many numbers were seen, or what was wrong.
+/// On another CPU: a reader that sees the number sees the data. Returns how many numbers it saw, or the failed check.
 fn read(nth: usize) -> Result<u64, Wrong> {
     let slots = slot::few::<CpuId>().unwrap();
     let slot = slots.get(CPU.load(Relaxed)).unwrap();
@@ -137,7 +137,7 @@ fn read(nth: usize) -> Result<u64, Wrong> {
         // SAFETY: a static node, or null.
         if let Some(node) = unsafe { head.as_ref() } {
             LISTED.fetch_add(1, Relaxed);
-            // What it was pushed with, or later: the other node is one round apart.
+            // The pushed value or a later one: the other node is one round apart.
             let found = node.found.load(Relaxed);
             if found == 0 || found + 1 < round {
                 return Err((
@@ -158,7 +158,7 @@ fn pair(nth: usize) -> Result<u64, Wrong> {
     SEEN.store(0, Relaxed);
     let writer = hooked::start_joinable(64 * 1024, writer, nth).unwrap();
     let found = read(nth);
-    // The writer waits for the reader no more.
+    // Ends the writer's wait for the reader.
     SEEN.store(usize::MAX, Relaxed);
     writer.join().unwrap();
     found
@@ -186,7 +186,7 @@ fn seen(ctx: &Ctx<'_>) {
     }
     let listed = LISTED.load(Relaxed);
     assert!(listed >= MEETINGS, "{listed} nodes were seen in the list");
-    // And the reader does notice.
+    // The reader does notice the broken variant.
     let noticed = pair(BROKEN).is_err();
     assert!(noticed, "data that comes after its commit was not noticed");
     passed!(

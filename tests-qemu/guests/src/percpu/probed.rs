@@ -1,4 +1,4 @@
-//! The probe of what the kernel does to sections: on this kernel, on one that aborts none, and without a second thread.
+//! The probe whether the kernel aborts sections: on this kernel, on one that does not, and without a second thread.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
@@ -25,16 +25,16 @@ pub const TESTS: &[Test] = &[
 
 const STACK: usize = 64 * 1024;
 
-/// A thread that is lent to a probe.
+/// A thread lent to a probe.
 struct Lent<K: Kernel + 'static> {
     process: &'static Process<K>,
     probe: &'static SectionProbe,
     found: AtomicU32,
-    /// Afterwards it may run sections.
+    /// Whether it may run sections afterwards.
     runs: AtomicU32,
 }
 
-/// What was found, as a number that is not 0, with the causes that were tried.
+/// The result as a non-zero number, with the causes tried.
 fn code(found: Probed) -> u32 {
     match found {
         Probed::Aborted(causes) => {
@@ -73,7 +73,7 @@ fn lent<K: Kernel>(lent: &Lent<K>) {
     assert!(is_back, "the thread is still bound to a CPU");
 }
 
-/// Two threads for one probe: what both found, and whether they may run sections.
+/// Two threads for one probe: their results, and whether they may run sections.
 fn two<K: Kernel + Sync>(
     process: &'static Process<K>,
     probe: &'static SectionProbe,
@@ -104,12 +104,12 @@ unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
     HANDLED.on_signal();
 }
 
-/// What a process knows about sections, and from whom.
+/// A process's view of section support, and its source.
 fn support<K: Kernel>(process: &Process<K>) -> (SectionSupport, VouchedBy) {
     (process.section_support(), process.vouched_by())
 }
 
-/// Is this one of the kernels that are known to abort nothing on a preemption?
+/// Whether this kernel is known not to abort on a preemption.
 fn is_known_bad() -> bool {
     cfg!(target_arch = "aarch64")
         && process::uname().is_ok_and(|name| {
@@ -153,11 +153,11 @@ fn probe(ctx: &Ctx<'_>) {
     passed!("found {found}");
 }
 
-/// The signal that was lent is blocked: that cause is left out, and the probe ends.
+/// The lent signal is blocked: that cause is left out, and the probe ends.
 fn blocked(ctx: &Ctx<'_>) {
     static PROBE: SectionProbe = SectionProbe::new().with_signal(SIGUSR1);
     assert_eq!(RSEQ.init(hooked::config(ctx.env)), Ok(None));
-    // Threads have the mask of who starts them.
+    // Threads inherit the mask of their creator.
     let _mask = rseq_rt::SignalMask::block_all().unwrap();
     let (found, _) = two(&RSEQ, &PROBE);
     let expected = match ctx.facts.cpus {
@@ -168,7 +168,7 @@ fn blocked(ctx: &Ctx<'_>) {
     assert_eq!(found, expected);
 }
 
-/// It says that it has registered, and the ids are written by hand: the name is trusted, the probe is not satisfied.
+/// Registration pretends to succeed, and the ids are written by hand: the name is trusted, but the probe fails.
 fn never(ctx: &Ctx<'_>) {
     static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
     static PROBE: SectionProbe = SectionProbe::new();
@@ -190,7 +190,7 @@ fn never(ctx: &Ctx<'_>) {
     assert_eq!(PROCESS.allow_sections(), SectionSupport::NotAborted);
 }
 
-/// A name that is refused on aarch64, over a kernel that aborts.
+/// A version refused on aarch64, reported by a kernel that aborts.
 fn renamed(ctx: &Ctx<'_>) {
     static PROCESS: Process<Renamed> = Process::with_kernel(Renamed(b"7.0.5-arm64"));
     static PROBE: SectionProbe = SectionProbe::new();
@@ -224,7 +224,7 @@ fn alone(ctx: &Ctx<'_>) {
     } else {
         UNAVAILABLE
     };
-    // Again too, by the same object: it serves one probe.
+    // Repeated with the same object: it serves one probe only.
     for _ in 0..3 {
         // SAFETY: probe_sections (1) this thread's own.
         let found = code(unsafe { RSEQ.probe_sections(&here.area, &PROBE) });

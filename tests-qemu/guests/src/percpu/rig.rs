@@ -1,8 +1,6 @@
-//! What disturbs the operations: at each step of a section, on purpose, and as often as asked for.
-//!
-//! A worker that is to be disturbed arms its timer and runs the section that can stop. The section comes to
-//! its step and waits there. The signal finds it there, does what the cell says, and lets it go on; by then the
-//! kernel has sent it to its abort handler.
+//! Disturbs the operations deliberately at each step of a section, as often as requested. A worker to be disturbed arms
+//! its timer and runs the section that can stop. The section waits at its step. The signal finds it there, takes the
+//! cell's action, and releases it; by then the kernel has sent it to its abort handler.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
@@ -19,14 +17,14 @@ use crate::sys::time::{self, Span};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// The section takes its time, and the machine is full.
+    /// The section is delayed on a fully loaded machine.
     Delay,
-    /// A signal, whose handler does nothing.
+    /// A signal whose handler does nothing.
     Signal,
     /// The handler gives up the CPU.
     Yield,
     Sleep,
-    /// The handler moves to another CPU, and somebody else moves the thread too.
+    /// The handler moves to another CPU, and another thread moves this one too.
     Migrate,
     Any,
 }
@@ -46,14 +44,14 @@ const YIELD: u32 = Action::Yield as u32;
 const SLEEP: u32 = Action::Sleep as u32;
 const MIGRATE: u32 = Action::Migrate as u32;
 
-/// At most so many threads: six times the CPUs, on a machine of 128. What the others would need is untouched zeroes.
+/// Maximum number of threads: six per CPU, on a machine of 128. Unused entries are untouched zeroes.
 pub const WORKERS: usize = 768;
 
-/// Turns of a stop that waits for the signal: a bound, so that a lost one costs a moment and not the test.
+/// Bound for a stop that waits for the signal, so that a lost one costs a moment rather than the test.
 const WAIT: u32 = 200_000;
 const HIT: i32 = SIGUSR1 as i32;
 
-/// One worker's side of it.
+/// The disturbance of one worker.
 pub struct Worker {
     steps: Steps,
     armed: AtomicU32,
@@ -61,7 +59,7 @@ pub struct Worker {
     timer: AtomicU32,
     soon: AtomicU64,
     random: AtomicU64,
-    /// Its thread, for those who move it; 0 before and after.
+    /// Its tid, for the threads that move it; 0 before and after.
     pub tid: AtomicU32,
 }
 
@@ -78,11 +76,11 @@ pub static WORKER: [Worker; WORKERS] = [const {
 }; WORKERS];
 
 pub static ABORTS: AtomicU64 = AtomicU64::new(0);
-/// Stops that a signal found a section at.
+/// Stops at which a signal found a section.
 pub static HITS: AtomicU64 = AtomicU64::new(0);
-/// How often each action was taken, in the order of [`ACTIONS`]: at a step that a section had come to.
+/// How often each action was taken, in the order of [`ACTIONS`], at a step that a section had reached.
 static TAKEN: [AtomicU64; ACTIONS.len()] = [const { AtomicU64::new(0) }; ACTIONS.len()];
-/// Microseconds until the signal.
+/// Microseconds to the signal.
 pub static SOON: AtomicU64 = AtomicU64::new(5);
 /// Turns of a long delay.
 pub static LONG: AtomicU32 = AtomicU32::new(WAIT);
@@ -100,12 +98,12 @@ pub fn handler() {
     unsafe extern "C" fn hit(_: i32, _: *mut siginfo_t, _: *mut u8) {
         WORKER[hooked::here().unwrap().argument].hit();
     }
-    // SAFETY: handle (1) atomics and system calls alone.
+    // SAFETY: handle (1) only atomics and system calls.
     unsafe { signals::handle(HIT, hit, 0) }.unwrap();
 }
 
 impl Worker {
-    /// On its thread, first.
+    /// Called first on its thread.
     pub fn enter(&self, seed: u64) {
         let tid = process::gettid();
         let timer = time::timer_create(tid, HIT).unwrap();
@@ -114,7 +112,7 @@ impl Worker {
         self.tid.store(tid, Relaxed);
     }
 
-    /// On its thread, last.
+    /// Called last on its thread.
     pub fn leave(&self) {
         self.tid.store(0, Relaxed);
         let _ = time::timer_delete(self.timer.load(Relaxed) as i32);
@@ -131,7 +129,7 @@ impl Worker {
     }
 
     fn again(&self) {
-        // Twice as long each time, or a slow machine would do nothing but take signals.
+        // Doubled each time; otherwise a slow machine would only take signals.
         let span = self.soon.load(Relaxed);
         self.soon.store(span.saturating_mul(2), Relaxed);
         let _ = time::timer_once(self.timer.load(Relaxed) as i32, Span::micros(span));
@@ -141,7 +139,7 @@ impl Worker {
         if self.armed.load(Relaxed) == 0 {
             return;
         }
-        // Not there yet.
+        // Not at the step yet.
         if self.steps.here.load(Relaxed) == 0 {
             return self.again();
         }
@@ -163,7 +161,7 @@ impl Worker {
         self.steps.turns.store(0, Relaxed);
     }
 
-    /// To any CPU, and free again. Was it another one?
+    /// Moves to some CPU, and lifts the restriction again. Returns whether the CPU changed.
     fn migrate(&self) -> bool {
         let cpus = crate::witness::cpus();
         let nth = self.random() as usize % cpus.count().max(1) as usize;
@@ -183,7 +181,7 @@ impl Worker {
         self.steps.here.store(0, Relaxed);
         self.steps.left.store(step, Relaxed);
         let turns = if action == DELAY {
-            // Most are short, and some so long that the time slice may end in them.
+            // Most delays are short; some are so long that the time slice may end in them.
             let long = self.random().is_multiple_of(64);
             self.random() as u32 % if long { LONG.load(Relaxed) } else { 2_000 }
         } else {
@@ -197,7 +195,7 @@ impl Worker {
         }
     }
 
-    /// One section that stops, at a step that it has. The first one of its kind counts the steps.
+    /// Runs one section that stops, at one of its steps. The first of its kind counts the steps.
     fn stop<T>(
         &self,
         action: Action,
@@ -206,7 +204,7 @@ impl Worker {
     ) -> Result<T, Miss> {
         let count = stops.count.load(Relaxed);
         if count == 0 {
-            // Counted down by each step, and never to 0.
+            // Counted down by each step, never to 0.
             self.steps.left.store(u32::MAX, Relaxed);
             let result = section();
             if result.is_ok() {
@@ -220,7 +218,7 @@ impl Worker {
         self.armed.store(0, Relaxed);
         if self.steps.here.load(Relaxed) != 0 {
             stops.reached.fetch_or(1 << nth, Relaxed);
-            // It needs no signal: it was taken if the section came there.
+            // Needs no signal: the action was taken if the section reached the step.
             if self.action.load(Relaxed) == DELAY {
                 take(DELAY);
             }
@@ -228,9 +226,8 @@ impl Worker {
         result
     }
 
-    /// One operation to its end: disturbed at first if `disturb`, then tried up to the bound.
-    ///
-    /// `ask` looks and says what to do, anew for each try. `None`: it missed, and the caller goes without a slot.
+    /// Runs one operation to its end: first disturbed if `disturb`, then retried up to the bound. `ask` inspects the
+    /// slot and returns the operation, anew for each try. `None`: it missed, and the caller continues without a slot.
     pub fn run<I: Index>(
         &self,
         current: Option<Current<'_, I>>,
@@ -266,14 +263,14 @@ impl Worker {
                     ABORTS.fetch_add(1, Relaxed);
                     aborts += 1;
                 }
-                // A pop's answer; all others look again.
+                // The result of a pop; all others retry.
                 Err(Miss::Differs) if !matches!(op, Operation::Pop { .. }) => {}
                 end => return end,
             }
         }
     }
 
-    /// As [`Self::run`], for a section of one's own: with a place to stop where it is given one.
+    /// As [`Self::run`], for a user-defined section: with a place to stop, if given one.
     pub fn run_own(
         &self,
         stops: &Stops,

@@ -1,7 +1,6 @@
-//! Each operation once, on one thread, with its effect judged: all of it, or nothing.
-//!
-//! No atomic read-modify-write: where that is a loop of exclusive loads and stores, a thread that is stopped after each
-//! instruction never leaves it, and one that is stepped over both is not stopped at each.
+//! Each operation once, on one thread, with its effect checked: all or nothing. No atomic read-modify-write: on CPUs
+//! where that is a loop of exclusive loads and stores, a single-stepped thread never leaves it, and one that is stepped
+//! over both is not stopped at each.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, Slots};
@@ -12,11 +11,11 @@ pub const OPS: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
-    /// Committed, once.
+    /// Committed exactly once.
     Done,
-    /// It missed so, and nothing was changed.
+    /// It missed, and nothing was changed.
     Missed(Miss),
-    /// It said one thing and did another.
+    /// Its result and its effect disagree.
     Wrong,
 }
 
@@ -30,8 +29,8 @@ fn word(slot: &Slot) -> usize {
     slot.word.load(SeqCst)
 }
 
-/// The `nth` operation, which adds one to something, or moves `node`. Restarted as often as the bound of `current`
-/// says. `around` is called just before the section and just after it.
+/// The `nth` operation, which adds one to something, or moves `node`. Restarted up to the bound of `current`. `around`
+/// is called just before the section and just after it.
 pub fn once<I: Index>(
     nth: usize,
     current: Current<'_, I>,
@@ -46,12 +45,12 @@ pub fn once<I: Index>(
     let is_listed = || slots.iter().any(|slot| slot.head.load(SeqCst).addr() == at);
     let was_listed = is_listed();
     let full = [0x5a5a_usize, 2, 3, 4, 5];
-    // The values of the moment, as the caller of an operation that compares looks at them.
+    // The current values, as the caller of a comparing operation reads them.
     let looked = slots.get(current.id()).map(|slot| {
         let head = slot.head.load(Relaxed).expose_provenance();
         (slot.word.load(Relaxed), slot.second.load(Relaxed), head)
     });
-    // Without a slot there is nothing to look at, and the section is to find that out by itself.
+    // Without a slot there are no values, and the section must detect that itself.
     let (expect, second, head) = looked.unwrap_or_default();
     let new = expect.wrapping_add(1);
     let record = BYTES + expect % RECORDS * (WORDS * 8);
@@ -88,11 +87,11 @@ pub fn once<I: Index>(
     let moved = total(slots, |slot| slot.far.load(SeqCst)).wrapping_sub(far);
     let changed = match nth {
         1 => moved,
-        // The node has come, or gone.
+        // The node was pushed or popped.
         5 | 6 => usize::from(is_listed() != was_listed),
         _ => after.wrapping_sub(before),
     };
-    // What came before the commit is where the commit is.
+    // Data written before the commit is in the same slot as the commit.
     let is_whole = slots.iter().any(|slot| {
         let record = slot.records[expect % RECORDS].iter();
         let mut record = record.map(|word| word.load(Relaxed));

@@ -1,24 +1,24 @@
-//! The storage of the tests, and what the operations do with it.
+//! The storage of the tests, and the operations on it.
 
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rseq_rt::percpu::{Index, Slots};
 
-/// Values that an array holds.
+/// Capacity of an array.
 pub const ROOM: usize = 16;
-/// Records that a buffer holds.
+/// Capacity of a buffer, in records.
 pub const RECORDS: usize = 8;
 /// Words of a record: long enough to be torn.
 pub const WORDS: usize = 5;
 
 #[repr(C, align(1024))]
 pub struct Slot {
-    /// A sum, or how many values or records there are, or were.
+    /// A sum, or the number of values or records, now or so far.
     pub word: AtomicUsize,
-    /// What a second comparison looks at; the pointer of the add through one.
+    /// The operand of a second comparison; the pointer of the add through one.
     pub second: AtomicUsize,
-    /// Where that pointer leads.
+    /// The target of that pointer.
     pub far: AtomicUsize,
     pub head: AtomicPtr<Node>,
     pub values: [AtomicUsize; ROOM],
@@ -27,7 +27,7 @@ pub struct Slot {
 
 #[repr(C)]
 pub struct Node {
-    /// How often it was found at the end. Before the link, whose address is so not the node's.
+    /// How often it was found at the end. Before the link, so that the link's address is not the node's.
     pub found: AtomicU64,
     pub next: AtomicUsize,
 }
@@ -46,11 +46,11 @@ pub const SECOND: usize = offset_of!(Slot, second);
 pub const HEAD: usize = offset_of!(Slot, head);
 pub const VALUES: usize = offset_of!(Slot, values);
 pub const BYTES: usize = offset_of!(Slot, records);
-/// From [`Slot::second`]'s pointer, which shows [`Slot::second`] itself, to [`Slot::far`].
+/// Offset of [`Slot::far`] from the target of [`Slot::second`]'s pointer, which is `second` itself.
 pub const FAR: isize = (offset_of!(Slot, far) - offset_of!(Slot, second)) as isize;
 pub const NEXT: isize = offset_of!(Node, next) as isize;
 
-/// One for each CPU that a machine of ours has; more miss, and are counted on the overflow side.
+/// One per CPU of our machines; threads beyond that miss, and are counted as overflow.
 const SLOTS: usize = 256;
 
 pub const fn new<const N: usize>() -> [Slot; N] {
@@ -72,12 +72,12 @@ pub fn slots<I: Index>() -> Option<Slots<'static, I, Slot>> {
     Slots::new(&STORAGE).ok()
 }
 
-/// The first few, for tests that look at all of them again and again.
+/// The first few, for tests that check all of them repeatedly.
 pub fn few<I: Index>() -> Option<Slots<'static, I, Slot>> {
     STORAGE.get(..8).and_then(|few| Slots::new(few).ok())
 }
 
-/// Empty, for the next cell. Nobody uses them.
+/// Empties the slots for the next cell. No thread uses them.
 pub fn clear() {
     for slot in &STORAGE {
         slot.word.store(0, Relaxed);
@@ -88,7 +88,7 @@ pub fn clear() {
     }
 }
 
-/// All slots, for whoever counts at the end.
+/// All slots, for the final count.
 pub fn all() -> impl Iterator<Item = &'static Slot> {
     STORAGE.iter()
 }

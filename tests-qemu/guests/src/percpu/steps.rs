@@ -1,5 +1,5 @@
-//! Under a tracer: stopped after every instruction, and stopped at one instruction and moved to another CPU, or given a
-//! signal.
+//! Sections under a tracer: stopped after every instruction; or stopped at one instruction and then moved to another
+//! CPU or given a signal.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -26,7 +26,7 @@ pub const TESTS: &[Test] = &[
         each_depth::<Eight>(ctx, Disturb::Move)
     })
     .needs(Needs::RSEQ.and(Needs::PTRACE).cpus(2))
-    // Steps by breakpoints, on an emulated CPU, take their time.
+    // Steps by breakpoints are slow on an emulated CPU.
     .limit(1200),
     Test::new("percpu/signalled-at-each-instruction", |ctx| {
         each_depth::<Eight>(ctx, Disturb::Signal)
@@ -36,42 +36,42 @@ pub const TESTS: &[Test] = &[
 ];
 
 const ALL_RIGHT: i32 = 7;
-/// Plus the number of the section: it said one thing and did another.
+/// Plus the number of the section: its result and its effect disagree.
 const WRONG: i32 = 20;
 
 /// The signals of [`Disturb::Signal`]: in a section, and elsewhere.
 pub const SIGNALS: [i32; 2] = [SIGUSR1 as i32, SIGUSR2 as i32];
 
-/// What happens at the instruction that a section was stepped to.
+/// The disturbance at the instruction that a section was stepped to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Disturb {
-    /// Another CPU.
+    /// Moves to another CPU.
     Move,
-    /// One of [`SIGNALS`].
+    /// Sends one of [`SIGNALS`].
     Signal,
 }
 
 /// The sections that a child runs, one after the other.
 pub trait Program {
     const SECTIONS: usize;
-    /// More instructions than the longest one, once aborted and tried again, from the stop before it to the stop behind
-    /// it.
+    /// Greater than the number of instructions of the longest section, aborted once and retried, between the stops
+    /// before and after it.
     const REACH: u32;
-    /// In the short form each so many depths, of each section; without a common divisor, so that each depth is some
-    /// section's.
+    /// The short form tries one in so many depths of each section; without a common divisor, so that some section
+    /// covers each depth.
     const STRIDE: u32;
 
     const SLOTS: usize;
-    /// Whether every try that a signal comes to is a single one, and not every other one.
+    /// Whether every try disturbed by a signal is a single one, rather than every other.
     const SINGLE: bool;
 
-    /// In the child, first. Its handler of [`SIGNALS`] calls [`note`].
+    /// Called first in the child. Its handler of [`SIGNALS`] calls [`note`].
     fn begin<I: Index>();
 
-    /// A number that each commit in that slot changes.
+    /// A number that every commit in that slot changes.
     fn held(slot: usize) -> usize;
 
-    /// The `nth` section with all that it needs; `around` is called just before it and just after it.
+    /// Runs the `nth` section with its setup; `around` is called just before it and just after it.
     fn once<I: Index>(nth: usize, current: Current<'_, I>, commit: Commit, around: fn()) -> End;
 }
 
@@ -90,7 +90,7 @@ impl Program for Eight {
             note::<Eight>(signal);
         }
         for signal in SIGNALS {
-            // SAFETY: handle (1) atomics alone.
+            // SAFETY: handle (1) only atomics.
             unsafe { signals::handle(signal, handler, 0) }.unwrap();
         }
         slot::clear();
@@ -108,7 +108,7 @@ impl Program for Eight {
         let Some(slots) = slot::few::<I>() else {
             return End::Wrong;
         };
-        // For the pop, something to pop.
+        // Provides a node for the pop.
         if nth == 6 {
             let push = || once(5, current, slots, commit, &NODE, || {});
             while !matches!(push(), End::Done | End::Missed(Miss::OutOfRange)) {
@@ -123,7 +123,7 @@ impl Program for Eight {
     }
 }
 
-/// One section by one kind of index, in place of all: for a mutant of that section. In a test's own process, before it.
+/// Limits a run to one section by one kind of index, for a mutant of it. Called before a test, in its process.
 pub fn focus(index: usize, section: usize) {
     FOCUS.store(1 + (index << 8 | section), Relaxed);
 }
@@ -138,7 +138,7 @@ fn focused() -> Option<(usize, usize)> {
     Some((focus >> 8, focus & 0xff))
 }
 
-/// All slots of a program before the section, once they are noted, and whether the signal that came in it found them so.
+/// The sum of all slots before the section, once noted, and whether the signal inside of it found the same.
 static BEFORE: AtomicUsize = AtomicUsize::new(0);
 static NOTED: AtomicBool = AtomicBool::new(false);
 static UNCOMMITTED: AtomicBool = AtomicBool::new(false);
@@ -147,7 +147,7 @@ fn all<P: Program>() -> usize {
     (0..P::SLOTS).fold(0, |sum, slot| sum.wrapping_add(P::held(slot)))
 }
 
-/// In the handler of a program.
+/// Called by a program's handler.
 pub fn note<P: Program>(signal: i32) {
     let [inside, _] = SIGNALS;
     let uncommitted = signal == inside && all::<P>() == BEFORE.load(Relaxed);
@@ -178,7 +178,7 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
                 NOTED.store(false, Relaxed);
                 UNCOMMITTED.store(false, Relaxed);
                 let around = || {
-                    // Behind the section every instruction is a step.
+                    // After the section every instruction is a step.
                     if !NOTED.load(Relaxed) {
                         NOTED.store(true, Relaxed);
                         BEFORE.store(all::<P>(), Relaxed);
@@ -186,9 +186,9 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
                     stop();
                 };
                 match P::once(nth, current, commit, around) {
-                    // Not a panic: of a broken program that is how it is to end.
+                    // Not a panic: a broken program is expected to end like this.
                     End::Wrong => exit_group(WRONG + nth as i32),
-                    // A single try, which a signal came to before its commit.
+                    // A single try that got a signal before its commit.
                     End::Done if single && UNCOMMITTED.load(Relaxed) => {
                         exit_group(WRONG + nth as i32)
                     }
@@ -220,7 +220,7 @@ fn begin(ctx: &Ctx<'_>) -> bool {
     RSEQ.section_support() == SectionSupport::Allowed
 }
 
-/// Which kinds of index are looked at, of those that this kernel has.
+/// The kinds of index under test, among those that this kernel has.
 fn indices(ctx: &Ctx<'_>) -> Range<usize> {
     match focused() {
         Some((index, _)) => index..index + 1,
@@ -232,7 +232,7 @@ fn indices(ctx: &Ctx<'_>) -> Range<usize> {
 /// More than any section has up to the bound of its restarts.
 const STEPS: u32 = 20_000;
 
-/// A stop after every instruction: every section is aborted, up to the bound, and says so.
+/// A stop after every instruction: every section is aborted up to the bound, and reports that.
 pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
     if !begin(ctx) {
         skip!("this kernel may run no sections");
@@ -279,7 +279,7 @@ pub fn each_depth<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
     passed!("{count} {name}, each after another instruction, {steps} steps");
 }
 
-/// Of a program whose first section is broken: disturbed so, it is found out.
+/// A program whose first section is broken is detected under this disturbance.
 pub fn broken<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
     if !begin(ctx) {
         skip!("this kernel may run no sections");
@@ -293,8 +293,8 @@ pub fn broken<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
     passed!("found by disturbance {disturbed}");
 }
 
-/// By the `nth` index, each round stopped after some more instructions than the last one. The child, which has ended, and
-/// how often it was disturbed.
+/// Runs all rounds by the `nth` index, each round stopped some instructions later than the last one. Returns the ended
+/// child, and how often it was disturbed.
 fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Stepper, u64) {
     let cpus = witness::cpus();
     SINGLE.store(P::SINGLE && disturb == Disturb::Signal, Relaxed);
@@ -325,14 +325,14 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
                 }
                 Disturb::Signal => {
                     let [inside, elsewhere] = SIGNALS;
-                    // The end that the descriptor states may be before the commit.
+                    // The descriptor's end may be before the commit.
                     let is_inside = child.is_inside(16).unwrap();
                     let signal = if is_inside { inside } else { elsewhere };
                     child.run_with(signal).unwrap();
                 }
             }
         }
-        // The stop behind the section.
+        // The stop after the section.
         if child.stands() {
             child.run().unwrap();
         }

@@ -1,4 +1,4 @@
-//! The places at which sections can stop, each taken in its turn and told when it was reached.
+//! The places at which sections can stop, each taken in turn and recorded when it was reached.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -6,15 +6,15 @@ use rseq_rt::percpu::{CpuId, Index, Operation};
 
 /// The stops of one operation by one kind of index.
 pub struct Stops {
-    /// How many it has; 0 until one of them ran through.
+    /// Their number; 0 until a run has counted them.
     pub count: AtomicU32,
-    /// The next one comes in turn, so that none is left out.
+    /// The next one in turn, so that none is left out.
     next: AtomicU32,
-    /// Those that a section has stood at, one bit each.
+    /// Those at which a section has stopped, one bit each.
     pub reached: AtomicU64,
 }
 
-/// As many as `reached` has bits: the turns of a loop beyond are as those before.
+/// The bits of `reached`: further iterations of a loop are like those before.
 const MOST: u32 = u64::BITS;
 
 impl Stops {
@@ -26,12 +26,12 @@ impl Stops {
         }
     }
 
-    /// So many were counted in one run.
+    /// Records the number counted in one run.
     pub fn counted(&self, count: u32) {
         self.count.store(count.min(MOST), Relaxed);
     }
 
-    /// The next one in turn; one that was not reached before, if there is any.
+    /// The next one in turn, preferably one not reached yet.
     pub fn next(&self, count: u32) -> u32 {
         let turn = self.next.fetch_add(1, Relaxed) % count;
         let reached = self.reached.load(Relaxed);
@@ -46,10 +46,10 @@ impl Stops {
 /// By index, and by operation in the order of [`Operation`].
 static STOPS: [[Stops; 8]; 2] = [const { [const { Stops::new() }; 8] }; 2];
 
-/// By index, and by section of one's own.
+/// By index, and by user-defined section.
 static OWN: [[Stops; 2]; 2] = [const { [const { Stops::new() }; 2] }; 2];
 
-/// Those of a section of one's own: the `nth` of the one structure that a test runs.
+/// The stops of the `nth` user-defined section of the one structure that a test runs.
 pub fn own<I: Index>(nth: usize) -> &'static Stops {
     let [by_cpu, by_mm_cid] = &OWN;
     let [first, second] = if I::OFFSET == CpuId::OFFSET {
@@ -79,7 +79,7 @@ pub fn stops<I: Index>(op: &Operation) -> &'static Stops {
     }
 }
 
-/// Of all operations that ran: how many stops they have, and how many of those no section has stood at.
+/// For all operations that ran: the number of stops, and of those never reached.
 pub fn missed() -> (u32, u32) {
     let mut all = (0, 0);
     for stops in STOPS.as_flattened().iter().chain(OWN.as_flattened()) {

@@ -94,7 +94,7 @@ fn run(setting: &Setting, workers: usize) -> u32 {
     WITH.load(Relaxed)
 }
 
-/// From CPU to CPU, whatever they are doing, until all have ended.
+/// Moves all threads between CPUs until they have ended.
 fn move_them(workers: usize) {
     let cpus = witness::cpus();
     for cpu in core::iter::repeat(()).flat_map(|()| cpus.iter()) {
@@ -123,7 +123,7 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) {
     let actions: &[Action] = if native { &ACTIONS } else { &[Action::Any] };
     let (mut cells, mut pieces, mut without) = (0u64, 0u64, 0u64);
     for by_mm_cid in [false, true] {
-        // Without sections this would be arithmetic: the structures are what runs there, and they have crowds of their own.
+        // Without sections this would only be arithmetic; the structures run there, and have their own stress tests.
         let live = expected(ctx, by_mm_cid);
         if !live {
             assert!(refused(by_mm_cid), "a thread may run sections");
@@ -141,7 +141,7 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) {
                         pieces: pieces_of_each,
                     };
                     cells += 1;
-                    // A small cell on a loaded machine may be disturbed between its sections alone: it is run again.
+                    // On a loaded machine a small cell may be disturbed only between its sections: it is repeated.
                     let mut aborted = 0;
                     for _ in 0..5 {
                         let before = ABORTS.load(Relaxed);
@@ -162,7 +162,7 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) {
     if cells == 0 {
         skip!("no thread may run sections here");
     }
-    // One try of each piece is disturbed: more than a few that never came through would hide the others.
+    // One try of each piece is disturbed: more than a few that never succeeded would hide the others.
     assert!(
         without * 20 <= pieces,
         "{without} of {pieces} pieces without a slot"
@@ -187,7 +187,7 @@ pub(crate) fn stress(ctx: &Ctx<'_>, kind: Kind) {
     );
 }
 
-/// A thread where sections may not run.
+/// A thread that may not run sections.
 fn refused(by_mm_cid: bool) -> bool {
     fn body<I: Index>(thread: &Thread<'_>, _: &Hooked) {
         // SAFETY: (1) no loan, no green threads.
@@ -205,7 +205,7 @@ fn refused(by_mm_cid: bool) -> bool {
     WITH.load(Relaxed) == 0
 }
 
-/// Do threads run sections here?
+/// Whether threads run sections here.
 fn expected(ctx: &Ctx<'_>, by_mm_cid: bool) -> bool {
     ctx.facts.rseq.is_ok()
         && RSEQ.section_support() == rseq_rt::percpu::SectionSupport::Allowed

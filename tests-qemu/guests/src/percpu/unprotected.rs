@@ -1,5 +1,5 @@
-//! The broken variant of all the stress: the same sections, on threads that no kernel aborts. What the sums are worth
-//! shows here: they must come out wrong.
+//! The broken variant of the stress tests: the same sections, on threads that no kernel aborts. The sums must be wrong,
+//! which shows what they are worth.
 
 use core::sync::atomic::{
     AtomicUsize,
@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[Test::new(
     unprotected,
 )];
 
-/// It says that it has registered, and has not: each thread is on CPU 0 for ever, and nothing is aborted.
+/// Registration pretends to succeed: each thread is on CPU 0 for ever, and nothing is aborted.
 pub(super) struct Pretending;
 
 // SAFETY: (1) nothing writes to an area; (2, 3) the real kernel's.
@@ -35,7 +35,7 @@ unsafe impl Kernel for Pretending {
     }
 
     fn release(&self) -> Result<[u8; 65], Raw> {
-        // A version that is trusted.
+        // A trusted version.
         Ok(release(b"6.18.0"))
     }
 
@@ -45,11 +45,11 @@ unsafe impl Kernel for Pretending {
 static PROCESS: Process<Pretending> = Process::with_kernel(Pretending);
 static DONE: AtomicUsize = AtomicUsize::new(0);
 static STEPS: Steps = Steps::new();
-/// The last step, behind the comparison and before the store.
+/// The last step, after the comparison and before the store.
 const LAST: u32 = if cfg!(target_arch = "x86_64") { 5 } else { 6 };
 const ROUNDS: usize = 100;
 
-/// One addition, by a thread of its own.
+/// One addition, by a separate thread.
 fn add(steps: &Steps) {
     let area = Area::new();
     let _scope = PROCESS.scope(&area).unwrap();
@@ -61,7 +61,7 @@ fn add(steps: &Steps) {
         expect: word,
         new: word + 1,
     };
-    // SAFETY: (1, 2) a sum, and nobody takes it for one.
+    // SAFETY: (1, 2) a sum, which nothing relies on.
     if unsafe { current.stopping(slots, op, Commit::Release, steps) }.is_ok() {
         DONE.fetch_add(1, SeqCst);
     }

@@ -14,7 +14,7 @@ use super::slot::{
 };
 use super::stops;
 
-/// An operation, and what is done with it.
+/// An operation and its use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Add,
@@ -22,7 +22,7 @@ pub enum Kind {
     AddThrough,
     /// A sum by comparison.
     CompareAndStore,
-    /// Two sums, each added to only if the other one stands still.
+    /// Two sums, each added to only if the other one is unchanged.
     CompareTwoAndStore,
     /// Values pushed into an array, and taken out again by comparing two.
     CompareStoreAndStore,
@@ -30,26 +30,26 @@ pub enum Kind {
     LinkAndPop,
     /// Records copied into a ring.
     CompareCopyAndStore,
-    /// Sections of one's own: batches into a slab and out of it.
+    /// User-defined sections: batches into a slab and out of it.
     OwnSlab,
-    /// Sections of one's own: events into a log, and all of them out.
+    /// User-defined sections: events into a log, and all of them out.
     OwnEvents,
 }
 
 /// What went in, whichever way.
 static IN: AtomicUsize = AtomicUsize::new(0);
-/// What went in without a slot, or came out again.
+/// The total put in without a slot, or taken out.
 static OUT: AtomicUsize = AtomicUsize::new(0);
 /// Operations that went without a slot.
 pub static WITHOUT: AtomicU64 = AtomicU64::new(0);
 
 const NODES: usize = 4;
 static NODE: [[Node; NODES]; WORKERS] = [const { [const { Node::new() }; NODES] }; WORKERS];
-/// What each worker has in hand, linked.
+/// The nodes that each worker holds, linked.
 static HELD: [AtomicPtr<Node>; WORKERS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; WORKERS];
 
-/// Everything as at the start. Nobody works.
+/// Resets everything. No thread is at work.
 pub fn clear() {
     slot::clear();
     Slabs::clear();
@@ -67,7 +67,7 @@ pub fn clear() {
 }
 
 fn hold(held: &AtomicPtr<Node>, node: *mut Node) {
-    // SAFETY: a node of `NODE`, in nobody else's hand and in no list.
+    // SAFETY: a node of `NODE`, held by nobody else and in no list.
     let next = unsafe { &(*node).next };
     next.store(held.load(Relaxed).expose_provenance(), Relaxed);
     held.store(node, Relaxed);
@@ -81,7 +81,7 @@ fn let_go(held: &AtomicPtr<Node>) -> Option<*mut Node> {
     Some(node)
 }
 
-/// One piece of work, in a worker's hands.
+/// One piece of a worker's work.
 pub struct Job<'a, I: Index> {
     pub worker: &'a Worker,
     pub me: usize,
@@ -102,7 +102,7 @@ impl<I: Index> Job<'_, I> {
         result
     }
 
-    /// To a sum: if not to a slot's, then to the one that all share.
+    /// Adds to a slot's sum, or else to the shared one.
     fn sum(&self, ask: impl Fn(&Slot, usize) -> Operation) {
         let value = 1 + self.worker.random() as usize % 1000;
         IN.fetch_add(value, Relaxed);
@@ -161,7 +161,7 @@ impl<I: Index> Job<'_, I> {
         }
     }
 
-    /// The sections of a structure in turn.
+    /// Runs the sections of a structure in turn.
     fn own<S: Subject>(&self) {
         let nth = self.count % S::SECTIONS;
         let mut data = S::data(nth, self.unique());
@@ -237,7 +237,7 @@ impl<I: Index> Job<'_, I> {
         let Some(node) = let_go(held) else {
             return;
         };
-        // SAFETY: in this worker's hand.
+        // SAFETY: held by this worker.
         let link = unsafe { (*node).next.as_ptr() };
         let pushed = self.run(|slot| {
             let head = slot.head.load(Relaxed).expose_provenance();
@@ -291,7 +291,7 @@ fn record(value: usize) -> [usize; WORDS] {
     core::array::from_fn(|nth| value ^ mixed(nth))
 }
 
-/// Judges the work when all have ended.
+/// Checks the sums when all have ended.
 pub fn judge(kind: Kind) {
     let total = |word: fn(&Slot) -> usize| all().map(word).fold(0, usize::wrapping_add);
     let word = || total(|slot| slot.word.load(Relaxed));
@@ -330,7 +330,7 @@ fn records() {
     for slot in all() {
         let count = slot.word.load(Relaxed);
         for (nth, words) in slot.records.iter().enumerate().take(count) {
-            // The place of the next one: an aborted copy may have begun there.
+            // The slot of the next one, where an aborted copy may have begun.
             if count >= RECORDS && nth == count % RECORDS {
                 continue;
             }
@@ -344,11 +344,11 @@ fn records() {
     }
 }
 
-/// Each node is in one hand or one list.
+/// Each node is held by one thread or in one list.
 fn nodes() {
     for list in all().map(|slot| &slot.head).chain(&HELD) {
         let mut at = list.load(Relaxed);
-        // SAFETY: the lists link nodes of `NODE`, and nobody works on them.
+        // SAFETY: the lists link nodes of `NODE`, and no thread works on them.
         while let Some(node) = unsafe { at.as_ref() } {
             let found = node.found.fetch_add(1, Relaxed);
             assert_eq!(found, 0, "a node is there twice");

@@ -1,4 +1,4 @@
-//! Sections that break the rules of `docs/sections.md`, which the tests have to see.
+//! Sections that break the rules of `docs/sections.md`, and which the tests must detect.
 
 use rseq_rt::percpu::{Index, Miss, Slots};
 
@@ -7,10 +7,10 @@ use super::{Attempt, Subject};
 use crate::attempt;
 use own_sections::slab::Slab;
 
-/// The slab, but the head goes before the items: what is counted is not there yet.
+/// The slab with the head stored before the items: counted items are not there yet.
 pub enum HeadFirst {}
 
-/// The slab, but the head is added to in front of the commit, so that a restart does it twice.
+/// The slab with the head added to before the commit, so that a restart does it twice.
 pub enum AddedBefore {}
 
 macro_rules! broken {
@@ -34,7 +34,7 @@ macro_rules! broken {
             ) -> Result<usize, Miss> {
                 let slabs = Slots::<I, Slab>::of(&SLABS);
                 let (slab, from) = (slabs.address(0), data.as_ptr().expose_provenance());
-                // SAFETY: (1) slabs that nobody else uses meanwhile, and a batch at `from`: what is broken is the order.
+                // SAFETY: (1) slabs that nobody else uses meanwhile, and a batch at `from`: only the order is broken.
                 unsafe { attempt!(attempt, $section, slabs, slab, from, BATCH) }
             }
 

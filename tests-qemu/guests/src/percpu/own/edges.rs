@@ -1,4 +1,4 @@
-//! The sections of one's own at their edges: full, empty, less than was asked for, nothing at all.
+//! Edge cases of user-defined sections: full, empty, fewer items than requested, zero items.
 
 use core::hint::black_box;
 use core::sync::atomic::Ordering::Relaxed;
@@ -15,7 +15,7 @@ use crate::hooked::RSEQ;
 use crate::sys::sched::{self, CpuSet};
 use crate::witness;
 
-/// What is to be tried, by each index.
+/// The cases to try, for each index.
 pub trait Edges {
     fn by<I: Index>(current: Current<'_, I>, commit: Commit);
 }
@@ -41,7 +41,7 @@ pub fn edges<E: Edges>(ctx: &Ctx<'_>) {
     }
 }
 
-/// Again while it is aborted.
+/// Retries while aborted.
 fn until_done(mut section: impl FnMut() -> Result<usize, Miss>) -> Result<usize, Miss> {
     loop {
         match section() {
@@ -147,7 +147,7 @@ impl Edges for EventEdges {
             (0, 0, Ok(0)),
         ] {
             lengths(before);
-            // One text of the section for all of these.
+            // One copy of the section for all of these.
             let bytes = black_box(bytes);
             // SAFETY: (1) logs that nobody else uses, and as many bytes.
             let append =

@@ -62,7 +62,7 @@ impl Subject for Events {
         let logs = Slots::<I, Log>::of(&LOGS);
         let (log, at) = (logs.address(0), data.as_mut_ptr().expose_provenance());
         let [first, second, ..] = *data;
-        // SAFETY: (1) logs, which nothing but these writes while they run, and an event at `at`, or room for a log.
+        // SAFETY: (1) logs that only these sections write while they run, and an event at `at`, or room for a log.
         unsafe {
             match nth {
                 0 => attempt!(
@@ -82,7 +82,7 @@ impl Subject for Events {
 
     fn change(nth: usize, data: &Self::Data, result: usize) -> usize {
         let words = if nth == 0 { WORDS } else { result / 8 };
-        // What is no event changes the sum by what no event does.
+        // Data other than events changes the sum by a value that no event has.
         let sum = sum_of(data.iter().take(words).copied()).unwrap_or(0x5a5a);
         if nth == 0 { sum } else { sum.wrapping_neg() }
     }

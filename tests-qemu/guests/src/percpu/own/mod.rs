@@ -1,8 +1,8 @@
-//! Sections that are not of this crate, through the same tests as those that are.
+//! User-defined sections, in the same tests as the crate's own.
 //!
-//! A structure comes here by an implementation of [`Subject`], by a row in each of the tables below, and, to be stressed,
-//! by a [`Kind`](super::work::Kind). It uses the public interface of the crate, and `NAME::injected` of the feature
-//! `inject`, which [`attempt!`](crate::attempt!) calls.
+//! To add a structure: an implementation of [`Subject`], a row in each of the tables below, and, for the stress test, a
+//! [`Kind`](super::work::Kind). It uses the crate's public interface, and `NAME::injected` of feature `inject`, which
+//! [`attempt!`](crate::attempt!) calls.
 
 mod broken;
 mod edges;
@@ -21,7 +21,7 @@ use self::steps::Stepped;
 use super::steps::{Disturb, broken, each_depth, stepped};
 use crate::harness::{Ctx, Needs, Test};
 
-/// The family, but for the stress tests.
+/// The tests, except the stress tests.
 pub const TESTS: &[Test] = &[
     Test::new("percpu/own-edges-slab", edges::<SlabEdges>).needs(Needs::RSEQ),
     Test::new("percpu/own-edges-events", edges::<EventEdges>).needs(Needs::RSEQ),
@@ -56,7 +56,7 @@ const fn single_stepped(name: &'static str, run: Run) -> Test {
     Test::new(name, run).needs(Needs::RSEQ.and(Needs::PTRACE))
 }
 
-/// Steps by breakpoints, on an emulated CPU, take their time.
+/// Steps by breakpoints are slow on an emulated CPU.
 const fn signalled(name: &'static str, run: Run) -> Test {
     single_stepped(name, run).limit(1200)
 }
@@ -67,46 +67,44 @@ const fn moved(name: &'static str, run: Run) -> Test {
         .limit(1200)
 }
 
-/// A structure, and its sections. It lies in a static of its own.
-///
-/// Its *sum* is a number that each commit changes by an amount that the caller knows: as often as not the sum of a hash
-/// of all values that are in it.
+/// A structure in a static, and its sections. Its *sum* is a number that each commit changes by an amount known to the
+/// caller: usually the sum of a hash of all values in it.
 pub trait Subject {
-    /// How many sections there are. The first one brings something in; the others find something.
+    /// The number of sections. The first adds an item; the others take one.
     const SECTIONS: usize;
-    /// What a section takes along, or where it puts what it finds.
+    /// The data that a section stores, or receives.
     type Data;
 
-    /// Everything as at the start. Nobody works.
+    /// Resets everything. No thread is at work.
     fn clear();
 
-    /// For a run of the `nth` section; `seed` is in no other one's.
+    /// Data for a run of the `nth` section; no other run has this `seed`.
     fn data(nth: usize, seed: usize) -> Self::Data;
 
-    /// The `nth` section, as `attempt` says. Atomic read-modify-writes have no place here: a thread that is stopped
-    /// at each instruction never leaves the loops that they are on some CPUs.
+    /// Runs the `nth` section, as `attempt` says. Atomic read-modify-writes are forbidden: on some CPUs they are loops,
+    /// which a single-stepped thread never leaves.
     fn run<I: Index>(
         nth: usize,
         attempt: Attempt<'_, I>,
         data: &mut Self::Data,
     ) -> Result<usize, Miss>;
 
-    /// By how much the sum changed where the `nth` section answered `result`.
+    /// The change of the sum after the `nth` section returned `result`.
     fn change(nth: usize, data: &Self::Data, result: usize) -> usize;
 
-    /// A number that each commit in that slot changes.
+    /// A number that every commit in that slot changes.
     fn held(slot: usize) -> usize;
 
-    /// The sum of all slots; `None` if something is there that is half done.
+    /// The sum of all slots; `None` if an item is half done.
     fn sum() -> Option<usize>;
 }
 
-/// How a section is to be run.
+/// How to run a section.
 #[derive(Clone, Copy)]
 pub struct Attempt<'a, I: Index> {
     pub current: Current<'a, I>,
     pub commit: Commit,
-    /// Where it is to stop, if it is the copy that can.
+    /// The stops, if it is the copy that can stop.
     pub steps: Option<&'a Steps>,
 }
 
@@ -125,7 +123,7 @@ macro_rules! attempt {
     }};
 }
 
-/// So that a sum of many tells whether one is missing and another one there twice.
+/// A hash, so that a missing value and a duplicate of another one do not cancel out.
 pub fn mixed(value: usize) -> usize {
     let value = value.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (value ^ value >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1

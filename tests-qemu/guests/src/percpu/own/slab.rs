@@ -40,7 +40,7 @@ impl Subject for Slabs {
     ) -> Result<usize, Miss> {
         let slabs = Slots::<I, Slab>::of(&SLABS);
         let (slab, at) = (slabs.address(0), data.as_mut_ptr().expose_provenance());
-        // SAFETY: (1) slabs, which nothing but these writes while they run, and a batch at `at`.
+        // SAFETY: (1) slabs that only these sections write while they run, and a batch at `at`.
         unsafe {
             match nth {
                 0 => attempt!(attempt, push, slabs, slab, at, BATCH),

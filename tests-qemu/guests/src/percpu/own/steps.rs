@@ -18,14 +18,14 @@ pub struct Stepped<S>(PhantomData<S>);
 /// The section that is running, or `IDLE`.
 static RUNNING: AtomicUsize = AtomicUsize::new(IDLE);
 const IDLE: usize = usize::MAX;
-/// Of the next run.
+/// The seed of the next run.
 static SEED: AtomicUsize = AtomicUsize::new(1);
-/// Whether the handler came, and the sum that it found.
+/// Whether the handler ran, and the sum that it found.
 static CAME: AtomicBool = AtomicBool::new(false);
 static FOUND: AtomicUsize = AtomicUsize::new(0);
-/// Whether it found something half done.
+/// Whether it found a half-done item.
 static HALF: AtomicBool = AtomicBool::new(false);
-/// By how much it changed the sum itself.
+/// The handler's own change of the sum.
 static HANDLED: AtomicUsize = AtomicUsize::new(0);
 
 fn seed() -> usize {
@@ -34,7 +34,7 @@ fn seed() -> usize {
     seed
 }
 
-/// Undisturbed. By how much the sum changed.
+/// An undisturbed run. Returns the change of the sum.
 fn run<S: Subject, I: Index>(nth: usize, current: Current<'_, I>, commit: Commit) -> usize {
     let mut data = S::data(nth, seed());
     let attempt = Attempt {
@@ -48,7 +48,7 @@ fn run<S: Subject, I: Index>(nth: usize, current: Current<'_, I>, commit: Commit
     }
 }
 
-/// Looks, and runs the section that it interrupted.
+/// Checks the sum, and runs the section that it interrupted.
 unsafe extern "C" fn handler<S: Subject, I: Index>(signal: i32, _: *mut siginfo_t, _: *mut u8) {
     note::<Stepped<S>>(signal);
     let nth = RUNNING.load(SeqCst);
@@ -74,7 +74,7 @@ impl<S: Subject> Program for Stepped<S> {
 
     fn begin<I: Index>() {
         for signal in SIGNALS {
-            // SAFETY: handle (1) sections and atomics alone.
+            // SAFETY: handle (1) only sections and atomics.
             unsafe { signals::handle(signal, handler::<S, I>, 0) }.unwrap();
         }
     }
@@ -85,7 +85,7 @@ impl<S: Subject> Program for Stepped<S> {
 
     fn once<I: Index>(nth: usize, current: Current<'_, I>, commit: Commit, around: fn()) -> End {
         S::clear();
-        // For the others, something to find: for the handler too.
+        // Provides an item for the others, and for the handler.
         if nth != 0 {
             run::<S, I>(0, current, commit);
             run::<S, I>(0, current, commit);
