@@ -1,4 +1,4 @@
-//! Pointers and records: none lost, none got twice, none mixed.
+//! Pointers and records: none lost, duplicated or mixed up.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
@@ -19,7 +19,7 @@ pub const TESTS: &[Test] = &[
     Test::new("structures/buffer-by-concurrency-id", crowded::<MmCid>),
 ];
 
-/// More than fit into one slot, so that slots are full now and then.
+/// More than fit into one slot, so that slots are sometimes full.
 const CARDS: usize = 24;
 const ROOM: usize = 14;
 
@@ -35,7 +35,7 @@ impl<I: Index> Subject<I> {
     fn once(&self, wait: bool) {
         match self.pool.pop(here::<I>()) {
             Ok(pointer) => {
-                // SAFETY: cards alone are stored, and they stay.
+                // SAFETY: only cards are stored, and they stay.
                 unsafe { pointer.as_ref() }.take(&self.held);
                 if wait {
                     sched::relax();
@@ -56,7 +56,7 @@ impl<I: Index> Subject<I> {
         while let Err(Full(same)) = self.pool.push(here, pointer) {
             assert_eq!(same, pointer);
             self.full.fetch_add(1, Relaxed);
-            // The overflow slot next, and then again the own one: there are fewer cards than room in both.
+            // The overflow slot next, then this thread's slot again: both together have room for all cards.
             here = if here.is_some() { None } else { crowd::here() };
         }
     }
@@ -74,12 +74,12 @@ impl<I: Index> Work for Subject<I> {
     }
 }
 
-/// Takes what is in all slots and in the overflow slot, and gives it back if asked to; how many.
+/// Takes the content of all slots and of the overflow slot, and gives it back if `give_back`. Returns the number.
 fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, give_back: bool) -> usize {
     let mut got = [None; CARDS];
     let mut count = 0;
     let mut each = |pointer: NonNull<Card>| {
-        // SAFETY: cards alone are stored, and they stay.
+        // SAFETY: only cards are stored, and they stay.
         unsafe { pointer.as_ref() }.take(&subject.held);
         got[count] = Some(pointer);
         count += 1;
@@ -91,7 +91,7 @@ fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, give_back: bool) -> usiz
         }
     }
     subject.pool.drain_overflow(None::<Here<I>>, &mut each);
-    // The own slot first: threads that have none need the room in the overflow slot.
+    // This thread's slot first: threads without one need the room in the overflow slot.
     for pointer in got.into_iter().flatten().filter(|_| give_back) {
         subject.put(here::<I>(), pointer);
     }
@@ -108,7 +108,7 @@ pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) {
         full: AtomicU32::new(0),
     });
     let cards: NonNull<Card> = place_mut([const { Card::new() }; CARDS]).cast();
-    // Where nobody has a slot there is the overflow slot alone.
+    // Where no thread has a slot there is only the overflow slot.
     let count = if here::<I>().is_some() { CARDS } else { ROOM };
     for at in 0..count {
         // SAFETY: in the array.

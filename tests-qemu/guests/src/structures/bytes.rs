@@ -1,4 +1,4 @@
-//! Records: collected once, and whole.
+//! Records: each collected exactly once, and whole.
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 const ROOM: usize = 1008;
-/// Writer, number, and the two mixed: as bytes in a row, 12 of them.
+/// Writer, number, and a mix of both, as 12 bytes.
 const RECORD: usize = 12;
 
 fn record(writer: u32, number: u32) -> [u8; RECORD] {
@@ -35,7 +35,7 @@ fn record(writer: u32, number: u32) -> [u8; RECORD] {
 struct Subject<I: Index> {
     log: Bytes<'static, ROOM, I>,
     rounds: u32,
-    /// How many were stored, and the sum of their numbers.
+    /// The number of stored records, and the sum of their numbers.
     stored: [AtomicUsize; 2],
     refused: AtomicUsize,
 }
@@ -71,7 +71,7 @@ impl<I: Index> Work for Subject<I> {
     }
 }
 
-/// What was found: how many records, and the sum of their numbers.
+/// The collected records: their count, and the sum of their numbers.
 #[derive(Default)]
 struct Found {
     count: usize,
@@ -112,7 +112,7 @@ impl Found {
                 Err(why) => panic!("the drain of slot {slot}: {why:?}"),
             }
         }
-        // Busy: somebody is in the middle of a push, and will be collected the next time.
+        // Busy: a push is in progress, and is collected the next time.
         let _ = subject.log.drain_overflow(|bytes| self.read(bytes));
     }
 }

@@ -1,4 +1,4 @@
-//! Who may not touch a slot does not: a vfork child, a thread past its exit hook, one that nobody registered.
+//! Threads that must not touch a slot do not: a vfork child, a thread past its exit hook, an unregistered one.
 
 use rseq_rt::percpu::{CpuId, Current};
 use rseq_rt::structures::{Counter, Fence, FreeList, Node};
@@ -35,9 +35,9 @@ fn subject() -> &'static Subject {
     subject
 }
 
-/// The calling thread, which may be in a state in which it runs no section.
+/// The calling thread's sections, which its state may forbid.
 fn current(area: &Area) -> Option<Current<'_, CpuId>> {
-    // SAFETY: current (1) the callers' own, or that of the parent, which stands still; (2) used at once.
+    // SAFETY: current (1) the caller's own, or that of the parent, which is suspended; (2) used at once.
     unsafe { RSEQ.current(area) }
 }
 
@@ -55,7 +55,7 @@ fn lent(ctx: &Ctx<'_>) {
         let status = vforked(stack, || {
             let here = current(&hooked.area);
             assert!(here.is_none());
-            // On another CPU than the frozen one says.
+            // On a CPU other than the frozen one.
             for cpu in witness::cpus().iter() {
                 sched::allow(0, &CpuSet::one(cpu)).unwrap();
                 subject.counter.add(here, 1);
@@ -89,8 +89,8 @@ fn exiting(ctx: &Ctx<'_>) {
         // SAFETY: subject (1) `subject`.
         let subject = unsafe { crowd::subject::<Subject>() };
         subject.counter.add(current(&hooked.area), 1);
-        // What a library's late handler would do: after the exit hook has latched the state.
-        // SAFETY: current_thread (1) its own; (2) `thread` is used no more but to leave, which ends nothing twice.
+        // As a library's late handler: after the exit hook has latched the state.
+        // SAFETY: current_thread (1) its own; (2) `thread` is used only to exit, which ends nothing twice.
         let again = unsafe { RSEQ.current_thread(thread.area()) }.unwrap();
         let kept = again.on_exit(ExitMode::Keep).into_kept();
         let before = subject.counter.overflowed();
@@ -111,7 +111,7 @@ fn exiting(ctx: &Ctx<'_>) {
     assert_eq!(subject.counter.sum(), 2 * threads);
 }
 
-/// A CPU that is not there: the fence answers success, and there is nothing.
+/// A missing CPU: the fence succeeds, and the slot is empty.
 fn absent(ctx: &Ctx<'_>) {
     crowd::begin(ctx);
     let subject = subject();

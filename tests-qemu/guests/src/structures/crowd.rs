@@ -1,4 +1,4 @@
-//! A crowd: threads of every kind that come, work and go, under signals, while somebody moves them about.
+//! A crowd: threads of every kind that start, work and exit, under signals, while others move them between CPUs.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -21,12 +21,12 @@ use crate::witness;
 
 /// Slots of each structure: more than the CPUs of any machine that the tests boot, and fewer than some hosts have.
 pub const SLOTS: usize = 16;
-/// Threads at a time, at most: six times the CPUs, on a machine of 128. The others' places cost nothing: untouched zeroes.
+/// Maximum number of live threads: six per CPU, on a machine of 128. Unused entries are untouched zeroes.
 pub const ALIVE: usize = 768;
-/// Room for handlers with the CPU's whole state above them.
+/// Room for handlers, with the CPU's whole state above them.
 const STACK: usize = 64 * 1024;
 
-/// The number of the calling thread in the crowd, if it is one that was registered; async-signal-safe.
+/// The number of the calling thread in the crowd, if registered; async-signal-safe.
 fn number() -> Option<usize> {
     // The main thread's argument is 0.
     hooked::here()?.argument.checked_sub(1)
@@ -50,7 +50,7 @@ pub fn here<I: Index>() -> Option<Here<I>> {
     here::here(number, number.map(place_of))
 }
 
-/// A value that stays for ever, in memory of its own.
+/// Places a value in its own permanent mapping.
 pub fn place_mut<T>(value: T) -> NonNull<T> {
     let at = mm::map(mm::whole_pages(size_of::<T>()), Access::ReadWrite).unwrap();
     let at = NonNull::new(at).unwrap().cast::<T>();
@@ -67,7 +67,7 @@ pub fn place<T>(value: T) -> &'static T {
 
 static SUBJECT: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Makes `subject` what the threads of this process work on.
+/// Sets the structure that the threads of this process work on.
 pub fn set_subject<T>(subject: &'static T) {
     SUBJECT.store(core::ptr::from_ref(subject).cast_mut().cast(), Release);
 }
@@ -81,13 +81,13 @@ pub unsafe fn subject<T>() -> &'static T {
     unsafe { &*SUBJECT.load(Acquire).cast() }
 }
 
-/// The threads at work, for the storm and for who moves them.
+/// The threads at work, for the storm and for the thread that moves them.
 static TIDS: [AtomicU32; ALIVE] = [const { AtomicU32::new(0) }; ALIVE];
 /// How many work at a time.
 static PLACES: AtomicUsize = AtomicUsize::new(1);
-/// How many have done it.
+/// The number of threads that have finished.
 static DONE: AtomicUsize = AtomicUsize::new(0);
-/// How many of those with this place.
+/// The same, by place.
 static DONE_HERE: [AtomicUsize; ALIVE] = [const { AtomicUsize::new(0) }; ALIVE];
 
 /// The subject of a crowd.
@@ -138,7 +138,7 @@ fn join(started: Started) {
     }
 }
 
-/// Masks CPUs away from the threads at work, and gives them back.
+/// Takes CPUs away from the threads at work, and gives them back.
 fn shake(cpus: CpuSet, turn: usize) {
     let count = cpus.count().max(1) as usize;
     for (number, tid) in TIDS.iter().enumerate() {
@@ -151,7 +151,7 @@ fn shake(cpus: CpuSet, turn: usize) {
     }
 }
 
-/// How many threads work at a time: six to a CPU.
+/// The number of threads at work at a time: six per CPU.
 pub fn threads(ctx: &Ctx<'_>) -> usize {
     (6 * ctx.facts.cpus as usize).clamp(1, ALIVE)
 }
@@ -196,7 +196,7 @@ pub fn run<W: Work, I: Index>(
     let all = alive * generations(ctx);
     for number in 0..all {
         let (at, generation) = (number % alive, number / alive);
-        // The one before may wait for what the main thread does meanwhile.
+        // The previous thread may be waiting for what the main thread does meanwhile.
         while DONE_HERE[at].load(Acquire) < generation {
             turn += 1;
             shake(cpus, turn);

@@ -1,8 +1,7 @@
-//! A drain beside a section that stands at each of its steps, with the fence and without it.
-//!
-//! One thread stands in a section on one CPU, the main thread drains that CPU's slot from another one, and then lets the
-//! section go on. With the fence it was aborted and finds the slot empty. The broken variant's fence says that it
-//! was there, and was not: the section commits over the drain's mark.
+//! A drain against a section stopped at each of its steps, with and without the fence. One thread stops in a section on
+//! one CPU, the main thread drains that CPU's slot from another one, and then releases the section. With the fence the
+//! section was aborted and finds the slot empty. The broken variant's fence reports success without effect: the section
+//! commits over the drain's mark.
 
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
@@ -44,7 +43,7 @@ const BUFFER_POP: u32 = 2;
 const BUFFER_PUSH: u32 = 3;
 const COPY: u32 = 4;
 
-/// A kernel whose fence only says that it was there.
+/// A kernel whose fence reports success without effect.
 #[derive(Clone, Copy)]
 pub struct Lies;
 
@@ -68,14 +67,14 @@ struct Subject {
     nodes: [NonNull<Item>; 2],
     rounds: Rounds,
     cpu: AtomicU32,
-    /// What the worker got or stored in the round.
+    /// The number that the worker got or stored in the round.
     worker: AtomicU32,
 }
 
-// SAFETY: the nodes are used through the list and the buffer.
+// SAFETY: the nodes are accessed through the list and the buffer.
 unsafe impl Sync for Subject {}
 
-/// One operation, to fill the slot or in a section that stops. How many it got.
+/// One operation, to fill the slot, or in a section that stops. Returns the number that it got.
 fn operate<const OP: u32>(
     subject: &Subject,
     here: impl rseq_rt::structures::ThreadSections<CpuId>,
@@ -84,7 +83,7 @@ fn operate<const OP: u32>(
     match OP {
         POP => subject.list.pop(here).is_ok().into(),
         PUSH => {
-            // SAFETY: push_ptr (1): in no list: each round takes all there is.
+            // SAFETY: push_ptr (1): in no list: each round empties all.
             unsafe { subject.list.push_ptr(here, node) };
             0
         }
@@ -101,7 +100,7 @@ fn operate<const OP: u32>(
     }
 }
 
-/// Everything there is, taken by a drain that aborts. How many.
+/// Takes everything by a drain that aborts. Returns the number.
 fn drain<const OP: u32, K: Membarrier>(subject: &Subject, cpu: usize, fence: &Fence<K>) -> u32 {
     match OP {
         POP | PUSH => subject
@@ -148,7 +147,7 @@ fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
         stop: &subject.rounds.stop,
     };
     subject.rounds.each(|| {
-        // Filled here: from another CPU it would be another slot.
+        // Filled here: another CPU has another slot.
         let [filled, given] = subject.nodes;
         match OP {
             POP | PUSH => operate::<PUSH>(subject, current, filled),
@@ -160,7 +159,7 @@ fn worker<const OP: u32>(thread: &rseq_rt::Thread<'_>, _: &Hooked) {
     });
 }
 
-/// Runs rounds at each step; the worker's share, the drain's and what was left have to be all there is.
+/// Runs rounds at each step; the worker's share, the drain's and the rest must add up to everything.
 fn rounds<const OP: u32, K: Membarrier>(
     rounds: u32,
     fence: &Fence<K>,
@@ -207,7 +206,7 @@ fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) {
     told.right_at_each_step(STEPS);
 }
 
-/// The broken variant has to be seen.
+/// The broken variant must be seen.
 fn broken<const OP: u32>(ctx: &Ctx<'_>) {
     if !allowed(ctx) {
         skip!("this kernel is known to abort no sections");

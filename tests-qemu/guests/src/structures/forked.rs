@@ -1,4 +1,4 @@
-//! fork(2) while another thread stands at each step of an operation: the child has that thread's stores and not the thread.
+//! fork(2) while another thread is stopped at each step of an operation: the child has its stores, but not the thread.
 
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
@@ -29,7 +29,7 @@ pub const TESTS: &[Test] = &[
 const STACK: usize = 64 * 1024;
 /// More than any operation has.
 const STEPS: u32 = 60;
-/// Things in the slot, in the overflow slot, and brought by the thread.
+/// Items in the slot, in the overflow slot, and brought by the thread.
 const IN_SLOT: usize = 2;
 const IN_OVERFLOW: usize = 2;
 const ALL: usize = IN_SLOT + IN_OVERFLOW + 1;
@@ -53,7 +53,7 @@ enum By {
 
 use By::{Overflow, Section};
 
-/// Where the thread stands outside a section.
+/// The thread's stop outside of a section.
 struct Gate {
     left: AtomicU32,
     here: AtomicU32,
@@ -69,7 +69,7 @@ impl Gate {
         }
     }
 
-    /// One step; stands there if it is the one that was asked for.
+    /// One step; stops if it is the requested one.
     fn pass(&self) {
         let left = self.left.load(Relaxed);
         self.left.store(left.wrapping_sub(1), Relaxed);
@@ -80,14 +80,14 @@ impl Gate {
     }
 }
 
-/// A thread that stands between two steps of an overflow path.
+/// A thread that stops between two steps of an overflow path.
 #[derive(Clone, Copy)]
 struct Gated<'a> {
     current: Option<Current<'a, CpuId>>,
     gate: &'a Gate,
 }
 
-// SAFETY: ThreadSections (1) it is that of `Option<Current>`.
+// SAFETY: ThreadSections (1) that of `Option<Current>`.
 unsafe impl ThreadSections<CpuId> for Gated<'_> {
     fn index(self) -> Option<usize> {
         self.current.index()
@@ -108,11 +108,11 @@ unsafe impl ThreadSections<CpuId> for Gated<'_> {
     }
 }
 
-/// The kernel's fence, with a step before it and one behind it.
+/// The kernel's fence, with a step before and after it.
 #[derive(Clone, Copy)]
 struct GatedFence<'a>(&'a Gate);
 
-// SAFETY: Membarrier (1) the kernel's word.
+// SAFETY: Membarrier (1) the kernel's answer.
 unsafe impl Membarrier for GatedFence<'_> {
     fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), rseq_rt::Errno> {
         self.0.pass();
@@ -127,13 +127,13 @@ unsafe impl Membarrier for GatedFence<'_> {
     }
 }
 
-/// A structure of things with numbers.
+/// A structure of numbered items.
 trait Things: Sync + Sized + 'static {
     fn new() -> Self;
     fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool;
-    /// One thing, if the structure gives single ones.
+    /// One item, if the structure returns single ones.
     fn pop<L: ThreadSections<CpuId>>(&self, here: L) -> Result<usize, PopError>;
-    /// All of a slot, each given to `each`; `false` if it is refused.
+    /// Passes all items of a slot to `each`; `false` if it is refused.
     fn drain<K: Membarrier>(&self, slot: usize, fence: &Fence<K>, each: impl FnMut(usize)) -> bool;
     fn drain_overflow(&self, each: impl FnMut(usize)) -> bool;
     /// # Safety
@@ -146,7 +146,7 @@ struct List {
     nodes: [NonNull<Node<usize>>; ALL + 1],
 }
 
-// SAFETY: the nodes are used through the list.
+// SAFETY: the nodes are accessed through the list.
 unsafe impl Sync for List {}
 
 impl Things for List {
@@ -196,7 +196,7 @@ struct Pointers {
     ids: NonNull<[usize; ALL + 1]>,
 }
 
-// SAFETY: the ids are only read.
+// SAFETY: the ids are read only.
 unsafe impl Sync for Pointers {}
 
 fn id(pointer: NonNull<usize>) -> usize {
@@ -213,7 +213,7 @@ impl Things for Pointers {
     }
 
     fn push<L: ThreadSections<CpuId>>(&self, here: L, id: usize) -> bool {
-        // SAFETY: within the array: callers know it.
+        // SAFETY: within the array, as the callers ensure.
         let pointer = unsafe { self.ids.cast::<usize>().add(id.min(ALL)) };
         self.buffer.push(here, pointer).is_ok()
     }
@@ -247,7 +247,7 @@ impl Things for Pointers {
 
 struct Log(Bytes<'static, 112>);
 
-/// Two bytes that belong together; what is none has the number 99.
+/// Two bytes that belong together; an invalid pair has the number 99.
 fn record(id: usize) -> [u8; 2] {
     [id as u8, !(id as u8)]
 }
@@ -292,7 +292,7 @@ struct Subject<S: 'static> {
     things: S,
     what: Do,
     by: By,
-    /// The CPU of the thread, and the slot that is drained.
+    /// The CPU of the thread, whose slot is drained.
     cpu: u32,
     gate: Gate,
     stop: Stop,
@@ -301,7 +301,7 @@ struct Subject<S: 'static> {
     ended: AtomicU32,
 }
 
-/// The thread: fills, and does one thing.
+/// The thread: fills the structure, and does one operation.
 fn worker<S: Things>(thread: &Thread<'_>, _: &Hooked) {
     // SAFETY: subject (1) `stand`.
     let subject = unsafe { crowd::subject::<Subject<S>>() };
@@ -340,7 +340,7 @@ fn worker<S: Things>(thread: &Thread<'_>, _: &Hooked) {
     subject.ended.store(1, Release);
 }
 
-/// Everything works in the child, nothing is there twice, and at most `lost` are nowhere.
+/// In the child everything works, nothing is duplicated, and at most `lost` items are missing.
 fn works<S: Things>(things: &S, here: Option<Current<'_, CpuId>>, lost: usize) -> bool {
     let mut found = [0u32; 100];
     let mut count = |id: usize| {
@@ -348,7 +348,7 @@ fn works<S: Things>(things: &S, here: Option<Current<'_, CpuId>>, lost: usize) -
             *found += 1;
         }
     };
-    // What one thread alone finds is never busy.
+    // A single thread never finds the structure busy.
     let mut popped = things.pop(here);
     for _ in 0..2 * ALL {
         let Ok(id) = popped else { break };
@@ -366,7 +366,7 @@ fn works<S: Things>(things: &S, here: Option<Current<'_, CpuId>>, lost: usize) -
         times <= most
     });
     let missing = found.iter().take(ALL).filter(|&&times| times == 0).count();
-    // And there is a way in and out again, in a slot and beside it.
+    // An item can be pushed and drained again, whether by a slot or not.
     let mut again = 0;
     right &= things.push(here, ALL);
     for slot in 0..SLOTS {
@@ -376,7 +376,7 @@ fn works<S: Things>(things: &S, here: Option<Current<'_, CpuId>>, lost: usize) -
     right && once && missing <= lost && again == 1
 }
 
-/// One thread that stands at a step, and one child; `None` if there is no such step, else whether the child is right.
+/// Stops one thread at a step and forks; `None` if there is no such step, else whether the child is right.
 fn stand<S: Things>((what, by): (Do, By), lost: usize, step: u32, repaired: bool) -> Option<bool> {
     let subject = place(Subject {
         things: S::new(),
@@ -407,7 +407,7 @@ fn stand<S: Things>((what, by): (Do, By), lost: usize, step: u32, repaired: bool
     let is_right = stands().then(|| {
         let status = forked(|| {
             if repaired {
-                // SAFETY: repair (1): this thread alone is here, and it is in no operation.
+                // SAFETY: repair (1): only this thread exists, and it is in no operation.
                 unsafe { subject.things.repair() };
             }
             let here = crowd::current();
@@ -424,7 +424,7 @@ fn stand<S: Things>((what, by): (Do, By), lost: usize, step: u32, repaired: bool
     is_right
 }
 
-/// All steps; how many there were, and at how many the child was wrong.
+/// All steps. Returns their number, and at how many the child was wrong.
 fn each_step<S: Things>(op: (Do, By), lost: usize, repaired: bool) -> (u32, u32) {
     let (mut steps, mut wrong) = (0, 0);
     for step in 1..=STEPS {
@@ -437,7 +437,7 @@ fn each_step<S: Things>(op: (Do, By), lost: usize, repaired: bool) -> (u32, u32)
     (steps, wrong)
 }
 
-/// An operation, and how many things its thread may have in hand.
+/// An operation, and the number of items that its thread may hold.
 type Case = ((Do, By), usize);
 
 fn all_right<S: Things>(ctx: &Ctx<'_>, cases: &[Case]) {
@@ -460,7 +460,7 @@ fn all_right<S: Things>(ctx: &Ctx<'_>, cases: &[Case]) {
 }
 
 fn free_list(ctx: &Ctx<'_>) {
-    // A pop has the overflow slot in hand as a whole; without rseq that is where all are.
+    // A pop holds the whole overflow slot; without rseq that has all items.
     let in_overflow = if ctx.facts.rseq.is_ok() {
         IN_OVERFLOW
     } else {
@@ -469,10 +469,10 @@ fn free_list(ctx: &Ctx<'_>) {
     all_right::<List>(
         ctx,
         &[
-            // What is brought is nowhere, but for a push.
+            // Only a push puts the brought item into the list.
             ((Pop, Overflow), 1 + in_overflow),
             ((Push, Overflow), 1),
-            // The last two steps come behind `take`, which has them by then.
+            // The last two steps come after `take`, which holds the slot's items by then.
             ((Drain, Overflow), 1 + IN_SLOT),
             ((Pop, Section), 1),
             ((Push, Section), 1),
@@ -486,7 +486,7 @@ fn buffer(ctx: &Ctx<'_>) {
         &[
             ((Pop, Overflow), 1),
             ((Push, Overflow), 1),
-            // Those that the drain had taken.
+            // Those that the drain has taken.
             ((Drain, Overflow), 1 + IN_SLOT),
             ((Pop, Section), 1),
             ((Push, Section), 1),
@@ -498,7 +498,7 @@ fn bytes(ctx: &Ctx<'_>) {
     all_right::<Log>(
         ctx,
         &[
-            // The records of the overflow slot, around the one that is being written.
+            // The records of the overflow slot, around the one being written.
             ((Push, Overflow), ALL),
             ((Drain, Overflow), 1 + IN_SLOT),
             ((DrainOverflow, Overflow), ALL),
@@ -507,7 +507,7 @@ fn bytes(ctx: &Ctx<'_>) {
     );
 }
 
-/// The broken variant: each of these operations leaves a state behind that somebody has to end.
+/// The broken variant: each of these operations leaves a state behind that must be repaired.
 fn broken(ctx: &Ctx<'_>) {
     crowd::begin(ctx);
     let mut seen = 0;

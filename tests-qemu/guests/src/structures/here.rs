@@ -1,7 +1,6 @@
-//! The threads of a crowd as the structures see them: their aborts are counted, and there are some.
-//!
-//! A preemption or a signal rarely comes in the few instructions of a section. So each thread stops now and then in the
-//! middle of one, where the next signal of the storm finds it. All else it does by the sections that are shipped.
+//! A crowd's threads as the structures see them: aborts are counted, and must occur. A preemption or a signal rarely
+//! hits the few instructions of a section. So each thread sometimes stops in the middle of one, where the next signal
+//! of the storm finds it. All other operations use the shipped sections.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicUsize};
@@ -14,21 +13,21 @@ use super::crowd::{self, ALIVE};
 use crate::harness::Ctx;
 use crate::hooked::RSEQ;
 
-/// Each so many operations of a thread one stops. Odd, so that it is a push, and then a pop.
+/// One in so many operations of a thread stops. Odd, so that pushes and pops alternate.
 const EVERY: u32 = 17;
-/// So often at most, at each step twice: a stop lasts until the next signal.
+/// Maximum number of stops, two at each step: a stop lasts until the next signal.
 const MOST: u32 = 2 * STEPS;
-/// Steps that each section has; a stop beyond the last one is none.
+/// Steps that each section has; a later one does not stop it.
 const STEPS: u32 = 4;
-/// A bound, so that a signal that is lost costs a moment and not the test.
+/// Bound of a stop, so that a lost signal costs a moment rather than the test.
 const TURNS: u32 = 1 << 20;
 
-/// The stops of the threads of one place, one after the other.
+/// The stops of successive threads in one place.
 struct Stops {
     steps: Steps,
-    /// Operations so far, handlers' not counted.
+    /// Operations so far, except those of handlers.
     operations: AtomicU32,
-    /// A handler runs: it is the signal that would be waited for.
+    /// Set while a handler runs, which is the signal that a stop would wait for.
     handling: AtomicU32,
 }
 
@@ -42,14 +41,14 @@ static STOPS: [Stops; ALIVE] = [const {
 
 /// Sections that were aborted at a stop.
 static AT_A_STOP: AtomicUsize = AtomicUsize::new(0);
-/// Operations whose shipped section was aborted as often as it may be.
+/// Operations whose shipped section was aborted up to the bound.
 static SHIPPED: AtomicUsize = AtomicUsize::new(0);
 
-/// The calling thread; its number in the crowd makes its kind.
+/// The calling thread; its number in the crowd determines its kind.
 pub struct Here<I: Index> {
     current: Current<'static, I>,
     stops: Option<&'static Stops>,
-    /// Aborted once, it takes the overflow slot: every fourth one.
+    /// Takes the overflow slot after one abort: every fourth thread.
     gives_up: bool,
 }
 
@@ -61,7 +60,7 @@ impl<I: Index> Clone for Here<I> {
     }
 }
 
-/// Of the calling thread, whose place is `place` if it is one of the crowd; async-signal-safe.
+/// The calling thread, whose place is `place` if it belongs to the crowd; async-signal-safe.
 pub fn here<I: Index>(number: Option<usize>, place: Option<usize>) -> Option<Here<I>> {
     let current = crowd::current()?;
     let gives_up = number.is_some_and(|number| number % 4 == 2);
@@ -78,12 +77,12 @@ pub fn here<I: Index>(number: Option<usize>, place: Option<usize>) -> Option<Her
     })
 }
 
-/// A new thread is in the place.
+/// Resets the place for a new thread.
 pub fn begin(place: usize) {
     STOPS[place].operations.store(0, Relaxed);
 }
 
-/// Runs `handler` on the thread in the place: no section of it stops.
+/// Runs `handler` on the thread in the place, without stops in its sections.
 pub fn handle(place: Option<usize>, handler: impl FnOnce()) {
     let handling = place.map(|place| &STOPS[place].handling);
     if let Some(handling) = handling {
@@ -95,7 +94,7 @@ pub fn handle(place: Option<usize>, handler: impl FnOnce()) {
     }
 }
 
-/// When all is over: where sections may run, some were aborted. How many, at a stop and without one.
+/// After the test: where sections may run, some must have been aborted. Returns how many at a stop and without one.
 pub fn aborted<I: Index>(ctx: &Ctx<'_>) -> [usize; 2] {
     let aborted = [&AT_A_STOP, &SHIPPED].map(|count| count.load(Relaxed));
     let live = ctx.facts.rseq.is_ok()
@@ -110,9 +109,9 @@ pub fn aborted<I: Index>(ctx: &Ctx<'_>) -> [usize; 2] {
 }
 
 impl Stops {
-    /// The steps, if the next operation of their thread is to stop.
+    /// The steps, if the thread's next operation stops.
     fn arm(&self) -> Option<&Steps> {
-        // Its own thread alone.
+        // Accessed only by its own thread.
         let nth = self.operations.load(Relaxed);
         self.operations.store(nth.wrapping_add(1), Relaxed);
         let stop = nth / EVERY;
@@ -125,7 +124,7 @@ impl Stops {
     }
 }
 
-// SAFETY: ThreadSections (1) it is that of `Current`, sometimes with a stop.
+// SAFETY: ThreadSections (1) that of `Current`, sometimes with a stop.
 unsafe impl<I: Index> ThreadSections<I> for Here<I> {
     fn index(self) -> Option<usize> {
         Some(self.current.id())

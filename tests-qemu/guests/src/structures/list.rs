@@ -1,4 +1,4 @@
-//! Nodes of a list: none lost, none given twice.
+//! Nodes of a list: none lost or duplicated.
 
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicUsize;
@@ -27,7 +27,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 const FILTERS: Needs = Needs::SECCOMP.and(Needs::REAL_KERNEL);
-/// Fewer than threads, so that they get the same ones again and again.
+/// Fewer than threads, so that the same ones come back repeatedly.
 const NODES: usize = 10;
 
 struct Subject<I: Index> {
@@ -69,17 +69,17 @@ impl<I: Index> Work for Subject<I> {
     }
 }
 
-/// Takes what is in all slots and in the overflow slot, and gives it back by the overflow slot, for those who have
-/// no other. How many.
+/// Takes the content of all slots and of the overflow slot, and gives it back by the overflow slot, for threads without
+/// another. Returns the number.
 fn drain<I: Index>(subject: &Subject<I>, fence: &Fence, keep: bool) -> usize {
     let mut count = 0;
     for slot in 0..=SLOTS {
         let chain = match subject.list.take(slot, fence) {
             Ok(chain) => chain,
             Err(DrainError::NoSuchSlot) if slot == SLOTS => subject.list.take_overflow(),
-            // By concurrency id there is no other way than membarrier.
+            // By concurrency id there is no way but membarrier.
             Err(DrainError::Busy) => continue,
-            // An offline CPU, where the caller has to go there.
+            // An offline CPU, which the caller would have to run on.
             Err(DrainError::Refused(_)) if !fence.has_membarrier() => continue,
             Err(why) => panic!("the drain of slot {slot}: {why:?}"),
         };
@@ -103,7 +103,7 @@ pub(crate) fn crowded<I: Index>(ctx: &Ctx<'_>) {
     crowd_of::<I>(ctx, Fence::register(), rounds)
 }
 
-/// No fence by membarrier: the main thread goes to the CPU and comes back.
+/// No fence by membarrier: the main thread visits the CPU instead.
 fn filtered<const ERRNO: u32>(ctx: &Ctx<'_>) {
     seccomp::install(__NR_membarrier, When::Always, Answer::Errno(Errno(ERRNO))).unwrap();
     crowd::begin(ctx);
@@ -121,9 +121,9 @@ fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) {
     });
     let nodes: NonNull<Node<Card>> = place_mut([const { Node::new(Card::new()) }; NODES]).cast();
     for at in 0..NODES {
-        // Some for those who have no slot.
+        // Some for the threads without a slot.
         let here = here::<I>().filter(|_| at % 2 == 0);
-        // SAFETY: push_ptr (1): in a mapping that stays, and used through the list alone.
+        // SAFETY: push_ptr (1): in a mapping that stays, accessed only through the list.
         unsafe { subject.list.push_ptr(here, nodes.add(at)) };
     }
     let mut drained = 0;
@@ -131,7 +131,7 @@ fn crowd_of<I: Index>(ctx: &Ctx<'_>, fence: Fence, rounds: usize) {
         drained += drain(subject, &fence, false);
     });
     let held = subject.held.count();
-    // SAFETY: the threads have ended, and nothing is in the drain's hands.
+    // SAFETY: the threads have ended, and the drain holds nothing.
     let count = |at| unsafe { nodes.add(at).as_ref() }.value.count();
     let counted: usize = (0..NODES).map(count).sum();
     assert_eq!(counted, held, "times held");

@@ -1,4 +1,4 @@
-//! The per-CPU structures under crowds of threads, and beside their broken variants.
+//! The per-CPU structures under crowds of threads, with their broken variants.
 
 pub mod buffer;
 pub mod bytes;

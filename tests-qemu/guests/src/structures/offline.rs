@@ -1,4 +1,4 @@
-//! The slot of a CPU that was taken offline: nobody runs there, and what is in it is not lost.
+//! The slot of an offline CPU: no thread runs there, and its content is not lost.
 
 use core::ptr::NonNull;
 
@@ -32,7 +32,7 @@ pub(crate) fn mount_sys() -> Result<(), Errno> {
     }
 }
 
-/// Takes a CPU offline, or back; up to ten CPUs.
+/// Takes a CPU offline, or online again; for CPU numbers below ten.
 pub(crate) fn set_online(cpu: u32, online: bool) -> Result<(), Errno> {
     let mut path = *b"/sys/devices/system/cpu/cpu0/online\0";
     path[27] += cpu as u8;
@@ -51,7 +51,7 @@ pub(crate) fn bring_back(cpu: u32) -> bool {
 #[derive(Clone, Copy)]
 struct WithoutMembarrier;
 
-// SAFETY: Membarrier (1) it never answers success; the other two are the kernel's own.
+// SAFETY: Membarrier (1) it never reports success; the other two are the kernel's own.
 unsafe impl Membarrier for WithoutMembarrier {
     fn membarrier(&self, _: u32, _: u32, _: u32) -> Result<(), rseq_rt::Errno> {
         Err(rseq_rt::Errno::NOSYS)
@@ -99,7 +99,7 @@ fn offline(ctx: &Ctx<'_>) {
         Err(Errno::NOENT) => skip!("this kernel takes no CPU offline"),
         Err(errno) => panic!("CPU {last} stays online: {errno}"),
     }
-    // Without membarrier(2) nobody can go and see whether a section is in flight there: refused, and nothing is lost.
+    // Without membarrier(2) no thread can check for a section in flight there: refused, and nothing is lost.
     let visits = Fence::register_on(WithoutMembarrier);
     let refused = |drained: Result<usize, DrainError>| {
         matches!(drained, Err(DrainError::Refused(rseq_rt::Errno::INVAL)))
@@ -119,7 +119,7 @@ fn offline(ctx: &Ctx<'_>) {
         assert!(both_refused, "a drain visited CPU {last}");
         assert_eq!((taken, drained), (2, 2));
     }
-    // And it works as before.
+    // It works as before.
     sched::allow(0, &CpuSet::one(last)).unwrap();
     fill();
     list.pop(here).unwrap();

@@ -1,4 +1,4 @@
-//! Rounds of one thread whose section stops at each of its steps, and of another one that acts beside it.
+//! Rounds of one thread whose section stops at each of its steps, and of another one that acts meanwhile.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -7,12 +7,12 @@ use super::slow::Stop;
 use crate::harness::passed;
 use crate::sys::sched;
 
-/// There is no other round.
+/// Ends the rounds.
 const OVER: u32 = u32::MAX;
 
-/// What the two threads share.
+/// The state shared by the two threads.
 pub struct Rounds {
-    /// Where the section of the round stops.
+    /// The stop of the round's section.
     pub stop: Stop,
     begun: AtomicU32,
     ended: AtomicU32,
@@ -27,7 +27,7 @@ impl Rounds {
         }
     }
 
-    /// The thread that stops: does each round as it is begun, until all are over.
+    /// On the thread that stops: runs each round when it begins, until the end.
     pub fn each(&self, mut act: impl FnMut()) {
         let mut round = 0;
         loop {
@@ -41,8 +41,8 @@ impl Rounds {
         }
     }
 
-    /// The other one: `count` rounds at each of `tried` steps, or until one is wrong. `beside` acts while the first
-    /// stands at the step, and `is_right` judges what both have done.
+    /// On the other thread: `count` rounds at each of `tried` steps, or until one is wrong. `beside` acts while the
+    /// first thread is stopped at the step, and `is_right` checks the combined result.
     pub fn at_each_step<T>(
         &self,
         tried: u32,
@@ -104,17 +104,17 @@ fn spin_until(there: impl Fn() -> bool) {
     }
 }
 
-/// What rounds at each step told.
+/// The results of the rounds at each step.
 pub struct Told {
     /// Rounds that lost or doubled something.
     pub wrong: u32,
     pub aborted: usize,
-    /// Steps that the section stood at, one bit each.
+    /// Steps at which the section stopped, one bit each.
     pub reached: u64,
 }
 
 impl Told {
-    /// Nothing was wrong at any step, from the first to the last one, which comes before the last one that was tried.
+    /// No round was wrong, from the first step to the last, which comes before the last one tried.
     pub fn right_at_each_step(&self, tried: u32) {
         assert_eq!(self.wrong, 0, "rounds that lost or doubled something");
         assert!(self.aborted > 0, "no section was aborted");

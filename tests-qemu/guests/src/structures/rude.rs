@@ -1,4 +1,4 @@
-//! A thread that nobody registered runs a section all the same: the broken variant of the overflow path.
+//! An unregistered thread that runs a section anyway: the broken variant of the overflow path.
 
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
@@ -26,23 +26,23 @@ const STACK: usize = 64 * 1024;
 const STEPS: u32 = 14;
 /// The second thread stays registered.
 const POLITE: usize = 0;
-/// It does not, and its area goes on showing the CPU.
+/// It unregisters, and its area keeps showing the CPU.
 const RUDE: usize = 1;
 
 struct Subject {
     list: FreeList<'static, u32>,
     stop: Stop,
     cpu: u32,
-    /// What the second thread got: 1 + its nodes, once it is through.
+    /// The second thread's nodes plus 1, once it is done.
     got: AtomicU32,
 }
 
 fn current<'a>(thread: &'a Thread<'_>) -> Option<Current<'a, CpuId>> {
-    // SAFETY: Thread::current (1): nothing is lent, and what the rude one does with it is the test.
+    // SAFETY: Thread::current (1): nothing is lent; the unregistered thread's use of it is the test.
     unsafe { thread.current() }
 }
 
-/// Pops, and stops in the middle of it.
+/// Pops, stopping in the middle of it.
 fn second(thread: &Thread<'_>, hooked: &Hooked) {
     // SAFETY: subject (1) `pair`.
     let subject = unsafe { crowd::subject::<Subject>() };
@@ -60,8 +60,8 @@ fn second(thread: &Thread<'_>, hooked: &Hooked) {
     subject.got.store(1 + u32::from(got), Release);
 }
 
-/// While the second thread stands before `step`, the first one, on the same CPU, pops as well. Which of them got the one
-/// node there is; `None` if a pop has no such step.
+/// While the second thread is stopped before `step`, the first one, on the same CPU, pops as well. Returns which of
+/// them got the only node; `None` if a pop has no such step.
 fn pair(cpu: u32, argument: usize, step: u32) -> Option<(bool, bool)> {
     let subject = place(Subject {
         list: fresh::list(),

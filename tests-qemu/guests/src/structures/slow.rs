@@ -1,4 +1,4 @@
-//! A thread whose sections stop at a step that was asked for, until somebody lets them go on.
+//! A thread whose sections stop at a requested step until they are released.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU32, AtomicUsize};
@@ -9,10 +9,10 @@ use rseq_rt::structures::ThreadSections;
 
 use crate::sys::sched;
 
-/// Where sections stop, and how often they were aborted.
+/// The stop of sections, and the number of aborts.
 pub struct Stop {
     steps: Steps,
-    /// The step; 0 is nowhere.
+    /// The step; 0: none.
     at: AtomicU32,
     pub aborted: AtomicUsize,
 }
@@ -26,7 +26,7 @@ impl Stop {
         }
     }
 
-    /// From now on, at this step. While the thread is in no section.
+    /// Sets the step, while the thread is in no section.
     pub fn arm(&self, step: u32) {
         self.steps.here.store(0, Relaxed);
         self.steps.turns.store(u32::MAX, Relaxed);
@@ -34,13 +34,13 @@ impl Stop {
         self.at.store(step, Release);
     }
 
-    /// Nowhere any more. Whoever stands there goes on.
+    /// Clears the step, and releases a section stopped there.
     pub fn release(&self) {
         self.at.store(0, Release);
         self.steps.released.store(1, Release);
     }
 
-    /// Has a section come to the step since it was armed?
+    /// Whether a section has reached the step since it was armed.
     pub fn is_there(&self) -> bool {
         self.steps.here.load(Acquire) != 0
     }
@@ -52,7 +52,7 @@ pub struct Slow<'a> {
     pub stop: &'a Stop,
 }
 
-// SAFETY: ThreadSections (1) it is that of `Current`, with a stop.
+// SAFETY: ThreadSections (1) that of `Current`, with a stop.
 unsafe impl ThreadSections<CpuId> for Slow<'_> {
     fn index(self) -> Option<usize> {
         Some(self.current.id())
@@ -65,7 +65,7 @@ unsafe impl ThreadSections<CpuId> for Slow<'_> {
         _: Commit,
     ) -> Result<*mut u8, Miss> {
         for _ in 0..rseq_rt::percpu::RESTARTS {
-            // Only the first one to come there stops: a second stop would wait for a release that has been.
+            // Only the first section to get there stops: a second one would wait for a release that has passed.
             let at = self.stop.at.load(Acquire);
             let left = if self.stop.is_there() { 0 } else { at };
             self.stop.steps.left.store(left, Relaxed);

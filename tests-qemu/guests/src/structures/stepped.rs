@@ -1,6 +1,5 @@
-//! Each operation of each structure, single-stepped from its first instruction to its last: it ends, and ends right.
-//!
-//! Every stop aborts the section that it finds, so an operation that ends at all has given its slot up and
+//! Each operation of each structure, single-stepped from its first instruction to its last: it ends, with the right
+//! result. Every stop aborts the section that it hits, so an operation that ends at all has given up on its slot and
 //! taken the overflow slot.
 
 use core::ptr::NonNull;
@@ -25,7 +24,7 @@ pub const TESTS: &[Test] =
 
 /// Far more than any operation has with all its restarts.
 const MOST: u32 = 10_000;
-/// What the child steps through.
+/// The number of operations that the child steps through.
 const OPERATIONS: u32 = 9;
 const ALL_RIGHT: i32 = 7;
 
@@ -56,7 +55,7 @@ fn list<I: Index>(here: Here<I>) {
     slowly(|| unsafe { list.push_ptr(here, shared) });
     assert!(no_slot_has_any(), "a push: into a slot");
     assert_eq!(list.take_overflow().count(), 1, "a push: lost");
-    // One for the slot: whatever aborts this is rare, and not for ever.
+    // One for the slot, retried: aborts are rare.
     loop {
         // SAFETY: as above.
         unsafe { list.push_ptr(here, in_slot) };
@@ -165,7 +164,7 @@ fn stepped(ctx: &Ctx<'_>) {
             );
             operations += 1;
             longest = longest.max(child.steps - before);
-            // The stop behind it.
+            // The stop after the operation.
             if child.stands() {
                 child.run().unwrap();
             }
