@@ -1,7 +1,6 @@
-//! What aborts a section: a migration, a preemption, a signal.
-//!
-//! A thread stands in a section until it is let go. Who lets it go has run on its CPU, has moved it, or is its signal
-//! handler: a section that is let go and commits was not aborted, for certain.
+//! Causes that abort a section: a migration, a preemption, a signal. A thread spins in a section until it is released.
+//! The releaser has run on its CPU, has moved it, or is its signal handler: a section that is released and still
+//! commits was certainly not aborted.
 
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::AtomicU32;
@@ -30,19 +29,19 @@ pub(super) const CHECKS: &[Check] = &[
     Check::dangerous("abort/outside", "a thread that is interrupted outside of the section that it has announced goes on where it was", outside),
 ];
 
-/// Turns of the section, many times a time slice.
+/// Iterations of the section, many times a time slice.
 pub(super) const TURNS: usize = 1 << 26;
 const LIMIT: Span = Span::secs(20);
 
 pub(super) static WORDS: Words = Words::new();
 static OVER: AtomicBool = AtomicBool::new(false);
 
-/// What lets a thread go, after it has acted on it.
+/// A thread that releases another one, after acting on it.
 pub(super) struct Helper {
     pub what: &'static str,
-    /// The CPU that the thread starts on, and the helper's own.
+    /// The CPU on which the thread starts, and the helper's own.
     pub cpus: [u32; 2],
-    /// Is done to the thread in each round; it knows how many there were before.
+    /// Acts on the thread in each round; the argument is the number of rounds before.
     pub act: fn(&Helper, usize),
     pub tid: u32,
 }
@@ -64,8 +63,8 @@ impl Helper {
     }
 }
 
-/// The calling thread stands in the section again and again while a helper acts; an abort is seen if `counts`, which is
-/// told of the CPU before it.
+/// The calling thread enters the section repeatedly while a helper acts; an abort counts if `counts` agrees, given the
+/// CPU before it.
 pub(super) fn stands(length: u32, helper: Helper, counts: impl Fn(u32) -> bool) {
     let what = helper.what;
     pin(helper.cpus[0]);
@@ -100,7 +99,7 @@ pub(super) fn two(system: &System<'_>) -> [u32; 2] {
 }
 
 fn migration(system: &System<'_>) {
-    // It has always been on the other one.
+    // In the previous round it was on the other one.
     fn moves(helper: &Helper, round: usize) {
         let cpu = helper.cpus[(round + 1) % 2];
         sched::allow(helper.tid, &CpuSet::one(cpu)).unwrap();
@@ -121,7 +120,7 @@ fn preemption(system: &System<'_>) {
     each_length(system, |length| {
         let helper = Helper {
             what: "a preemption",
-            // Who lets go has run on the thread's CPU.
+            // The releaser has run on the thread's CPU.
             cpus: [two(system)[0]; 2],
             act: |_, _| {},
             tid: 0,
@@ -130,7 +129,7 @@ fn preemption(system: &System<'_>) {
     });
 }
 
-/// Where the last handler found the thread.
+/// The program counter seen by the last handler.
 static PLACE: AtomicU64 = AtomicU64::new(0);
 static HANDLED: AtomicU32 = AtomicU32::new(0);
 
@@ -141,7 +140,7 @@ unsafe extern "C" fn note(_: i32, _: *mut siginfo_t, context: *mut u8) {
     WORDS.release();
 }
 
-/// A signal each millisecond to this thread.
+/// A signal to this thread every millisecond.
 pub(super) fn under_signals() -> Timer {
     // SAFETY: handle (1) the handler stores to statics.
     unsafe { signals::handle(SIGUSR1 as i32, note, 0) }.unwrap();
@@ -193,7 +192,7 @@ fn outside(system: &System<'_>) {
         let timer = under_signals();
         let mut rounds = Rounds::until(50, LIMIT);
         while rounds.next().is_some() {
-            // Behind it: announced, and left by its commit.
+            // After the section: announced, and left by its commit.
             let round = rounds.tried;
             WORDS.go.store(round, Relaxed);
             let end = WORDS.stand(area, round, TURNS);

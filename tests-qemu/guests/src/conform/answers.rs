@@ -85,7 +85,7 @@ fn busy(system: &System<'_>) {
 fn other_area(system: &System<'_>) {
     each_of(system.taken_lengths(), |length| {
         let (area, other) = (registered(length), Area::new());
-        // The address and the length are judged before the signature.
+        // Address and length are checked before the signature.
         for signature in [SIGNATURE, !SIGNATURE] {
             let refused = |at, length| {
                 let answer = ask(at, length, REGISTER, signature);
@@ -102,7 +102,7 @@ fn other_area(system: &System<'_>) {
     });
 }
 
-/// None of them is `length`, and some would be right for another area.
+/// Other lengths than `length`, some of them right for another area.
 fn wrong_lengths(length: u32) -> impl Iterator<Item = u32> {
     let all = [0, 20, 31, 32, 33, 64, length + 1, length + 32];
     all.into_iter().filter(move |&wrong| wrong != length)
@@ -125,7 +125,7 @@ const LENGTHS: [u32; 17] = [
     0, 1, 20, 24, 28, 31, 32, 33, 34, 40, 48, 63, 64, 96, 128, 200, 256,
 ];
 
-/// Registers with that length at an address that is aligned to `align` and no more, and unregisters what was taken.
+/// Tries to register with that length at an address aligned to exactly `align`, and undoes it on success.
 fn tries(system: &System<'_>, area: &Area, length: u32, align: usize) {
     let at = area.at().wrapping_add(align);
     let answer = ask(at, length, REGISTER, SIGNATURE);
@@ -202,7 +202,7 @@ fn read_only(system: &System<'_>) {
     const REFUSED: i32 = 3;
     each_length(system, |length| {
         let area = Area::new();
-        // SAFETY: protect (1): nobody writes to the page, or is killed for it.
+        // SAFETY: protect (1): nobody writes to the page, except to be killed for it.
         unsafe { mm::protect(area.at(), mm::page_size(), Access::Read).unwrap() };
         let end = forked(|| {
             process::no_core_dump();
@@ -273,7 +273,7 @@ fn unregister_ids(system: &System<'_>) {
         agree!(area.unregister(length), Ok(()), "length {length}");
         let [start, rest @ ..] = area.ids();
         agree!(rest, [UNINITIALIZED, 0, 0], "length {length}");
-        // Linux 6.19 has the feature size of those before.
+        // Linux 6.19 has the feature size of earlier kernels.
         let may_be_unset = (24..=32).contains(&system.fields());
         assert!(
             start == 0 || may_be_unset && start == UNINITIALIZED,

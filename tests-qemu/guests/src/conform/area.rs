@@ -8,7 +8,7 @@ use crate::sys::mm::{self, Access};
 use crate::sys::rseq::rseq;
 use crate::sys::sched::{self, CpuSet};
 
-/// The length of the first ABI, which every kernel takes.
+/// The length of the first ABI, accepted by every kernel.
 pub const LEGACY: u32 = 32;
 /// Registration flag, or none.
 pub const REGISTER: u32 = 0;
@@ -32,7 +32,7 @@ pub struct Area {
 pub const UNINITIALIZED: u32 = u32::MAX;
 
 impl Area {
-    /// A page of its own, zeroed but for cpu_id, and never unmapped.
+    /// A new page, zeroed except for cpu_id, and never unmapped.
     pub fn new() -> &'static Area {
         let page = mm::map(mm::page_size(), Access::ReadWrite).unwrap();
         // SAFETY: a page of zeroes is an area.
@@ -64,7 +64,7 @@ impl Area {
         .map(|id| id.load(Relaxed))
     }
 
-    /// Stores to all that a kernel may write.
+    /// Stores to every field that a kernel may write.
     pub fn fill(&self, word: u32) {
         for id in [
             &self.cpu_id_start,
@@ -78,9 +78,9 @@ impl Area {
     }
 }
 
-/// rseq(2) of a check, whose process has nothing else registered.
+/// rseq(2) for a check, in whose process nothing else is registered.
 pub fn ask(at: *mut u8, length: u32, flags: u32, signature: u32) -> Result<(), Errno> {
-    // SAFETY: rseq (1) what a check registers stays mapped, or the check is about that; (2) nobody else registers.
+    // SAFETY: rseq (1) the area stays mapped, unless the check is about that; (2) nothing else registers.
     unsafe { rseq(at, length, flags, signature) }
 }
 

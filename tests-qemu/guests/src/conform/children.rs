@@ -1,4 +1,4 @@
-//! Who has a registration: a fork's child, a vfork's, a thread, a new image.
+//! Registration in a fork child, a vfork child, a new thread, and a new image.
 
 use core::ffi::CStr;
 use core::ptr;
@@ -86,7 +86,7 @@ fn vfork(system: &System<'_>) {
         pin(cpu);
         let before = parents.ids();
         let status = vforked(stack, || {
-            // One CPU is all that this thread inherited.
+            // This thread inherited a single CPU.
             crate::sys::sched::allow(0, &system.cpus).unwrap();
             on_each_cpu(|cpu| {
                 agree!(
@@ -118,7 +118,7 @@ fn vfork_takes(system: &System<'_>) {
             agree!(child, Ok(Status::Exited(0)), "the child, length {length}");
             on_each_cpu(|_| {});
             let cpu = area.cpu_id.load(Relaxed);
-            // One that cannot move keeps what the child has left behind, up to its next switch.
+            // A thread that cannot move keeps the child's values until its next switch.
             assert!(
                 system.cpus.count() < 2 || system.cpus.has(cpu),
                 "cpu_id reads {cpu} after moves, length {length}"
@@ -140,7 +140,7 @@ const ARGUMENT: &CStr = c"--after-exec";
 const FRESH: i32 = 23;
 const NO_EXEC: i32 = 99;
 
-/// The new image: whether the thread is unregistered.
+/// The new image: reports whether the thread is unregistered.
 pub(super) fn after_exec(env: &Env) -> i32 {
     let system = System::ask(env);
     let fresh = system.lengths().all(|length| {

@@ -1,4 +1,4 @@
-//! Descriptors that are wrong: a thread that is to be aborted by one is killed.
+//! Invalid descriptors: the kernel kills a thread that it would abort by one.
 
 use linux_raw_sys::general::SIGSEGV;
 
@@ -24,18 +24,18 @@ pub(super) const CHECKS: &[Check] = &[
 
 const KILLED: Status = Status::Killed(SIGSEGV as i32);
 
-/// The exit code of a thread whose section came to an end, from that end.
+/// The exit code of a thread whose section ended with `end`.
 const fn ended(end: usize) -> i32 {
     10 + end as i32
 }
 
-/// How a thread ends that stands in the section with this descriptor and gets signals.
+/// The end of a thread that spins in the section with this descriptor and gets signals.
 fn end(cs: *const Cs, length: u32) -> Status {
     let status = forked(|| {
         process::no_core_dump();
         let area: &Area = registered(length);
         let _timer = under_signals();
-        // SAFETY: (1) the process bears it.
+        // SAFETY: (1) this process may die.
         exit_group(ended(unsafe { WORDS.stand_as(area, cs, 1, TURNS) }));
     });
     status.unwrap()
@@ -59,7 +59,7 @@ fn kills_or_aborts(system: &System<'_>, cs: &Cs) {
 
 fn signature(system: &System<'_>) {
     let mut cs = *stand_cs();
-    // The instruction behind the commit, which has none before it.
+    // The instruction after the commit, which has no signature before it.
     cs.abort_ip = cs.start_ip + cs.post_commit_offset;
     kills(system, &raw const cs);
 }
@@ -72,13 +72,13 @@ fn version(system: &System<'_>) {
 
 fn inside(system: &System<'_>) {
     let mut cs = *stand_cs();
-    // So much longer that it takes in the handler, whose signature stays where it is.
+    // Extended so that it covers the handler, whose signature stays in place.
     cs.post_commit_offset = cs.abort_ip + 4 - cs.start_ip;
     kills_or_aborts(system, &cs);
 }
 
 fn unmapped(system: &System<'_>) {
-    // It stays there, so that no other mapping takes its place.
+    // Stays mapped, so that no other mapping takes its place.
     let page = mm::map(mm::page_size(), Access::None).unwrap();
     kills(system, page.cast());
 }

@@ -1,4 +1,4 @@
-//! membarrier(2)'s fence of sections.
+//! membarrier(2)'s rseq fence.
 
 use super::Check;
 use super::aborts::{Helper, stands, two};

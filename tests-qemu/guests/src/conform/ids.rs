@@ -1,4 +1,4 @@
-//! The ids, after each move and in each thread.
+//! The ids after each migration and in each thread.
 
 use core::hint::spin_loop;
 use core::sync::atomic::AtomicU32;
@@ -98,14 +98,14 @@ fn node(system: &System<'_>) {
 }
 
 fn mm_cid(system: &System<'_>) {
-    /// Whose turn it is to write: even, the first thread's; odd, the second one's.
+    /// The thread to write next: even, the first; odd, the second.
     static TURN: AtomicU32 = AtomicU32::new(0);
     static CID: AtomicU32 = AtomicU32::new(0);
-    /// Exchanges in a row that showed the same number.
+    /// Consecutive exchanges that showed the same number.
     static SAME: AtomicU32 = AtomicU32::new(0);
     const ROUNDS: u32 = 300;
-    // A thread that is preempted in the middle of an exchange may leave its number to the other one; a whole run of
-    // exchanges is no preemption any more.
+    // A thread preempted in the middle of an exchange may leave its number to the other one; a long run of exchanges
+    // cannot be explained by preemption.
     const RUN: u32 = 200;
     const THREADS: u32 = 3;
     struct Side {

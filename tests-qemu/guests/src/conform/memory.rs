@@ -1,4 +1,4 @@
-//! The memory of an area: when it may go, and what happens if it goes too early.
+//! The memory of an area: when it may be unmapped, and the effect of unmapping too early.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 use linux_raw_sys::general::{MADV_WIPEONFORK, SIGSEGV};
@@ -34,7 +34,7 @@ fn clear_tid(system: &System<'_>) {
     fn lives(_: &()) {
         let area = registered(LENGTH.load(Relaxed));
         AREA.store(area.at().cast(), Relaxed);
-        // On the way, so that an id is about to change.
+        // Migrating, so that an id is about to change.
         sched::relax();
     }
     each_length(system, |length| {

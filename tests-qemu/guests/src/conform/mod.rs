@@ -1,9 +1,8 @@
-//! `rseq-conform`: judges the system that it runs on, be it a kernel, an emulator, a sandbox or a container, by what the
-//! ABI of rseq(2) promises. It uses the raw ABI and nothing of the crate.
-//!
-//! Each [`Check`] is one sentence of the ABI and runs in a process of its own, with a limit of time.
+//! `rseq-conform`: judges the system that it runs on (a kernel, an emulator, a sandbox or a container) by the promises
+//! of the rseq(2) ABI. It uses the raw ABI and nothing of the crate. Each [`Check`] is one sentence of the ABI and runs
+//! in its own process, with a time limit.
 
-/// Fails the check unless both are equal: `agree!(SEEN, EXPECTED, "what was looked at")`.
+/// Fails the check unless both are equal: `agree!(SEEN, EXPECTED, "subject")`.
 macro_rules! agree {
     ($seen:expr, $expected:expr, $($what:tt)+) => {
         match (&$seen, &$expected) {
@@ -37,12 +36,12 @@ use crate::text::text;
 use output::{Form, Sums};
 use system::{Needs, System};
 
-/// What a program has to fear where a check fails.
+/// The consequence of a failed check for programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Lost or misplaced updates, wrong CPUs, memory written after its end: silently.
+    /// Silent: lost or misplaced updates, wrong CPUs, writes to freed memory.
     Dangerous,
-    /// Another answer than elsewhere, or a missing feature: a program notices.
+    /// Noticed by the program: an unusual answer, or a missing feature.
     Nuisance,
 }
 
@@ -65,7 +64,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// A failure is silent damage.
+    /// A check whose failure means silent damage.
     const fn dangerous(name: &'static str, rule: &'static str, run: fn(&System<'_>)) -> Self {
         Self {
             name,
@@ -76,7 +75,7 @@ impl Check {
         }
     }
 
-    /// A failure is noticed.
+    /// A check whose failure is noticed.
     const fn nuisance(name: &'static str, rule: &'static str, run: fn(&System<'_>)) -> Self {
         let mut check = Self::dangerous(name, rule, run);
         check.level = Level::Nuisance;
@@ -103,7 +102,7 @@ const CHECKS: &[&[Check]] = &[
     slice::CHECKS,
 ];
 
-/// Many times what a check takes on a busy, emulated machine.
+/// Many times the duration of a check on a busy, emulated machine.
 const LIMIT: u64 = 300;
 
 const HELP: &str = "\
@@ -188,7 +187,7 @@ fn seconds(digits: &[u8]) -> Option<u64> {
     core::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Is one of the parts, separated by commas, in `name`?
+/// Whether `name` contains one of the comma-separated parts.
 fn has_one_of(name: &str, parts: &[u8]) -> bool {
     let name = name.as_bytes();
     parts

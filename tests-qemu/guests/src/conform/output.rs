@@ -1,4 +1,4 @@
-//! TAP and JSON, a line for each check.
+//! TAP and JSON, one line per check.
 
 use core::fmt::{self, Write as _};
 
@@ -16,7 +16,7 @@ pub(super) enum Form {
     Json,
 }
 
-/// How many of each, and what follows.
+/// The totals, and the resulting verdict.
 pub(super) struct Sums {
     passed: u32,
     skipped: u32,
@@ -168,7 +168,7 @@ impl Form {
     }
 }
 
-/// `call` succeeded, or the name of its errno.
+/// Success of `call`, or the name of its errno.
 struct Answer(Result<(), Errno>);
 
 impl fmt::Display for Answer {
@@ -200,7 +200,7 @@ impl fmt::Display for Utf8<'_> {
     }
 }
 
-/// As the inside of a string in JSON, and in YAML's double quotes.
+/// Escaped for a JSON string, or YAML's double quotes.
 struct Escaped<'a>(&'a Text);
 
 impl fmt::Display for Escaped<'_> {

@@ -1,4 +1,4 @@
-//! Bodies that are run for each length, and rounds that end when enough was seen.
+//! Bodies that run for each length, and rounds that end once enough was seen.
 
 use core::fmt;
 
@@ -15,7 +15,7 @@ pub fn each_length(system: &System<'_>, body: impl Fn(u32)) {
     each_of(system.lengths(), body);
 }
 
-/// Runs `body` with each of `lengths` in a process of its own. One that skips leaves the others their turn.
+/// Runs `body` with each of `lengths` in its own process. If one skips, the others still run.
 #[track_caller]
 pub fn each_of(lengths: impl Iterator<Item = u32>, body: impl Fn(u32)) {
     let mut skipped = false;
@@ -35,7 +35,7 @@ pub fn each_of(lengths: impl Iterator<Item = u32>, body: impl Fn(u32)) {
     }
 }
 
-/// `body` must be killed by the signal; why not, otherwise.
+/// Checks that `body` is killed by the signal.
 #[track_caller]
 pub fn must_be_killed_by(signal: u32, what: impl fmt::Display, body: impl FnOnce()) {
     let status = forked(|| {
@@ -46,7 +46,7 @@ pub fn must_be_killed_by(signal: u32, what: impl fmt::Display, body: impl FnOnce
     agree!(status, expected, "{what}");
 }
 
-/// Rounds of something that the scheduler brings about in its own time.
+/// Rounds of an event that depends on the scheduler.
 pub struct Rounds {
     end: u64,
     wanted: u32,
@@ -55,7 +55,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Until it was seen so often, or for so long.
+    /// Ends after `wanted` events, or after `limit`.
     pub fn until(wanted: u32, limit: Span) -> Self {
         Self {
             end: time::now().0 + limit.0,
@@ -65,7 +65,7 @@ impl Rounds {
         }
     }
 
-    /// Shall there be another one? Its number, above 0.
+    /// The number of the next round, from 1, or `None` at the end.
     pub fn next(&mut self) -> Option<u32> {
         if self.seen >= self.wanted || time::now().0 >= self.end {
             return None;
@@ -74,7 +74,7 @@ impl Rounds {
         Some(self.tried)
     }
 
-    /// Skips the check where it was not seen at all.
+    /// Skips the check if the event never occurred.
     pub fn conclude(&self, what: &str) {
         let Self { seen, tried, .. } = self;
         if *seen == 0 {

@@ -1,4 +1,4 @@
-//! The time-slice extension of Linux 7.0, where it is there.
+//! The time-slice extension of Linux 7.0, where available.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -44,7 +44,7 @@ fn slices(set: usize, what: usize) -> Result<usize, Errno> {
     unsafe { prctl(PR_RSEQ_SLICE_EXTENSION, set, what, 0, 0) }
 }
 
-/// An area with the extension on, or the end of the check.
+/// An area with the extension on; otherwise ends the check.
 fn extended(system: &System<'_>) -> &'static Area {
     if system.fields() < 33 {
         skip!("the feature size is {}", system.fields());
@@ -68,7 +68,7 @@ fn flags(system: &System<'_>) {
 fn by_prctl(system: &System<'_>) {
     let status = forked(|| _ = extended(system));
     agree!(status, Ok(Status::Exited(0)), "the child");
-    // It is there, or the child has said why it is not.
+    // The extension is available, or the child has reported why not.
     let probe = Area::new();
     if system.fields() < 33 {
         return;
@@ -94,7 +94,7 @@ fn grant(system: &System<'_>) {
     fn competes(_: &()) {
         while !OVER.load(Relaxed) {
             RAN.fetch_add(1, Relaxed);
-            // A sleeper that wakes asks for the CPU.
+            // A sleeper that wakes competes for the CPU.
             let _ = crate::sys::time::sleep(Span::micros(200));
         }
     }

@@ -1,4 +1,4 @@
-//! A section that a tracer stops at each of its instructions, by a breakpoint, and disturbs there.
+//! A section that a tracer stops at each of its instructions by a breakpoint, and disturbs there.
 
 use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicU64};
@@ -37,14 +37,14 @@ struct Shared {
     end: AtomicU32,
     /// rseq_cs afterwards.
     cs: AtomicU64,
-    /// Where the handler found it.
+    /// The program counter seen by the handler.
     place: AtomicU64,
 }
 
 impl Shared {
     fn new() -> &'static Self {
         let page = mm::map_shared(mm::page_size()).unwrap();
-        // SAFETY: zeroed, never unmapped, and all zeroes is one.
+        // SAFETY: zeroed, never unmapped, and all zeroes is a valid value.
         unsafe { &*page.cast::<Self>() }
     }
 }
@@ -58,7 +58,7 @@ unsafe extern "C" fn note(_: i32, _: *mut siginfo_t, context: *mut u8) {
     unsafe { (*page).place.store(counter_of(context), Relaxed) };
 }
 
-/// A traced child that has been let go beforehand, and runs straight through the section once it goes on.
+/// A traced child that was released beforehand, and runs straight through the section once it continues.
 #[track_caller]
 fn tracee(shared: &'static Shared, length: u32, cpu: u32) -> Stepper {
     let body = || {
@@ -85,10 +85,10 @@ fn tracee(shared: &'static Shared, length: u32, cpu: u32) -> Stepper {
     child
 }
 
-/// A preemption of its own aborts a section too, on its way to the breakpoint or from there.
+/// A preemption also aborts a section, on its way to the breakpoint or from there.
 const ATTEMPTS: u32 = 20;
 
-/// Stops a child at each instruction, disturbs it with `act`, lets it go on with a signal or 0, and looks at its end.
+/// Stops a child at each instruction, disturbs it with `act`, continues it with a signal or 0, and checks its end.
 fn at_each(system: &System<'_>, signal: u32, act: impl Fn(&Stepper, u32)) {
     let all = stops();
     let (first, last) = (1, all.len() - 1);
@@ -131,7 +131,7 @@ fn at_each(system: &System<'_>, signal: u32, act: impl Fn(&Stepper, u32)) {
     );
 }
 
-/// A child that was stopped at `place`, disturbed, and let go to its end; nothing if it was aborted before it came there.
+/// A child stopped at `place`, disturbed, and continued to its end; `None` if it was aborted before `place`.
 fn stopped_at(
     system: &System<'_>,
     length: u32,

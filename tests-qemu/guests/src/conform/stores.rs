@@ -1,5 +1,5 @@
-//! Stores of the program to what is the kernel's: repaired up to 6.18 and for areas of 32 bytes, fatal for longer ones
-//! from 7.0.10 on.
+//! The program's stores to kernel fields: repaired up to 6.18 and for areas of 32 bytes, fatal for longer ones from
+//! 7.0.10 on.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use linux_raw_sys::general::SIGSEGV;
@@ -25,7 +25,7 @@ const SURVIVED: i32 = 4;
 
 const FIELDS: [fn(&Area) -> &AtomicU32; 2] = [|area| &area.cpu_id, |area| &area.cpu_id_start];
 
-/// The end of a process that stores to one of its ids and then moves.
+/// The end of a process that stores to one of its ids and then migrates.
 fn end(length: u32, field: fn(&Area) -> &AtomicU32) -> Status {
     let status = forked(|| {
         process::no_core_dump();

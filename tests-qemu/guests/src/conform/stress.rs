@@ -1,4 +1,4 @@
-//! Additions to per-CPU words without an atomic, by threads that are moved, preempted and signalled.
+//! Non-atomic additions to per-CPU words, by threads that are moved, preempted and signalled.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 const THREADS: usize = 5;
 const TIME: Span = Span::secs(2);
-/// Between load and store.
+/// Iterations between load and store.
 const TURNS: usize = 300;
 
 static OVER: AtomicBool = AtomicBool::new(false);
@@ -80,7 +80,7 @@ fn sums(system: &System<'_>) {
         for thread in threads {
             thread.join().unwrap();
         }
-        // SAFETY: one word for each number of a CPU, and nobody writes any more.
+        // SAFETY: one word for each CPU number, and no thread writes any more.
         let kept = |nth: usize| unsafe { slots.add(nth * SLOT).cast::<usize>().read() };
         let sum: usize = (0..numbers).map(kept).sum();
         let added = ADDED.load(Relaxed);

@@ -1,4 +1,4 @@
-//! What the system says of itself, asked before the first check.
+//! The system's own description, queried before the first check.
 
 use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 
@@ -14,22 +14,22 @@ const REGISTER_PRIVATE_EXPEDITED_RSEQ: i32 = 256;
 
 pub struct System<'a> {
     pub env: &'a Env,
-    /// AT_RSEQ_FEATURE_SIZE and AT_RSEQ_ALIGN, if they are there.
+    /// AT_RSEQ_FEATURE_SIZE and AT_RSEQ_ALIGN, if present.
     pub feature_size: Option<usize>,
     pub align: Option<usize>,
     /// The answer to a registration of 32 bytes.
     pub rseq: Result<(), Errno>,
     pub ptrace: Result<(), Errno>,
-    /// The answer to the registration for membarrier(2)'s fence of sections.
+    /// The answer to the registration for membarrier(2)'s rseq fence.
     pub fence: Result<(), Errno>,
     pub cpus: CpuSet,
 }
 
-/// What a check cannot do without, beside rseq(2).
+/// The requirements of a check, besides rseq(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
     Nothing,
-    /// rseq(2) may be absent: the check says so.
+    /// rseq(2) may be absent: the check reports that.
     NotEvenRseq,
     TwoCpus,
     Ptrace,
@@ -55,25 +55,25 @@ impl<'a> System<'a> {
         self.feature_size.unwrap_or(20)
     }
 
-    /// The length by auxv.
+    /// The length from auxv.
     pub fn length(&self) -> u32 {
         (self.fields() as u32).max(LEGACY)
     }
 
-    /// The lengths that a program may register, whose rules differ from Linux 7.0 on. What a check notes is of the first.
+    /// The lengths that a program may register; from Linux 7.0 on their rules differ. A check's notes are of the first.
     pub fn lengths(&self) -> impl Iterator<Item = u32> + use<> {
         let longer = Some(self.length()).filter(|&length| length > LEGACY);
         longer.into_iter().chain([LEGACY])
     }
 
-    /// Those lengths, or 33 where nobody needs it and the kernel takes it: for answers, which take no time.
+    /// Those lengths, or 33 where no program needs it but the kernel accepts it: for quick checks of answers.
     pub fn taken_lengths(&self) -> impl Iterator<Item = u32> + use<> {
         let longer = self.length().max(LEGACY + 1);
         let taken = self.takes(longer, usize::MAX).is_ok();
         Some(longer).filter(|_| taken).into_iter().chain([LEGACY])
     }
 
-    /// The answer to a registration of `length` bytes at an address that is aligned to `align`.
+    /// The answer to a registration of `length` bytes at an address aligned to `align`.
     pub fn takes(&self, length: u32, align: usize) -> Result<(), Errno> {
         let fine = match (length, self.fields()) {
             (LEGACY, _) => align >= 32,
@@ -106,7 +106,7 @@ impl<'a> System<'a> {
     }
 }
 
-/// The answer of a call in a process of its own.
+/// The result of a call in its own process.
 fn answer(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     let status = forked(|| match call() {
         Ok(()) => exit_group(0),
@@ -119,7 +119,7 @@ fn answer(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-/// The kernel's release, as it says.
+/// Passes the kernel's release to `look`.
 pub fn release(look: impl FnOnce(&[u8])) {
     match process::uname() {
         Ok(name) => look(process::field(&name.release)),

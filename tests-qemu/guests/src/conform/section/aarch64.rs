@@ -5,7 +5,7 @@ use core::arch::naked_asm;
 use super::{ABORTED, Cs, DONE, LEFT, Words};
 use crate::conform::area::Area;
 
-/// The word before each abort handler: a `brk` of its own.
+/// The word before each abort handler: here a `brk`.
 pub const SIGNATURE: u32 = 0xd428_bc00;
 
 pub const STRAIGHT: usize = 7;
@@ -13,7 +13,7 @@ pub const STRAIGHT: usize = 7;
 /// See [`Words::stand`].
 ///
 /// # Safety
-/// 1. `area`, `cs` and `words` are what they say.
+/// 1. `area`, `cs` and `words` are valid.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn stand(
     area: *const Area,
@@ -61,7 +61,7 @@ pub(super) unsafe extern "C" fn stand(
 /// See [`super::add_one`].
 ///
 /// # Safety
-/// 1. `area` and `cs` are what they say, and `slots` has a word for each CPU.
+/// 1. `area` and `cs` are valid, and `slots` has a word for each CPU.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn add(
     area: *const Area,
@@ -100,7 +100,7 @@ pub(super) unsafe extern "C" fn add(
 /// The program counter in a handler's ucontext.
 ///
 /// # Safety
-/// 1. `context` is what the kernel gave the handler.
+/// 1. `context` is the kernel's argument to the handler.
 pub unsafe fn counter_of(context: *const u8) -> u64 {
     // SAFETY: 1.: behind the 31 registers and the stack pointer.
     unsafe { context.add(440).cast::<u64>().read() }

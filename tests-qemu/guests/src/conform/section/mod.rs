@@ -1,5 +1,5 @@
-//! Two critical sections in assembly, and their descriptors, which a check may change: not in `__rseq_cs`, where the
-//! sections of the crate are listed.
+//! Two critical sections in assembly, and their descriptors, which a check may change. They are outside of `__rseq_cs`,
+//! which lists the crate's sections.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -38,27 +38,27 @@ unsafe extern "C" {
     static STOPS: [u64; STRAIGHT];
 }
 
-/// The section that stands: of [`Words::stand`].
+/// The descriptor of [`Words::stand`]'s section.
 pub fn stand_cs() -> &'static Cs {
     // SAFETY: nobody writes it.
     unsafe { &STAND }
 }
 
-/// Where a tracer can stop it on its straight way: before it is announced, before each of its instructions, behind the
-/// commit.
+/// The places where a tracer can stop it on its straight path: before it is announced, before each instruction, after
+/// the commit.
 pub fn stops() -> [u64; STRAIGHT] {
     // SAFETY: nobody writes it.
     unsafe { STOPS }
 }
 
-/// The words of the section that stands.
+/// The words of the spinning section.
 #[repr(C)]
 pub struct Words {
-    /// The round that it is in, stored by its first instruction.
+    /// Its current round, stored by its first instruction.
     pub here: AtomicU32,
-    /// It commits once this is the round.
+    /// It commits once this equals the round.
     pub go: AtomicU32,
-    /// The round that it has committed.
+    /// The last committed round.
     pub done: AtomicU32,
 }
 
@@ -72,7 +72,7 @@ impl Words {
         }
     }
 
-    /// Stands in the section until `go` is the round, or leaves after so many turns; with the ABI's own descriptor.
+    /// Spins in the section until `go` is the round, or leaves after `turns`; with the ABI's own descriptor.
     pub fn stand(&self, area: &Area, round: u32, turns: usize) -> usize {
         // SAFETY: (1) the section's own descriptor.
         unsafe { self.stand_as(area, stand_cs(), round, turns) }
@@ -81,25 +81,25 @@ impl Words {
     /// The same with another descriptor.
     ///
     /// # Safety
-    /// 1. Whatever the kernel makes of the descriptor is borne.
+    /// 1. The process tolerates whatever the kernel makes of the descriptor.
     pub unsafe fn stand_as(&self, area: &Area, cs: *const Cs, round: u32, turns: usize) -> usize {
         // SAFETY: an area, three words, and the descriptor of (1).
         unsafe { stand(area, cs, self, round, turns) }
     }
 
-    /// The round that it stands in, to be let go.
+    /// Releases the section's current round.
     pub fn release(&self) {
         self.go.store(self.here.load(Relaxed), Relaxed);
     }
 }
 
-/// One slot of a line for each number of a CPU.
+/// One cache line per CPU number.
 pub const SLOT: usize = 64;
 
-/// Adds 1, without an atomic, to the word of the CPU; `turns` between its load and its store.
+/// Adds 1 non-atomically to the word of the CPU, with `turns` iterations between load and store.
 ///
 /// # Safety
-/// 1. At `slots` is a word each [`SLOT`] bytes for each CPU, written by these sections alone.
+/// 1. At `slots` is one word every [`SLOT`] bytes for each CPU, written only by these sections.
 pub unsafe fn add_one(area: &Area, slots: *mut u8, turns: usize) -> usize {
     // SAFETY: (1); the section's own descriptor.
     unsafe { add(area, &raw const ADD, slots, turns) }

@@ -10,10 +10,10 @@ pub const SIGNATURE: u32 = 0xf140_1073;
 
 pub const STRAIGHT: usize = 6;
 
-/// See [`Words::stand`]. A round comes with its sign extended, as the ABI has it and as `lw` reads it.
+/// See [`Words::stand`]. A round is sign-extended, as the ABI requires and as `lw` reads it.
 ///
 /// # Safety
-/// 1. `area`, `cs` and `words` are what they say.
+/// 1. `area`, `cs` and `words` are valid.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn stand(
     area: *const Area,
@@ -61,7 +61,7 @@ pub(super) unsafe extern "C" fn stand(
 /// See [`super::add_one`].
 ///
 /// # Safety
-/// 1. `area` and `cs` are what they say, and `slots` has a word for each CPU.
+/// 1. `area` and `cs` are valid, and `slots` has a word for each CPU.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn add(
     area: *const Area,
@@ -102,7 +102,7 @@ pub(super) unsafe extern "C" fn add(
 /// The program counter in a handler's ucontext.
 ///
 /// # Safety
-/// 1. `context` is what the kernel gave the handler.
+/// 1. `context` is the kernel's argument to the handler.
 pub unsafe fn counter_of(context: *const u8) -> u64 {
     // SAFETY: 1.: the first word of the registers.
     unsafe { context.add(176).cast::<u64>().read() }
