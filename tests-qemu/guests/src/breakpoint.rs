@@ -6,16 +6,16 @@ use crate::sys::ptrace;
 
 pub const PLACES: usize = 3;
 
-/// Some of them, in the tracee's own copy of the code.
+/// A set of breakpoints in the tracee's own copy of the code.
 #[must_use = "they stay until `clear`"]
 pub struct Breakpoints {
     tid: i32,
-    /// Where, and what was there. A later word may have a part of an earlier one.
+    /// Addresses and original words. A later word may overlap an earlier one.
     words: [Option<(u64, u64)>; PLACES],
 }
 
 impl Breakpoints {
-    /// At these places, which may be equal.
+    /// Sets them at these places, which may be equal.
     pub fn set(tid: i32, places: [u64; PLACES]) -> Result<Self, Errno> {
         let (code, bits) = BREAKPOINT;
         let mut words = [None; PLACES];
@@ -30,7 +30,7 @@ impl Breakpoints {
         Ok(Self { tid, words })
     }
 
-    /// Gone again. If the tracee stands at one of them, it goes on with what was there.
+    /// Removes them. A tracee stopped at one of them continues with the original code.
     pub fn clear(self) -> Result<(), Errno> {
         for (at, before) in self.words.into_iter().rev().flatten() {
             ptrace::poke(self.tid, at, before)?;
@@ -38,7 +38,7 @@ impl Breakpoints {
         Ok(())
     }
 
-    /// Is the tracee stopped at one of them? Where the CPU counts the breakpoint as executed, goes back to its place.
+    /// Whether the tracee is stopped at one of them. Where the CPU counts the breakpoint as executed, steps back to it.
     pub fn hit(&self) -> Result<bool, Errno> {
         let (mut registers, length) = ptrace::registers(self.tid)?;
         let here = registers[PC].wrapping_sub(PC_BEYOND_BREAKPOINT);

@@ -18,7 +18,7 @@ const STACK_SIZE: usize = 32 * 1024;
 const DEFAULT_THREADS: usize = 16;
 const MOST_THREADS: usize = 4096;
 
-/// The findings of one thread, written by it and read after its end. All zero is a row not yet filled.
+/// The findings of one thread, written by it and read after its end. All zeroes: not filled yet.
 #[derive(Default)]
 struct Row {
     started: AtomicBool,
@@ -53,7 +53,7 @@ struct Totals {
     refused: u32,
 }
 
-/// Runs it; 0 if every thread was registered, agreed with getcpu(2) and was reclaimed with proof.
+/// Runs the demo; 0 if every thread was registered, agreed with getcpu(2) and was reclaimed with proof.
 pub fn run(env: &Env) -> i32 {
     match demo(env) {
         Ok(()) => {
@@ -93,7 +93,7 @@ fn demo(env: &Env) -> Result<(), &'static str> {
     let (joinable, detached) = others.split_at_checked(threads).ok_or("no rows")?;
     observe(&main, main_row);
 
-    // One after the other: both kinds, alive at the same time.
+    // Alternating: both kinds alive at the same time.
     let joiners = start_all(joinable, detached)?;
     let mut totals = Totals::default();
     println!("thread kind cpu_before cpu_after node mm_cid owner state exit reclaimed agreed");
@@ -108,7 +108,7 @@ fn demo(env: &Env) -> Result<(), &'static str> {
         report(&mut totals, 1 + index, "joinable", row, reclaimed);
     }
     for (index, row) in detached.iter().enumerate() {
-        // The thread unmapped its stack; what is left to prove is that the task itself has ended.
+        // The thread unmapped its stack; the end of the task itself remains to be proven.
         let reclaimed = match row.clear_tid.wait() {
             Ok(_proof) => Reclaimed::ByItself,
             Err(_) => Reclaimed::Not,
@@ -118,7 +118,7 @@ fn demo(env: &Env) -> Result<(), &'static str> {
     verdict(env, &totals)
 }
 
-/// Before Linux 6.4 an init without /proc is told nothing.
+/// Before Linux 6.4 an init without /proc cannot find out.
 fn is_told_alike(config: Config) -> bool {
     let nothing = Config::new(None, None).claim(Claim::Runtime);
     let told = Config::from_kernel().claim(Claim::Runtime);
@@ -253,7 +253,7 @@ fn report(totals: &mut Totals, number: usize, kind: &str, row: &Row, reclaimed: 
     );
 }
 
-/// One word: columns are separated by blanks.
+/// One word, since blanks separate columns.
 fn state(registered: bool) -> Text {
     let mut word = Text::new();
     if registered {
@@ -275,7 +275,7 @@ fn verdict(env: &Env, totals: &Totals) -> Result<(), &'static str> {
     println!("@total agreed {}", totals.agreed);
     println!("@total reclaimed {}", totals.reclaimed);
     println!("@total moves {}", totals.moves);
-    // Under an emulator without rseq the rest still has to work; anywhere else a missing registration is a failure.
+    // Under an emulator without rseq the rest must still work; anywhere else a missing registration is a failure.
     let wanted = if env.has("--expect-unavailable") {
         0
     } else {

@@ -10,7 +10,7 @@ use linux_raw_sys::auxvec::AT_PAGESZ;
 use crate::sys::{mm, process};
 use crate::{console, tcb};
 
-/// Arguments, environment and auxiliary vector: they stay where they are for the life of the program.
+/// Arguments, environment and auxiliary vector, which stay in place for the life of the program.
 #[derive(Clone, Copy)]
 pub struct Env {
     argc: usize,
@@ -19,12 +19,12 @@ pub struct Env {
     pid1: bool,
 }
 
-// SAFETY: all of it points at memory that nobody writes.
+// SAFETY: it points only at memory that nobody writes.
 unsafe impl Sync for Env {}
 
 impl Env {
     /// # Safety
-    /// 1. `stack` is what the stack pointer was at the first instruction.
+    /// 1. `stack` is the stack pointer at the first instruction.
     unsafe fn new(stack: *const usize) -> Self {
         // SAFETY: 1.: argc, argv with a null, envp with a null, auxv up to AT_NULL.
         unsafe {
@@ -59,12 +59,12 @@ impl Env {
         args.next()
     }
 
-    /// Is `name` one of the arguments?
+    /// Whether `name` is one of the arguments.
     pub fn has(&self, name: &str) -> bool {
         self.args().any(|arg| arg == name.as_bytes())
     }
 
-    /// argv as execve(2) wants it.
+    /// argv for execve(2).
     pub fn argv(&self) -> *const *const u8 {
         self.argv
     }
@@ -80,7 +80,7 @@ impl Env {
         self.auxv.cast()
     }
 
-    /// One value of the auxiliary vector.
+    /// A value of the auxiliary vector.
     pub fn auxv(&self, key: u32) -> Option<usize> {
         let mut at = self.auxv;
         loop {
@@ -97,14 +97,13 @@ impl Env {
         }
     }
 
-    /// Is this the init of a machine? Answers for the program as it was started,
-    /// and the same in a forked child.
+    /// Whether this is the init of a machine: as the program was started, and the same in a forked child.
     pub fn is_pid1(&self) -> bool {
         self.pid1
     }
 }
 
-/// A constructor, called as a libc calls it.
+/// A constructor, with a libc's arguments.
 type Constructor = unsafe extern "C" fn(i32, *const *const u8, *const *const u8);
 
 unsafe extern "C" {
@@ -112,7 +111,7 @@ unsafe extern "C" {
     static __init_array_end: [Constructor; 0];
 }
 
-/// Calls the constructors. There is one on aarch64: the compiler's outline atomics ask for what the CPU has.
+/// Calls the constructors. aarch64 has one: the compiler's outline atomics query the CPU's features.
 ///
 /// # Safety
 /// 1. Once, before anything that a constructor prepares is used.
@@ -128,11 +127,11 @@ unsafe fn construct(env: &Env) {
     }
 }
 
-/// Where [`getauxval`] looks.
+/// For [`getauxval`].
 #[cfg(target_arch = "aarch64")]
 static AUXV: AtomicPtr<[usize; 2]> = AtomicPtr::new(ptr::null_mut());
 
-/// For the compiler's outline atomics, which take it from a libc elsewhere.
+/// For the compiler's outline atomics, which use a libc's elsewhere.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(no_mangle)]
 extern "C" fn getauxval(key: usize) -> usize {
@@ -150,14 +149,14 @@ extern "C" fn getauxval(key: usize) -> usize {
 }
 
 unsafe extern "Rust" {
-    /// From [`entry!`](crate::entry!).
+    /// Defined by [`entry!`](crate::entry!).
     safe fn rseq_rt_guests_main(env: &Env) -> i32;
 }
 
 /// Called by `_start`.
 ///
 /// # Safety
-/// 1. `stack` is what the stack pointer was at the first instruction.
+/// 1. `stack` is the stack pointer at the first instruction.
 pub unsafe extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: 1.
     let env = unsafe { Env::new(stack) };
@@ -180,12 +179,12 @@ pub unsafe extern "C" fn start(stack: *const usize) -> ! {
 }
 
 /// Names the program's main: `entry!(main)` beside `fn main(env: &Env) -> i32`. Init powers the machine off when it
-/// returns. A release image that can reach a panic links only with a second argument, the function that a panic calls.
+/// returns. A release image with a reachable panic links only with a second argument, the function that a panic calls.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
         $crate::entry!(@main $main);
-        /// Without optimisation, panics that are never reached are linked as well.
+        /// Without optimisation, unreachable panics are linked as well.
         #[cfg(debug_assertions)]
         #[unsafe(no_mangle)]
         fn rseq_rt_guests_a_panic_is_reachable(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,4 +1,4 @@
-//! The refusals of the kernel.
+//! Errors of the kernel.
 
 use core::fmt;
 
@@ -23,7 +23,7 @@ impl Errno {
     pub const EXIST: Self = Self(errno::EEXIST);
     pub const NOMEM: Self = Self(errno::ENOMEM);
 
-    /// The name in the manual pages, of those that tests meet.
+    /// The name in the manual pages, for errnos that tests meet.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::NOSYS => "ENOSYS",

@@ -1,21 +1,20 @@
-//! aarch64, riscv64: over an exclusive load and its store in one go, as debuggers do it.
-//!
-//! Each stop takes the reservation away, so that a loop around the two never ends under single steps.
+//! aarch64, riscv64: steps over an exclusive load and its store at once, as debuggers do. Each stop clears the
+//! reservation, so that a loop around the two never ends when single-stepped.
 
 use crate::arch::decode;
 use crate::errno::Errno;
 use crate::sys::ptrace;
 
-/// Instructions from a load to its store, at most.
+/// Maximum number of instructions from a load to its store.
 const LONGEST: usize = 16;
 
 /// An exclusive load up to its store.
 #[derive(Clone, Copy)]
 pub struct Sequence {
     pub from: u64,
-    /// Behind the store.
+    /// The address after the store.
     pub to: u64,
-    /// Where the one branch out of it leads, or `to`.
+    /// The target of the one branch out of it, or `to`.
     pub out: u64,
 }
 
@@ -44,7 +43,7 @@ pub fn sequence(tid: i32, from: u64) -> Result<Option<Sequence>, Errno> {
     Ok(None)
 }
 
-/// The instruction at `at`: the low bits of it where it is shorter than 32.
+/// The instruction at `at`; a shorter one is in the low bits.
 pub fn code(tid: i32, at: u64) -> Result<u32, Errno> {
     ptrace::peek(tid, at).map(|word| word as u32)
 }

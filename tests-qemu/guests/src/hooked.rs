@@ -1,7 +1,7 @@
-//! A runtime on the hooks: the one of the README in full.
+//! A complete runtime on the hooks, as sketched in the README.
 //!
-//! Each thread has its rseq area, its at-exit callbacks and its clear-tid word in
-//! its control block, and the block lies on top of the stack:
+//! Each thread has its rseq area, its at-exit callbacks and its clear-tid word in its control block, which lies on top
+//! of the stack:
 //!
 //! ```text
 //! joinable:  [guard | stack | block]            the joiner waits for clear-tid, then unmaps
@@ -23,16 +23,16 @@ use crate::tcb::{self, Tcb};
 use crate::thread::spawn;
 
 pub static RSEQ: Process = Process::new();
-/// The memory of detached threads that were kept. Each start sweeps it.
+/// The memory of kept detached threads. Each start sweeps it.
 pub static DEFERRED: Deferred = Deferred::new();
 
-/// The configuration that auxv asks for, owned by this runtime: there is no libc here.
+/// The configuration from auxv, owned by this runtime: there is no libc.
 pub fn config(env: &Env) -> Config {
     // SAFETY: (1) the kernel's own vector.
     unsafe { Config::from_auxv(env.auxv_ptr().cast()) }.claim(rseq_rt::Claim::Runtime)
 }
 
-/// Runs between the hooks of a thread.
+/// A thread's code between its hooks.
 pub type Body = fn(&Thread<'_>, &Hooked);
 
 /// The payload of each thread's control block.
@@ -45,24 +45,24 @@ pub struct Hooked {
     pub clear_tid: ClearTid,
     pub argument: usize,
     body: Body,
-    // The parent's mask, for the child to restore; what the kernel calls for is an exact copy.
+    // The parent's mask, for the child to restore exactly.
     mask: u64,
     exit: Exit,
 }
 
-// SAFETY: `at_exit` is used by its own thread alone; the rest is atomic or constant.
+// SAFETY: only its own thread uses `at_exit`; the rest is atomic or constant.
 unsafe impl Sync for Hooked {}
 // SAFETY: it moves between threads once, from the parent, while `at_exit` is empty.
 unsafe impl Send for Hooked {}
 
-/// The way out of a thread.
+/// The exit of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// Keep: the joiner reclaims.
     Joinable,
-    /// Release: the thread unmaps its stack, block and clear-tid word with it.
+    /// Release: the thread unmaps its stack, together with the block and its clear-tid word.
     Detached,
-    /// Release, with a clear-tid word outside the mapping.
+    /// Release, with a clear-tid word outside of the mapping.
     Watched,
 }
 
@@ -81,10 +81,10 @@ impl Hooked {
     }
 }
 
-/// The calling thread's payload; async-signal-safe. `None` on a thread of another kind.
+/// The calling thread's payload; async-signal-safe. `None` on a thread without one.
 pub fn here() -> Option<&'static Hooked> {
     let current = tcb::current();
-    // SAFETY: the block lives as long as the calling thread, and callers are on it.
+    // SAFETY: the block lives as long as the calling thread.
     unsafe { ptr::from_ref(current.payload::<Hooked>()?).as_ref() }
 }
 
@@ -104,7 +104,7 @@ pub unsafe fn adopt_main() -> Result<Thread<'static>, Error> {
     unsafe { RSEQ.on_thread_create(&(*block).payload.area) }
 }
 
-/// A started joinable thread. [`Joinable::join`] is the only way to get rid of its memory.
+/// A started joinable thread. Only [`Joinable::join`] frees its memory.
 #[must_use]
 pub struct Joinable {
     block: *mut Tcb<Hooked>,
@@ -115,7 +115,7 @@ pub fn start_joinable(size: usize, body: Body, argument: usize) -> Result<Joinab
     start_joinable_on(Stack::map(size)?, body, argument)
 }
 
-/// As [`start_joinable`], on a stack that is already there.
+/// As [`start_joinable`], on an existing stack.
 pub fn start_joinable_on(stack: Stack, body: Body, argument: usize) -> Result<Joinable, Errno> {
     let block = start(stack, body, argument, Exit::Joinable, None)?;
     Ok(Joinable { block })
@@ -149,12 +149,12 @@ fn start(
     clear_tid: Option<&'static ClearTid>,
 ) -> Result<*mut Tcb<Hooked>, Errno> {
     DEFERRED.sweep();
-    // Around clone, so that no handler finds the new thread before its create hook.
+    // Around clone, so that no handler runs on the new thread before its create hook.
     let mask = SignalMask::block_all().map_err(|_| Errno::PERM)?;
     let started =
         Tcb::on(stack, Hooked::new(body, argument, mask.previous(), exit)).and_then(|block| {
-            // SAFETY: spawn (1) a stack that nobody else has; (2, 3) the block lies on top of it, and a watched word is
-            // static: both live until the thread is gone; (4) `main_of_thread` takes its own block.
+            // SAFETY: spawn (1) an unused stack; (2, 3) the block lies on top of it, and a watched word is static: both
+            // live until the thread is gone; (4) `main_of_thread` takes its own block.
             unsafe {
                 let word = clear_tid.unwrap_or(&(*block).payload.clear_tid).as_ptr();
                 let head = &raw mut (*block).head;
@@ -180,7 +180,7 @@ unsafe extern "C" fn main_of_thread(argument: *mut u8) -> ! {
     // take their proofs; (3) it stays here.
     let thread = match unsafe { RSEQ.on_thread_create_masked(&hooked.area, &mask) } {
         Ok(thread) => thread,
-        // The runtime's own fault: no thread can be made out of it.
+        // The runtime's own error: the thread cannot run.
         Err(_) => crate::sys::process::exit_group(120),
     };
     let _ = mask.restore();
@@ -189,7 +189,7 @@ unsafe extern "C" fn main_of_thread(argument: *mut u8) -> ! {
     leave(thread, block)
 }
 
-/// The exit path, for a body that ends in the middle as well.
+/// The exit path, also for a body that exits in the middle.
 fn leave(thread: Thread<'_>, block: &Tcb<Hooked>) -> ! {
     let place = match block.payload.exit {
         Exit::Joinable => {
@@ -201,18 +201,18 @@ fn leave(thread: Thread<'_>, block: &Tcb<Hooked>) -> ! {
     };
     let stack = block.head.stack();
     let exit = thread.on_exit(ExitMode::Release);
-    // SAFETY: (1) the stack and the block are this thread's alone, and a detached thread has no joiner; (2) `exit`
-    // says where the word is; (3) this runtime has no robust list; (4) nothing waits to be dropped; (5) the block goes
-    // with the stack, and the list is swept at each start.
+    // SAFETY: (1) the stack and the block are this thread's only, and a detached thread has no joiner; (2) `exit` says
+    // where the word is; (3) this runtime has no robust list; (4) nothing waits to be dropped; (5) the block goes with
+    // the stack, and each start sweeps the list.
     unsafe { exit.unmap_and_exit(stack.base(), stack.len(), place, &DEFERRED, 0) }
 }
 
-/// The exit hook, for a test that looks at its answer: the proof, or why the memory is to be kept.
+/// The exit hook, for a test that checks its result: the proof, or the reason to keep the memory.
 pub fn release<K: Kernel>(thread: Thread<'_, K>) -> Result<Gone<'_>, Option<Error>> {
     granted(thread.on_exit(ExitMode::Release))
 }
 
-/// As [`release`], with signals blocked already.
+/// As [`release`], with signals already blocked.
 pub fn release_masked<'a, K: Kernel>(
     thread: Thread<'a, K>,
     mask: &SignalMask,
@@ -239,21 +239,21 @@ impl Joinable {
         head.tid.load(core::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Waits for clear-tid: the stack, and the proof that it is free.
+    /// Waits for clear-tid. Returns the stack, and the proof that it is free.
     pub fn join_keeping_stack(self) -> Result<(Stack, Reclaimed), Error> {
-        // SAFETY: the block lives until the caller, with the proof in hand, unmaps the stack.
+        // SAFETY: the block lives until the caller, holding the proof, unmaps the stack.
         let block = unsafe { &*self.block };
         let reclaimed = block.payload.clear_tid.wait()?;
         Ok((block.head.stack(), reclaimed))
     }
 
-    /// In a fork child: the stack of this thread of the parent, and the proof that it is free. Its
-    /// clear-tid word stays as it was copied, for ever.
+    /// In a fork child: the stack of this thread of the parent, and the proof that it is free. Its clear-tid word never
+    /// changes from the copied value.
     ///
     /// # Safety
-    /// 1. The calling process is a fork child, and the thread is one of the parent's and not the one that forked.
+    /// 1. The calling process is a fork child, and the thread is one of the parent's other than the one that forked.
     pub unsafe fn reclaim_in_fork_child(&self) -> (Stack, Reclaimed) {
-        // SAFETY: the block was copied with the rest; in_fork_child (1) is (1).
+        // SAFETY: the block was copied too; in_fork_child (1) is (1).
         unsafe { ((*self.block).head.stack(), Reclaimed::in_fork_child()) }
     }
 

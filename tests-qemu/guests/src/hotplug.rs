@@ -1,6 +1,6 @@
-//! The crowds of the structures, and the sections alone, while CPUs go offline and come back.
-//!
-//! A thread on a CPU that goes is moved, whatever its mask, and may run nowhere else before; a slot keeps its contents. The crowds bring storms of signals, moves and drains of all slots, of those of offline CPUs too.
+//! The crowds of the structures, and the sections alone, while CPUs go offline and come back. A thread on a CPU that
+//! goes offline is moved, whatever its mask; a slot keeps its contents. The crowds add storms of signals, moves, and
+//! drains of all slots, including those of offline CPUs.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -44,10 +44,10 @@ fn with_sections(ctx: &Ctx) {
     plugged(ctx, |ctx| stress(ctx, Kind::Add));
 }
 
-/// So many CPUs that there is always another one to go to.
+/// Enough CPUs that there is always another one to move to.
 const NEEDS: Needs = Needs::RSEQ.and(Needs::REAL_KERNEL).cpus(4);
 
-/// Shared with the thread that plugs.
+/// Shared with the thread that takes CPUs offline.
 struct Plug {
     cpus: CpuSet,
     over: AtomicBool,
@@ -56,7 +56,7 @@ struct Plug {
     lost: AtomicU32,
 }
 
-/// One CPU after the other but the first, 20 to 30 ms each, and as long all of them online.
+/// All CPUs but the first in turn, each for 20 to 30 ms, with a pause of the same length with all online.
 fn plug(state: &Plug) {
     let first = state.cpus.iter().next().unwrap_or(0);
     let _ = sched::allow(0, &CpuSet::one(first));
@@ -76,7 +76,7 @@ fn plug(state: &Plug) {
     }
 }
 
-/// Runs `test` with CPUs that come and go. In a child: however it ends, the last CPU comes back.
+/// Runs `test` while CPUs go and come. In a child: however it ends, the last CPU comes back.
 fn plugged(ctx: &Ctx, test: fn(&Ctx<'_>)) {
     if ctx.scale(1, 0, 0) == 1 || !ctx.env.is_pid1() {
         skip!("it would take CPUs from this machine");
@@ -91,7 +91,7 @@ fn plugged(ctx: &Ctx, test: fn(&Ctx<'_>)) {
     if set_online(last, false).is_err() || set_online(last, true).is_err() {
         skip!("this kernel takes no CPU offline");
     }
-    // Coming back, it is in the mask of those only who asked for it by name.
+    // An online CPU returns only to masks that name it again.
     sched::allow(0, &cpus).unwrap();
     let state = Plug {
         cpus,

@@ -1,11 +1,8 @@
-//! The runtime of the freestanding guests, and the harness of their tests.
+//! The runtime of the freestanding guests, and their test harness. From the bottom up: [`arch`] and [`sys`] are the CPU
+//! and the kernel; [`stack`], [`tcb`] and [`thread`] provide threads whose end the caller controls; [`signals`],
+//! [`seccomp`], [`trace`] and [`stepper`] disturb and watch them; [`harness`] runs tests, each in its own process.
 //!
-//! From the bottom up: [`arch`] and [`sys`] are the CPU and the kernel;
-//! [`stack`], [`tcb`] and [`thread`] make threads whose end the caller decides;
-//! [`signals`], [`seccomp`], [`trace`] and [`stepper`] disturb and watch them; [`harness`]
-//! runs tests, each in a process of its own.
-//!
-//! No libc, no allocator, no thread-local storage, and in the shipped images no reachable panic: see [`mod@panic`].
+//! No libc, no allocator, no thread-local storage, and no reachable panic in the shipped images: see [`mod@panic`].
 #![no_std]
 
 pub mod arch;

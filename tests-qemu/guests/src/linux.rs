@@ -1,6 +1,6 @@
-//! The calls of the real kernel, for the kernels that tests simulate.
+//! The calls of the real kernel, for simulated kernels of tests.
 
-/// Inside an `impl Kernel`: the calls of these names are Linux's own.
+/// Inside an `impl Kernel`: implements the named calls by Linux's own.
 #[macro_export]
 macro_rules! calls_of_linux {
     (@ rseq) => {
@@ -80,7 +80,7 @@ macro_rules! other_calls_of_linux {
     };
 }
 
-/// A release as uname(2) states it.
+/// A release string as returned by uname(2).
 pub fn release(name: &[u8]) -> [u8; 65] {
     core::array::from_fn(|n| name.get(n).copied().unwrap_or(0))
 }

@@ -1,7 +1,5 @@
-//! The functions a compiler calls on its own.
-//!
-//! Every access is volatile: an optimiser that recognised the loop would turn
-//! it into a call of the very function it stands in.
+//! The functions that a compiler calls implicitly. Every access is volatile: an optimiser that recognised the loop
+//! would turn it into a call of the same function.
 
 const WORD: usize = size_of::<usize>();
 
@@ -46,7 +44,7 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mu
 /// 1. `from` is readable and `to` writable for `len` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-    // SAFETY: 1.; from the far end where `to` lies inside what is still to be read.
+    // SAFETY: 1.; backwards where `to` lies inside of the part not yet read.
     unsafe {
         if to.addr().wrapping_sub(from.addr()) >= len {
             forwards(to, from, len);

@@ -1,4 +1,4 @@
-//! The panic handler. What a panic does is the program's choice, see [`entry!`](crate::entry!): the shipped images do
+//! The panic handler. The program chooses the effect of a panic, see [`entry!`](crate::entry!): the shipped images do
 //! not link if one is reachable, and the tests report it as a failure.
 
 use core::panic::PanicInfo;

@@ -1,5 +1,5 @@
-//! seccomp filters: one call answered in the kernel's place, all others let through. A filter stays until the process
-//! ends, and a later one wins if it is stricter.
+//! seccomp filters: one call is answered in place of the kernel, all others pass. A filter is permanent, and a later
+//! one wins if it is stricter.
 
 use core::ptr;
 use linux_raw_sys::general::__NR_seccomp;
@@ -40,7 +40,7 @@ pub enum Answer {
     Errno(Errno),
     Kill,
     KillThread,
-    /// The thread gets a SIGSYS, whose handler may answer; if it is blocked, the process is killed.
+    /// The thread gets SIGSYS, whose handler may answer; if that is blocked, the process is killed.
     Trap,
 }
 
@@ -48,18 +48,18 @@ const fn step(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
-/// From here on the call `nr` of this thread, and of what it starts, is answered so.
+/// From here on the call `nr` of this thread, and of its children, gets this answer.
 pub fn install(nr: u32, when: When, then: Answer) -> Result<(), Errno> {
     install_with(0, nr, when, then)
 }
 
-/// As [`install`], for all threads of the process: a filter that comes in the middle of its life.
+/// As [`install`], for all threads of the process: a filter installed in the middle of its life.
 pub fn install_everywhere(nr: u32, when: When, then: Answer) -> Result<(), Errno> {
     install_with(SECCOMP_FILTER_FLAG_TSYNC, nr, when, then)
 }
 
 fn install_with(flags: u32, nr: u32, when: When, then: Answer) -> Result<(), Errno> {
-    // Jumps count from the next instruction. The low words come first: all three CPUs are little-endian.
+    // Jumps count from the next instruction. The low words come first, since all three CPUs are little-endian.
     let (arg, value, (equal, other)) = match when {
         When::Always => (0, 0, (0, 0)),
         When::ArgIs(arg, value) => (arg, value, (0, 1)),
@@ -84,7 +84,7 @@ fn install_with(flags: u32, nr: u32, when: When, then: Answer) -> Result<(), Err
         filter: ptr::from_ref(&program).cast_mut().cast(),
     };
     let _ = (&raw const program).expose_provenance();
-    // A filter needs this or a capability.
+    // A filter requires this or a capability.
     // SAFETY: no pointer among the arguments.
     unsafe { prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)? };
     // SAFETY: reads the program.
@@ -97,7 +97,7 @@ fn install_with(flags: u32, nr: u32, when: When, then: Answer) -> Result<(), Err
         )
     }? {
         0 => Ok(()),
-        // The id of a thread that has other filters.
+        // The id of a thread with other filters.
         _ => Err(Errno::BUSY),
     }
 }

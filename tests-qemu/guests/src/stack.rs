@@ -1,11 +1,11 @@
-//! Stacks: one mapping each, `[guard page | stack | what was put on top]`.
+//! Stacks: one mapping each, `[guard page | stack | objects on top]`.
 
 use core::ptr;
 
 use crate::errno::Errno;
 use crate::sys::mm::{self, Access};
 
-/// A mapping that a thread runs on.
+/// A mapping used as a thread's stack.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stack {
     base: *mut u8,
@@ -18,7 +18,7 @@ unsafe impl Send for Stack {}
 unsafe impl Sync for Stack {}
 
 impl Stack {
-    /// No stack: of a thread that the runtime did not start.
+    /// No stack: for a thread that the runtime did not start.
     pub const NONE: Self = Self {
         base: ptr::null_mut(),
         len: 0,
@@ -29,17 +29,17 @@ impl Stack {
         let page = mm::page_size();
         let len = mm::whole_pages(size).saturating_add(page);
         let base = mm::map(len, Access::ReadWrite)?;
-        // SAFETY: new, so nobody uses it.
+        // SAFETY: a new mapping, so nobody uses it.
         unsafe { mm::protect(base, page, Access::None)? };
         Ok(Self { base, len })
     }
 
-    /// Where the mapping starts, with the guard.
+    /// The start of the mapping, guard included.
     pub fn base(&self) -> *mut u8 {
         self.base
     }
 
-    /// The length of the mapping, with the guard.
+    /// The length of the mapping, guard included.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -48,13 +48,13 @@ impl Stack {
         self.len == 0
     }
 
-    /// The end of the mapping; a thread without anything on top starts here.
+    /// The end of the mapping, where a thread without objects on top starts.
     pub fn top(&self) -> *mut u8 {
         self.base.wrapping_add(self.len)
     }
 
-    /// Below the top, room for a `T`, aligned for it and at least to 16, so that
-    /// a thread can start right below. `None` if more than half would be gone.
+    /// Room for a `T` below the top, aligned for it and at least to 16, so that a thread can start right below. `None`
+    /// if that takes more than half of the stack.
     pub fn room_on_top<T>(&self) -> Option<*mut T> {
         let align = align_of::<T>().max(16);
         let down = self.top().addr().checked_sub(size_of::<T>())? & !(align - 1);

@@ -1,7 +1,5 @@
-//! A traced child that goes on by single instructions, from one stop of its own to the next.
-//!
-//! By the CPU's own single step; where it has none (riscv64), by a breakpoint at each place where the next instruction
-//! may be.
+//! A traced child that runs by single instructions between its own stops: by the CPU's single step; where it has none
+//! (riscv64), by a breakpoint at each possible next instruction.
 
 use linux_raw_sys::general::{SIGSTOP, SIGTRAP};
 
@@ -14,24 +12,24 @@ use crate::sys::process::{self, Status};
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::{ptrace, signal};
 
-/// Offset of the field in the area.
+/// Offset of rseq_cs in the area.
 const RSEQ_CS: u64 = 8;
 
-/// The child stands still until its tracer goes on.
+/// Stops the child until its tracer continues it.
 pub fn stop() {
     let _ = signal::kill(process::getpid(), SIGSTOP as i32);
 }
 
 pub struct Stepper {
     pub pid: i32,
-    /// Of its last stop, or its end.
+    /// The status of its last stop, or of its end.
     pub status: Status,
-    /// The steps that it made.
+    /// The number of steps made.
     pub steps: u64,
 }
 
 impl Stepper {
-    /// Forks a child that runs `body`, which asks to be traced and then stops, and never returns.
+    /// Forks a child that runs `body`, which requests tracing and then stops, and never returns.
     ///
     /// # Safety
     /// 1. The process has no other thread.
@@ -46,25 +44,25 @@ impl Stepper {
         Ok(Self { pid, status, steps })
     }
 
-    /// Moves it to this CPU, and its tracer, who calls this, too. They run in turns, and on another CPU each of them would
-    /// wait until that one wakes: for long where it is a thread of an emulator, on a busy machine.
+    /// Moves it and the calling tracer to this CPU. They run alternately, and on different CPUs each would wait for the
+    /// other to wake up: a long time where CPUs are an emulator's threads, on a busy machine.
     pub fn move_with_tracer(&self, cpu: u32) -> Result<(), Errno> {
         let cpu = CpuSet::one(cpu);
         sched::allow(self.pid as u32, &cpu)?;
         sched::allow(0, &cpu)
     }
 
-    /// Stands at a stop of its own.
+    /// Whether it is at one of its own stops.
     pub fn stands(&self) -> bool {
         self.status == Status::Stopped(SIGSTOP as i32)
     }
 
-    /// Stands at a step, or at a breakpoint.
+    /// Whether it is stopped by a step or a breakpoint.
     pub fn is_trapped(&self) -> bool {
         self.status == Status::Stopped(SIGTRAP as i32)
     }
 
-    /// One instruction after the other, until the next stop of its own, or `depth` of them. Whether it still goes on.
+    /// Runs `depth` single instructions, or up to its next own stop. Returns whether it is still before that.
     pub fn step(&mut self, depth: u32) -> Result<bool, Errno> {
         for _ in 0..depth {
             self.one()?;
@@ -75,8 +73,8 @@ impl Stepper {
         Ok(true)
     }
 
-    /// As [`Self::step`], and through critical sections, which each stop would abort: the kernel is not shown the
-    /// descriptor before the last step is made. The child has an area.
+    /// As [`Self::step`], but passes through critical sections, which each stop would abort: the descriptor is hidden
+    /// from the kernel until the last step. The child has an area.
     pub fn step_through(&mut self, depth: u32) -> Result<bool, Errno> {
         let rseq_cs = ptrace::rseq_configuration(self.pid)?.rseq_abi_pointer + RSEQ_CS;
         let mut hidden = 0;
@@ -111,7 +109,7 @@ impl Stepper {
         self.run_to(next).map(drop)
     }
 
-    /// The exclusive sequence that it stands before.
+    /// The exclusive sequence that it is about to execute.
     pub fn exclusive(&self) -> Result<Option<Sequence>, Errno> {
         if arch::HAS_EXCLUSIVES {
             exclusive::sequence(self.pid, ptrace::program_counter(self.pid)?)
@@ -120,7 +118,7 @@ impl Stepper {
         }
     }
 
-    /// Up to one of these places, or to whatever stops it before. Is it there?
+    /// Runs to one of these places, or to an earlier stop. Returns whether it got there.
     pub fn run_to(&mut self, places: [u64; PLACES]) -> Result<bool, Errno> {
         let breakpoints = Breakpoints::set(self.pid, places)?;
         ptrace::run_on(self.pid, 0)?;
@@ -133,7 +131,7 @@ impl Stepper {
         Ok(is_there)
     }
 
-    /// Where the next instruction may be: in a critical section also where its abort leads.
+    /// The possible next instructions: in a critical section also its abort handler.
     fn next(&self) -> Result<[u64; PLACES], Errno> {
         let (registers, _) = ptrace::registers(self.pid)?;
         let pc = registers[arch::PC];
@@ -152,7 +150,7 @@ impl Stepper {
         (pc.wrapping_sub(start) < length).then_some(abort)
     }
 
-    /// Whether it stands in the critical section that it has announced, or at most `more` bytes behind its end.
+    /// Whether it is in the critical section that it has announced, or at most `more` bytes behind its end.
     pub fn is_inside(&self, more: u64) -> Result<bool, Errno> {
         let rseq_cs = ptrace::rseq_configuration(self.pid)?.rseq_abi_pointer + RSEQ_CS;
         let section = ptrace::peek(self.pid, rseq_cs)?;
@@ -165,7 +163,7 @@ impl Stepper {
         Ok(pc.wrapping_sub(start) < length.wrapping_add(more))
     }
 
-    /// Up to the next stop of its own, or its end.
+    /// Runs to its next own stop, or its end.
     pub fn run(&mut self) -> Result<(), Errno> {
         self.run_with(0)
     }

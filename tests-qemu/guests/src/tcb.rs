@@ -22,13 +22,13 @@ pub struct Head {
     this: *mut u8,
     payload: TypeId,
     stack: Stack,
-    /// The thread's id: set by the kernel before the child's first instruction.
+    /// The tid, set by the kernel before the child's first instruction.
     pub tid: AtomicU32,
-    /// The clear-tid word of the runtime's own join: not 0 while the thread lives.
+    /// The clear-tid word for the runtime's own join: non-zero while the thread lives.
     pub alive: AtomicU32,
 }
 
-// SAFETY: what changes is atomic.
+// SAFETY: mutable fields are atomic.
 unsafe impl Sync for Head {}
 
 impl Head {
@@ -40,13 +40,13 @@ impl Head {
     /// The payload, if it is a `T`.
     pub fn payload<T: 'static>(&self) -> Option<&T> {
         (self.payload == TypeId::of::<T>()).then(|| {
-            // SAFETY: every head stands in a Tcb of the type it names.
+            // SAFETY: every head is in a Tcb of the type it names.
             unsafe { &(*ptr::from_ref(self).cast::<Tcb<T>>()).payload }
         })
     }
 }
 
-/// A control block with the caller's payload, aligned as the payload asks.
+/// A control block with the caller's payload, aligned for it.
 #[repr(C)]
 pub struct Tcb<T> {
     pub head: Head,
@@ -55,7 +55,7 @@ pub struct Tcb<T> {
 
 impl<T: Sync + Send + 'static> Tcb<T> {
     /// # Safety
-    /// 1. `at` is aligned and writable for a `Tcb<T>`, and nobody else's.
+    /// 1. `at` is aligned and writable for a `Tcb<T>`, and otherwise unused.
     pub unsafe fn write(at: *mut Self, stack: Stack, payload: T) {
         let head = Head {
             this: at.cast(),
@@ -68,17 +68,17 @@ impl<T: Sync + Send + 'static> Tcb<T> {
         unsafe { at.write(Self { head, payload }) };
     }
 
-    /// On top of the stack, in its mapping.
+    /// Writes a block on top of the stack, in its mapping.
     pub fn on(stack: Stack, payload: T) -> Result<*mut Self, Errno> {
         let at = stack.room_on_top::<Self>().ok_or(Errno::NOMEM)?;
-        // SAFETY: room for it; whoever holds the stack has not started a thread on it.
+        // SAFETY: room for it; no thread has been started on the stack yet.
         unsafe { Self::write(at, stack, payload) };
         Ok(at)
     }
 
-    /// In a mapping of its own, to outlive the stack. [`unmap`](Self::unmap) frees it.
+    /// Writes a block in its own mapping, to outlive the stack. [`unmap`](Self::unmap) frees it.
     pub fn outside(stack: Stack, payload: T) -> Result<*mut Self, Errno> {
-        // A page is aligned enough: payloads ask for 256 at most.
+        // Page alignment is enough: payloads require at most 256.
         let at: *mut Self = mm::map(mm::whole_pages(size_of::<Self>()), Access::ReadWrite)?.cast();
         // SAFETY: a new mapping, large enough.
         unsafe { Self::write(at, stack, payload) };
@@ -88,14 +88,14 @@ impl<T: Sync + Send + 'static> Tcb<T> {
     /// Unmaps a block made by [`outside`](Self::outside).
     ///
     /// # Safety
-    /// 1. It was made there, and nobody uses it from here on, the kernel included.
+    /// 1. It was made there, and nobody uses it any more, the kernel included.
     pub unsafe fn unmap(at: *mut Self) -> Result<(), Errno> {
         // SAFETY: 1.
         unsafe { mm::unmap(at.cast(), mm::whole_pages(size_of::<Self>())) }
     }
 }
 
-/// The calling thread's control block. Not `Send`: it is gone when the thread is.
+/// The calling thread's control block. Not `Send`: it is freed with the thread.
 pub struct Current(&'static Head, PhantomData<*const ()>);
 
 impl Deref for Current {
@@ -108,21 +108,20 @@ impl Deref for Current {
 
 /// The calling thread's control block; async-signal-safe.
 pub fn current() -> Current {
-    // SAFETY: the main thread adopted a block before main, spawn gives each
-    // thread one, and both outlive the thread.
+    // SAFETY: the main thread adopted a block before main, spawn gives each thread one, and both outlive the thread.
     Current(
         unsafe { &*arch::thread_pointer().cast::<Head>() },
         PhantomData,
     )
 }
 
-/// Makes `block` the calling thread's.
+/// Makes `block` the calling thread's control block.
 ///
 /// # Safety
 /// 1. `block` was written by [`Tcb::write`] and outlives the thread, or its next `adopt`.
 /// 2. No [`Current`] of this thread is in use.
 pub unsafe fn adopt<T>(block: *mut Tcb<T>) {
-    // SAFETY: 1.: the first word points at the block, and it lives.
+    // SAFETY: 1.: the first word points at the block, which lives.
     unsafe {
         (*block).head.tid.store(process::gettid(), Relaxed);
         arch::set_thread_pointer(block.cast());

@@ -1,4 +1,4 @@
-//! Text in a bounded buffer. What does not fit is cut off.
+//! Text in a bounded buffer, which truncates.
 
 use core::fmt;
 
@@ -35,7 +35,7 @@ impl Text {
         }
     }
 
-    /// Ends the line, over the last byte if there is no room for one more.
+    /// Ends the line, replacing the last byte if the buffer is full.
     pub fn end_line(&mut self) {
         self.len = self.len.min(TEXT - 1);
         self.push(b"\n");
@@ -60,7 +60,7 @@ pub fn text(arguments: fmt::Arguments<'_>) -> Text {
 }
 
 impl fmt::Write for Text {
-    /// One line: a comma stands for the end of one.
+    /// Writes one line, with a comma in place of each line end.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for &byte in text.as_bytes() {
             self.push(&[if byte == b'\n' { b',' } else { byte }]);
@@ -71,7 +71,7 @@ impl fmt::Write for Text {
 
 impl fmt::Display for Text {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Cut off in the middle of a character, it ends before that.
+        // Truncated in the middle of a character, it ends before that.
         let text = self.bytes().utf8_chunks().next();
         to.write_str(text.map_or("", |text| text.valid()))
     }

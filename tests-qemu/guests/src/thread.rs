@@ -1,7 +1,5 @@
-//! Threads: the bare clone, and a joinable thread for the runtime's own use.
-//!
-//! The bare one leaves its end to the caller: how a thread exits, and who then
-//! frees what, is what the tests are about.
+//! Threads: the bare clone, and a joinable thread for the runtime's own use. The bare one leaves its end to the caller:
+//! how a thread exits, and who then frees what, is the subject of the tests.
 
 use core::ptr;
 use core::sync::atomic::AtomicU32;
@@ -32,14 +30,13 @@ unsafe fn first_frame(top: *mut u8, entry: Entry, arg: *mut u8) -> *mut u8 {
     sp.cast()
 }
 
-/// Starts a thread of this process on the stack below `top`; its id. It has the
-/// caller's signal mask and `tls` as its thread pointer. Its id is in `tls.tid`
-/// before either side runs on, and the kernel zeroes and wakes `clear_tid` at
-/// its end if that is not null.
+/// Starts a thread of this process on the stack below `top`. Returns its tid. It has the caller's signal mask and `tls`
+/// as its thread pointer. `tls.tid` holds its tid before either side continues, and the kernel zeroes and wakes
+/// `clear_tid`, if not null, at its end.
 ///
 /// # Safety
 /// 1. Below `top` is a stack that nobody else uses until the thread is gone.
-/// 2. `tls` stands in a block written by [`Tcb::write`] that outlives the thread.
+/// 2. `tls` is in a block written by [`Tcb::write`] that outlives the thread.
 /// 3. `clear_tid` is null, or writable until the kernel has cleared it.
 /// 4. `entry` may run with `arg` on another thread.
 pub unsafe fn spawn(
@@ -63,16 +60,15 @@ pub unsafe fn spawn(
     check(answer).map(|tid| tid as u32)
 }
 
-/// A child that shares the memory while the caller sleeps, as vfork(2) and
-/// posix_spawn(3) make it; its pid, to be waited for. It shows the caller's
-/// thread pointer, and the caller runs on when it exits or execs.
+/// A child that shares the memory while the caller is suspended, as by vfork(2) and posix_spawn(3). Returns its pid, to
+/// be waited for. It has the caller's thread pointer, and the caller continues when it exits or execs.
 ///
 /// # Safety
 /// 1. Below `top` is a stack that nobody else uses until the child is gone.
-/// 2. `entry` may run with `arg` while the calling thread stands still, and ends in an exit or exec.
+/// 2. `entry` may run with `arg` while the calling thread is suspended, and ends in an exit or exec.
 pub unsafe fn spawn_vfork(top: *mut u8, entry: Entry, arg: *mut u8) -> Result<i32, Errno> {
     let flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
-    // SAFETY: 1., 2.; without CLONE_SETTLS and the like the pointers are not used.
+    // SAFETY: 1., 2.; without CLONE_SETTLS and similar flags the pointers are not used.
     let answer = unsafe {
         let sp = first_frame(top, entry, arg);
         let null = ptr::null_mut();
@@ -90,27 +86,26 @@ pub struct Joinable<T: 'static> {
 /// The payload of a [`Joinable`]'s block.
 pub struct Run<T: 'static> {
     body: fn(&T),
-    /// For the body, and the starter may look at it.
+    /// For the body, and readable by the starter.
     pub payload: T,
 }
 
-/// Starts a thread that runs `body` on a stack of `size` bytes with a block on
-/// top. [`Joinable::join`] frees both.
+/// Starts a thread that runs `body` on a stack of `size` bytes with a block on top. [`Joinable::join`] frees both.
 pub fn start<T: Sync + Send + 'static>(
     size: usize,
     payload: T,
     body: fn(&T),
 ) -> Result<Joinable<T>, Errno> {
     unsafe extern "C" fn run<T: Sync + Send + 'static>(arg: *mut u8) -> ! {
-        // SAFETY: `start` gave the block's own address.
+        // SAFETY: `start` passed the block's own address.
         let tcb = unsafe { &*arg.cast::<Tcb<Run<T>>>() };
         (tcb.payload.body)(&tcb.payload.payload);
         process::exit_thread(0)
     }
     let stack = Stack::map(size)?;
     let started = Tcb::on(stack, Run { body, payload }).and_then(|tcb| {
-        // SAFETY: 1. nobody knows this stack; 2., 3. the block lives until join,
-        // and join unmaps only after clear-tid; 4. T is Sync, and `run` takes the block.
+        // SAFETY: 1. nobody else knows this stack; 2., 3. the block lives until join, and join unmaps only after
+        // clear-tid; 4. T is Sync, and `run` takes the block.
         unsafe {
             let head = &raw mut (*tcb).head;
             let alive = (*head).alive.as_ptr();
@@ -157,8 +152,8 @@ impl<T: Sync + Send> Joinable<T> {
         // SAFETY: the block lives until the unmap below.
         let head = unsafe { &(*self.tcb).head };
         let stack = head.stack();
-        // SAFETY: after clear-tid the kernel neither reads nor writes for the
-        // thread in user memory, and the thread itself does not run.
+        // SAFETY: after clear-tid the kernel accesses no user memory for the thread, and the thread itself does not
+        // run.
         unsafe {
             ptr::drop_in_place(self.tcb);
             stack.unmap()
@@ -171,7 +166,7 @@ pub fn join(clear_tid: &AtomicU32) {
     loop {
         match clear_tid.load(Acquire) {
             0 => return,
-            // Woken for whatever reason, the word decides.
+            // Whatever the reason of a wake-up, the word decides.
             alive => _ = futex::wait(clear_tid, alive, None),
         }
     }

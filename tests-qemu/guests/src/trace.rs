@@ -14,7 +14,7 @@ use crate::sys::{ptrace, signal};
 pub enum Event {
     /// The thread is about to call `nr`.
     Enter { nr: u64, args: [u64; 6] },
-    /// The call is answered, errors as -errno.
+    /// The call has returned, errors as -errno.
     Leave(i64),
     /// The thread is about to get this signal, and will.
     Signal(i32),
@@ -24,14 +24,14 @@ pub enum Event {
     Gone(Status),
 }
 
-/// A traced child with all the threads it starts; it dies with its tracer.
+/// A traced child with all its threads; it dies with its tracer.
 pub struct Tracee {
     pid: i32,
-    // The stopped thread, and the signal it goes on with.
+    // The stopped thread, and the signal to continue it with.
     stopped: Option<(i32, i32)>,
 }
 
-/// A thread that stands still while the others go on.
+/// A thread that stays stopped while the others go on.
 #[must_use = "it stands until `let_go`"]
 pub struct Held(i32, i32);
 
@@ -83,12 +83,12 @@ impl Tracee {
         const TRAP: i32 = SIGTRAP as i32;
         const CALL: i32 = TRAP | 0x80;
         const CLONED: i32 = TRAP | (PTRACE_EVENT_CLONE << 8) as i32;
-        // A new thread's first stop; nobody sends it otherwise.
+        // A new thread's first stop; it is not sent otherwise.
         const NEW: i32 = SIGSTOP as i32;
         loop {
             if let Some((tid, signal)) = self.stopped.take() {
                 match ptrace::run_to_syscall(tid, signal) {
-                    // Killed while it stood.
+                    // Killed while stopped.
                     Err(Errno::SRCH) => {}
                     other => other?,
                 }
@@ -103,7 +103,7 @@ impl Tracee {
             self.stopped = Some((tid, 0));
             let event = match stop {
                 CALL => match Self::call(tid) {
-                    // Killed, by another thread's death, between its stop and the question.
+                    // Killed, by another thread's death, between its stop and the query.
                     Err(Errno::SRCH) => continue,
                     other => other?,
                 },
@@ -117,7 +117,7 @@ impl Tracee {
         }
     }
 
-    /// Keeps the thread of the last event standing.
+    /// Keeps the thread of the last event stopped.
     pub fn hold(&mut self) -> Option<Held> {
         self.stopped.take().map(|(tid, signal)| Held(tid, signal))
     }
@@ -128,7 +128,7 @@ impl Tracee {
 
     fn call(tid: i32) -> Result<Event, Errno> {
         let info = ptrace::syscall_info(tid)?;
-        // SAFETY: the field that `op` names is the one the kernel wrote.
+        // SAFETY: the field that `op` names is the one that the kernel wrote.
         Ok(unsafe {
             if u32::from(info.op) == PTRACE_SYSCALL_INFO_ENTRY {
                 let entry = info.__bindgen_anon_1.entry;

@@ -1,4 +1,4 @@
-//! The kernel's own view of a thread: whether it knows the area, and where the thread runs.
+//! The kernel's own view of a thread: whether it knows the area, and the thread's CPU.
 
 use linux_raw_sys::general::SIGSEGV;
 use rseq_rt::abi::Rseq;
@@ -13,11 +13,10 @@ use crate::sys::sched::{self, CpuSet};
 
 /// The structure that the kernel writes.
 pub fn rseq_of(area: &Area) -> &Rseq {
-    // SAFETY: atomics, for as long as the area is there.
+    // SAFETY: atomics, for as long as the area exists.
     unsafe { &*area.as_rseq() }
 }
 
-/// Every CPU the calling thread may use.
 pub fn cpus() -> CpuSet {
     sched::allowed().unwrap_or(CpuSet::empty())
 }
@@ -33,7 +32,7 @@ pub fn on_each_cpu(mut look: impl FnMut(u32)) {
     sched::allow(0, &all).unwrap();
 }
 
-/// Moves the calling thread to each CPU of `set`, and looks at nothing.
+/// Moves the calling thread to each CPU of `set`.
 pub fn migrate(set: CpuSet) {
     for cpu in set.iter() {
         let _ = sched::allow(0, &CpuSet::one(cpu));
@@ -41,7 +40,7 @@ pub fn migrate(set: CpuSet) {
     let _ = sched::allow(0, &set);
 }
 
-/// The area of the calling thread that the kernel knows.
+/// The kernel's view of the calling thread's area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Known {
     Nothing,
@@ -49,7 +48,7 @@ pub enum Known {
     Other,
 }
 
-/// Asks it. Only a valid request is answered honestly.
+/// Queries the kernel. Only a valid request gets a true answer.
 pub fn ask(area: &Area, length: u32) -> Known {
     let area = core::ptr::from_ref(area).cast_mut().cast();
     // SAFETY: (1) undone at once if it succeeds; (2) it replaces nothing.
@@ -65,7 +64,7 @@ pub fn ask(area: &Area, length: u32) -> Known {
     }
 }
 
-/// Is this very area registered for the calling thread? Only a valid request is answered honestly: EBUSY.
+/// Whether this very area is registered for the calling thread. Only a valid request gets a true answer: EBUSY.
 pub fn kernel_knows(area: &Area) -> bool {
     ask(area, RSEQ.length()) == Known::This
 }
@@ -84,7 +83,7 @@ pub fn kills_for_stores(facts: &Facts) -> bool {
         && !process::uname().is_ok_and(|name| early(process::field(&name.release)))
 }
 
-/// The end of a child that stored to the ids of an area of length 32, and exits with `code` where the kernel repaired them.
+/// The end of a child that stored to the ids of an area of length 32; it exits with `code` if the kernel repaired them.
 pub fn end_with_length_32(facts: &Facts, code: i32) -> Status {
     if facts.strict {
         Status::Killed(SIGSEGV as i32)
@@ -93,7 +92,7 @@ pub fn end_with_length_32(facts: &Facts, code: i32) -> Status {
     }
 }
 
-/// 7.0.0 to 7.0.9, which have the feature size and not yet the rule.
+/// 7.0.0 to 7.0.9 have the feature size but not yet the rule.
 fn early(release: &[u8]) -> bool {
     match release.strip_prefix(b"7.0") {
         Some([b'.', b'0'..=b'9', next, ..]) => !next.is_ascii_digit(),

@@ -12,7 +12,7 @@
 use core::arch::{asm, naked_asm};
 use linux_raw_sys::general::__NR_clone;
 
-/// The name of this CPU as the host runner spells it.
+/// The name of this CPU in the host runner.
 pub const NAME: &str = "aarch64";
 
 /// The entry point.
@@ -32,13 +32,13 @@ pub unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// clone(2) for a child on a stack of its own: `sp` points at two words, the
-/// entry (`extern "C" fn(*mut u8) -> !`) and its argument.
+/// clone(2) for a child on its own stack: `sp` points at two words, the entry (`extern "C" fn(*mut u8) -> !`) and its
+/// argument.
 ///
 /// # Safety
 /// 1. `sp` is 16-aligned and points at the two words, with the child's stack below.
-/// 2. `ptid`, `ctid` and `tls` are what `flags` makes the kernel use them for, for as long as it does.
-/// 3. What the child shares with the parent by `flags` stays valid until it ends.
+/// 2. `ptid`, `ctid` and `tls` are valid for what `flags` makes the kernel do with them, for as long as it does.
+/// 3. Whatever `flags` makes the child share with the parent stays valid until it ends.
 #[unsafe(naked)]
 pub unsafe extern "C" fn clone(
     flags: usize,
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn clone(
     tls: *mut u8,
 ) -> usize {
     naked_asm!(
-        "mov x5, x3",           // ctid and tls change places
+        "mov x5, x3",           // ctid and tls are swapped
         "mov x3, x4",
         "mov x4, x5",
         "mov x8, {nr}",
@@ -74,7 +74,6 @@ pub unsafe fn set_thread_pointer(block: *mut u8) {
     unsafe { asm!("msr tpidr_el0, {}", in(reg) block, options(nostack, preserves_flags)) };
 }
 
-/// This thread's control block.
 #[inline]
 pub fn thread_pointer() -> *mut u8 {
     let block: *mut u8;
@@ -84,12 +83,12 @@ pub fn thread_pointer() -> *mut u8 {
     block
 }
 
-/// The address that the kernel is to call for this handler of this signal.
+/// The address to give to the kernel for this handler of this signal.
 pub fn handler_entry(_: i32, handler: usize) -> usize {
     handler
 }
 
-/// Written code is what runs next.
+/// Makes newly written code visible to execution.
 ///
 /// # Safety
 /// 1. Memory of this process, just written.
@@ -102,20 +101,20 @@ pub unsafe fn flush_code(at: usize, length: usize) {
     }
 }
 
-/// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.
+/// The index of the program counter in the order of PTRACE_GETREGSET.
 pub const PC: usize = 32;
 
-/// The breakpoint, and how many bits it has.
+/// The breakpoint instruction, and its length in bits.
 pub const BREAKPOINT: (u64, u32) = (0xd420_0000, 32);
 
-/// The distance of the program counter beyond a breakpoint that was hit.
+/// Distance of the program counter behind a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 0;
 
 pub const CAN_STEP: bool = true;
 
 pub const HAS_EXCLUSIVES: bool = true;
 
-/// The instructions that a tracer knows.
+/// Decodes the instructions that a tracer must know.
 pub mod decode {
     pub const fn length(_: u32) -> u64 {
         4
@@ -131,7 +130,7 @@ pub mod decode {
         code & 0x3fc0_0000 == 0x0800_0000
     }
 
-    /// B.cond, CBZ and CBNZ: how far the branch goes.
+    /// B.cond, CBZ and CBNZ: the branch distance.
     pub const fn branch(code: u32) -> Option<i64> {
         if code & 0xff00_0000 == 0x5400_0000 || code & 0x7e00_0000 == 0x3400_0000 {
             // Bits 5 to 23, times four.
@@ -141,20 +140,20 @@ pub mod decode {
         }
     }
 
-    /// The CPU steps.
+    /// The program counter: the CPU single-steps.
     pub fn next(_: u32, registers: &[u64]) -> [u64; 2] {
         [registers[super::PC]; 2]
     }
 }
 
-/// The offset of a system call's answer in a handler's ucontext: x0, after the fault address; the registers are 16-aligned, behind a set of 1024 signals.
+/// Offset of a system call's result in a ucontext: x0; the 16-aligned registers follow a set of 1024 signals.
 const ANSWER: usize = 176 + 8;
 
-/// Answers the system call that a filter has trapped, from its SIGSYS handler.
+/// Answers a system call trapped by a filter, from its SIGSYS handler.
 ///
 /// # Safety
-/// 1. `context` is what the kernel gave the handler of that very signal.
+/// 1. `context` is the kernel's argument to the handler of that very signal.
 pub unsafe fn answer_call(context: *mut u8, answer: isize) {
-    // SAFETY: 1.: the register's place in it, aligned.
+    // SAFETY: 1.: the register's aligned place in it.
     unsafe { context.wrapping_add(ANSWER).cast::<isize>().write(answer) };
 }

@@ -1,4 +1,4 @@
-//! The parts that differ between the CPUs: the same names in the same order in each file.
+//! The CPU-specific parts: the same names in the same order in each file.
 
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]

@@ -15,7 +15,7 @@ use linux_raw_sys::general::{__NR_clone, __NR_riscv_flush_icache};
 
 use crate::sys::raw;
 
-/// The name of this CPU as the host runner spells it.
+/// The name of this CPU in the host runner.
 pub const NAME: &str = "riscv64";
 
 /// The entry point.
@@ -39,13 +39,13 @@ pub unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// clone(2) for a child on a stack of its own: `sp` points at two words, the
-/// entry (`extern "C" fn(*mut u8) -> !`) and its argument.
+/// clone(2) for a child on its own stack: `sp` points at two words, the entry (`extern "C" fn(*mut u8) -> !`) and its
+/// argument.
 ///
 /// # Safety
 /// 1. `sp` is 16-aligned and points at the two words, with the child's stack below.
-/// 2. `ptid`, `ctid` and `tls` are what `flags` makes the kernel use them for, for as long as it does.
-/// 3. What the child shares with the parent by `flags` stays valid until it ends.
+/// 2. `ptid`, `ctid` and `tls` are valid for what `flags` makes the kernel do with them, for as long as it does.
+/// 3. Whatever `flags` makes the child share with the parent stays valid until it ends.
 #[unsafe(naked)]
 pub unsafe extern "C" fn clone(
     flags: usize,
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn clone(
     tls: *mut u8,
 ) -> usize {
     naked_asm!(
-        "mv t0, a3",         // ctid and tls change places
+        "mv t0, a3",         // ctid and tls are swapped
         "mv a3, a4",
         "mv a4, t0",
         "li a7, {nr}",
@@ -83,7 +83,6 @@ pub unsafe fn set_thread_pointer(block: *mut u8) {
     unsafe { asm!("mv tp, {}", in(reg) block, options(nostack, preserves_flags)) };
 }
 
-/// This thread's control block.
 #[inline]
 pub fn thread_pointer() -> *mut u8 {
     let block: *mut u8;
@@ -93,12 +92,12 @@ pub fn thread_pointer() -> *mut u8 {
     block
 }
 
-/// The address that the kernel is to call for this handler of this signal.
+/// The address to give to the kernel for this handler of this signal.
 pub fn handler_entry(_: i32, handler: usize) -> usize {
     handler
 }
 
-/// Written code is what runs next, on whichever CPU.
+/// Makes newly written code visible to execution on every CPU.
 ///
 /// # Safety
 /// 1. Memory of this process, just written.
@@ -107,20 +106,20 @@ pub unsafe fn flush_code(at: usize, length: usize) {
     unsafe { raw::call3(__NR_riscv_flush_icache, at, at + length, 0) };
 }
 
-/// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.
+/// The index of the program counter in the order of PTRACE_GETREGSET.
 pub const PC: usize = 0;
 
-/// The breakpoint, and how many bits it has: the compressed one fits anywhere.
+/// The breakpoint instruction, and its length in bits: the compressed one fits anywhere.
 pub const BREAKPOINT: (u64, u32) = (0x9002, 16);
 
-/// The distance of the program counter beyond a breakpoint that was hit.
+/// Distance of the program counter behind a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 0;
 
 pub const CAN_STEP: bool = false;
 
 pub const HAS_EXCLUSIVES: bool = true;
 
-/// The instructions that a tracer knows.
+/// Decodes the instructions that a tracer must know.
 pub mod decode {
     pub const fn length(code: u32) -> u64 {
         if code & 3 == 3 { 4 } else { 2 }
@@ -136,12 +135,12 @@ pub mod decode {
         code & 0x7f == 0x2f && code >> 27 == 3
     }
 
-    /// Bit `from` of the instruction as bit `to` of a distance, and `count - 1` more above each.
+    /// Bit `from` of the instruction as bit `to` of a distance, with `count - 1` further bits above each.
     const fn field(code: u32, from: u32, count: u32, to: u32) -> i64 {
         ((code >> from & ((1 << count) - 1)) << to) as i64
     }
 
-    /// The conditional branches: how far they go.
+    /// The conditional branches: their distance.
     pub const fn branch(code: u32) -> Option<i64> {
         if code & 0x7f == 0x63 {
             let low = field(code, 8, 4, 1) | field(code, 25, 6, 5) | field(code, 7, 1, 11);
@@ -154,7 +153,7 @@ pub mod decode {
         }
     }
 
-    /// JAL and C.J: how far they go.
+    /// JAL and C.J: their distance.
     const fn jump(code: u32) -> Option<i64> {
         if code & 0x7f == 0x6f {
             let low = field(code, 21, 10, 1) | field(code, 20, 1, 11) | field(code, 12, 8, 12);
@@ -168,7 +167,7 @@ pub mod decode {
         }
     }
 
-    /// JALR, C.JR and C.JALR: the register, and what is added to it.
+    /// JALR, C.JR and C.JALR: the register, and the number added to it.
     const fn jump_by_register(code: u32) -> Option<(u32, i64)> {
         if code & 0x7f == 0x67 {
             Some((code >> 15 & 31, (code as i32 >> 20) as i64))
@@ -179,7 +178,7 @@ pub mod decode {
         }
     }
 
-    /// Where the next instruction may be, after the one that `registers` stand before.
+    /// The possible next instructions, after the one at the program counter in `registers`.
     pub fn next(code: u32, registers: &[u64]) -> [u64; 2] {
         let register = |nth: usize| registers[nth];
         let pc = register(super::PC);
@@ -188,7 +187,7 @@ pub mod decode {
             return [pc.wrapping_add_signed(far); 2];
         }
         match (jump_by_register(code), branch(code)) {
-            // The program counter stands in the place of x0, which is 0.
+            // The program counter is in the place of x0, which is 0.
             (Some((0, far)), _) => [far as u64 & !1; 2],
             (Some((nth, far)), _) => [register(nth as usize).wrapping_add_signed(far) & !1; 2],
             (None, Some(far)) => [behind, pc.wrapping_add_signed(far)],
@@ -197,14 +196,14 @@ pub mod decode {
     }
 }
 
-/// The offset of a system call's answer in a handler's ucontext: a0, the eleventh of the registers, which are 16-aligned, behind a set of 1024 signals.
+/// Offset of a system call's result in a ucontext: a0, the 11th of the 16-aligned registers after 1024 signal bits.
 const ANSWER: usize = 176 + 10 * 8;
 
-/// Answers the system call that a filter has trapped, from its SIGSYS handler.
+/// Answers a system call trapped by a filter, from its SIGSYS handler.
 ///
 /// # Safety
-/// 1. `context` is what the kernel gave the handler of that very signal.
+/// 1. `context` is the kernel's argument to the handler of that very signal.
 pub unsafe fn answer_call(context: *mut u8, answer: isize) {
-    // SAFETY: 1.: the register's place in it, aligned.
+    // SAFETY: 1.: the register's aligned place in it.
     unsafe { context.wrapping_add(ANSWER).cast::<isize>().write(answer) };
 }

@@ -7,7 +7,7 @@
 //! | thread pointer | `arch_prctl(ARCH_SET_FS)`, `mov rax, fs:[0]` | user code may not write fs on every machine, so the kernel is asked; to read it, the first word of the control block points at itself |
 //! | restorer | `mov eax, 15; syscall` | the kernel puts no return code on the stack here and refuses a handler without SA_RESTORER |
 //!
-//! `syscall` writes rcx and r11, all else is kept. Reference: System V ABI, AMD64 supplement, sections 3.2 and A.2.
+//! `syscall` clobbers only rcx and r11. Reference: System V ABI, AMD64 supplement, sections 3.2 and A.2.
 
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,7 +15,7 @@ use linux_raw_sys::general::{__NR_arch_prctl, __NR_clone, __NR_rt_sigreturn, ARC
 
 use crate::sys::raw;
 
-/// The name of this CPU as the host runner spells it.
+/// The name of this CPU in the host runner.
 pub const NAME: &str = "x86_64";
 
 /// The entry point.
@@ -35,13 +35,13 @@ pub unsafe extern "C" fn _start() -> ! {
     )
 }
 
-/// clone(2) for a child on a stack of its own: `sp` points at two words, the
-/// entry (`extern "C" fn(*mut u8) -> !`) and its argument.
+/// clone(2) for a child on its own stack: `sp` points at two words, the entry (`extern "C" fn(*mut u8) -> !`) and its
+/// argument.
 ///
 /// # Safety
 /// 1. `sp` is 16-aligned and points at the two words, with the child's stack below.
-/// 2. `ptid`, `ctid` and `tls` are what `flags` makes the kernel use them for, for as long as it does.
-/// 3. What the child shares with the parent by `flags` stays valid until it ends.
+/// 2. `ptid`, `ctid` and `tls` are valid for what `flags` makes the kernel do with them, for as long as it does.
+/// 3. Whatever `flags` makes the child share with the parent stays valid until it ends.
 #[unsafe(naked)]
 pub unsafe extern "C" fn clone(
     flags: usize,
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn clone(
     tls: *mut u8,
 ) -> usize {
     naked_asm!(
-        "mov r10, rcx",      // ctid; rcx is lost to syscall
+        "mov r10, rcx",      // ctid; syscall clobbers rcx
         "mov eax, {nr}",     // flags, sp, ptid and tls are in place
         "syscall",
         "test rax, rax",
@@ -77,7 +77,6 @@ pub unsafe fn set_thread_pointer(block: *mut u8) {
     unsafe { raw::call2(__NR_arch_prctl, ARCH_SET_FS as usize, block.addr()) };
 }
 
-/// This thread's control block.
 #[inline]
 pub fn thread_pointer() -> *mut u8 {
     let block: *mut u8;
@@ -90,8 +89,8 @@ pub fn thread_pointer() -> *mut u8 {
 
 static HANDLERS: [AtomicUsize; 65] = [const { AtomicUsize::new(0) }; 65];
 
-/// The address that the kernel is to call for this handler of this signal. qemu-user before 9.1 enters it with a stack
-/// pointer that is no multiple of 16, where code that the compiler has vectorized faults.
+/// The address to give to the kernel for this handler of this signal. qemu-user before 9.1 enters it with a misaligned
+/// stack pointer (not a multiple of 16), with which code vectorized by the compiler faults.
 pub fn handler_entry(signal: i32, handler: usize) -> usize {
     #[unsafe(naked)]
     unsafe extern "C" fn aligned() {
@@ -119,32 +118,32 @@ pub fn handler_entry(signal: i32, handler: usize) -> usize {
 /// The return address of handlers.
 ///
 /// # Safety
-/// 1. Only a handler of the kernel's returns here.
+/// 1. Only a handler called by the kernel returns here.
 #[unsafe(naked)]
 pub unsafe extern "C" fn restorer() {
     naked_asm!("mov eax, {nr}", "syscall", "ud2", nr = const __NR_rt_sigreturn)
 }
 
-/// Written code is what runs next.
+/// Makes newly written code visible to execution.
 ///
 /// # Safety
 /// 1. Memory of this process, just written.
 pub unsafe fn flush_code(_: usize, _: usize) {}
 
-/// The index of the program counter in the kernel's order of registers: see ptrace(2), PTRACE_GETREGSET.
+/// The index of the program counter in the order of PTRACE_GETREGSET.
 pub const PC: usize = 16;
 
-/// The breakpoint, and how many bits it has.
+/// The breakpoint instruction, and its length in bits.
 pub const BREAKPOINT: (u64, u32) = (0xcc, 8);
 
-/// The distance of the program counter beyond a breakpoint that was hit.
+/// Distance of the program counter behind a breakpoint that was hit.
 pub const PC_BEYOND_BREAKPOINT: u64 = 1;
 
 pub const CAN_STEP: bool = true;
 
 pub const HAS_EXCLUSIVES: bool = false;
 
-/// The instructions that a tracer knows: here nothing, as the CPU steps.
+/// Decodes the instructions that a tracer must know: none, since the CPU single-steps.
 pub mod decode {
     pub const fn length(_: u32) -> u64 {
         1
@@ -167,14 +166,14 @@ pub mod decode {
     }
 }
 
-/// The offset of a system call's answer in a handler's ucontext: rax, the 14th of the registers, which come after 40 bytes.
+/// Offset of a system call's result in a handler's ucontext: rax, the 14th register; the registers come after 40 bytes.
 const ANSWER: usize = 40 + 13 * 8;
 
-/// Answers the system call that a filter has trapped, from its SIGSYS handler.
+/// Answers a system call trapped by a filter, from its SIGSYS handler.
 ///
 /// # Safety
-/// 1. `context` is what the kernel gave the handler of that very signal.
+/// 1. `context` is the kernel's argument to the handler of that very signal.
 pub unsafe fn answer_call(context: *mut u8, answer: isize) {
-    // SAFETY: 1.: the register's place in it, aligned.
+    // SAFETY: 1.: the register's aligned place in it.
     unsafe { context.wrapping_add(ANSWER).cast::<isize>().write(answer) };
 }

@@ -1,11 +1,8 @@
-//! Every operation, aborted by a signal handler that does what the kernel does: each faults at its slot, and the
-//! handler sends it to the abort handler of its descriptor.
-//!
-//! Nothing that the operation does not declare may change on the way through the abort handler and back to the start,
-//! so that a second fault at the same instruction finds the same registers, but for the count of restarts.
-//! What a linker may put in between (a veneer) shows here.
-//!
-//! The runner links it anew, with text between whatever can be torn apart, and by several linkers.
+//! Every operation, aborted by a signal handler in place of the kernel: each faults at its slot, and the handler sends
+//! it to the abort handler of its descriptor. On the way through the abort handler and back to the start nothing
+//! undeclared may change: a second fault at the same instruction must find the same registers, except for the count of
+//! restarts. This detects a linker veneer in between. The runner links it anew with text between all parts that a
+//! linker may separate, and by several linkers.
 #![no_std]
 #![no_main]
 
@@ -23,7 +20,7 @@ use rseq_rt::{Area, Errno, Kernel, Process, arch};
 
 entry!(main);
 
-/// The real kernel, but for rseq(2): registered is who asks, on CPU 0.
+/// The real kernel, except that rseq(2) succeeds for any caller, on CPU 0.
 struct Played;
 
 // SAFETY: (1) it keeps no address and writes nothing later; (2, 3) the real kernel's.
@@ -44,7 +41,7 @@ unsafe impl Kernel for Played {
 static PROCESS: Process<Played> = Process::with_kernel(Played);
 static AREA: Area = Area::new();
 
-/// The general registers in the kernel's ucontext: how many, the offset of the first, the offset of the program counter.
+/// The general registers in the kernel's ucontext: their number, the offsets of the first and of the program counter.
 #[cfg(target_arch = "x86_64")]
 const CONTEXT: (usize, usize, usize) = (16, 40, 168);
 #[cfg(target_arch = "aarch64")]
@@ -54,21 +51,20 @@ const CONTEXT: (usize, usize, usize) = (31, 184, 176);
 
 /// The registers at the last fault.
 static REGISTERS: [AtomicUsize; CONTEXT.0] = [const { AtomicUsize::new(0) }; CONTEXT.0];
-/// Faults of this operation.
 static FAULTS: AtomicU32 = AtomicU32::new(0);
 
 /// A fault outside of every section.
 const OUTSIDE: i32 = 10;
 /// No signature before the abort handler.
 const NO_SIGNATURE: i32 = 11;
-/// A register changed that is not the count of restarts.
+/// A register other than the count of restarts changed.
 const CHANGED: i32 = 12;
-/// The operation came to another end.
+/// The operation ended differently.
 const WRONG_END: i32 = 13;
-/// It could not be set up.
+/// The setup failed.
 const NO_SETUP: i32 = 14;
 
-/// How often an operation starts again.
+/// The number of restarts of an operation.
 const RESTARTS: u32 = 3;
 
 unsafe extern "C" fn abort(_: i32, _: *mut siginfo_t, context: *mut u8) {
@@ -95,7 +91,7 @@ unsafe extern "C" fn abort(_: i32, _: *mut siginfo_t, context: *mut u8) {
     }
     let mut changed = 0;
     for (nth, before) in REGISTERS.iter().enumerate() {
-        // SAFETY: as many as `CONTEXT` says.
+        // SAFETY: within the registers, by `CONTEXT`.
         let now = unsafe { context.add(first + 8 * nth).cast::<usize>().read() };
         let before = before.swap(now, Relaxed);
         if FAULTS.load(Relaxed) == 0 || now == before {
@@ -115,7 +111,7 @@ unsafe extern "C" fn abort(_: i32, _: *mut siginfo_t, context: *mut u8) {
     unsafe { pc.write(descriptor.abort_ip) };
 }
 
-/// As the kernel knows nothing of the area, no hook is called at the end.
+/// The kernel knows no area, so no exit hook is called.
 fn main(env: &Env) -> i32 {
     // SAFETY: (1, 2, 3) the only thread's, static.
     let registered = PROCESS.init(hooked::config(env)).is_ok()
@@ -127,13 +123,13 @@ fn main(env: &Env) -> i32 {
     let (true, Some(current), Ok(memory)) = (registered, current, memory) else {
         return NO_SETUP;
     };
-    // SAFETY: handle (1) whoever faults outside of a section ends.
+    // SAFETY: handle (1) a fault outside of a section ends the process.
     if unsafe { signals::handle(SIGSEGV as i32, abort, 0) }.is_err() {
         return NO_SETUP;
     }
     let current = current.restarts(RESTARTS);
     let base = memory.cast_const().cast::<[AtomicUsize; 16]>();
-    // SAFETY: from_raw (1) one slot, to be faulted at and never got at.
+    // SAFETY: from_raw (1) one slot, which faults and is never accessed.
     let Ok(slots) = (unsafe { Slots::from_raw(base, 128, 1) }) else {
         return NO_SETUP;
     };
@@ -157,7 +153,7 @@ fn main(env: &Env) -> i32 {
                 6 => Operation::Pop { word: 0, empty: null, link: 0 },
                 _ => Operation::CompareCopyAndStore { word: 0, expect: 0, offset: 8, source, length: 8, new: 1 },
             };
-            // SAFETY: (1, 2, 3) words of the slot, which the operation never gets to.
+            // SAFETY: (1, 2, 3) words of the slot, which the operation never reaches.
             let end = unsafe { current.run(slots, operation, commit) };
             let faults = FAULTS.load(Relaxed);
             if end != Err(Miss::Aborted) || faults != RESTARTS + 1 {

@@ -1,4 +1,4 @@
-//! `rseq-conform`: what this system makes of rseq(2).
+//! `rseq-conform`: judges this system's rseq(2).
 #![no_std]
 #![no_main]
 

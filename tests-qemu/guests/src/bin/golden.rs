@@ -1,6 +1,5 @@
-//! Each per-CPU operation as a symbol of its own, so that the runner can pin its code and count its instructions.
-//!
-//! Run, it does nothing and exits 0.
+//! Each per-CPU operation as a separate symbol, so that the runner can pin its code and count its instructions. When
+//! run, it does nothing and exits with 0.
 #![no_std]
 #![no_main]
 
@@ -15,7 +14,7 @@ use rseq_rt::percpu::{Commit, CpuId, Current, Miss, MmCid, Operation, Slots};
 
 entry!(main);
 
-/// As a user would lay it out: two cache lines for each CPU.
+/// A user's layout: two cache lines for each CPU.
 #[repr(C, align(128))]
 struct Slot {
     word: AtomicUsize,
@@ -29,7 +28,7 @@ const SECOND: usize = offset_of!(Slot, second);
 const HEAD: usize = offset_of!(Slot, head);
 const BYTES: usize = offset_of!(Slot, bytes);
 
-/// Whoever calls an operation tells the misses apart, here by addresses that no node has.
+/// Callers distinguish the misses, here by addresses that no node has.
 fn code(result: Result<*mut u8, Miss>) -> usize {
     match result {
         Ok(popped) => popped.expose_provenance(),
@@ -39,13 +38,13 @@ fn code(result: Result<*mut u8, Miss>) -> usize {
     }
 }
 
-/// Of a function.
+/// The address of a function.
 struct Address(#[allow(dead_code)] *const ()); // Its being there is its use.
 
-// SAFETY: read by nobody.
+// SAFETY: never read.
 unsafe impl Sync for Address {}
 
-/// One operation, in both orders, over both kinds of index.
+/// One operation, in both orders, with both kinds of index.
 macro_rules! golden {
     ($([$relaxed:ident $release:ident $mm_cid:ident $mm_cid_release:ident]
         ($($given:ident: $type:ty),*) $operation:expr;)*) => {
@@ -105,7 +104,7 @@ golden! {
         CompareCopyAndStore { word: WORD, expect, offset: BYTES, source, length, new };
 }
 
-/// A section of `examples/sections`, likewise: the names of those that mutants are made of.
+/// A section of `examples/sections`, likewise: the names of the sections with mutants.
 macro_rules! own {
     ($([$relaxed:ident $release:ident $mm_cid:ident $mm_cid_release:ident]
         $section:path, $slot:ty, ($($given:ident),*);)*) => {
@@ -151,7 +150,6 @@ own! {
         events::sections::take, Log, (to, none);
 }
 
-/// The number alone.
 ///
 /// # Safety
 /// 1. Never called.

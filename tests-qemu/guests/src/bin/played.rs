@@ -1,4 +1,4 @@
-//! Runs a program on a system that is played: `played KIND PROGRAM [ARGUMENT]`.
+//! Runs a program on a simulated system: `played KIND PROGRAM [ARGUMENT]`.
 #![no_std]
 #![no_main]
 

@@ -1,6 +1,5 @@
-//! Each hook as a symbol of its own, so that the runner can read its size from the release image.
-//!
-//! Run, it does one life of the main thread and exits 0.
+//! Each hook as a separate symbol, so that the runner can read its size from the release image. When run, the main
+//! thread goes through one life cycle and exits with 0.
 #![no_std]
 #![no_main]
 

@@ -1,13 +1,13 @@
-//! Children of a test.
+//! Child processes of a test.
 
 use crate::errno::Errno;
 use crate::stack::Stack;
 use crate::sys::process::{self, Status};
 use crate::thread::spawn_vfork;
 
-/// Runs `body` in a forked child, which exits with 0 after it; how it ended.
+/// Runs `body` in a forked child, which then exits with 0. Returns how it ended.
 pub fn forked(body: impl FnOnce()) -> Result<Status, Errno> {
-    // SAFETY: the child needs no other thread: `body` brings what it needs.
+    // SAFETY: the child needs no other thread: `body` brings everything it uses.
     let pid = unsafe { process::fork()? };
     if pid == 0 {
         body();
@@ -16,10 +16,10 @@ pub fn forked(body: impl FnOnce()) -> Result<Status, Errno> {
     wait(pid)
 }
 
-/// The same in a child that shares the memory while the calling thread stands still, as after vfork(2).
+/// The same in a child that shares the memory while the calling thread is suspended, as by vfork(2).
 pub fn vforked<F: FnOnce()>(stack: Stack, body: F) -> Result<Status, Errno> {
     unsafe extern "C" fn run<F: FnOnce()>(argument: *mut u8) -> ! {
-        // SAFETY: the `body` below, whose owner stands still.
+        // SAFETY: the `body` below, whose owner is suspended.
         if let Some(body) = unsafe { &mut *argument.cast::<Option<F>>() }.take() {
             body();
         }
@@ -52,7 +52,7 @@ pub fn must_die(signal: i32, body: impl FnOnce()) {
     assert_eq!(status, expected, "the broken variant");
 }
 
-/// The child must come to the end of `body`: whoever panics exits with another code.
+/// The child must reach the end of `body`: a panic exits with another code.
 #[track_caller]
 pub fn must_pass(body: impl FnOnce()) {
     let status = forked(|| {

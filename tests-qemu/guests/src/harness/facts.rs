@@ -1,4 +1,4 @@
-//! The abilities of the machine, found out before the first test.
+//! The capabilities of the machine, determined before the first test.
 
 use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 use linux_raw_sys::general::{__NR_seccomp, SIGSEGV};
@@ -31,7 +31,7 @@ impl Needs {
     pub const V2: Self = Self::bit(1).and(Self::RSEQ);
     pub const PTRACE: Self = Self::bit(2);
     pub const SECCOMP: Self = Self::bit(3);
-    /// Not qemu-user.
+    /// A kernel, rather than qemu-user.
     pub const REAL_KERNEL: Self = Self::bit(4);
     pub const NATIVE: Self = Self::bit(5);
 
@@ -53,7 +53,7 @@ impl Needs {
         }
     }
 
-    /// At least so many CPUs.
+    /// At least `count` CPUs.
     pub const fn cpus(mut self, count: u32) -> Self {
         self.cpus = count;
         self
@@ -82,7 +82,7 @@ pub struct Facts {
     pub feature_size: usize,
     /// AT_RSEQ_ALIGN, or 32.
     pub align: usize,
-    /// The answer to a valid registration, in a child of its own.
+    /// The answer to a valid registration, in a separate child.
     pub rseq: Result<(), Errno>,
     /// The answer to PTRACE_TRACEME.
     pub ptrace: Result<(), Errno>,
@@ -137,7 +137,7 @@ impl Facts {
     }
 }
 
-/// The answer of a call that must not leave a trace in this process.
+/// The result of a call that must leave no trace in this process.
 fn probe(call: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     match child::forked(|| {
         if let Err(errno) = call() {
@@ -160,7 +160,7 @@ fn register_scratch() -> Result<(), Errno> {
     }
 }
 
-/// Stores another number to cpu_id, and makes the kernel look at it.
+/// Stores another number to cpu_id, and makes the kernel check it.
 fn store_to_scratch() -> Result<(), Errno> {
     let area = Area::new();
     let at: *mut u8 = (&raw const area).cast_mut().cast();

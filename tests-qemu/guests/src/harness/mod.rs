@@ -1,8 +1,6 @@
-//! Tests, each in a process of its own, with a limit of time.
-//!
-//! A test fails by a panic, in whatever thread, signal handler or child: the message goes to the report that all of them
-//! share, and that process ends with 101. A hazard that must kill is told from it by its status: [`must_die`].
-//! [`passed!`] adds a detail to the line of a test, [`skip!`] ends it.
+//! Tests, each in its own process, with a time limit. A test fails by a panic in any thread, signal handler or child:
+//! the message goes to the report that all of them share, and that process exits with 101. A hazard that must kill
+//! shows by its status instead: [`must_die`]. [`passed!`] adds a detail to the line of a test, [`skip!`] ends it.
 //!
 //! The protocol, one line each, for the host runner and for people:
 //!
@@ -29,15 +27,15 @@ use crate::entry::Env;
 
 pub struct Test {
     pub name: &'static str,
-    /// Without these it is skipped.
+    /// Requirements without which it is skipped.
     pub needs: Needs,
-    /// The limit in seconds on a quiet machine, after which it is reported as hung.
+    /// The limit in seconds on an idle machine, after which it is reported as hung.
     pub limit: u64,
     run: fn(&Ctx<'_>),
 }
 
 impl Test {
-    /// A test with no needs, and with more time than any machine takes for it: nothing is measured.
+    /// A test without requirements, and with a limit above what any machine needs: nothing is measured.
     pub const fn new(name: &'static str, run: fn(&Ctx<'_>)) -> Self {
         Self {
             name,
@@ -65,7 +63,7 @@ pub enum Scale {
     Native,
     /// A real kernel under an emulated CPU.
     Emulated,
-    /// qemu-user: an emulated CPU, and a kernel that is pretended.
+    /// qemu-user: an emulated CPU, and a simulated kernel.
     User,
 }
 
@@ -75,7 +73,7 @@ pub struct Ctx<'a> {
     pub env: &'a Env,
     pub facts: &'a Facts,
     pub scale: Scale,
-    /// All may take so many times longer than on a quiet machine.
+    /// The factor by which everything may take longer than on an idle machine.
     pub patience: u64,
 }
 

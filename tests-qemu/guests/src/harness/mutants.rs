@@ -1,5 +1,5 @@
-//! Mutants: this program with one instruction of a section changed. Each goes through the selected tests until one of
-//! them fails, and is then *killed*. The runner makes them from the file of the program, and gives them as words.
+//! Mutants: this program with one instruction of a section changed. Each runs the selected tests until one of them
+//! fails, which *kills* it. The runner makes them from the program's file, and passes them as words.
 //!
 //! ```text
 //! @mutant NUMBER killed TEST: TEXT | survived
@@ -18,14 +18,14 @@ use crate::sys::{io, process};
 use crate::text::Text;
 use crate::{arch, println};
 
-/// A mutant: its section, as [`focus`] has it, and what is changed.
+/// A mutant: its section, as for [`focus`], and its changes.
 struct Mutant {
     index: usize,
     section: usize,
     patches: &'static [Patch],
 }
 
-/// Bytes to be written in one place.
+/// Bytes to write at one place.
 #[repr(C)]
 struct Patch {
     at: usize,
@@ -33,10 +33,10 @@ struct Patch {
     bytes: [u8; 32],
 }
 
-/// The longest file of mutants.
+/// The maximum size of a file of mutants.
 const ROOM: usize = 1 << 20;
 
-/// The words of a file: of each mutant the kind of index, the section, the number of its patches, and the patches.
+/// The words of a file: for each mutant the kind of index, the section, the number of its patches, and the patches.
 fn read(path: &CStr) -> Result<&'static [usize], Errno> {
     let room = mm::map(ROOM, Access::ReadWrite)?;
     // SAFETY: a new mapping, which stays.
@@ -52,7 +52,7 @@ fn read(path: &CStr) -> Result<&'static [usize], Errno> {
     Ok(unsafe { slice::from_raw_parts(room.cast(), length / 8) })
 }
 
-/// The mutant that `words` begin with.
+/// The mutant at the start of `words`.
 fn next(words: &mut &'static [usize]) -> Option<Mutant> {
     const WORDS: usize = size_of::<Patch>() / 8;
     let (&[index, section, count], rest) = words.split_first_chunk()?;
@@ -67,11 +67,11 @@ fn next(words: &mut &'static [usize]) -> Option<Mutant> {
     })
 }
 
-/// Into the code of this process, which is a child that ends with its test.
+/// Patches the code of this process, which is a child that ends with its test.
 fn apply(patches: &[Patch]) {
     for patch in patches {
         let bytes = &patch.bytes[..patch.length];
-        // SAFETY: write_code (1) nobody bears it: what comes of it is what the test has to notice; flush_code (1).
+        // SAFETY: write_code (1) violated: the test has to notice the effect; flush_code (1).
         unsafe {
             mm::write_code(patch.at, bytes).unwrap();
             arch::flush_code(patch.at, bytes.len());
@@ -79,7 +79,7 @@ fn apply(patches: &[Patch]) {
     }
 }
 
-/// The test that killed it, and how; `None`: it survived all of them.
+/// The test that killed it, and how; `None` if it survived all of them.
 fn killer<'a>(
     mutant: &Mutant,
     tests: impl Iterator<Item = &'a Test>,
@@ -105,7 +105,7 @@ fn killer<'a>(
     None
 }
 
-/// Judges the mutants in the file of that name; the exit code.
+/// Judges the mutants in the file of that name. Returns the exit code.
 pub(super) fn judge<'a, T: Iterator<Item = &'a Test>>(
     path: &'static [u8],
     tests: impl Fn() -> T,

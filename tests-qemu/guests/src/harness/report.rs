@@ -1,5 +1,5 @@
-//! The report of a test, in a page that all its processes share. The first failure stays: those that follow are mostly
-//! its consequence.
+//! The report of a test, in a page shared by all its processes. The first failure counts: later ones are mostly its
+//! consequence.
 
 use core::cell::UnsafeCell;
 use core::fmt::{Arguments, Write as _};
@@ -15,7 +15,7 @@ use crate::sys::time::{self, Span};
 use crate::sys::{mm, process};
 use crate::text::Text;
 
-/// The outcome; the greatest one counts.
+/// The outcome, in ascending precedence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Passed,
@@ -23,7 +23,7 @@ pub enum Kind {
     Failed,
 }
 
-/// One text, written by who claims it first.
+/// One text, written by the first claimant.
 struct Slot {
     claimed: AtomicBool,
     complete: AtomicBool,
@@ -38,7 +38,7 @@ pub(super) struct Report {
     failed: Slot,
 }
 
-// SAFETY: only who sets `claimed` writes the text, and readers ask `complete`.
+// SAFETY: only the thread that sets `claimed` writes the text, and readers check `complete`.
 unsafe impl Sync for Slot {}
 
 static REPORT: AtomicPtr<Report> = AtomicPtr::new(ptr::null_mut());
@@ -51,7 +51,7 @@ pub(super) fn set(report: *mut Report) {
     REPORT.store(report, Release);
 }
 
-/// Maps the page that children will share; outcomes go there from now on.
+/// Maps the page to be shared with children; outcomes go there from now on.
 pub(super) fn share() -> Result<&'static Report, Errno> {
     let page = mm::map_shared(mm::whole_pages(size_of::<Report>()))?.cast();
     REPORT.store(page, Release);
@@ -70,9 +70,9 @@ impl Slot {
         }
     }
 
-    /// Of a test whose processes are all gone.
+    /// The text, for a test whose processes are all gone.
     fn said(&self) -> Option<&Text> {
-        // The text of a thread that was ended while it wrote is as good as it is.
+        // A thread killed while writing leaves a partial text.
         // SAFETY: nobody writes it any more.
         self.claimed
             .load(Acquire)
@@ -90,7 +90,7 @@ impl Report {
         ]
     }
 
-    /// For the next test; the processes of the one before are all gone.
+    /// Resets it for the next test; the processes of the previous one are gone.
     pub(super) fn clear(&self) {
         for (_, slot) in self.slots() {
             slot.complete.store(false, Relaxed);
@@ -98,7 +98,7 @@ impl Report {
         }
     }
 
-    /// The greatest verdict.
+    /// The text of the highest precedence.
     pub(super) fn said(&self) -> Option<(Kind, &Text)> {
         self.slots()
             .into_iter()
@@ -126,7 +126,7 @@ pub(super) fn say(kind: Kind, text: Arguments<'_>) {
 /// The exit code of a process that panicked.
 pub const PANICKED: i32 = 101;
 
-/// The panic of a test, in whatever process or thread of it: a failure, and the end of the process.
+/// A panic in any process or thread of a test: a failure, and the end of the process.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
     let message = info.message();
     match info.location() {
@@ -136,7 +136,7 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
         }
         None => say(Kind::Failed, format_args!("{message}")),
     }
-    // Another thread that panics may not have come to the end of its text.
+    // Another panicking thread may not have finished its text.
     // SAFETY: null before the first test, then never unmapped.
     if let Some(report) = unsafe { current().as_ref() } {
         let complete = || report.failed.complete.load(Acquire);
@@ -145,12 +145,12 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     process::exit_group(PANICKED)
 }
 
-/// For [`passed!`](super::passed!).
+/// Implements [`passed!`](super::passed!).
 pub fn note_passed(text: Arguments<'_>) {
     say(Kind::Passed, text);
 }
 
-/// For [`skip!`](super::skip!).
+/// Implements [`skip!`](super::skip!).
 pub fn skip_now(text: Arguments<'_>) -> ! {
     say(Kind::Skipped, text);
     process::exit_group(0)

@@ -1,4 +1,4 @@
-//! The suite: arguments, one child a test, the clock, the protocol.
+//! The suite: arguments, one child per test, time limits, the protocol.
 
 use linux_raw_sys::general::{SIGCHLD, SIGKILL};
 use linux_raw_sys::prctl::PR_SET_CHILD_SUBREAPER;
@@ -13,7 +13,7 @@ use crate::sys::signal::{self, Mask};
 use crate::sys::time::{self, Span};
 use crate::text::{Text, text};
 
-/// Runs the suites as the arguments say; 0 if nothing failed.
+/// Runs the suites that the arguments select. Returns 0 if nothing failed.
 pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     let tests = || suites.iter().flat_map(|suite| suite.iter());
     if env.has("--list") {
@@ -37,12 +37,12 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     };
     let facts = Facts::find(env);
     if env.is_pid1() {
-        // Firmware may have left the console in the middle of a line.
+        // Firmware may have left an unfinished line on the console.
         println!();
     }
     facts.print();
     let patience = match env.value_of("--patience") {
-        // By the host's load: one digit, or 10.
+        // From the host's load: one digit, or 10.
         Some(&[digit @ b'1'..=b'9']) => u64::from(digit - b'0'),
         Some(b"10") => 10,
         None => 1,
@@ -58,7 +58,7 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
         patience,
     };
     let wanted = |test: &&Test| {
-        // The user's choice, and the system's.
+        // The user's selection, and the system's.
         ["--only", "--within"].iter().all(|list| {
             env.value_of(list)
                 .is_none_or(|parts| has_one_of(test.name, parts))
@@ -84,7 +84,7 @@ pub fn run_suite(env: &Env, suites: &[&[Test]]) -> i32 {
     i32::from(failed != 0)
 }
 
-/// Is one of the parts, separated by commas, in `suite::NAME`?
+/// Whether `suite::NAME` contains one of the comma-separated parts.
 fn has_one_of(name: &str, parts: &[u8]) -> bool {
     let full = text(format_args!("suite::{name}"));
     let windows = |part: &[u8]| full.bytes().windows(part.len()).any(|at| at == part);
@@ -108,7 +108,7 @@ fn one(test: &Test, ctx: &Ctx, isolation: &Isolation) -> Kind {
     kind
 }
 
-/// Runs one test as the suite does and prints nothing: a test of the harness.
+/// Runs one test as the suite does, without output: for tests of the harness.
 pub fn judge(test: &Test, ctx: &Ctx) -> Result<(Kind, Text), Errno> {
     let outer = report::current();
     let seconds = test.limit * ctx.patience;
@@ -117,19 +117,19 @@ pub fn judge(test: &Test, ctx: &Ctx) -> Result<(Kind, Text), Errno> {
     answer
 }
 
-/// Bodies in a process of their own, with a clock, and the report that its processes share.
+/// Runs bodies in their own process, with a time limit and a shared report.
 pub struct Isolation(&'static Report);
 
 impl Isolation {
     /// For the first process of a program: it reaps the orphans of the bodies, as an init does.
     pub fn new() -> Result<Self, Errno> {
         let report = report::share()?;
-        // SAFETY: no pointer among the arguments. Where it is refused, the real init reaps.
+        // SAFETY: no pointer among the arguments. If refused, the real init reaps.
         let _ = unsafe { process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
         Ok(Self(report))
     }
 
-    /// Runs `body`, which fails by a panic, for so many seconds at most: its outcome, and why.
+    /// Runs `body`, which fails by a panic, for at most `seconds`. Returns the outcome and its reason.
     pub fn run(&self, seconds: u64, body: impl FnOnce()) -> (Kind, Text) {
         let Self(report) = self;
         report.clear();
@@ -145,7 +145,7 @@ impl Isolation {
             (Ok(None), _) => text(format_args!("not done after {seconds} s")),
             (Err(errno), _) => text(format_args!("the harness itself met {errno}")),
         };
-        // The failure that a process recorded before it died is not the outcome, but shows where it was.
+        // A failure recorded before the process died is not the outcome, but shows how far it got.
         match said {
             Some((Kind::Failed, why)) => (Kind::Failed, text(format_args!("{end}; before: {why}"))),
             _ => (Kind::Failed, end),
@@ -153,10 +153,10 @@ impl Isolation {
     }
 }
 
-/// Runs `body` in a child with a process group of its own; `None`: the time was over.
+/// Runs `body` in a child with its own process group; `None` on a timeout.
 fn in_child(body: impl FnOnce(), limit: Span) -> Result<Option<Status>, Errno> {
     const CHILD: u64 = signal::bit(SIGCHLD as i32);
-    // Blocked before the fork: an end that comes at once stays pending.
+    // Blocked before the fork, so that an immediate exit stays pending.
     let before = signal::mask(Mask::Block(CHILD))?;
     // SAFETY: the harness has one thread.
     let pid = unsafe { process::fork()? };
@@ -166,7 +166,7 @@ fn in_child(body: impl FnOnce(), limit: Span) -> Result<Option<Status>, Errno> {
         body();
         process::exit_group(0);
     }
-    // Both sides, so that whoever comes first, the group is there. EACCES: gone already.
+    // On both sides, so that the group exists whichever comes first. EACCES: it has exited already.
     let _ = process::setpgid(pid, pid);
     let end = Span(time::now().0.saturating_add(limit.0));
     let status = loop {
@@ -179,15 +179,15 @@ fn in_child(body: impl FnOnce(), limit: Span) -> Result<Option<Status>, Errno> {
         if left == 0 {
             break Ok(None);
         }
-        // A second at most: qemu-user may lose a signal, the clock never does.
+        // At most a second at a time: qemu-user may lose a signal, but not the clock.
         let _ = signal::take(CHILD, Span(left.min(Span::secs(1).0)));
     };
-    // Whatever is left of the test, whether it ended well or not.
+    // Kills the remaining processes of the test, whether it passed or not.
     let _ = signal::kill(-pid, SIGKILL as i32);
     if !matches!(status, Ok(Some(_))) {
         let _ = process::wait(pid);
     }
-    // Orphans of the group die by that signal; a moment for the slow ones.
+    // Orphans of the group die of that signal; slow ones get a moment.
     let mut patience = 2_000;
     while let Ok(reaped) = process::wait_now(-1) {
         if reaped.is_none() {

@@ -1,6 +1,5 @@
-//! An emulator that knows rseq(2) and writes the ids at each move that it is asked for, and looks at no rseq_cs.
-//!
-//! It has no part in a fork: the child is registered nowhere.
+//! An emulator that implements rseq(2) and writes the ids at each requested move, but ignores rseq_cs. It does not
+//! follow forks: the child is unregistered.
 
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -22,17 +21,17 @@ use crate::sys::time::{self, Span};
 
 const CALLS: [u32; notifier::CALLS] = [__NR_rseq, __NR_sched_setaffinity, __NR_execve];
 
-/// Shared with the child: the number of the listener plus 1, or an errno plus [`REFUSED`].
+/// Shared with the child: the listener's descriptor plus 1, or an errno plus [`REFUSED`].
 struct Told(AtomicU32);
 
 const REFUSED: u32 = 1 << 16;
 
-/// Runs the program; its exit code.
+/// Runs the program. Returns its exit code.
 pub fn run(env: &Env) -> Result<i32, Errno> {
     // SAFETY: zeroed and never unmapped.
     let told = unsafe { &*mm::map_shared(mm::page_size())?.cast::<Told>() };
-    // Its descriptors are ours up to its exec, and the listener with them.
-    // SAFETY: a copy of everything else, of a process with one thread.
+    // Shares the descriptors up to its exec, and so the listener.
+    // SAFETY: a copy of everything else, from a process with one thread.
     let pid = unsafe { syscall!(__NR_clone, SIGCHLD | CLONE_FILES, 0, 0, 0, 0) }? as i32;
     if pid == 0 {
         let word = match notifier::install(CALLS) {
@@ -83,7 +82,7 @@ impl Registered {
     };
 }
 
-/// More than the threads that live at once. The oldest one makes room.
+/// More than the threads alive at once. A new one replaces the oldest.
 const AREAS: usize = 64;
 
 struct Emulator {
@@ -128,7 +127,7 @@ impl Emulator {
         }
     }
 
-    /// The answers of Linux 6.18, in its order.
+    /// The answers of Linux 6.18, with its order of checks.
     fn rseq(
         &mut self,
         tid: u32,
@@ -167,7 +166,7 @@ impl Emulator {
         }
     }
 
-    /// sched_setaffinity(2), and the ids of a thread that has one CPU left.
+    /// sched_setaffinity(2), and the ids of a thread that is left with one CPU.
     fn moves(&mut self, tid: u32, target: u32, length: u64, at: u64) -> Result<(), Errno> {
         if length != size_of::<CpuSet>() as u64 {
             return Err(Errno::INVAL);
@@ -183,12 +182,12 @@ impl Emulator {
     }
 }
 
-/// cpu_id_start and cpu_id; the others are beyond this emulator.
+/// Writes cpu_id and cpu_id_start; this emulator has no other ids.
 fn write_ids(tid: u32, at: u64, ids: [u32; 2]) -> Result<(), Errno> {
     notifier::write(tid, at, &ids).map_err(|_| Errno::FAULT)
 }
 
-/// Where the thread runs, if one CPU is all that it may use; else a guess.
+/// The CPU of a thread that may use only one; otherwise a guess.
 fn first_cpu(tid: u32) -> u32 {
     let set = sched::allowed_of(tid).unwrap_or(CpuSet::empty());
     set.iter().next().unwrap_or(0)

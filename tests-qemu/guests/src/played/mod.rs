@@ -1,4 +1,4 @@
-//! Systems that are played to the program under them, for `rseq-conform` to find out: an emulator that answers 0 and does
+//! Systems simulated for the program under them, which `rseq-conform` must detect: an emulator that answers 0 and does
 //! nothing, one that writes the ids and never aborts; and the same system with one CPU, or without root.
 
 mod emulator;
@@ -16,11 +16,11 @@ use crate::seccomp::{self, Answer, When};
 use crate::sys::sched::{self, CpuSet};
 use crate::sys::{process, task};
 
-/// It cannot be played here.
+/// This system cannot be simulated here.
 const SKIPPED: i32 = 77;
 const NOBODY: u32 = 65534;
 
-/// `played KIND PROGRAM [ARGUMENT]`; the exit code is the program's.
+/// `played KIND PROGRAM [ARGUMENT]`. Returns the program's exit code.
 pub fn main(env: &Env) -> i32 {
     let done = match env.args().nth(1) {
         Some(b"pretends") => pretends().map(|()| exec(env)),
@@ -50,19 +50,19 @@ fn one_cpu() -> Result<(), Errno> {
 
 fn nobody() -> Result<(), Errno> {
     match task::become_user(NOBODY) {
-        // Who may not is nobody already.
+        // A user who may not is unprivileged already.
         Err(Errno::PERM) => Ok(()),
         other => other,
     }
 }
 
-/// Becomes the program.
+/// Executes the program in this process.
 fn exec(env: &Env) -> i32 {
     if env.args().count() < 3 {
         println!("played: no program");
         return 2;
     }
-    // SAFETY: the third of the arguments, and those behind it up to the null pointer.
+    // SAFETY: the third argument, and those after it up to the null pointer.
     let errno = unsafe {
         let argv = env.argv().add(2);
         let path = CStr::from_ptr(ptr::read(argv).cast());

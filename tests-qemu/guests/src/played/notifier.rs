@@ -1,4 +1,4 @@
-//! seccomp(2)'s user notifier: calls of another process, answered by this one.
+//! seccomp(2)'s user notifications: calls of another process, answered by this one.
 
 use linux_raw_sys::general::{
     __NR_ioctl, __NR_ppoll, __NR_process_vm_readv, __NR_process_vm_writev, __NR_seccomp, POLLIN,
@@ -23,11 +23,11 @@ const RETURN: u16 = 0x06;
 const RECEIVE: u32 = 0xc050_2100;
 const SEND: u32 = 0xc018_2101;
 
-/// The calls that are asked about.
+/// The number of calls handed to the listener.
 pub const CALLS: usize = 3;
 
-/// From here on these calls of the caller, and of what it starts, wait for the answer of who listens. The descriptor is
-/// closed by exec.
+/// From here on these calls of the caller, and of its children, wait for the listener's answer. exec closes the
+/// descriptor.
 pub fn install(calls: [u32; CALLS]) -> Result<i32, Errno> {
     let step = |code, k, jt| sock_filter { code, jt, jf: 0, k };
     let [a, b, c] = calls;
@@ -57,7 +57,7 @@ pub fn install(calls: [u32; CALLS]) -> Result<i32, Errno> {
     .map(|fd| fd as i32)
 }
 
-/// The next call, if one comes in this time.
+/// The next call, or `None` on a timeout.
 pub fn next(fd: i32, limit: Span) -> Result<Option<seccomp_notif>, Errno> {
     let mut poll = pollfd {
         fd,
@@ -70,12 +70,12 @@ pub fn next(fd: i32, limit: Span) -> Result<Option<seccomp_notif>, Errno> {
     if poll.revents & POLLIN as i16 == 0 {
         return Ok(None);
     }
-    // SAFETY: all zeroes is a value of it, which the kernel asks for.
+    // SAFETY: all zeroes is a valid value, and required by the kernel.
     let mut call: seccomp_notif = unsafe { core::mem::zeroed() };
     // SAFETY: writes the call.
     match unsafe { syscall!(__NR_ioctl, fd, RECEIVE, &raw mut call) } {
         Ok(_) => Ok(Some(call)),
-        // Killed in the meantime.
+        // Killed meanwhile.
         Err(Errno::NOENT | Errno::INTR) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -83,7 +83,7 @@ pub fn next(fd: i32, limit: Span) -> Result<Option<seccomp_notif>, Errno> {
 
 pub enum Reply {
     Answer(Result<(), Errno>),
-    /// The kernel answers.
+    /// The kernel executes the call.
     GoOn,
 }
 
@@ -101,7 +101,7 @@ pub fn reply(fd: i32, call: &seccomp_notif, reply: Reply) -> Result<(), Errno> {
     };
     // SAFETY: reads the answer.
     match unsafe { syscall!(__NR_ioctl, fd, SEND, &raw const answer) } {
-        // Killed in the meantime.
+        // Killed meanwhile.
         Err(Errno::NOENT) => Ok(()),
         other => other.map(drop),
     }
@@ -143,7 +143,7 @@ pub fn write<T: Copy>(pid: u32, at: u64, value: &T) -> Result<(), Errno> {
 /// Reads from another process's memory, over `value`.
 pub fn read<T: Copy>(pid: u32, at: u64, value: &mut T) -> Result<(), Errno> {
     let (here, there) = (vector(value), far::<T>(at));
-    // SAFETY: writes the value, of which the callers' types take any bytes.
+    // SAFETY: writes the value, whose type accepts any bytes at every caller.
     unsafe {
         syscall!(
             __NR_process_vm_readv,

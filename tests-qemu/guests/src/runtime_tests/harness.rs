@@ -1,4 +1,4 @@
-//! The harness on tests that are wrong: each must be found out.
+//! The harness on incorrect tests, each of which must be detected.
 
 use core::hint::black_box;
 
@@ -38,7 +38,7 @@ fn crashes(_: &Ctx<'_>) {
     super::kernel::crash();
 }
 
-/// With all signals blocked, so that only a kill helps.
+/// With all signals blocked, so that only SIGKILL helps.
 fn hangs(_: &Ctx<'_>) {
     signal::mask(Mask::Exactly(u64::MAX)).unwrap();
     loop {
@@ -70,13 +70,13 @@ fn takes_a_skip(ctx: &Ctx<'_>) {
 
 fn ends_what_is_left(ctx: &Ctx<'_>) {
     fn leaves_a_child(_: &Ctx<'_>) {
-        // SAFETY: the child needs nothing of anybody.
+        // SAFETY: the child needs nothing from other threads.
         if unsafe { process::fork() }.unwrap() == 0 {
             let _ = time::sleep(Span::secs(1000));
             process::exit_group(0);
         }
     }
-    // An orphan comes to the nearest reaper, here this process.
+    // An orphan is adopted by the nearest reaper, here this process.
     // SAFETY: no pointer among the arguments.
     let reaper = unsafe { process::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
     let (kind, text) = judge(&Test::new("", leaves_a_child), ctx).unwrap();

@@ -52,7 +52,7 @@ pub(super) fn vfork(_: &Ctx<'_>) {
     let stack = Stack::map(STACK).unwrap();
     // SAFETY: a new stack, and a child that only stores and exits.
     let pid = unsafe { thread::spawn_vfork(stack.top(), child, core::ptr::null_mut()) }.unwrap();
-    // It has exited before this runs, in the same memory.
+    // The child has exited by now, in the same memory.
     assert_eq!(SEEN.load(Relaxed), pid as u32);
     assert_eq!(process::wait(pid), Ok((pid, Status::Exited(3))));
     // SAFETY: the child is gone.

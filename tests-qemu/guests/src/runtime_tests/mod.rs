@@ -1,5 +1,5 @@
-//! The tests of the harness and of the runtime below it: a storm that sends no signal, or a watchdog that ends no hang,
-//! would make every test on top of it worthless.
+//! The tests of the harness and of the runtime: a storm that sends no signal, or a watchdog that ends no hang, would
+//! make every test on top of it worthless.
 
 pub mod harness;
 mod kernel;

@@ -1,4 +1,4 @@
-//! A panic of a test, wherever it is: a failure with its message, and the end of the process with 101.
+//! A panic anywhere in a test is a failure with its message, and ends the process with 101.
 
 use linux_raw_sys::general::{SIGUSR1, siginfo_t};
 
@@ -40,7 +40,7 @@ fn in_thread(_: &Ctx<'_>) {
     thread::run(STACK, (), |()| panics());
 }
 
-/// On the same stack as what it interrupts.
+/// On the stack of the interrupted code.
 fn in_handler(_: &Ctx<'_>) {
     unsafe extern "C" fn handler(_: i32, _: *mut siginfo_t, _: *mut u8) {
         panics();

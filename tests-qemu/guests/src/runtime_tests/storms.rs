@@ -17,7 +17,7 @@ fn own_block() -> *mut u8 {
     (&raw const *tcb::current()).cast::<u8>().cast_mut()
 }
 
-/// Installs a handler that counts, and notes the block of its thread.
+/// Installs a handler that counts, and records the block of its thread.
 fn handle(signal: u32) {
     unsafe extern "C" fn note_block(_: i32, _: *mut siginfo_t, _: *mut u8) {
         HANDLER_BLOCK.store(own_block(), Relaxed);
@@ -29,7 +29,7 @@ fn handle(signal: u32) {
 
 pub(super) fn block_in_handler(_: &Ctx<'_>) {
     fn body(_: &()) {
-        // A signal to oneself comes before the call returns.
+        // A signal to oneself arrives before the call returns.
         signal::kill_thread(process::gettid(), SIGUSR1 as i32).unwrap();
         assert_eq!(HANDLER_BLOCK.load(Relaxed), own_block());
     }
@@ -41,7 +41,7 @@ pub(super) fn block_in_handler(_: &Ctx<'_>) {
     assert_eq!(HITS.load(Relaxed), 11);
 }
 
-/// Waits until the counter has come so far. Signals that wait merge, so whoever waits runs as much as it can.
+/// Waits until the counter has reached `goal`. Pending signals merge, so the waiter runs as much as it can.
 fn wait_for(counter: &AtomicU64, goal: u64) {
     while counter.load(Relaxed) < goal {
         core::hint::spin_loop();

@@ -45,7 +45,7 @@ pub(super) fn threads(ctx: &Ctx<'_>) {
     }
     let rounds = ctx.scale(100, 20, 5);
     for _ in 0..rounds {
-        // Twenty at a time, as much as fits the stack of this thread.
+        // Twenty at a time, as many as fit on this thread's stack.
         let started: [_; 20] =
             core::array::from_fn(|n| thread::start(STACK, n as u64, body).unwrap());
         for thread in started {
@@ -54,7 +54,7 @@ pub(super) fn threads(ctx: &Ctx<'_>) {
     }
     assert_eq!(RAN.load(Relaxed), rounds * 20);
     let stack = Stack::map(STACK).unwrap();
-    // SAFETY: no thread runs on it; nothing is there after that, and that is what mprotect(2) answers.
+    // SAFETY: no thread runs on it; afterwards nothing is mapped there, as mprotect(2) confirms.
     let gone = unsafe {
         stack.unmap().unwrap();
         mm::protect(stack.base(), stack.len(), mm::Access::Read)
@@ -68,7 +68,7 @@ struct Aligned(AtomicU32);
 
 pub(super) fn block_outside(_: &Ctx<'_>) {
     unsafe extern "C" fn run(arg: *mut u8) -> ! {
-        // SAFETY: the block that was given below.
+        // SAFETY: the block passed below.
         let block = unsafe { &*arg.cast::<Tcb<Aligned>>() };
         block.payload.0.store(process::gettid(), Relaxed);
         process::exit_thread(0)
@@ -76,7 +76,7 @@ pub(super) fn block_outside(_: &Ctx<'_>) {
     let stack = Stack::map(STACK).unwrap();
     let block = Tcb::outside(stack, Aligned(AtomicU32::new(0))).unwrap();
     assert_eq!(block.addr() % 256, 0);
-    // SAFETY: a new stack and a new block, both there until the join; the word is in the block; `outside` made it, and
+    // SAFETY: a new stack and a new block, both live until the join; the word is in the block; `outside` made it, and
     // the thread is gone.
     unsafe {
         let head = &raw mut (*block).head;

@@ -16,7 +16,7 @@ pub fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
 }
 
 pub fn read(fd: i32, bytes: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: writes the bytes at most.
+    // SAFETY: writes at most the bytes.
     unsafe { syscall!(__NR_read, fd, bytes.as_mut_ptr(), bytes.len()) }
 }
 
@@ -28,21 +28,21 @@ pub fn open_read_write(path: &CStr) -> Result<i32, Errno> {
 
 /// dup3(2).
 pub fn dup_to(fd: i32, to: i32) -> Result<(), Errno> {
-    // SAFETY: touches descriptors alone.
+    // SAFETY: affects only descriptors.
     unsafe { syscall!(__NR_dup3, fd, to, 0) }.map(drop)
 }
 
 pub fn close(fd: i32) -> Result<(), Errno> {
-    // SAFETY: touches descriptors alone.
+    // SAFETY: affects only descriptors.
     unsafe { syscall!(__NR_close, fd) }.map(drop)
 }
 
 pub fn is_open(fd: i32) -> bool {
-    // SAFETY: only looks.
+    // SAFETY: reads only.
     unsafe { syscall!(__NR_fcntl, fd, F_GETFD) }.is_ok()
 }
 
-/// tcdrain(3): until a terminal has sent what was written to it.
+/// tcdrain(3): waits until a terminal has sent its output.
 pub fn drain(fd: i32) -> Result<(), Errno> {
     // SAFETY: touches no memory.
     unsafe { syscall!(__NR_ioctl, fd, TCSBRK, 1) }.map(drop)

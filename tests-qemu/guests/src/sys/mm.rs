@@ -29,7 +29,7 @@ pub fn whole_pages(len: usize) -> usize {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: a guard.
+    /// No access: a guard.
     None,
     Read,
     ReadWrite,
@@ -47,17 +47,17 @@ impl Access {
 
 fn map_with(at: usize, len: usize, access: Access, flags: u32) -> Result<*mut u8, Errno> {
     let flags = flags | MAP_ANONYMOUS;
-    // SAFETY: a new mapping where the kernel likes it, never over another one.
+    // SAFETY: a new mapping at the kernel's choice, never over another one.
     unsafe { syscall!(__NR_mmap, at, len, access.bits(), flags, -1, 0) }
         .map(ptr::with_exposed_provenance_mut)
 }
 
-/// Maps zeroed memory of this process alone.
+/// Maps zeroed private memory.
 pub fn map(len: usize, access: Access) -> Result<*mut u8, Errno> {
     map_with(0, len, access, MAP_PRIVATE)
 }
 
-/// As [`map`], at `base` if nothing is there, and elsewhere otherwise.
+/// As [`map`], at `base` if that is free, and elsewhere otherwise.
 pub fn map_near(base: *mut u8, len: usize, access: Access) -> Result<*mut u8, Errno> {
     map_with(base.addr(), len, access, MAP_PRIVATE)
 }
@@ -75,16 +75,16 @@ pub unsafe fn unmap(base: *mut u8, len: usize) -> Result<(), Errno> {
 }
 
 /// # Safety
-/// 1. Whoever uses the memory bears what `access` leaves.
+/// 1. All users of the memory tolerate the new access.
 pub unsafe fn protect(base: *mut u8, len: usize, access: Access) -> Result<(), Errno> {
     // SAFETY: 1.
     unsafe { syscall!(__NR_mprotect, base, len, access.bits()) }.map(drop)
 }
 
-/// Over what is at `at`, be it code or constants, in this process alone. The caller flushes caches of instructions.
+/// Overwrites code or constants, in this process only. The caller flushes instruction caches.
 ///
 /// # Safety
-/// 1. Whoever runs or reads what is there bears the new bytes.
+/// 1. Everything that runs or reads that memory tolerates the new bytes.
 pub unsafe fn write_code(at: usize, bytes: &[u8]) -> Result<(), Errno> {
     let page = at / page_size() * page_size();
     let length = whole_pages(at + bytes.len() - page);
@@ -102,7 +102,7 @@ pub unsafe fn write_code(at: usize, bytes: &[u8]) -> Result<(), Errno> {
 }
 
 /// # Safety
-/// 1. Whoever uses the memory bears what `advice` does to it.
+/// 1. All users of the memory tolerate the effect of `advice`.
 pub unsafe fn advise(base: *mut u8, len: usize, advice: u32) -> Result<(), Errno> {
     // SAFETY: 1.
     unsafe { syscall!(__NR_madvise, base, len, advice) }.map(drop)

@@ -1,5 +1,4 @@
-//! System calls with types, one file a theme. The tests want to see what the
-//! kernel answers, so nothing here is retried or hidden.
+//! Typed system calls, one topic per file. The tests want the kernel's answers, so nothing here is retried or hidden.
 
 pub mod futex;
 pub mod io;

@@ -37,8 +37,7 @@ pub fn exit_group(code: i32) -> ! {
     }
 }
 
-/// exit(2) of this thread alone. Its memory is still mapped, and in use by the
-/// kernel until clear-tid.
+/// exit(2) of this thread only. Its memory stays mapped, and in use by the kernel until clear-tid.
 pub fn exit_thread(code: i32) -> ! {
     loop {
         // SAFETY: ends the thread.
@@ -49,9 +48,9 @@ pub fn exit_thread(code: i32) -> ! {
 /// clone(SIGCHLD): 0 in the child, the child's pid in the parent.
 ///
 /// # Safety
-/// 1. The child, which has only this thread, does not need any other one.
+/// 1. The child, which has only this thread, needs no other one.
 pub unsafe fn fork() -> Result<i32, Errno> {
-    // SAFETY: 1.; no stack and no TLS of its own: a copy of everything.
+    // SAFETY: 1.; neither stack nor TLS: a copy of everything.
     unsafe { syscall!(__NR_clone, SIGCHLD, 0, 0, 0, 0) }.map(|pid| pid as i32)
 }
 
@@ -65,12 +64,12 @@ pub unsafe fn execve(path: &CStr, argv: *const *const u8, envp: *const *const u8
     answer.err().unwrap_or(Errno::INVAL)
 }
 
-/// The answer of wait4(2).
+/// The result of wait4(2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Exited(i32),
     Killed(i32),
-    /// The low byte is the signal, above it the ptrace event.
+    /// The low byte is the signal, with the ptrace event above it.
     Stopped(i32),
 }
 
@@ -104,12 +103,12 @@ impl fmt::Debug for Status {
     }
 }
 
-/// wait4(2) for `pid` (-1: any child), threads of tracees too.
+/// wait4(2) for `pid` (-1: any child), including threads of tracees.
 pub fn wait(pid: i32) -> Result<(i32, Status), Errno> {
     wait_with(pid, 0).and_then(|answer| answer.ok_or(Errno::CHILD))
 }
 
-/// The same without waiting; `None`: there are children, and nothing to say of them.
+/// The same without waiting; `None`: there are children, but no change of state.
 pub fn wait_now(pid: i32) -> Result<Option<(i32, Status)>, Errno> {
     wait_with(pid, WNOHANG)
 }
@@ -129,19 +128,19 @@ pub fn setpgid(pid: i32, group: i32) -> Result<(), Errno> {
 }
 
 /// # Safety
-/// 1. What the option does to memory and to the process is sound with these arguments.
+/// 1. The option's effect on memory and on the process is sound with these arguments.
 pub unsafe fn prctl(option: u32, a: usize, b: usize, c: usize, d: usize) -> Result<usize, Errno> {
     // SAFETY: 1.
     unsafe { syscall!(__NR_prctl, option, a, b, c, d) }
 }
 
-/// For a process that is meant to die: no core file, no helper started for it.
+/// For a process that should die: no core file, no core helper.
 pub fn no_core_dump() {
     let none = rlimit64 {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // Either may be refused (qemu-user): then a dump costs time, not truth.
+    // Either may be refused (qemu-user): then a dump only costs time.
     // SAFETY: reads the limit; no pointer among the arguments of prctl(2).
     unsafe {
         let _ = syscall!(__NR_prlimit64, 0, RLIMIT_CORE, &raw const none, 0);
@@ -149,7 +148,7 @@ pub fn no_core_dump() {
     }
 }
 
-/// This process, and each that it forks, ends by SIGKILL after so many seconds of processor time.
+/// Ends this process, and every child that it forks, by SIGKILL after that many seconds of processor time.
 pub fn limit_time(seconds: u64) {
     let limit = rlimit64 {
         rlim_cur: seconds,
@@ -160,7 +159,7 @@ pub fn limit_time(seconds: u64) {
 }
 
 pub fn uname() -> Result<new_utsname, Errno> {
-    // SAFETY: all zeroes is a value of it.
+    // SAFETY: all zeroes is a valid value.
     let mut name: new_utsname = unsafe { core::mem::zeroed() };
     // SAFETY: writes the name.
     unsafe { syscall!(__NR_uname, &raw mut name) }?;
@@ -169,21 +168,21 @@ pub fn uname() -> Result<new_utsname, Errno> {
 
 /// The string in one field of [`uname`].
 pub fn field(bytes: &[core::ffi::c_char; 65]) -> &[u8] {
-    // SAFETY: c_char is i8 or u8, the same in memory.
+    // SAFETY: c_char is i8 or u8, with the same layout.
     let bytes: &[u8; 65] = unsafe { &*ptr::from_ref(bytes).cast() };
     bytes.split(|&byte| byte == 0).next().unwrap_or(&[])
 }
 
-/// Powers the machine off, after what was written has left the console.
+/// Powers the machine off once all output has left the console.
 pub fn power_off() -> ! {
     const MAGIC: (u32, u32) = (LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2);
     // SAFETY: touches no memory.
     unsafe { call0(__NR_sync) };
     let _ = super::io::drain(1);
-    // The last bytes are in the UART's FIFO still.
+    // The last bytes are still in the UART's FIFO.
     let _ = super::time::sleep(Span::millis(50));
     loop {
-        // SAFETY: nothing else runs that would miss the machine.
+        // SAFETY: nothing else runs on the machine.
         let _ = unsafe { syscall!(__NR_reboot, MAGIC.0, MAGIC.1, LINUX_REBOOT_CMD_POWER_OFF, 0) };
         let _ = super::time::sleep(Span::secs(1));
     }

@@ -1,4 +1,4 @@
-//! ptrace(2), the few requests that the tests need.
+//! ptrace(2): the requests that the tests need.
 
 use linux_raw_sys::general::{__NR_ptrace, iovec};
 use linux_raw_sys::ptrace::{
@@ -10,9 +10,9 @@ use linux_raw_sys::ptrace::{
 use super::raw::syscall;
 use crate::errno::Errno;
 
-/// Touches no memory of this process, whatever `address` and `data` are numbers of.
+/// Touches no memory of this process, whatever `address` and `data` mean.
 fn request(request: u32, tid: i32, address: u64, data: u64) -> Result<(), Errno> {
-    // SAFETY: the requests made by this are those without a pointer into this process.
+    // SAFETY: callers make only requests without a pointer into this process.
     unsafe { syscall!(__NR_ptrace, request, tid, address, data) }.map(drop)
 }
 
@@ -42,10 +42,10 @@ pub fn run_on(tid: i32, signal: i32) -> Result<(), Errno> {
 
 /// The call that the stopped tracee is about to make, or has made.
 pub fn syscall_info(tid: i32) -> Result<ptrace_syscall_info, Errno> {
-    // SAFETY: all zeroes is a value of it.
+    // SAFETY: all zeroes is a valid value.
     let mut info: ptrace_syscall_info = unsafe { core::mem::zeroed() };
     let size = size_of_val(&info);
-    // SAFETY: writes the info, its size at most.
+    // SAFETY: writes the info, at most its size.
     unsafe {
         syscall!(
             __NR_ptrace,
@@ -76,14 +76,14 @@ pub const REGISTERS: usize = 34;
 
 const NT_PRSTATUS: usize = 1;
 
-/// The general registers of the stopped tracee, in the kernel's order, and how many bytes they are.
+/// The general registers of the stopped tracee, in the kernel's order, and their size in bytes.
 pub fn registers(tid: i32) -> Result<([u64; REGISTERS], usize), Errno> {
     let mut words = [0u64; REGISTERS];
     let mut to = iovec {
         iov_base: (&raw mut words).cast(),
         iov_len: size_of_val(&words) as _,
     };
-    // SAFETY: writes the words, their size at most, and the length.
+    // SAFETY: writes the words, at most their size, and the length.
     unsafe { syscall!(__NR_ptrace, PTRACE_GETREGSET, tid, NT_PRSTATUS, &raw mut to) }?;
     Ok((words, to.iov_len as usize))
 }
@@ -94,7 +94,7 @@ pub fn set_registers(tid: i32, words: &[u64; REGISTERS], length: usize) -> Resul
         iov_base: core::ptr::from_ref(words).cast_mut().cast(),
         iov_len: length as _,
     };
-    // SAFETY: reads the words, their size at most, and writes the length.
+    // SAFETY: reads the words, at most their size, and writes the length.
     unsafe {
         syscall!(
             __NR_ptrace,
@@ -112,12 +112,12 @@ pub fn program_counter(tid: i32) -> Result<u64, Errno> {
     Ok(words[crate::arch::PC])
 }
 
-/// The registration of the stopped tracee, as the kernel knows it.
+/// The registration of the stopped tracee in the kernel.
 pub fn rseq_configuration(tid: i32) -> Result<ptrace_rseq_configuration, Errno> {
-    // SAFETY: all zeroes is a value of it.
+    // SAFETY: all zeroes is a valid value.
     let mut known: ptrace_rseq_configuration = unsafe { core::mem::zeroed() };
     let size = size_of_val(&known);
-    // SAFETY: writes the configuration, its size at most.
+    // SAFETY: writes the configuration, at most its size.
     unsafe {
         syscall!(
             __NR_ptrace,

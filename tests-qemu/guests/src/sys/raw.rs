@@ -1,7 +1,7 @@
-//! The call itself, once for each number of arguments.
+//! The system call itself, for each number of arguments.
 //!
-//! Never inlined: `sc` does not tell the compiler that a riscv64 `ecall` may
-//! lose the vector registers; across a function boundary nobody relies on them.
+//! Never inlined: `sc` does not tell the compiler that a riscv64 `ecall` may clobber the vector registers; across a
+//! function boundary the compiler assumes nothing about them.
 
 use crate::errno::Errno;
 
@@ -13,7 +13,7 @@ pub fn check(answer: usize) -> Result<usize, Errno> {
     }
 }
 
-/// The kernel's answer where the value means nothing.
+/// The kernel's answer where the value has no meaning.
 pub fn done(answer: usize) -> Result<(), Errno> {
     check(answer).map(drop)
 }
@@ -23,7 +23,7 @@ macro_rules! call {
         /// The system call `nr`; errors as -errno.
         ///
         /// # Safety
-        /// 1. What the call does to memory and to the process is sound with these arguments.
+        /// 1. The call's effect on memory and on the process is sound with these arguments.
         #[inline(never)]
         #[allow(clippy::too_many_arguments)] // the kernel takes six
         pub unsafe fn $name(nr: u32, $($arg: usize),*) -> usize {
@@ -72,7 +72,7 @@ impl<T> Argument for *mut T {
     }
 }
 
-/// A system call, numbers and pointers as they are: its value or its errno.
+/// A system call with numbers and pointers as arguments. Returns its value or its errno.
 macro_rules! syscall {
     (@ $call:ident $nr:expr $(, $argument:expr)*) => {
         $crate::sys::raw::check($crate::sys::raw::$call(

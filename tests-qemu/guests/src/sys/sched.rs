@@ -9,7 +9,7 @@ use crate::errno::Errno;
 
 pub use rseq_rt::structures::CpuSet;
 
-/// sched_getaffinity(2) of the thread `tid`, 0 for the calling one: the set, and how many bytes the kernel's own sets have.
+/// sched_getaffinity(2) of thread `tid`, 0 for the calling one: the set, and the bytes of the kernel's own sets.
 fn affinity(tid: u32) -> Result<(CpuSet, usize), Errno> {
     let mut set = CpuSet::empty();
     let size = size_of::<CpuSet>();
@@ -28,20 +28,19 @@ pub fn allowed_of(tid: u32) -> Result<CpuSet, Errno> {
     affinity(tid).map(|(set, _)| set)
 }
 
-/// The numbers that a CPU of this kernel can have are below that.
+/// Greater than any CPU number of this kernel.
 pub fn numbers() -> Result<usize, Errno> {
     affinity(0).map(|(_, bytes)| bytes * u8::BITS as usize)
 }
 
-/// sched_setaffinity(2) of the thread `tid`, 0 for the calling one. The caller
-/// runs on an allowed CPU when this returns.
+/// sched_setaffinity(2) of the thread `tid`, 0 for the calling one. The calling thread runs on an allowed CPU on
+/// return.
 pub fn allow(tid: u32, set: &CpuSet) -> Result<(), Errno> {
     let from = core::ptr::from_ref(set);
     // SAFETY: reads the set.
     unsafe { syscall!(__NR_sched_setaffinity, tid, size_of::<CpuSet>(), from) }.map(drop)
 }
 
-/// sched_yield(2).
 pub fn relax() {
     // SAFETY: touches no memory.
     unsafe { call0(__NR_sched_yield) };

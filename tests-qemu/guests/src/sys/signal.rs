@@ -1,4 +1,4 @@
-//! Signals, in the kernel's own terms: masks are one u64, all 64 signals count.
+//! Signals in the kernel's terms: a mask is one u64 for all 64 signals.
 
 use linux_raw_sys::general::{
     __NR_kill, __NR_rt_sigaction, __NR_rt_sigprocmask, __NR_rt_sigtimedwait, __NR_tgkill,
@@ -24,7 +24,7 @@ pub enum Mask {
     Exactly(u64),
 }
 
-/// rt_sigprocmask(2); the mask before.
+/// rt_sigprocmask(2). Returns the previous mask.
 pub fn mask(change: Mask) -> Result<u64, Errno> {
     let (how, set) = match change {
         Mask::Block(set) => (SIG_BLOCK, set),
@@ -46,7 +46,7 @@ pub fn blocked() -> Result<u64, Errno> {
 }
 
 /// # Safety
-/// 1. The handler bears being run at any point of any thread.
+/// 1. The handler may run at any point of any thread.
 pub unsafe fn action(signal: i32, action: &kernel_sigaction) -> Result<(), Errno> {
     let action = core::ptr::from_ref(action);
     // SAFETY: 1.; reads the action.
@@ -78,11 +78,11 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
 
 /// tgkill(2) in this process.
 pub fn kill_thread(tid: u32, signal: i32) -> Result<(), Errno> {
-    // SAFETY: `action` decides what a signal of this process does.
+    // SAFETY: `action` determines the effect of a signal in this process.
     unsafe { syscall!(__NR_tgkill, getpid(), tid, signal) }.map(drop)
 }
 
-/// The name of a signal, of those that end a test.
+/// The name of a signal that may end a test.
 pub const fn name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",

@@ -1,4 +1,4 @@
-//! The calling task: its clear-tid word, its user, how many tasks that user may have.
+//! The calling task: its clear-tid word, its user, the limit on that user's tasks.
 
 use linux_raw_sys::general::{
     __NR_prlimit64, __NR_set_tid_address, __NR_setresuid, RLIMIT_NPROC, rlimit64,
@@ -7,7 +7,7 @@ use linux_raw_sys::general::{
 use super::raw::syscall;
 use crate::errno::Errno;
 
-/// set_tid_address(2): the kernel zeroes and wakes the word at the end of this task, the main one too.
+/// set_tid_address(2): the kernel zeroes and wakes the word at the end of this task, even the main one.
 ///
 /// # Safety
 /// 1. The word stays writable until then.
@@ -16,13 +16,13 @@ pub unsafe fn set_clear_tid(word: *mut u32) {
     let _ = unsafe { syscall!(__NR_set_tid_address, word) };
 }
 
-/// setresuid(2), the three the same. It drops root's capabilities.
+/// setresuid(2) of all three ids. It drops root's capabilities.
 pub fn become_user(user: u32) -> Result<(), Errno> {
     // SAFETY: touches no memory.
     unsafe { syscall!(__NR_setresuid, user, user, user) }.map(drop)
 }
 
-/// RLIMIT_NPROC, the soft one; `None`: as much as the hard one allows.
+/// The soft RLIMIT_NPROC; `None`: as high as the hard one.
 pub fn limit_tasks(count: Option<u64>) -> Result<(), Errno> {
     let mut limit = rlimit64 {
         rlim_cur: 0,

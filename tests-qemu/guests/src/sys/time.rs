@@ -38,14 +38,14 @@ impl Span {
 /// The monotonic clock.
 pub fn now() -> Span {
     let mut now = Span(0).timespec();
-    // It is always there.
+    // The clock always exists.
     // SAFETY: writes `now`.
     let _ = unsafe { syscall!(__NR_clock_gettime, CLOCK_MONOTONIC, &raw mut now) };
     let seconds = (now.tv_sec as u64).wrapping_mul(SECOND);
     Span(seconds.wrapping_add(now.tv_nsec as u64))
 }
 
-/// nanosleep(2): ends early when a handler ran.
+/// nanosleep(2): ends early when a handler has run.
 pub fn sleep(span: Span) -> Result<(), Errno> {
     let span = span.timespec();
     // SAFETY: reads the time.
@@ -54,7 +54,7 @@ pub fn sleep(span: Span) -> Result<(), Errno> {
 
 /// timer_create(2) whose signal goes to the thread `tid` of this process.
 pub fn timer_create(tid: u32, signal: i32) -> Result<i32, Errno> {
-    // SAFETY: all zeroes is a value of it.
+    // SAFETY: all zeroes is a valid value.
     let mut event: sigevent = unsafe { core::mem::zeroed() };
     event.sigev_signo = signal;
     event.sigev_notify = SIGEV_THREAD_ID as i32;
@@ -65,12 +65,12 @@ pub fn timer_create(tid: u32, signal: i32) -> Result<i32, Errno> {
     Ok(timer)
 }
 
-/// timer_settime(2): first after `span` and then each `span`; 0 stops it.
+/// timer_settime(2): first after `span` and then every `span`; 0 stops it.
 pub fn timer_every(timer: i32, span: Span) -> Result<(), Errno> {
     timer_settime(timer, span, span)
 }
 
-/// timer_settime(2): after `span`, once.
+/// timer_settime(2): once, after `span`.
 pub fn timer_once(timer: i32, span: Span) -> Result<(), Errno> {
     timer_settime(timer, span, Span(0))
 }
