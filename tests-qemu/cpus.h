@@ -4,7 +4,7 @@
 #include <sched.h>
 #include <string.h>
 
-/* As many CPUs as a kernel can have: a cpu_set_t has room for 1024, and the kernel refuses that where it knows more. */
+/* The maximum number of CPUs of a kernel: a cpu_set_t has room for 1024, which a kernel with more refuses. */
 #define CPUS 8192
 
 struct cpus {
@@ -16,7 +16,7 @@ static inline int has_cpu(const struct cpus *set, int cpu)
 	return set->words[cpu / 64] >> cpu % 64 & 1;
 }
 
-/* More than one? */
+/* Whether it has more than one. */
 static inline int several_cpus(const struct cpus *set)
 {
 	int cpu, count = 0;

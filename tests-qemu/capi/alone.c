@@ -1,4 +1,4 @@
-/* Linked with the archive and nothing else: it needs no libc. */
+/* Linked with only the archive: it needs no libc. */
 #include "rseq_rt.h"
 
 static rseq_rt_area area;

@@ -1,6 +1,6 @@
 /*
- * The buffers of rseq_rt_buffers.h: threads that push, pop, drain and fork, registered and not; at the end every pointer
- * is there once, and every record whole.
+ * The buffers of rseq_rt_buffers.h: registered and unregistered threads push, pop, drain and fork; at the end every
+ * pointer is there once, and every record whole.
  */
 #define _GNU_SOURCE
 #define RSEQ_RT_SLOT_SHIFT 9
@@ -27,7 +27,7 @@ struct object {
 	int held, seen;
 };
 
-/* A record says whose it is, and is as long as its number says. */
+/* A record names its thread, and its length follows from its number. */
 struct record {
 	unsigned char thread, length;
 	unsigned char filler[30];
@@ -44,11 +44,11 @@ static size_t pushed[THREADS + 1], found[THREADS + 1];
 
 static void hold(struct object *object)
 {
-	/* Nobody else has it. */
+	/* No other thread has it. */
 	CHECK_IS(__atomic_exchange_n(&object->held, 1, __ATOMIC_RELAXED), 0);
 }
 
-/* There is room for all of them in each slot; in the overflow slot, too. */
+/* Each slot has room for all of them, as does the overflow slot. */
 static void give_back(const rseq_rt_area *area, struct object *object)
 {
 	__atomic_store_n(&object->held, 0, __ATOMIC_RELAXED);
@@ -61,7 +61,7 @@ static void drained(void *object, void *area)
 	give_back(area, object);
 }
 
-/* Whole records, each of one thread. */
+/* Checks that the records are whole, and each of one thread. */
 static void look(const void *bytes, size_t size, void *argument)
 {
 	const unsigned char *next = bytes, *end = next + size;
@@ -86,7 +86,7 @@ static void drain_slot_and_overflow(size_t slot)
 {
 	int taken = rseq_rt_bytes_drain(&records, &fence, slot, look, NULL);
 
-	/* The process may be bound to some CPUs, and have no membarrier(2). */
+	/* The process may be bound to some CPUs, without membarrier(2). */
 	CHECK(taken >= 0 || taken == -EAGAIN || taken == -EINVAL);
 	taken = rseq_rt_bytes_drain_overflow(&records, look, NULL);
 	CHECK(taken >= 0 || taken == -EAGAIN);
@@ -116,7 +116,7 @@ static void log_one(const rseq_rt_area *area, int me, int turn)
 static void *worker(void *argument)
 {
 	int me = (int)(intptr_t)argument, i;
-	/* Every fourth thread is registered by nobody of ours. */
+	/* Every fourth thread is not registered by this runtime. */
 	rseq_rt_area mine = RSEQ_RT_AREA_INIT, *area = me % 4 == 3 ? NULL : &mine;
 
 	if (area)
@@ -138,7 +138,7 @@ static void *worker(void *argument)
 			int taken = rseq_rt_buffer_drain(&buffer, &fence, (size_t)i % count, drained, area);
 			CHECK(taken >= 0 || taken == -EAGAIN || taken == -EINVAL);
 		}
-		/* Of its own CPU, and of others. */
+		/* Drains of its own CPU and of others. */
 		if (i % 50 == me)
 			drain_slot_and_overflow(((size_t)sched_getcpu() + (size_t)(i / 50) % 3) % count);
 	}
@@ -153,7 +153,7 @@ static void see(void *object, void *argument)
 	((struct object *)object)->seen++;
 }
 
-/* How many are there more than once. */
+/* Counts all, and returns the number of duplicates. */
 static int see_all(int *all)
 {
 	size_t slot, i;
@@ -205,7 +205,7 @@ static void threads_and_drains(void)
 	join(threads);
 }
 
-/* What the others had in hand is lost, and nothing is there twice; all calls work again. */
+/* Objects in other threads' hands are lost, nothing is duplicated, and all calls work again. */
 static int child(void)
 {
 	void *object;
@@ -220,7 +220,7 @@ static int child(void)
 			CHECK_IS(rseq_rt_buffer_push(&buffer, i % 2 ? &main_area : NULL, object), 0);
 	CHECK_IS(see_all(&all), 0);
 	CHECK(all <= OBJECTS);
-	/* Of the parent's records whole ones are left; then there is room. */
+	/* Only whole records of the parent's are left; then there is room. */
 	drain_records();
 	before = found[THREADS];
 	pushed[THREADS] = 0;
@@ -248,7 +248,7 @@ static void a_fork_child_repairs(void)
 	join(threads);
 }
 
-/* A drain that has the overflow slot, inside one that has a slot, if the fence is to be had. */
+/* A drain of the overflow slot inside a drain of a slot, if the fence is available. */
 static int has_slot, is_inside, may_end;
 
 static void waits(const void *bytes, size_t size, void *argument)
@@ -276,7 +276,7 @@ static void *drainer(void *argument)
 	return argument;
 }
 
-/* Forked in the middle of a drain: closed for ever, which is the broken variant, until it is repaired. */
+/* Forked in the middle of a drain: closed permanently, which is the broken variant, until repaired. */
 static int child_of_a_drain(void)
 {
 	CHECK_IS(rseq_rt_bytes_push(&records, NULL, "\1\2", 2), -EAGAIN);

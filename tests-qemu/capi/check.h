@@ -1,4 +1,4 @@
-/* Named tests that say what became of them. */
+/* Named tests that print their verdict. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -7,7 +7,7 @@
 
 extern int failures;
 
-/* A check that fails is told, and the test goes on. */
+/* Reports a failed check, and continues the test. */
 #define CHECK_IS(actual, expected) do { \
 	long actual_ = (long)(actual), expected_ = (long)(expected); \
 	if (actual_ != expected_) { \

@@ -1,4 +1,4 @@
-/* More text behind an operation than a conditional branch of aarch64 reaches: the abort handlers lie behind all of it. */
+/* More text behind an operation than a conditional branch of aarch64 reaches; the abort handlers lie behind it. */
 #include "rseq_rt_percpu.h"
 
 int near(struct rseq *rseq, struct rseq_rt_slots slots)

@@ -1,4 +1,4 @@
-/* Sandboxes, as they come late or early. */
+/* Sandboxes, installed early or late. */
 #ifndef FILTER_H
 #define FILTER_H
 
@@ -7,10 +7,10 @@
 
 #define REFUSE(error) (SECCOMP_RET_ERRNO | (error))
 
-/* What the calling thread is answered to that system call from now on, SECCOMP_RET_*. Not 0: the kernel takes no filter. */
+/* Answers that system call of the calling thread from now on by SECCOMP_RET_*. Not 0: the kernel takes no filter. */
 int filter_call(int number, unsigned action);
 
-/* A SIGSYS handler that answers what was trapped with ENOSYS, and counts. */
+/* Installs a SIGSYS handler that answers trapped calls with ENOSYS, and counts them. */
 void answer_traps(void);
 extern int trapped;
 

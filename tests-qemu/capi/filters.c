@@ -1,4 +1,4 @@
-/* What a filter on rseq(2) does to each hook, by what it answers: from before the first hook, or after it. */
+/* The effect of a filter on rseq(2) on each hook, by its answer: installed before the first hook, or after it. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <sys/syscall.h>
@@ -28,12 +28,12 @@ static const struct row {
 	{ "ENOSYS", REFUSE(ENOSYS), ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_REMEDY_KERNEL_OR_FILTER, 0, 0 },
 	{ "trace, no tracer", SECCOMP_RET_TRACE, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_REMEDY_KERNEL_OR_FILTER, 0, 0 },
 	{ "notify, no listener", SECCOMP_RET_USER_NOTIF, ENOSYS, ENOSYS, RSEQ_RT_OWNER_NOBODY, RSEQ_RT_REMEDY_KERNEL_OR_FILTER, 0, 0 },
-	/* A refusal is the thread's own: it decides nothing for the others. */
+	/* A refusal concerns one thread: it decides nothing for the others. */
 	{ "EPERM", REFUSE(EPERM), EPERM, EPERM, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_ALLOW_SYSCALL, 0, 0 },
-	/* What the kernel says of a thread that another area is registered for. */
+	/* The kernel's answer to a thread with another registered area. */
 	{ "EINVAL", REFUSE(EINVAL), EBUSY, EINVAL, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_FIND_OTHER, 0, 0 },
 	{ "EBUSY", REFUSE(EBUSY), EBUSY, EBUSY, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_UNKNOWN, 0, 0 },
-	/* Success, and nothing done. */
+	/* Success without effect. */
 	{ "0", REFUSE(0), 0, ENOSYS, RSEQ_RT_OWNER_UNDECIDED, RSEQ_RT_REMEDY_ALLOW_SYSCALL, 0, 0 },
 	{ "kill", SECCOMP_RET_KILL_THREAD, 0, 0, 0, 0, 0, 1 },
 };
@@ -82,7 +82,7 @@ static void run(const struct row *row, int hook)
 	if (hook != RELEASE)
 		refused(row);
 	CHECK_IS(trapped, row->traps);
-	/* Create leaves the mask as it was; the exit hook leaves SIGSYS open, alone. Signals 9 and 19 cannot be blocked. */
+	/* Create keeps the mask; the exit hook leaves only SIGSYS open. Signals 9 and 19 cannot be blocked. */
 	mask = mask_set(0);
 	CHECK_IS(mask, hook == RELEASE ? ~0x40040100UL : hook == CREATE_BLOCKED ? ~0x40100UL : 0UL);
 }

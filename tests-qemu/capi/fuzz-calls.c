@@ -1,4 +1,4 @@
-/* The fuzzer's calls of the hooks, and a model of what a caller may know. */
+/* The fuzzer's calls of the hooks, and a model of the caller's knowledge. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
@@ -16,7 +16,7 @@
 
 enum { AREAS = 3, NONE = -1 };
 
-/* What the caller may know of an area. */
+/* The caller's knowledge of an area. */
 struct model {
 	int created, touched, exiting, kept;
 	unsigned loans;		/* a bit each */
@@ -31,7 +31,7 @@ static int usual = NONE;	/* what a registration comes to in this process */
 int fuzz_broken, fuzz_quiet;
 static int cpu = NONE;		/* where the thread is pinned to */
 
-/* A pointer and the area behind it, or the errno that it is refused with. */
+/* A pointer with the area behind it, or the errno that it is refused with. */
 struct given {
 	rseq_rt_area *area;
 	struct model *model;
@@ -78,7 +78,7 @@ static int state_of(const struct model *model)
 static rseq_rt_area before[AREAS + 1];
 static sigset_t mask_before;
 
-/* Zero where the libc has nothing to say. */
+/* Zero where the libc reports nothing. */
 static void read_mask(sigset_t *mask)
 {
 	memset(mask, 0, sizeof *mask);
@@ -91,7 +91,7 @@ static void look(void)
 	read_mask(&mask_before);
 }
 
-/* The ids alone change by themselves, and those of a registered area. */
+/* Only the ids change by themselves, and only in a registered area. */
 static void nothing_changed(void)
 {
 	sigset_t mask;
@@ -162,7 +162,7 @@ static void init(unsigned operand)
 	}
 }
 
-/* A registration has been tried. */
+/* A registration has been attempted. */
 static void tried(struct given it)
 {
 	int state = rseq_rt_thread_state(it.area);
@@ -275,7 +275,7 @@ static void leave(unsigned operand)
 static void recycle(unsigned operand)
 {
 	struct given it = give(operand);
-	/* The thread lives on, so that its kept memory is not a new thread's. */
+	/* The thread lives on, so that no new thread gets its kept memory. */
 	if (it.model && it.model->kept)
 		return;
 	if (it.refused) {
@@ -321,7 +321,7 @@ static void end_loan(unsigned operand)
 	}
 }
 
-/* In a child, with the loans that its parent has out. */
+/* In a child, with its parent's loans outstanding. */
 static void repair(unsigned operand)
 {
 	struct given it = give(operand);
@@ -443,7 +443,7 @@ static void at_exit(unsigned operand)
 static void structures(unsigned operand)
 {
 	struct given it = give(operand);
-	/* A pointer that is none stands for a thread without an area. */
+	/* An invalid pointer stands for a thread without an area. */
 	fuzz_structures(it.area, operand / 8);
 	nothing_changed();
 }
@@ -453,7 +453,7 @@ static void (*const operations[])(unsigned operand) = {
 	create, leave, recycle, end_loan, structures,
 };
 
-/* The last thing that a thread does; the memory is one that nobody uses. */
+/* The last action of a thread; the memory is unused. */
 static void end(unsigned operand)
 {
 	static char pages[2 * 4096] __attribute__((__aligned__(4096)));

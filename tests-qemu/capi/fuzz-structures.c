@@ -19,7 +19,7 @@ static int has_counter, has_list, has_fence;
 static int is_in[NODES];	/* the list */
 static size_t sum;
 
-/* What makes a structure of storage that is none. */
+/* Invalid storage, of which no structure can be made. */
 static void no_storage(void)
 {
 	const struct rseq_rt_line *odd = (struct rseq_rt_line *)((char *)counter_lines + 8);
@@ -108,7 +108,7 @@ static void push_or_pop(const rseq_rt_area *area, unsigned nth)
 static void drain(size_t slot)
 {
 	int before = how_many(), answer = rseq_rt_list_drain(&list, &fence, slot, back, &list);
-	/* Refused by the kernel, or what was given back. */
+	/* Refused by the kernel, or the returned number. */
 	IS(before - how_many(), answer < 0 ? 0 : answer);
 }
 

@@ -1,10 +1,10 @@
 /*
- * Calls of the C interface in any order, with any argument that may be refused: nothing crashes, what is misuse gets its
- * errno and changes nothing, and the rest answers as the header says.
+ * Calls of the C interface in any order, with any argument that may be refused: nothing crashes, misuse returns its
+ * errno and changes nothing, and all other calls answer as the header says.
  *
- * An input is a string of bytes, an operation and its operand by turns, and runs in a process of its own. Those of
- * fuzz-corpus.h come first, then RSEQ_RT_FUZZ_INPUTS of RSEQ_RT_FUZZ_SEED. One that fails is printed, for the corpus. At last the
- * interface is broken in each way that BREAKS counts, which has to be found.
+ * An input is a string of bytes, operations alternating with operands, and runs in its own process. Those of
+ * fuzz-corpus.h come first, then RSEQ_RT_FUZZ_INPUTS of RSEQ_RT_FUZZ_SEED. A failing one is printed, for the corpus.
+ * Finally the interface is broken in each way counted by BREAKS, which must be detected.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 
 enum { LENGTH = 96 };
 
-/* Its wait(2) status. */
+/* Returns its wait(2) status. */
 static int in_a_child(const unsigned char *input, size_t length)
 {
 	int status = -1;
@@ -40,7 +40,7 @@ static unsigned long long next(unsigned long long *seed)
 	return *seed;
 }
 
-/* Most begin with an initialization that is right, without which all that follows is refused. */
+/* Most begin with a valid initialization, without which all later calls are refused. */
 static size_t make(unsigned char *input, unsigned long long *seed)
 {
 	size_t length = 2 + next(seed) % (LENGTH - 2), at;
@@ -72,7 +72,7 @@ static unsigned long long number(const char *name, unsigned long long otherwise)
 	return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
-/* The number of inputs that ran well; the first that does not is printed. */
+/* The number of inputs that passed; the first failing one is printed. */
 static unsigned long long all(unsigned long long inputs, unsigned long long seed, int *failed)
 {
 	const unsigned long long kept = sizeof fuzz_corpus / sizeof *fuzz_corpus;

@@ -1,7 +1,7 @@
-/* Without a libc: each function is called through a pointer, which a hardened CPU lets land on a landing pad alone. */
+/* Without a libc: each function is called by a pointer, which hardened hardware allows only onto a landing pad. */
 #include "rseq_rt.h"
 
-/* The compiler does not see where it points, and cannot call directly. */
+/* Hides the target from the compiler, so that it cannot call directly. */
 #define THROUGH(function) ({ \
 	__typeof__(&(function)) pointer_ = (function); \
 	__asm__("" : "+r"(pointer_)); \

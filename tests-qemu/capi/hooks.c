@@ -50,7 +50,7 @@ static void init_and_main_thread(void)
 	CHECK_IS(rseq_rt_length() >= 32, owner == RSEQ_RT_OWNER_RUNTIME);
 }
 
-/* Every size of the buffer: what is written is the start of the whole text, and nothing behind it is touched. */
+/* Buffers of every size: the output is a prefix of the whole text, and nothing behind it is touched. */
 static void report_is_cut_to_the_buffer(void)
 {
 	static const char *const owners[] = { "undecided", "nobody", "libc", "this runtime" };
@@ -107,7 +107,7 @@ static int release_masked(rseq_rt_area *area)
 	return rseq_rt_on_thread_exit_masked(area, RSEQ_RT_RELEASE);
 }
 
-/* Every function with every pointer that is none, and with areas out of order. */
+/* Every function with every invalid pointer, and with areas in the wrong state. */
 static void bad_input(void)
 {
 	static int (*const functions[])(rseq_rt_area *) = {
@@ -136,7 +136,7 @@ static void bad_input(void)
 		CHECK_IS(functions[i](&two[0]), -EINVAL);
 	CHECK_IS(rseq_rt_on_thread_exit(&main_area, 2), -EINVAL);
 	CHECK_IS(rseq_rt_on_thread_exit_masked(&main_area, ~0u), -EINVAL);
-	/* A child must not be the one that registers it, so it can be lent all the same. */
+	/* A child must not register it, so it can be lent all the same. */
 	token = rseq_rt_vfork_begin(&two[0]);
 	CHECK_IS(token, 1);
 	CHECK_IS(rseq_rt_ensure_registered(&two[0]), RSEQ_RT_LENT);
@@ -147,13 +147,13 @@ static void bad_input(void)
 	CHECK_IS(rseq_rt_vfork_end(NULL, 0), -EFAULT);
 	CHECK_IS(memcmp(two, &zero, sizeof zero), 0);
 	CHECK_IS(memcmp(two + 1, &zero, sizeof zero), 0);
-	/* Bytes that nobody of us wrote are touched by nobody. */
+	/* Bytes written by other code are not touched. */
 	memset(&two[1], 0xff, sizeof two[1]);
 	CHECK(rseq_rt_on_thread_create(&two[1]) < 0);
 	CHECK(release(&two[1]) < 0);
 	for (i = 0; i < sizeof zero; i++)
 		CHECK_IS(two[1].rseq_rt_opaque[i], 0xff);
-	/* A live one is not recycled, whoever has registered it. */
+	/* A live area is not recycled, whoever has registered it. */
 	CHECK_IS(rseq_rt_recycle(&main_area), -EBUSY);
 	CHECK_IS(rseq_rt_thread_state(&main_area), live);
 	CHECK_IS(rseq_rt_at_exit_push(NULL, NULL, NULL), -EFAULT);

@@ -1,4 +1,4 @@
-/* What the two files of tests share. */
+/* Shared by the test files. */
 #ifndef HOOKS_H
 #define HOOKS_H
 
@@ -6,7 +6,7 @@
 
 #define ROUNDS 200
 
-/* Who is to own rseq, and the state of a live thread under it. */
+/* The expected owner of rseq, and the state of a live thread under it. */
 extern int owner, live;
 
 extern rseq_rt_area main_area;

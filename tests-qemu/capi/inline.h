@@ -1,4 +1,4 @@
-/* Operations in functions that both units of a program have, of which the linker keeps one. */
+/* Operations in inline functions that both units of a program contain; the linker keeps one copy. */
 #include "rseq_rt_percpu.h"
 
 inline int both(struct rseq *rseq, struct rseq_rt_slots slots)

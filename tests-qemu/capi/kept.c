@@ -1,4 +1,4 @@
-/* Threads whose memory must outlive them although they are to unmap it, and who unmaps it then. */
+/* Threads whose memory must outlive them although they should unmap it, and the later unmap. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <string.h>
@@ -36,7 +36,7 @@ static int raw_told(struct raw *thread)
 	return 7;
 }
 
-/* The joiner's proof is as good as ever. */
+/* The joiner's proof is still valid. */
 static void refused_release_keeps(void)
 {
 	struct raw *thread = raw_start(raw_told, NULL);
@@ -54,7 +54,7 @@ static int raw_refused(struct raw *thread)
 	rseq_rt_unmap_and_exit(&thread->area, thread, RAW_SIZE);
 }
 
-/* One swept by name, then two by the create hook of the next thread. */
+/* One swept explicitly, then two by the create hook of the next thread. */
 static void sweep_unmaps_what_was_refused(void)
 {
 	struct raw *one = raw_start(raw_refused, NULL), *two;
@@ -66,7 +66,7 @@ static void sweep_unmaps_what_was_refused(void)
 	one = raw_start(raw_refused, NULL);
 	two = raw_start(raw_refused, NULL);
 	alone();
-	/* Whichever began last may have swept the other one, if that was gone by then. */
+	/* The later one may have swept the other one, if that was gone by then. */
 	CHECK(is_mapped(one) || is_mapped(two));
 	CHECK_IS(rseq_rt_on_thread_create(&main_area), -EALREADY);
 	CHECK_IS(is_mapped(one), 0);
@@ -74,7 +74,7 @@ static void sweep_unmaps_what_was_refused(void)
 	CHECK_IS(rseq_rt_sweep(), 0);
 }
 
-/* Nobody may use an area that a sweep will look at. */
+/* An area that a sweep will inspect must not be reused. */
 static void deferred_area_is_not_recycled(void)
 {
 	struct raw *thread = raw_start(raw_refused, NULL);
@@ -87,7 +87,7 @@ static void deferred_area_is_not_recycled(void)
 	CHECK_IS(is_mapped(thread), 0);
 }
 
-/* The area of an allocator, say, in the same mapping. */
+/* Another area, e.g. an allocator's, in the same mapping. */
 static int raw_taken(struct raw *thread)
 {
 	CHECK_IS(syscall(SYS_rseq, thread->other, 32, 0, RSEQ_RT_SIG), 0);
@@ -125,7 +125,7 @@ static int raw_no_tid_address(struct raw *thread)
 	rseq_rt_unmap_and_exit(&thread->area, thread, RAW_SIZE);
 }
 
-/* The kernel will write to the thread's clear-tid word, which is to be its own until then: released or not. */
+/* The kernel will write to the thread's clear-tid word, whose memory must stay until then: released or not. */
 static void refused_set_tid_address_leaks(void)
 {
 	int kept;
@@ -139,7 +139,7 @@ static void refused_set_tid_address_leaks(void)
 	}
 }
 
-/* Each in a process of its own: where it fails, the kernel kills. */
+/* Each in its own process: a failure is fatal. */
 static void separately(const char *name, void (*test)(void))
 {
 	int before = failures;

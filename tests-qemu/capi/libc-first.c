@@ -1,4 +1,4 @@
-/* Compiled as C and C++: beside the libc's own declarations, whichever header comes first. */
+/* Compiled as C and C++: compatible with the libc's own declarations, whichever header comes first. */
 #ifdef RSEQ_RT_FIRST
 #include "rseq_rt.h"
 #include <sys/rseq.h>

@@ -1,4 +1,4 @@
-/* Children that share the memory, and children of theirs that do not. */
+/* Children that share the memory, and their children that do not. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -48,7 +48,7 @@ void vfork_loop(void)
 	agrees_with_getcpu(&main_area);
 }
 
-/* A handler that lends what is lent: its loan ends first. Out of order is the other two. */
+/* A handler lends a lent area: its loan ends first. The other two end out of order. */
 void loans_nest_and_end_in_any_order(void)
 {
 	static const int orders[][3] = { { 3, 2, 1 }, { 1, 2, 3 }, { 2, 3, 1 } };
@@ -66,7 +66,7 @@ void loans_nest_and_end_in_any_order(void)
 	agrees_with_getcpu(&main_area);
 }
 
-/* The eighth changes nothing, and neither does its end: the seven others protect the area. */
+/* The eighth changes nothing, nor does its end: the seven others protect the area. */
 void more_loans_than_can_be_told_apart(void)
 {
 	int i;
@@ -81,7 +81,7 @@ void more_loans_than_can_be_told_apart(void)
 	CHECK_IS(rseq_rt_thread_state(&main_area), live);
 }
 
-/* fork(2) without the libc, whose handlers a vfork child had better not run. */
+/* fork(2) without the libc, whose handlers a vfork child should not run. */
 static pid_t plain_fork(void)
 {
 	return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);

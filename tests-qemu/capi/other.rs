@@ -1,4 +1,4 @@
-//! Another Rust archive of the same C program, with all that such an archive brings along.
+//! Another Rust archive in the same C program, with all its runtime symbols.
 
 #![no_std]
 
@@ -7,12 +7,12 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// Can panic, so that the handler stays.
+/// Can panic, so that the handler is linked.
 #[unsafe(no_mangle)]
 pub extern "C" fn other_rust(index: usize) -> u32 {
     [7, 8, 9][index]
 }
 
-/// What `core`, as it is shipped, refers to where it can panic.
+/// References of the precompiled `core`, where it can panic.
 #[unsafe(no_mangle)]
 pub extern "C" fn rust_eh_personality() {}

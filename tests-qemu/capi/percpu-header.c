@@ -1,4 +1,4 @@
-/* Compiled as C99, C17 and C++: the header alone, then each of its names, in a process where nobody is registered. */
+/* Compiled as C99, C17 and C++: the header alone, then each of its names, in a process without registration. */
 #include "rseq_rt_percpu.h"
 
 static rseq_rt_area area = RSEQ_RT_AREA_INIT;

@@ -64,7 +64,7 @@ static uintptr_t total(size_t word)
 	return sum;
 }
 
-/* One operation of a variant, by number, with the values of the slot at this moment; 8 of them. */
+/* One of the 8 operations of a variant, by number, with the slot's current values. */
 #define OPERATIONS 8
 #define ONCE(variant, id) \
 static int once##variant(struct rseq *rseq, struct rseq_rt_slots in, int which, struct node *node) \
@@ -145,11 +145,11 @@ static void bound_covers_every_cpu(void)
 
 	CHECK(bound >= (size_t)sysconf(_SC_NPROCESSORS_CONF) && bound % 64 == 0);
 	CHECK(bound > (size_t)sched_getcpu());
-	/* 0 where there is no /sys, as in an init. */
+	/* 0 without /sys, as in an init. */
 	CHECK(!possible || (possible <= bound && possible > (size_t)sched_getcpu()));
 }
 
-/* Whoever may run no section is told so by every operation, and nothing changes. */
+/* A thread that may not run sections gets that answer from every operation, and nothing changes. */
 static void nobody_is_out_of_range(void)
 {
 	static const struct rseq_rt_slots none;
@@ -193,7 +193,7 @@ static void each_operation(void)
 			int outcome;
 			do {
 				outcome = variants[variant](rseq, slots, which, &node);
-				/* Another CPU's slot by now: the list is empty there, or a word is another. */
+				/* The CPU has changed: its list is empty, or a word differs. */
 			} while (outcome == RSEQ_RT_DIFFERS || outcome == RSEQ_RT_ABORTED);
 			CHECK_IS(outcome, RSEQ_RT_COMMITTED);
 		}
@@ -205,7 +205,7 @@ static void each_operation(void)
 		for (i = 0; i < count; i++)
 			copied += !strcmp((char *)storage[i].bytes, "twenty-three characters");
 		CHECK_IS(copied, 1);
-		/* And the misses. */
+		/* The misses. */
 		CHECK_IS(rseq_rt_percpu_compare_and_store(rseq, slots, WORD, 99, 1), RSEQ_RT_DIFFERS);
 		CHECK_IS(rseq_rt_percpu_pop(rseq, slots, HEAD, NULL, 0, &popped), RSEQ_RT_DIFFERS);
 		CHECK_IS(total(WORD), 5);
@@ -251,7 +251,7 @@ static uintptr_t without;
 
 static void interrupted(int signal)
 {
-	/* From a handler, too: on whatever thread it comes. */
+	/* From a handler too, on whatever thread it runs. */
 	(void)signal;
 }
 
@@ -269,7 +269,7 @@ static void *worker(void *argument)
 		int outcome = once(rseq, slots, i % 5, node);
 		if (outcome != RSEQ_RT_COMMITTED)
 			__atomic_add_fetch(&without, 1, __ATOMIC_RELAXED);
-		/* A node goes in and some node comes out. */
+		/* Pushes a node and pops one. */
 		if (held && once_release(rseq, slots, 5, node) == RSEQ_RT_COMMITTED)
 			held = 0;
 		if (!held) {
@@ -323,8 +323,8 @@ static void storm(void)
 static int can_step = 1;
 
 /*
- * A debugger that steps through all of an operation: each stop aborts it, so that it ends as RSEQ_RT_ABORTED, having
- * changed nothing, or commits once.
+ * A debugger that steps through an operation: each stop aborts it, so that it ends as RSEQ_RT_ABORTED without effect,
+ * or commits once.
  */
 static int stepped(int variant, int which)
 {
@@ -347,14 +347,14 @@ static int stepped(int variant, int which)
 		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 		raise(SIGSTOP);
 		outcome = variants[variant](rseq, slots, which, &node);
-		/* The list's node has come, or gone. */
+		/* The node was pushed or popped. */
 		changed = total(WORD) + total(offsetof(struct slot, far)) + !!total(HEAD) - before;
 		changed = changed == (uintptr_t)-1 ? 1 : changed;
 		_exit(changed == (outcome == RSEQ_RT_COMMITTED) ? 40 + outcome : 1);
 	}
 	while (waitpid(child, &status, 0) == child && WIFSTOPPED(status))
 		if (ptrace(PTRACE_SINGLESTEP, child, NULL, NULL)) {
-			/* riscv64 cannot. */
+			/* riscv64 cannot step. */
 			can_step = 0;
 			ptrace(PTRACE_CONT, child, NULL, NULL);
 		}

@@ -17,12 +17,12 @@ unsigned long mask_set(unsigned long mask)
 	return before;
 }
 
-/* Shares the libc's TLS with its parent, so it uses errno of nobody and calls nothing that locks. */
+/* Shares the libc's TLS with its parent, so it must not use errno or call a function that locks. */
 static int enter(void *pointer)
 {
 	struct raw *thread = pointer;
 	thread->outcome = thread->body(thread);
-	/* exit(2), not the libc's: it would end the process. */
+	/* exit(2) rather than the libc's, which would end the process. */
 	syscall(SYS_exit, 0);
 	return 0;
 }

@@ -9,7 +9,7 @@
 
 struct raw {
 	rseq_rt_area area;
-	/* An area that somebody else registers. */
+	/* An area registered by other code. */
 	unsigned char other[32] __attribute__((__aligned__(32)));
 	struct rseq_rt_at_exit callbacks;
 	int clear_tid;
@@ -18,7 +18,7 @@ struct raw {
 	int outcome;
 };
 
-/* Starts body on a mapping of its own, all signals blocked. With detached, clear-tid is left to body's end. */
+/* Starts body in a new mapping, with all signals blocked. With detached, clear-tid is left to body's end. */
 struct raw *raw_start(int (*body)(struct raw *), void *argument);
 
 /* Waits for clear-tid; the mapping stays. */
@@ -26,10 +26,10 @@ void raw_join(struct raw *thread);
 
 void raw_free(struct raw *thread);
 
-/* Threads of this process, by the kernel's count. */
+/* The kernel's count of threads in this process. */
 int tasks(void);
 
-/* rt_sigprocmask(2) on all 64 signals. Returns the mask before. */
+/* rt_sigprocmask(2) on all 64 signals. Returns the previous mask. */
 unsigned long mask_set(unsigned long mask);
 
 #endif

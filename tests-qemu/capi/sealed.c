@@ -13,7 +13,7 @@ static _Thread_local rseq_rt_area area;
 
 #define NOW(variable) (*(const volatile __typeof__(variable) *)&(variable))
 
-/* The program's writable data, the library's with it, behind what its linker has sealed. The program comes first. */
+/* The writable data of the program, library included, after the part sealed by its linker. The program comes first. */
 static int protect(struct dl_phdr_info *info, size_t size, void *protection)
 {
 	unsigned long start = 0, end = 0;
@@ -54,7 +54,7 @@ static int life(struct raw *thread)
 	return 7;
 }
 
-/* Whoever owns rseq is decided, so that nothing is written any more. */
+/* The owner of rseq is decided, so nothing is written any more. */
 static void init_and_hooks_write_nothing(void)
 {
 	int again, other, owner, sealed = seal(PROT_READ);

@@ -1,4 +1,4 @@
-/* examples/c/sections.c as PID 1, which tells its end in a line. */
+/* examples/c/sections.c as PID 1, which prints its result. */
 #define main sections_of_ones_own
 #include "../../examples/c/sections.c"
 #undef main
@@ -13,7 +13,7 @@ int main(void)
 
 	printf("sections_of_ones_own: %s\n", failed ? "failed" : "passed");
 	fflush(stdout);
-	/* The end of PID 1 is that of the machine, and the console is slower. */
+	/* The end of PID 1 is the end of the machine, and the console is slower. */
 	tcdrain(STDOUT_FILENO);
 	return failed;
 }

@@ -1,7 +1,7 @@
 /*
- * The time-slice extension from C: refused where it is not, and every end of a request where it is. With the argument
- * "here" the kernel has it. As PID 1 this is a process in which glibc owns rseq, whose area is read and not written to,
- * and then one in which it does not.
+ * The time-slice extension from C: refused where unavailable, and every end of a request where available. With the
+ * argument "here" the kernel has it. As PID 1 this is first a process in which glibc owns rseq, whose area is read but
+ * not written, and then one in which it does not.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -53,7 +53,7 @@ static void not_here(void)
 	CHECK(!rseq_rt_slice(&area));
 }
 
-/* The kernel that grants is played: by the word alone, each end that needs no system call. */
+/* The granting kernel is simulated through the word: each end that needs no system call. */
 static void every_end_of_a_request(void)
 {
 	rseq_rt_slice_control word = 0;
@@ -74,7 +74,7 @@ static void every_end_of_a_request(void)
 	CHECK_IS(word, GRANTED);
 	CHECK_IS(rseq_rt_slice_yield(&word, inner), RSEQ_RT_SLICE_NESTED);
 	CHECK_IS(word, GRANTED);
-	/* Nothing is granted by the kernel, if it has the call at all. */
+	/* The kernel has granted nothing, if it has the call at all. */
 	CHECK_IS(rseq_rt_slice_yield(&word, outer), RSEQ_RT_SLICE_REVOKED);
 
 	word = 0;

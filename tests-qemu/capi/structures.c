@@ -1,6 +1,6 @@
 /*
- * The structures of rseq_rt_structures.h: threads that add, push, pop, drain and fork, registered and not; at the end
- * every sum is exact, and every node is there once.
+ * The structures of rseq_rt_structures.h: registered and unregistered threads add, push, pop, drain and fork; at the
+ * end every sum is exact, and every node is there once.
  */
 #define _GNU_SOURCE
 /* A slot is a line. */
@@ -41,7 +41,7 @@ static rseq_rt_area main_area = RSEQ_RT_AREA_INIT;
 
 static void hold(struct rseq_rt_node *node)
 {
-	/* Nobody else has it. */
+	/* No other thread has it. */
 	CHECK_IS(__atomic_exchange_n(&((struct object *)node)->held, 1, __ATOMIC_RELAXED), 0);
 }
 
@@ -60,7 +60,7 @@ static void drained(struct rseq_rt_node *node, void *area)
 static void *worker(void *argument)
 {
 	int me = (int)(intptr_t)argument, i;
-	/* Every fourth thread is registered by nobody of ours. */
+	/* Every fourth thread is not registered by this runtime. */
 	rseq_rt_area mine = RSEQ_RT_AREA_INIT, *area = me % 4 == 3 ? NULL : &mine;
 
 	if (area)
@@ -80,7 +80,7 @@ static void *worker(void *argument)
 		}
 		if (i % 500 == me) {
 			int taken = rseq_rt_list_drain(&list, &fence, (size_t)i % count, drained, area);
-			/* The process may be bound to some CPUs, and have no membarrier(2). */
+			/* The process may be bound to some CPUs, without membarrier(2). */
 			CHECK(taken >= 0 || taken == -EAGAIN || taken == -EINVAL);
 		}
 	}
@@ -162,7 +162,7 @@ static void a_fork_child_repairs(void)
 					rseq_rt_list_push(&list, &main_area, node);
 				}
 			}
-			/* What the others had in hand is lost, and never all of it where there is more than they can hold. */
+			/* Objects in other threads' hands are lost, never more than those can hold. */
 			for (i = 0; i < (intptr_t)count; i++)
 				rseq_rt_list_drain(&list, &fence, (size_t)i, see, NULL);
 			rseq_rt_list_drain_overflow(&list, see, NULL);

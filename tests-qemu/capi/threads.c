@@ -1,4 +1,4 @@
-/* Lives and deaths of threads: the libc's own, and raw ones whose memory is theirs to unmap. */
+/* Life cycles of threads: the libc's own, and raw ones that unmap their own memory. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -15,7 +15,7 @@
 static int raw_keep(struct raw *thread)
 {
 	CHECK_IS(rseq_rt_on_thread_create_masked(&thread->area), 0);
-	/* The thread pointer is the parent's: under a libc's ownership, so is the area that it leads to. */
+	/* The thread pointer is the parent's: under a libc's ownership, so is the area at it. */
 	if (owner == RSEQ_RT_OWNER_RUNTIME) {
 		CHECK_IS(rseq_rt_thread_state(&thread->area), RSEQ_RT_REGISTERED);
 		agrees_with_getcpu(&thread->area);
@@ -34,7 +34,7 @@ static int raw_release(struct raw *thread)
 	CHECK_IS(rseq_rt_on_thread_exit_masked(&thread->area, RSEQ_RT_RELEASE), RSEQ_RT_RELEASED);
 	CHECK_IS(rseq_rt_on_thread_exit_masked(&thread->area, RSEQ_RT_RELEASE), -ESRCH);
 	CHECK_IS(rseq_rt_thread_state(&thread->area), RSEQ_RT_EXITING);
-	/* Back into a pool, and out of it again: on one thread, which is the hardest. */
+	/* Back into a pool, and out of it again: on the same thread, the hardest case. */
 	CHECK_IS(rseq_rt_recycle(&thread->area), 0);
 	CHECK_IS(rseq_rt_on_thread_create(&thread->area), 0);
 	CHECK_IS(rseq_rt_on_thread_exit(&thread->area, RSEQ_RT_RELEASE), RSEQ_RT_RELEASED);
@@ -132,7 +132,7 @@ static int raw_unmap_registered(struct raw *thread)
 	int number = 0;
 	rseq_rt_on_thread_create_masked(&thread->area);
 	munmap(thread, 4096);
-	/* From Linux 7.0 the kernel writes when an id changes, and not at every switch: so move. */
+	/* From Linux 7.0 on the kernel writes when an id changes, rather than at every switch: so move. */
 	while (sched_yield() == 0) {
 		move_to_cpu(0, number);
 		number = (number + 1) % CPUS;
@@ -140,7 +140,7 @@ static int raw_unmap_registered(struct raw *thread)
 	return 1;
 }
 
-/* What the release hook is for: the kernel kills who unmaps a registered area. */
+/* The reason for the release hook: the kernel kills a thread that unmaps its registered area. */
 void unmap_while_registered_dies(void)
 {
 	int status = 0;

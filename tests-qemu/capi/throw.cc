@@ -1,4 +1,4 @@
-// An at-exit callback that throws: the exception arrives at who called the run.
+// An at-exit callback that throws: the exception reaches the caller of the run.
 #include "check.h"
 #include "rseq_rt.h"
 

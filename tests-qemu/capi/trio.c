@@ -1,4 +1,4 @@
-/* A program in the place of a libc: areas at one distance from the thread pointer, and the three symbols. */
+/* A program in place of a libc: areas at one offset from the thread pointer, and the three symbols. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -22,7 +22,7 @@ static void empty_until_exported(void)
 	CHECK_IS(NOW(__rseq_size), 0);
 	CHECK_IS(rseq_rt_export(NULL), -EFAULT);
 	CHECK_IS(rseq_rt_export(&area), -EINVAL);
-	/* No flag, and yet not taken for a foreign libc's. */
+	/* No flag, but not mistaken for a foreign libc's. */
 	CHECK_IS(rseq_rt_init(NULL), 0);
 	CHECK_IS(rseq_rt_on_thread_create(&area), 0);
 	CHECK_IS(rseq_rt_thread_state(&area), RSEQ_RT_REGISTERED);
@@ -33,7 +33,7 @@ static void empty_until_exported(void)
 	CHECK_IS(NOW(__rseq_flags), 0);
 }
 
-/* As a library reads it that knows nothing of this runtime. */
+/* As read by a library that knows nothing of this runtime. */
 static void found_through_the_symbols(void)
 {
 	const char *at = (const char *)__builtin_thread_pointer() + NOW(__rseq_offset);

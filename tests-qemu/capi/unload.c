@@ -1,6 +1,6 @@
 /*
  * A shared object with a section is unloaded after a thread has run it. A thread that has called rseq_rt_prepare_unload
- * lives on; the broken variant, which has not, is killed when the kernel looks for the descriptor.
+ * lives on; the broken variant, which has not, is killed when the kernel reads the descriptor.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -22,7 +22,7 @@ int failures;
 
 typedef int add(struct rseq *, struct rseq_rt_slots);
 
-/* Between the test and its child. */
+/* Shared by the test and its child. */
 static struct shared {
 	int is_unloaded, is_signalled;
 } *shared;
@@ -30,7 +30,7 @@ static struct shared {
 static struct rseq_rt_slots slots;
 static rseq_rt_area area = RSEQ_RT_AREA_INIT;
 
-/* The descriptor that the kernel would look for. */
+/* The descriptor that the kernel would read. */
 static volatile uint64_t *descriptor(struct rseq *rseq)
 {
 	return (volatile uint64_t *)rseq + 1;
@@ -50,7 +50,7 @@ static void handler(int signal)
 	__atomic_store_n(&shared->is_signalled, 1, __ATOMIC_RELAXED);
 }
 
-/* Runs the section until its descriptor is left behind: an interrupt in between has the kernel clear it. */
+/* Runs the section until its descriptor is left behind: an interrupt in between makes the kernel clear it. */
 static uint64_t run_section(add *section, struct rseq *rseq)
 {
 	uint64_t left = 0;
@@ -87,17 +87,17 @@ static void unload(int prepares)
 	}
 	CHECK_IS(dlclose(object), 0);
 	CHECK(!is_mapped(left));
-	/* As it stands where no interrupt has come since the section. */
+	/* The descriptor is unchanged if no interrupt has come since the section. */
 	if (!prepares)
 		*descriptor(rseq) = left;
 	__atomic_store_n(&shared->is_unloaded, 1, __ATOMIC_RELEASE);
-	/* No system call: recent kernels look for a descriptor where they interrupt user code, and nowhere else. */
+	/* No system call: recent kernels read a descriptor only where they interrupt user code. */
 	while (!__atomic_load_n(&shared->is_signalled, __ATOMIC_RELAXED))
 		;
 	_exit(failures != 0);
 }
 
-/* How the child ends. */
+/* The end of the child. */
 static int unloaded(int prepares)
 {
 	int status = -1;
@@ -129,7 +129,7 @@ static void broken_without_the_call(void)
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
-/* Nothing to forget, and nothing changed. */
+/* Nothing to clear, and nothing changed. */
 static void nobody_is_refused(void)
 {
 	rseq_rt_area other = RSEQ_RT_AREA_INIT, before = other;
@@ -145,7 +145,7 @@ static int own_add(struct rseq *rseq, struct rseq_rt_slots in)
 	return rseq_rt_percpu_add(rseq, in, 0, 1);
 }
 
-/* Neither ends what the kernel reads. */
+/* Neither changes the kernel's descriptor pointer. */
 static void under_a_loan_and_behind_the_exit_hook(void)
 {
 	struct rseq *rseq = rseq_rt_current(&area);

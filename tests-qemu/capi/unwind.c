@@ -1,4 +1,4 @@
-/* At-exit callbacks that do not return: their callers are unwound, and the stack of callbacks stays whole. */
+/* At-exit callbacks that do not return: their callers are unwound, and the stack of callbacks stays valid. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -25,7 +25,7 @@ static void count(void *argument)
 	called++;
 }
 
-/* On the way out of a run: the one that was not called yet, one that is added here, and then the end. */
+/* On the way out of a run: the callback not called yet, one added here, and then the end. */
 static void handler(void *argument)
 {
 	(void)argument;
@@ -96,7 +96,7 @@ static void *jumps(void *argument)
 	return argument;
 }
 
-/* `cleanups`: 1 for the callback's own frame, 10 for the one that called the run. */
+/* `cleanups`: 1 for the callback's own frame, 10 for the caller of the run. */
 static void thread_is_unwound(void *(*life)(void *), int cleanups)
 {
 	pthread_t thread;

@@ -1,5 +1,5 @@
 /*
- * What the tests of `cargo xtask doctor` compare it with.
+ * The reference for the tests of `cargo xtask doctor`.
  *
  *     ask                 the answer to a registration of 32 bytes, an errno or 0, and glibc's __rseq_size
  *     refuse ERRNO P ...  runs P with a filter that answers rseq(2) with ERRNO; 0 kills instead
@@ -59,7 +59,7 @@ static int live(void *place)
 	pthread_t second;
 	pthread_barrier_t runs;
 	char byte;
-	/* Yama lets a parent alone trace its children. */
+	/* Yama allows only a parent to trace. */
 	prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
 	if (pthread_barrier_init(&runs, NULL, 2) || pthread_create(&second, NULL, pauses, &runs))
 		return 1;
@@ -76,7 +76,7 @@ static void *glibc_area(void)
 	return glibc_size() ? (char *)__builtin_thread_pointer() + __rseq_offset : NULL;
 }
 
-/* NULL where the kernel refuses it. */
+/* NULL if the kernel refuses it. */
 static void *own_area(void)
 {
 	static rseq_rt_area area = RSEQ_RT_AREA_INIT;

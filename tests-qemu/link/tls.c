@@ -52,7 +52,7 @@ static void run(const function *at, const function *end)
 
 static _Alignas(64) char block[1024];
 
-/* Lays the main thread's variables out and sets the thread pointer; the exit code if there is no PT_TLS of use. */
+/* Lays out the main thread's variables and sets the thread pointer. Returns an exit code if PT_TLS is unusable. */
 static int thread(const Elf64_Phdr *at, size_t count)
 {
 	for (; count && at->p_type != PT_TLS; count--)
@@ -61,7 +61,7 @@ static int thread(const Elf64_Phdr *at, size_t count)
 		return 2;
 	if (at->p_memsz > 512 || at->p_align != 64)
 		return 3;
-	/* x86_64: below the thread pointer, which points at itself. The others: above it, behind 16 bytes or none. */
+	/* x86_64: below the thread pointer, which points at itself. The others: above it, after 16 bytes or none. */
 #if defined __x86_64__
 	char *pointer = block + 512;
 	char *to = pointer - (at->p_memsz + 63) / 64 * 64;

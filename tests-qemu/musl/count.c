@@ -1,6 +1,6 @@
 /*
- * Counts the system calls of threads, under ptrace: "joinable" or "detached". Prints a line each:
- * "@count PHASE CALL TIMES", where the phase is the parent's, a thread's birth, or its end.
+ * Counts the system calls of threads under ptrace: "joinable" or "detached". Prints "@count PHASE CALL TIMES" lines,
+ * where the phase is the parent's, a thread's birth, or its end.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -17,7 +17,7 @@
 #define ROUNDS 100
 #define CALLS 512
 
-/* A call that nobody else makes. */
+/* A call that no other code makes. */
 #define MARK(what) syscall(SYS_getpgid, MARKS + (what))
 #define MARKS 0x7e570000
 enum { BEGIN, BODY, END };
@@ -34,7 +34,7 @@ static void *body(void *argument)
 	return argument;
 }
 
-/* Of this process, as the kernel counts them. */
+/* The kernel's count for this process. */
 static int threads(void)
 {
 	char line[128];
@@ -66,12 +66,12 @@ static void traced(int detached)
 			_exit(3);
 		if (!detached && pthread_join(thread, NULL) != 0)
 			_exit(4);
-		/* Without a call that would be counted. */
+		/* Without a call, which would be counted. */
 		while (ended <= i)
 			;
 	}
 	MARK(END);
-	/* Detached ones are still on their way out. */
+	/* Detached threads are still exiting. */
 	while (threads() > 1)
 		usleep(1000);
 	_exit(0);

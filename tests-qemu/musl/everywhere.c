@@ -1,4 +1,4 @@
-/* Every kind of thread, and every place in its life where code of a program runs. */
+/* Every kind of thread, and every point of its life at which code of a program runs. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -24,7 +24,7 @@ static void main_thread(void)
 	CHECK_IS(one.offset, other.offset);
 	CHECK_IS(one.size, other.size);
 	CHECK_IS(one.flags, other.flags);
-	/* The area is the kernel's: 32 bytes of it are, on every kernel, and aligned to as many. */
+	/* The kernel's area is 32 bytes, aligned to 32, on every kernel. */
 	CHECK_IS(((unsigned long)__builtin_thread_pointer() + one.offset) % 32, 0);
 }
 
@@ -173,7 +173,7 @@ static void timer_threads(void)
 	CHECK(__atomic_load_n(&seen, __ATOMIC_RELAXED) >= 5);
 }
 
-/* The area lies in the caller's memory then, which is gone right after the join. */
+/* The area is in the caller's memory, which is unmapped right after the join. */
 static void stack_goes_after_join(void)
 {
 	pthread_attr_t attributes;

@@ -1,7 +1,7 @@
 /*
- * How processes end: exit from any thread, the last thread, and what runs then. Each is a program of its
- * own, executed anew: in a fork child musl 1.2.3 has lost the main thread's clear-tid, so that the end of that
- * thread alone holds up everybody, with rseq or without.
+ * Ends of processes: exit from any thread, the last thread, and the code that runs then. Each is a separate program,
+ * executed anew: in a fork child musl 1.2.3 has lost the main thread's clear-tid, so that the end of that thread alone
+ * blocks everything, with or without rseq.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -18,7 +18,7 @@ static int told_to = -1;
 static const int *failures;
 static const char *text;
 
-/* A letter for each thing that ran. */
+/* One letter for each function that ran. */
 static void told(char letter)
 {
 	if (write(told_to, &letter, 1) != 1)
@@ -39,7 +39,7 @@ static void make(void)
 	CHECK_IS(pthread_join(thread, NULL), 0);
 }
 
-/* Of the program: it runs after the handlers. */
+/* The program's destructor, which runs after the handlers. */
 __attribute__((__destructor__)) static void destructor(void)
 {
 	if (told_to < 0)
@@ -68,7 +68,7 @@ static pthread_t main_thread;
 
 static void *last(void *argument)
 {
-	/* A main thread that has left can still be joined. */
+	/* A main thread that has exited can still be joined. */
 	CHECK_IS(pthread_join(main_thread, NULL), 0);
 	return life(argument);
 }
@@ -97,7 +97,7 @@ int end_so(const char *way, int to, const int *failed, const char *said)
 	pthread_exit(NULL);
 }
 
-/* Both handlers and the destructor run, each makes a thread, and the status is that of exit(0). */
+/* Both handlers and the destructor run, each creates a thread, and the status is that of exit(0). */
 static void ends(const char *way, const char *expected)
 {
 	char said[300] = "";

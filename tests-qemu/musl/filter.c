@@ -39,7 +39,7 @@ struct program {
 
 int filter_rseq(unsigned action, int of_whom)
 {
-	/* The number of the call is the first word that a filter sees. */
+	/* The number of the call is the first word of a filter's input. */
 	const struct instruction code[] = {
 		{ LOAD_WORD, 0, 0, 0 },
 		{ JUMP_IF_EQUAL, 0, 1, SYS_rseq },

@@ -2,7 +2,7 @@
 #ifndef FILTER_H
 #define FILTER_H
 
-/* What a filter does with rseq(2); REFUSE takes an errno in its lower half. */
+/* A filter's answers to rseq(2); REFUSE takes an errno in its lower half. */
 #define KILL_PROCESS 0x80000000u
 #define TRAP 0x00030000u
 #define REFUSE 0x00050000u
@@ -12,7 +12,7 @@ enum { THIS_THREAD = 0, ALL_THREADS = 1 };
 /* Not 0: the kernel takes no filter. */
 int filter_rseq(unsigned action, int of_whom);
 
-/* A SIGSYS handler that answers what was trapped with ENOSYS, and counts. */
+/* Installs a SIGSYS handler that answers trapped calls with ENOSYS, and counts them. */
 void answer_traps(void);
 extern int trapped;
 

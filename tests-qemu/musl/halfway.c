@@ -1,4 +1,4 @@
-/* Threads that are refused half-way: an error, nothing left behind, and the next one is made. */
+/* Thread creations that are refused half-way: an error, nothing left behind, and the next one succeeds. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -41,7 +41,7 @@ static void lose_privilege(void)
 		CHECK_IS(setresuid(OTHER_USER, OTHER_USER, OTHER_USER), 0);
 }
 
-/* The soft limit, until it is put back. */
+/* Sets the soft limit, to be restored later. */
 static int limit(int resource, rlim_t soft, rlim_t *before)
 {
 	struct rlimit now;
@@ -71,7 +71,7 @@ void little_room(void)
 	limit(RLIMIT_AS, high + (16UL << 20), NULL);
 }
 
-/* Attempts that are refused: if each left a stack behind, there would soon be no room, which is another error. */
+/* Refused attempts: if each left a stack behind, there would soon be no room, which is another error. */
 static void refused_often(const pthread_attr_t *attributes, int expected)
 {
 	pthread_t thread;
@@ -115,7 +115,7 @@ static void memory_is_refused(void)
 	next_one_is_made();
 }
 
-/* musl makes the thread, asks for its schedule, and on a refusal the thread ends before it has begun. */
+/* musl makes the thread and sets its schedule; on a refusal the thread ends before it has begun. */
 static void schedule_is_refused(void)
 {
 	struct sched_param priority = { .sched_priority = 1 };
@@ -135,7 +135,7 @@ static void schedule_is_refused(void)
 
 static void *schedule(void *argument)
 {
-	/* musl's own function refuses. */
+	/* musl's own function always refuses. */
 	CHECK_IS(syscall(SYS_sched_getscheduler, 0), SCHED_BATCH);
 	return life(argument);
 }

@@ -1,4 +1,4 @@
-/* Signals aimed at threads that are young, at work, or nearly gone. None is aimed at the main thread. */
+/* Signals aimed at threads that are starting, at work, or exiting. None is aimed at the main thread. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -9,7 +9,7 @@
 #include "rseq.h"
 #include "test.h"
 
-/* How far a thread is: before its first line, before its last one, and past that one, where only the libc runs. */
+/* The stage of a thread: before its first line, before its last one, and past that one, where only the libc runs. */
 enum { BORN, AT_WORK, LEAVING, STAGES };
 static _Thread_local volatile int stage;
 static int hits[STAGES], leaving, aimed;
@@ -39,7 +39,7 @@ static void wait_for(long nanoseconds)
 	while ((now.tv_sec - begun.tv_sec) * 1000000000 + now.tv_nsec - begun.tv_nsec < nanoseconds);
 }
 
-/* On one CPU the signal would be there before the thread goes on. */
+/* On one CPU the signal would arrive before the thread continues. */
 static void stand_on(int first)
 {
 	int cpu = first ? 0 : CPUS - 1;
@@ -48,7 +48,7 @@ static void stand_on(int first)
 	move_to_cpu(0, cpu);
 }
 
-/* A destructor is the last that runs of the program. */
+/* A destructor is the program's last code. */
 static void last_line(void *value)
 {
 	pthread_kill(pthread_self(), SIGUSR2);
@@ -101,8 +101,8 @@ static void signal_handlers(void)
 	for (i = 0; i < 10; i++)
 		raise(SIGUSR2);
 	/*
-	 * One is aimed at from its making on, a little later each time. The next waits for that when it leaves, and
-	 * then a little longer each time: the signal comes after the last handler can run, and before, and between.
+	 * One thread is targeted from its creation on, a little later each time. The next waits for that when it exits,
+	 * and then a little longer each time: the signal comes after the last handler can run, and before, and between.
 	 */
 	for (i = 0; i < lives || (swift && !hits[LEAVING] && i < 20 * lives && time(NULL) < patience); i++) {
 		later = scaled(100000, 500000, 500000) * (long)(i % lives) / lives;
@@ -111,7 +111,7 @@ static void signal_handlers(void)
 		strike(&aimed);
 	}
 	CHECK(hits[BORN] + hits[AT_WORK] > i / 4);
-	/* A slow or busy machine may well never be on time. */
+	/* A slow or busy machine may never get the timing right. */
 	CHECK(!swift || time(NULL) >= patience || (hits[BORN] && hits[LEAVING]));
 	tell("hit in %d lives: %d before the first line, %d after the last, %d between", 2 * i, hits[BORN], hits[LEAVING], hits[AT_WORK]);
 }

@@ -1,4 +1,4 @@
-/* A program that knows rseq by <sys/rseq.h> alone, in C99 or C++98: the area of two threads, as the kernel knows it. */
+/* A program that uses rseq only by <sys/rseq.h>, in C99 or C++98: the area of two threads, as the kernel knows it. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -28,7 +28,7 @@ static int look(void)
 	unsigned length = __rseq_size > KERNEL_LENGTH ? __rseq_size : KERNEL_LENGTH;
 	int cpu;
 	CHECK((uintptr_t)area() % KERNEL_LENGTH == 0);
-	/* The kernel compares address, length and signature before it says that the thread is registered. */
+	/* The kernel compares address, length and signature before it answers that the thread is registered. */
 	CHECK(syscall(SYS_rseq, area(), length, 0, RSEQ_SIG + 1) == -1 && errno == EPERM);
 	CHECK(syscall(SYS_rseq, area(), length, 0, RSEQ_SIG) == -1 && errno == EBUSY);
 	CHECK(allowed_cpus(&all) == 0);

@@ -1,4 +1,4 @@
-/* Linked into the program, or a shared object of its own: a consumer of the trio that others relocate. */
+/* Linked into the program, or a separate shared object: a consumer of the trio, relocated by others. */
 #include "rseq.h"
 
 __attribute__((__constructor__)) static void first(void)

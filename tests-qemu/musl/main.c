@@ -1,6 +1,6 @@
 /*
- * Runs the tests and speaks the runner's protocol: "@test NAME start", "@test NAME passed|failed|skipped",
- * "@done PASSED FAILED SKIPPED". As PID 1 of a kernel it goes on with /shared, if there is one, and powers off.
+ * Runs the tests and prints the runner's protocol: "@test NAME start", "@test NAME passed|failed|skipped", "@done
+ * PASSED FAILED SKIPPED". As PID 1 of a kernel it continues with /shared, if present, and powers off.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -30,7 +30,7 @@ struct verdict {
 	char text[400];
 };
 
-/* Constructors run before there is a test. */
+/* Constructors run before any test. */
 static struct verdict early;
 static struct verdict *verdict = &early;
 static int scale = NATIVE;
@@ -99,7 +99,7 @@ int in_child(void (*run)(void))
 	return status;
 }
 
-/* Waits for the test's process, not for ever. A negative status: its time was up. */
+/* Waits for the test's process, with a limit. A negative status: it timed out. */
 static int ending(pid_t child)
 {
 	time_t patience = time(NULL) + 360;
@@ -155,7 +155,7 @@ static const struct test *const lists[] = {
 static void power_off(void)
 {
 	fflush(stdout);
-	/* The machine does not wait for what the console has not sent yet. */
+	/* The machine does not wait for unsent console output. */
 	tcdrain(1);
 	sync();
 	reboot(RB_POWER_OFF);

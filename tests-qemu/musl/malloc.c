@@ -1,5 +1,5 @@
 /*
- * What malloc and its sisters promise, in a program with threads: the same of musl's own and behind per-CPU caches.
+ * The promises of malloc and related functions, in a program with threads: the same with and without per-CPU caches.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -20,7 +20,7 @@
 /* Only with `--malloc percpu`. */
 int malloc_trim(size_t) __attribute__((__weak__));
 
-/* The compiler is not to know what becomes of a block. */
+/* Hides the use of a block from the compiler. */
 static void *volatile kept;
 
 static void *hidden(void *block)
@@ -42,7 +42,7 @@ static void one_thread(void)
 	CHECK_IS(pthread_join(thread, NULL), 0);
 }
 
-/* ---- what is promised ---- */
+/* ---- promises ---- */
 
 static void contents(void)
 {
@@ -96,7 +96,7 @@ static void malloc_promises(void)
 	contents();
 }
 
-/* Each CPU's cache in turn, by one thread: what was freed on one CPU is allocated and freed on another. */
+/* The cache of each CPU in turn, by one thread: blocks freed on one CPU are allocated and freed on another. */
 static void *carried[100];
 
 static void carry(const char *where, int cpu)
@@ -231,8 +231,8 @@ static void not_aligned(void)
 }
 
 /*
- * Elsewhere GCC 12 leaves the check out of musl's free, caches or not: a_crash is a store to a null pointer there, which
- * does not keep a call whose result nobody uses.
+ * On other CPUs GCC 12 removes the check from musl's free, with or without caches: a_crash is a store to a null pointer
+ * there, which does not keep a call with an unused result.
  */
 #ifdef __x86_64__
 static void beyond_the_end(void)
@@ -282,7 +282,7 @@ static void malloc_catches(void)
 	tell("%zu ways to free wrongly", sizeof rows / sizeof *rows);
 }
 
-/* ---- who allocates ---- */
+/* ---- contexts that allocate ---- */
 
 /* It shares the memory, and its parent's area is lent: neither may touch a cache. */
 static void malloc_in_vfork_child(void)
@@ -310,7 +310,7 @@ static void malloc_in_vfork_child(void)
 	}
 }
 
-/* ---- what is held back ---- */
+/* ---- cached memory ---- */
 
 #define MANY (32 << 20)
 
@@ -326,7 +326,7 @@ static long resident(void)
 	return pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE);
 }
 
-/* Much is freed: what the caches hold of it is bounded, and can be given back. */
+/* Much is freed: the amount in the caches is bounded, and can be returned. */
 static void malloc_gives_back(void)
 {
 	long start, full, freed = 0, last;

@@ -1,7 +1,7 @@
 /*
- * Threads that allocate, free what others have allocated, fork and die, with signals flying and the caches being given back
- * beside. Each block is filled with its own pattern and looked at before it is freed: a block that was handed out twice
- * has another's.
+ * Threads that allocate, free other threads' blocks, fork and exit, under signals and with the caches being trimmed.
+ * Each block is filled with its own pattern and checked before it is freed: a block that was handed out twice has
+ * another's pattern.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -25,7 +25,7 @@ int malloc_trim(size_t) __attribute__((__weak__));
 #define SHELVES 512
 #define AT_A_TIME 8
 
-/* The start of a block; the rest of it is one byte again and again. */
+/* The start of a block; the rest is filled with one byte. */
 struct block {
 	uint32_t size, mark;
 };
@@ -101,7 +101,7 @@ static void *any_block(uint64_t *random)
 	return filled(made, size);
 }
 
-/* The content stays, as far as there is room. */
+/* The content is kept, as far as it fits. */
 static struct block *resized(struct block *block, uint64_t *random)
 {
 	size_t size = any_size(random);
@@ -149,7 +149,7 @@ static void *worker(void *number)
 	return NULL;
 }
 
-/* Detached, so that it unmaps itself: whatever it has freed stays with the CPU. */
+/* Detached, so that it unmaps itself: the blocks it has freed stay with the CPU. */
 static void one_more(uintptr_t number)
 {
 	pthread_attr_t attributes;
@@ -162,7 +162,7 @@ static void one_more(uintptr_t number)
 	CHECK_IS(pthread_create(&thread, &attributes, worker, (void *)number), 0);
 }
 
-/* Finds the parent's blocks whole, frees them, and goes on with threads of its own. */
+/* Checks the parent's blocks, frees them, and continues with its own threads. */
 static void child(void)
 {
 	struct itimerval never = { { 0, 0 }, { 0, 0 } };
@@ -216,7 +216,7 @@ static void storm(int threads, int filtered)
 	struct itimerval often = { { 0, period }, { 0, period } };
 	struct sigaction action = { .sa_handler = nothing, .sa_flags = SA_RESTART };
 	pthread_t beside[2];
-	/* A fork of qemu-user's, from a process of many threads, finds locks of qemu's own held. */
+	/* A qemu-user fork from a process of many threads finds qemu's own locks held. */
 	int with_forks = scaled(1, 1, 0);
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &often, NULL);
@@ -225,7 +225,7 @@ static void storm(int threads, int filtered)
 	if (malloc_trim)
 		CHECK_IS(pthread_create(&beside[1], NULL, trimmer, NULL), 0);
 	for (i = 0; i < threads; i++) {
-		/* From here on threads are not registered, and work beside those that are. */
+		/* From here on new threads are unregistered, and work beside registered ones. */
 		if (filtered && i == threads / 2 && filter_rseq(REFUSE | ENOSYS, THIS_THREAD) != 0) {
 			skip("seccomp takes no filter: errno %d", errno);
 			break;
@@ -242,7 +242,7 @@ static void storm(int threads, int filtered)
 		malloc_trim(0);
 		CHECK_IS(malloc_trim(0), 0);
 #ifndef __aarch64__
-		/* There a kernel may be known for sections that are not aborted. */
+		/* There the kernel may be known not to abort sections. */
 		CHECK(trims > 0 || !trio_now().size);
 #endif
 	}

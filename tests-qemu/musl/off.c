@@ -1,4 +1,4 @@
-/* The switch of the libc, for sandboxes that kill for rseq(2): this program, executed anew in another environment. */
+/* The libc's switch for sandboxes that kill for rseq(2): this program, executed anew in another environment. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -72,7 +72,7 @@ int on_where_secure(void)
 	return DONE;
 }
 
-/* The status of the program, executed in that way with that switch, or without. */
+/* The status of the program, executed in that way with or without that switch. */
 static int executed(const char *way, const char *value, int quiet)
 {
 	int status = -1;
@@ -126,7 +126,7 @@ static void switched_off_where_rseq_kills(void)
 		return;
 	}
 	CHECK_IS(status, DONE);
-	/* The filter holds: without the switch the program does not start. */
+	/* The filter is effective: without the switch the program does not start. */
 	status = executed("--killed", NULL, 1);
 	CHECK(WIFSIGNALED(status));
 	CHECK_IS(WTERMSIG(status), SIGSYS);

@@ -69,7 +69,7 @@ int kernel_has_rseq(void)
 	return syscall(SYS_rseq, NULL, 0, 0, 0) == -1 && errno != ENOSYS;
 }
 
-/* Bytes of valid fields, by the kernel's word. */
+/* Bytes of valid fields, as the kernel reports them. */
 static unsigned features(void)
 {
 	unsigned long said = getauxval(AT_RSEQ_FEATURE_SIZE);

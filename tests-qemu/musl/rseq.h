@@ -1,4 +1,4 @@
-/* What a program sees of rseq that knows nothing of who registered it: the trio, the area, the kernel. */
+/* rseq as a program sees it that does not know who registered it: the trio, the area, the kernel. */
 #ifndef RSEQ_H
 #define RSEQ_H
 
@@ -14,27 +14,27 @@ struct trio {
 	unsigned size, flags;
 };
 
-/* As this program, and as a shared object sees it (the same in a static program). */
+/* As this program and as a shared object see it (the same in a static program). */
 struct trio trio_now(void);
 struct trio trio_of_library(void);
 
-/* Constructors that have looked: two of the program, one of the shared object. */
+/* Constructors that have checked: two of the program, one of the shared object. */
 #define CONSTRUCTORS 3
 extern int constructed;
 void look_from_constructor(const char *where);
 
-/* Whether the kernel under us has rseq(2). Where not, `registered` checks that nobody pretends. */
+/* Whether this kernel has rseq(2). If not, `registered` checks that no registration is claimed. */
 int kernel_has_rseq(void);
 
-/* The area's cpu_id, as the trio leads to it. */
+/* The area's cpu_id, found by the trio. */
 int cpu_id(void);
 
 /* getcpu(2) itself. */
 int cpu_by_call(void);
 
 /*
- * The calling thread is registered, at the area that the trio leads to, with its length: only then is
- * the answer to a second registration EBUSY. All of it async-signal-safe, while it holds.
+ * The calling thread is registered at the area that the trio leads to, with its length: only then the answer to a
+ * second registration is EBUSY. If it passes, all of it is async-signal-safe.
  */
 void registered_now(const char *where);
 

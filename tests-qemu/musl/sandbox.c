@@ -1,4 +1,4 @@
-/* A filter that refuses or traps rseq(2) from the middle of the run. */
+/* A filter that refuses or traps rseq(2) from the middle of the run on. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
@@ -37,7 +37,7 @@ static void *parked_life(void *argument)
 	sem_post(&arrived);
 	while (sem_wait(&leave) != 0)
 		;
-	/* The kernel goes on to write, filter or not. */
+	/* The kernel keeps writing, whatever the filter. */
 	CHECK(cpu_id() >= 0);
 	return argument;
 }
@@ -106,7 +106,7 @@ static void threads_after(void)
 	on_each_cpu(moved, "the main thread after the filter");
 }
 
-/* Those that were never registered unmap themselves; there is nothing to take back. */
+/* Threads that were never registered unmap themselves; there is nothing to unregister. */
 static void detached_after(void)
 {
 	int i;
@@ -120,7 +120,7 @@ static void detached_after(void)
 	}
 }
 
-/* Those that the kernel does not let go leave their memory behind, until the next thread is made. */
+/* Threads that the kernel does not let go of leave their memory behind, until the next thread is created. */
 static void release_is_refused(void)
 {
 	int i, kept = 0, left = 0;
@@ -180,14 +180,14 @@ static void late_filter_enosys(void)
 	late_filter(REFUSE | ENOSYS, ENOSYS);
 }
 
-/* The handler runs for the creation of each thread, and for the release of those from before. */
+/* The handler runs for the creation of each thread, and for the release of earlier ones. */
 static void late_filter_traps(void)
 {
 	late_filter(TRAP, ENOSYS);
 	CHECK(!filtered || trapped >= seen + PARKED);
 }
 
-/* No thread but the main one has been made before. */
+/* Only the main thread was created before. */
 static void early_filter_traps(void)
 {
 	if (!kernel_has_rseq()) {
@@ -214,7 +214,7 @@ static void *filtered_life(void *argument)
 	return argument;
 }
 
-/* Room for a few stacks, and one thread after the other that cannot be released. */
+/* Room for a few stacks, and one thread after another that cannot be released. */
 static void kept_memory_does_not_grow(void)
 {
 	static const unsigned actions[] = { REFUSE | EPERM, TRAP };

@@ -1,4 +1,4 @@
-/* The trio is constant to everybody: a libc seals it when it starts, where it seals anything. */
+/* The trio is read-only: a libc seals it when it starts, if it seals anything. */
 #define _GNU_SOURCE
 #include <limits.h>
 #include <link.h>
@@ -44,7 +44,7 @@ static void trio_is_sealed(void)
 	int i, sealed = 0;
 	for (i = 0; i < 3; i++) {
 		const void *other = trio_of_library_at(i);
-		/* One trio a process. */
+		/* One trio per process. */
 		CHECK(program_at[i] == other);
 		CHECK_IS(dl_iterate_phdr(in_relro, (void *)other), 1);
 		sealed += store_dies(other);
@@ -52,7 +52,7 @@ static void trio_is_sealed(void)
 #if defined SHARED && defined PAGE_SIZE
 	CHECK_IS(sealed, 3);
 #else
-	/* musl's static start seals nothing. And where the page size is known at run time only (aarch64, riscv64), the
+	/* musl's static start seals nothing. Where the page size is known at run time only (aarch64, riscv64), the
 	   dynamic linker computes, up to 1.2.5, what to seal of libc.so before it knows that size: nothing. */
 	CHECK(sealed == 0 || sealed == 3);
 #endif

@@ -1,4 +1,4 @@
-/* The /bin/sh of a machine that has none: "exit N" and "echo WORD". 99: it was not registered itself. */
+/* The /bin/sh of a machine without one: "exit N" and "echo WORD". 99: it was not registered itself. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Children that share the memory for a while, from many threads that the scheduler moves meanwhile. */
+/* Children that share the memory for a while, of many threads that the scheduler moves meanwhile. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -110,7 +110,7 @@ static void *parent(void *argument)
 		ways[i % WAYS]();
 		registered_now("a parent");
 	}
-	/* The number may be another thread's as soon as this one has ended. */
+	/* The tid may be reused as soon as this thread has ended. */
 	pthread_mutex_lock(&moved);
 	tids[mine] = 0;
 	pthread_mutex_unlock(&moved);
@@ -118,7 +118,7 @@ static void *parent(void *argument)
 	return argument;
 }
 
-/* Moves the parents about, those that wait for a child included. */
+/* Moves the parents between CPUs, including those that wait for a child. */
 static void *mover(void *argument)
 {
 	int cpu, i;
@@ -157,8 +157,8 @@ static void children_from_many_threads(void)
 }
 
 /*
- * A child that shares the memory has the thread pointer and so the area of its parent too, whose ids stand still:
- * a load there is a lie as soon as it runs elsewhere.
+ * A child that shares the memory has the thread pointer and so the area of its parent, whose ids are frozen: a load
+ * there is wrong as soon as it runs elsewhere.
  */
 static int child_on(void *argument)
 {
@@ -206,12 +206,12 @@ static void vfork_child_knows_its_cpu(void)
 static void clone_child_knows_its_cpu(void)
 {
 	children_on_each_cpu(by_clone);
-	/* Refused, the parent is as it was. */
+	/* If refused, the parent is unchanged. */
 	CHECK(clone(child_on, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FS | CLONE_NEWNS, NULL) < 0);
 	registered("who was refused a child");
 }
 
-/* A fork child has memory of its own, whoever forked it, and is registered as its parent's parent was. */
+/* A fork child has its own memory, whoever forked it, and is registered as its parent's parent was. */
 static void child_of_a_vfork_child(void)
 {
 	pid_t child = vfork();
@@ -219,7 +219,7 @@ static void child_of_a_vfork_child(void)
 		pid_t grandchild = fork();
 		if (grandchild == 0) {
 			registered("the child of a vfork child");
-			/* And it lends what it has got. */
+			/* It can lend in turn. */
 			vforked();
 			registered("the child of a vfork child, a parent now");
 			_exit(7);
@@ -231,7 +231,7 @@ static void child_of_a_vfork_child(void)
 	registered("the parent of a vfork child that forked");
 }
 
-/* A new program is a new process to rseq: nothing is left of the old registration. */
+/* A new program is a new process for rseq: the old registration is gone. */
 static void executed_program_registers_anew(void)
 {
 	char *words[] = { (char *)program, "--executed", NULL };

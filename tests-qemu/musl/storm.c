@@ -1,6 +1,6 @@
 /*
- * Detached threads unmap the stack they stand on, the area included, with signals flying and memory being
- * mapped beside. With the release hook absent or too late, the kernel kills each of these processes.
+ * Detached threads unmap their own stack, area included, under signals and concurrent mappings. With the release hook
+ * absent or too late, the kernel kills each of these processes.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -21,7 +21,7 @@
 
 static sem_t places;
 static int ended, stop, handled, available;
-/* In all processes. */
+/* Shared by all processes. */
 static struct { int handlers, late; } *told;
 static _Thread_local volatile int is_late;
 static sigset_t flying;
@@ -38,7 +38,7 @@ static void handler(int number)
 	errno = before;
 }
 
-/* No other thread has the signals open: those of the process can come here only. */
+/* No other thread has the signals open: those of the process can only come here. */
 static void *detached(void *detach)
 {
 	pthread_sigmask(SIG_UNBLOCK, &flying, NULL);
@@ -50,7 +50,7 @@ static void *detached(void *detach)
 	return NULL;
 }
 
-/* Takes, and gives back, what the dead have left. */
+/* Maps and unmaps the memory left by ended threads. */
 static void *mapper(void *argument)
 {
 	size_t size = 4096;
@@ -75,7 +75,7 @@ static void *signaller(void *argument)
 	return argument;
 }
 
-/* A third each: made detached, detached by the parent, detached by itself. */
+/* A third each: created detached, detached by the parent, detached by itself. */
 static void one_more(int number)
 {
 	pthread_attr_t attributes;
@@ -104,7 +104,7 @@ static int threads_each(void)
 
 static void process(void)
 {
-	/* Not so often that a slow machine does nothing else. */
+	/* Not so often that a slow machine makes no progress. */
 	int period = scaled(1000, 20000, 5000);
 	struct itimerval often = { { 0, period }, { 0, period } };
 	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
@@ -129,7 +129,7 @@ static void process(void)
 	for (i = 0; i < 2; i++)
 		CHECK_IS(pthread_join(beside[i], NULL), 0);
 	registered("the main thread after a storm");
-	/* The last ones are between their last word and their end. */
+	/* The last ones are still exiting. */
 	usleep(10000);
 	_exit(ended == threads && handled > scaled(10, 0, 0) ? DONE : 1);
 }

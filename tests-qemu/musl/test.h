@@ -1,4 +1,4 @@
-/* One program of many tests: each in a process of its own, so that a death is that test's alone. */
+/* One program of many tests: each in its own process, so that a death affects only that test. */
 #ifndef TEST_H
 #define TEST_H
 
@@ -9,17 +9,17 @@ struct test {
 	void (*run)(void);
 };
 
-/* One list a file, closed by a null name. */
+/* One list per file, terminated by a null name. */
 extern const struct test everywhere_tests[], exits_tests[], storm_tests[], sandbox_tests[],
 	spawn_tests[], halfway_tests[], handlers_tests[], malloc_tests[], malloc_storm_tests[], sealed_tests[], off_tests[];
 
-/* The first failure is kept; the test goes on. On any thread, in any process below the test's. */
+/* Records the first failure; the test continues. On any thread, in any process below the test's. */
 void fail(const char *file, int line, const char *format, ...) __attribute__((__format__(__printf__, 3, 4)));
 
-/* Not run, because ... */
+/* Not run, with the reason. */
 void skip(const char *format, ...) __attribute__((__format__(__printf__, 1, 2)));
 
-/* Worth telling of a test that passed. */
+/* A detail about a passed test. */
 void tell(const char *format, ...) __attribute__((__format__(__printf__, 1, 2)));
 
 #define CHECK_IS(actual, expected) do { \
@@ -33,33 +33,33 @@ void tell(const char *format, ...) __attribute__((__format__(__printf__, 1, 2)))
 		fail(__FILE__, __LINE__, "not so: %s", #condition); \
 } while (0)
 
-/* How often: a machine, a machine in software, a process in software. */
+/* A number by kind of machine: real, emulated, process under qemu-user. */
 int scaled(int native, int emulated, int user);
 
 /* The program's path, or null where it cannot be executed anew. */
 extern const char *program;
 
-/* Address space for some more stacks, and no more. */
+/* Limits address space to a few more stacks. */
 void little_room(void);
 
 /* Memory that the test's processes share. */
 void *shared(unsigned long size);
 
-/* Runs it in a child. Returns what waitpid says of that. */
+/* Runs it in a child. Returns its waitpid status. */
 int in_child(void (*run)(void));
 
-/* main of a program that ends in that way, and tells the descriptor what it saw on the way. */
+/* main of a program that ends in that way, and writes what it saw to the descriptor. */
 int end_so(const char *way, int to, const int *failures, const char *text);
 
-/* main of a program without rseq; of one that starts that program where rseq(2) kills; of a secure one. */
+/* main of a program without rseq; of one that starts it where rseq(2) kills; of a secure one. */
 int off(void);
 int off_where_killed(char *self);
 int on_where_secure(void);
 
-/* In the environment: the constructors look at nothing. */
+/* In the environment: makes the constructors check nothing. */
 #define QUIET "NO_RSEQ_EXPECTED"
 
-/* The child's end: the checks have been told, exit 0. */
+/* The child's end: the checks have been reported, exit 0. */
 #define DONE 0
 
 #endif

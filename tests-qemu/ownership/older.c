@@ -1,6 +1,6 @@
 /*
- * Linked beside a libc without `__rseq_*`, run under one that may have them. Calls of the libc what every libc has:
- * `older_libc.c` stands in for it at link time. Exit status: 0, or the number of the check that failed.
+ * Linked against a libc without `__rseq_*`, run under one that may have them. It uses only functions of every libc:
+ * `older_libc.c` stands in for it at link time. Exit status: 0, or the number of the failed check.
  */
 #include "rseq_rt.h"
 

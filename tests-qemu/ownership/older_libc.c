@@ -1,4 +1,4 @@
-/* What the linker finds in place of the libc: the functions of `older.c` and of the start code, and no `__rseq_*`. */
+/* Stands in for the libc at link time: the functions used by `older.c` and by the start code, and no `__rseq_*`. */
 void __libc_start_main(void);
 void _exit(int status);
 

@@ -1,7 +1,7 @@
 /*
- * The operations of rseq_rt_percpu.h behind the names by which the tests of the kernel (tools/testing/selftests/rseq) and
- * of librseq call theirs. Included before a test, by the option -include; needs -D_GNU_SOURCE=, and include/ of this
- * project on the path. That param_test defines RSEQ_INJECT_C and others anew is meant, and a warning.
+ * The operations of rseq_rt_percpu.h under the names that the tests of the kernel (tools/testing/selftests/rseq) and of
+ * librseq call. Included before a test by the option -include; requires -D_GNU_SOURCE= and this project's include/ on
+ * the path. param_test redefines RSEQ_INJECT_C and others, which is intended and causes a warning.
  *
  *     theirs, in the kernel and in librseq                            ours
  *     rseq_addv                   rseq_load_add_store                 add
@@ -12,15 +12,15 @@
  *     rseq_cmpeqv_trymemcpy_storev rseq_load_cbne_memcpy_store        compare_copy_and_store, bound
  *     rseq_offset_deref_addv      rseq_load_add_load_load_add_store   none
  *
- * Their caller names the CPU, and all words are anywhere; ours choose the slot inside, and all words are in it. `add` and
- * `pop` are called as they are: their callers do not care which CPU it was. The others are *bound*: the same text,
- * included once more, in which the section goes on only where the id is the caller's and not where it is below a bound.
- * What adds through two pointers has no counterpart (add_through has one): param_test leaves out its membarrier test, as
- * on a CPU that lacks it. compare_link_and_store and add_through have no counterpart there, and are not tested by this.
+ * Their caller names the CPU, and words may be anywhere; ours choose the slot inside, and all words are in it. `add`
+ * and `pop` are called directly: their callers do not care about the CPU. The others are *bound*: the same text,
+ * included once more, with a section that continues only if the id is the caller's, instead of below a bound. Adding
+ * through two pointers has no counterpart (add_through has one pointer): param_test leaves out its membarrier test, as
+ * on a CPU without it. compare_link_and_store and add_through have no counterpart there, and are not tested here.
  *
- * With -DRSEQ_RT_DELAY the loops of `param_test -3` are spent inside the bound sections, where the slot is chosen and the
- * word not yet compared. With -DRSEQ_RT_BROKEN the first three are plain loads and stores, with place 7 of `param_test` between
- * them: of its tests the counter and the list have to fail by `-r 20000 -7 -1 -m 1 -y`.
+ * With -DRSEQ_RT_DELAY the loops of `param_test -3` run inside the bound sections, after the slot is chosen and before
+ * the comparison. With -DRSEQ_RT_BROKEN the first three are plain loads and stores, with place 7 of `param_test`
+ * between them: its counter and list tests must fail with `-r 20000 -7 -1 -m 1 -y`.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -123,7 +123,7 @@
 
 /* ---- the calls ---- */
 
-/* The slots of which `v` is the first word in that of `cpu`. */
+/* The slots in which `v` is the first word of `cpu`'s slot. */
 static inline struct rseq_rt_slots rseq_rt_slots_of(const void *v, int cpu, uintptr_t count)
 {
 	struct rseq_rt_slots slots;
@@ -132,10 +132,10 @@ static inline struct rseq_rt_slots rseq_rt_slots_of(const void *v, int cpu, uint
 	return slots;
 }
 
-/* The offset of a word that is anywhere. */
+/* The offset of a word at any address. */
 #define RSEQ_RT_OFFSET(at, v) ((uintptr_t)(at) - (uintptr_t)(v))
 
-/* 0, 1 where a word differs, -1 where the caller is to try again. */
+/* 0, 1 if a word differs, -1 if the caller should retry. */
 #define RSEQ_RT_CALL(call) __extension__ ({ \
 		int answer_; \
 		RSEQ_INJECT_C(9) \

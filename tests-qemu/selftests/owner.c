@@ -1,6 +1,6 @@
 /*
- * The rseq.c of the kernel's selftests for a libc that owns rseq. From 7.2 on param_test asks to register its threads by
- * itself, and gives up where the libc has done so; here that is an answer, as it was before.
+ * The rseq.c of the kernel's selftests for a libc that owns rseq. From 7.2 on param_test registers its threads itself,
+ * and fails if the libc has done so; here that is accepted, as before.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */

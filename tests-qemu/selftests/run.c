@@ -3,9 +3,9 @@
  *
  *     TEST [dies] [VARIABLE=VALUE ...] PROGRAM [ARGUMENT ...]
  *
- * Lines of one test follow each other, and all of them have to end with exit code 0; with `dies` by SIGABRT, which is
- * what assert(3) does, or by SIGSEGV. "@test NAME start", "@test NAME passed|failed" and "@done PASSED FAILED 0" are for
- * the one who reads. The programs lie beside the list.
+ * Lines of one test are consecutive, and all must exit with 0; with `dies` by SIGABRT, which assert(3) raises, or by
+ * SIGSEGV. The output is "@test NAME start", "@test NAME passed|failed" and "@done PASSED FAILED 0". The programs lie
+ * beside the list.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -21,7 +21,7 @@
 
 enum { WORDS = 32, LENGTH = 400 };
 
-/* Many times what the longest takes on a busy machine. */
+/* Seconds: many times the longest run on a busy machine. */
 enum { PATIENCE = 300 };
 
 struct run {
@@ -55,7 +55,7 @@ static int read_run(FILE *list, struct run *run)
 	return count > 0;
 }
 
-/* What waitpid says of it. */
+/* Its waitpid status. */
 static int status_of(struct run *run)
 {
 	int status = -1;
@@ -135,7 +135,7 @@ int main(int count, char **arguments)
 	printf("@done %d %d 0\n", ends[0], ends[1]);
 	fflush(stdout);
 	if (getpid() == 1) {
-		/* The machine does not wait for what the console has not sent yet. */
+		/* The machine does not wait for unsent console output. */
 		tcdrain(1);
 		reboot(RB_POWER_OFF);
 	}

@@ -1,4 +1,4 @@
-/* The allocator asks for rseq, on the first thread and on others: allocates registered|libc KEYS, that there are already. */
+/* The allocator queries rseq, on the first thread and on others: allocates registered|libc KEYS, those already used. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 int failures;
 
 static int expected;
-/* Not one that a compiler may leave out. */
+/* Hidden from the compiler, which could remove the call. */
 static void *(*volatile allocate)(size_t) = malloc;
 
 static void *life(void *argument)
@@ -36,7 +36,7 @@ int main(int count, char **words)
 		CHECK_IS(pthread_create(&thread, NULL, life, NULL), 0);
 		CHECK_IS(pthread_join(thread, NULL), 0);
 	}
-	/* One call inside another: where setting a value allocates, once. */
+	/* One nested call: where setting a value allocates, once. */
 	CHECK(allocator_deepest > 0 && allocator_deepest <= 2);
 	return failures != 0;
 }

@@ -1,6 +1,6 @@
 /*
- * An allocator that has a cache per CPU, and so asks for the thread's rseq in every call; once the program has told it to.
- * Never frees.
+ * An allocator with a cache per CPU, which queries the thread's rseq in every call once the program enables that. Never
+ * frees.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -21,7 +21,7 @@ static void ask(void)
 		return;
 	if (++depth > allocator_deepest)
 		allocator_deepest = depth;
-	/* Deep enough to show that it would not end. */
+	/* Deep enough to show an endless recursion. */
 	if (depth < 100)
 		rseq_rt_library_ensure();
 	depth--;
@@ -37,7 +37,7 @@ void *malloc(size_t size)
 	static char *at, *end;
 	char *block;
 	ask();
-	/* Before it, its size. */
+	/* The size precedes the block. */
 	size = (size + 31) & ~(size_t)15;
 	pthread_mutex_lock(&lock);
 	if ((size_t)(end - at) < size) {

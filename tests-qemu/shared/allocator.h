@@ -1,8 +1,8 @@
-/* The allocator that asks for rseq. */
+/* The allocator that queries rseq. */
 #ifndef ALLOCATOR_H
 #define ALLOCATOR_H
 
-/* Whether it asks; and how many of its calls were made inside one another at most. */
+/* Whether it queries; and the maximum nesting of its calls. */
 extern int allocator_asks, allocator_deepest;
 
 /* RSEQ_RT_*, of the calling thread. */

@@ -1,4 +1,4 @@
-/* What must not be done, to be put in the place of what is: each of these programs has to die. At the end, another libc. */
+/* Deliberate errors that replace the correct calls: each of these programs must die. At the end, another libc. */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -9,21 +9,21 @@ int keep_in_place_of_release(rseq_rt_area *area, unsigned mode);
 int never_disabled(int state, int *before);
 int allocating_setspecific(pthread_key_t key, const void *value);
 
-/* For rseq_rt_on_thread_exit_masked: nothing remembers that the thread is leaving. */
+/* In place of rseq_rt_on_thread_exit_masked: does not record that the thread is exiting. */
 int release_and_forget(rseq_rt_area *area, unsigned mode)
 {
 	rseq_rt_on_thread_exit_masked(area, mode);
 	return rseq_rt_recycle(area);
 }
 
-/* For the same: the kernel goes on writing to memory that goes before the thread does. */
+/* In its place too: the kernel keeps writing to memory that is freed before the thread ends. */
 int keep_in_place_of_release(rseq_rt_area *area, unsigned mode)
 {
 	(void)mode;
 	return rseq_rt_on_thread_exit_masked(area, RSEQ_RT_KEEP);
 }
 
-/* For pthread_setcancelstate: nothing tells that the thread is leaving already. */
+/* In place of pthread_setcancelstate: does not reveal that the thread is already exiting. */
 int never_disabled(int state, int *before)
 {
 	(void)state;
@@ -32,7 +32,7 @@ int never_disabled(int state, int *before)
 	return 0;
 }
 
-/* For pthread_setspecific: a libc that allocates for it, as glibc does from key 32 on. */
+/* In place of pthread_setspecific: allocates, as glibc does from key 32 on. */
 int allocating_setspecific(pthread_key_t key, const void *value)
 {
 	free(malloc(1));

@@ -1,4 +1,4 @@
-/* Linked with the shorter table, run with the longer one: it asks for the size, as the header says, and calls what came later. */
+/* Linked with the shorter table, run with the longer one: checks the size as the header says, calls later functions. */
 #include "grows.h"
 
 #ifdef AS_DATA

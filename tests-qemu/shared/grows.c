@@ -1,6 +1,6 @@
 /*
- * The owner, of a version whose table is longer: the program was linked with the shorter one. With -DAS_DATA the table itself is
- * exported in place of a pointer, and the program takes a copy as long as the table was when it was linked.
+ * The owner, of a version with a longer table: the program was linked with the shorter one. With -DAS_DATA the table
+ * itself is exported instead of a pointer, and the program takes a copy of the length at link time.
  */
 #include "grows.h"
 

@@ -1,4 +1,4 @@
-/* A table of a later version: the one of today, and calls that came later. */
+/* A table of a later version: today's, and later calls. */
 #ifndef GROWS_H
 #define GROWS_H
 

@@ -1,4 +1,4 @@
-/* Thread keys that the program has for itself. */
+/* The program's own thread keys. */
 #include <pthread.h>
 #include <stddef.h>
 

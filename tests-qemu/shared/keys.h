@@ -1,11 +1,11 @@
-/* Thread keys that the program has for itself. */
+/* The program's own thread keys. */
 #ifndef KEYS_H
 #define KEYS_H
 
-/* Takes every key that is left. */
+/* Takes every remaining key. */
 void exhaust_keys(void);
 
-/* The first time sets a value for this thread; it must be there ever after. */
+/* The first call sets a value for this thread; later ones check it. */
 void keep_value(void);
 
 #endif

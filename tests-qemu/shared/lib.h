@@ -1,4 +1,4 @@
-/* What a library of the tests offers to the program that loaded it: lib_a, lib_b and so on. */
+/* The interface of a test library to the program that loads it: lib_a, lib_b and so on. */
 #ifndef LIB_H
 #define LIB_H
 
@@ -11,7 +11,7 @@ struct lib {
 	const void *(*table)(void);
 };
 
-/* What the reader offers, as reader. */
+/* The interface of the reader, as reader. */
 struct reader {
 	unsigned (*size)(void);
 	const void *(*area)(void);

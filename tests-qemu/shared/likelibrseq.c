@@ -1,6 +1,6 @@
 /*
- * Registers as librseq does, by the same name: owns rseq unless another object has said, by the time of its constructor, that
- * somebody does; and aborts where a thread is refused after another one was registered.
+ * Registers as librseq does, by the same name: owns rseq unless another object has announced an owner by the time of
+ * its constructor; and aborts if a thread is refused after another one was registered.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-/* Loads libraries, finds what they offer, unloads them. */
+/* Loads libraries, finds their interfaces, unloads them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -42,7 +42,7 @@ int has_reader(void)
 	return found;
 }
 
-/* Whose the table is, by the file that holds it. */
+/* Checks the owner of the table, by the file that holds it. */
 void owner(int letter, const char *expected)
 {
 	char name[] = "lib?";

@@ -1,10 +1,10 @@
-/* Libraries by their letter, as the steps of main.c name them. */
+/* Libraries by the letters that the steps of main.c use. */
 #ifndef LOAD_H
 #define LOAD_H
 
 #include "lib.h"
 
-/* What a library offers, what the reader does: ends the program if nobody is there. */
+/* The interface of a library, of the reader: ends the program if it is missing. */
 const struct lib *lib(int letter);
 const struct reader *the_reader(void);
 int has_reader(void);
@@ -12,20 +12,20 @@ int has_reader(void);
 void loaded(const char *file, int how);
 void refused(const char *file);
 
-/* In a namespace of its own, with a libc of its own (dlmopen(3)). */
+/* In its own namespace, with its own libc (dlmopen(3)). */
 void namespaced(const char *file);
 
-/* Loads PREFIX-00.so and so on, each of them a copy of lib_a, as long as the loader takes them. Returns how many. */
+/* Loads PREFIX-00.so and so on, copies of lib_a, until the loader refuses. Returns their number. */
 int plugins(const char *prefix);
 
-/* Each of them has the state. */
+/* Checks the state of each of them. */
 void plugins_have(int expected);
 
 void unload(int letter, const char *file);
 void outlive(int letter);
 void owner(int letter, const char *expected);
 
-/* Nobody has left an error that dlerror(3) tells. */
+/* Checks that no error is left for dlerror(3). */
 void quiet(void);
 
 #endif

@@ -40,7 +40,7 @@
 
 int failures;
 
-/* The owner of a thread that goes without is nobody, or anybody else: being taken is the thread's own affair. */
+/* The owner if a thread goes without: nobody, or anybody else, since being taken concerns only that thread. */
 enum { ANYBODY = -1, SOMEBODY = -2 };
 static const struct { const char *name; int state, owner; } states[] = {
 	{ "unregistered", RSEQ_RT_UNREGISTERED, ANYBODY },
@@ -92,7 +92,7 @@ static void ensure_called(int letter, const char *name)
 		CHECK_IS(lib(letter)->owner(), states[i].owner);
 }
 
-/* The last one of the CPUs that it may use: its number is beyond what musl counts. */
+/* The last CPU that it may use: its number is beyond musl's count. */
 static void count_cpus(int letter)
 {
 	cpu_set_t all, one;
@@ -142,7 +142,7 @@ static void threads(const char *letters)
 	int round, i;
 	pair = letters;
 	expected_in_threads = lib(letters[0])->state();
-	/* Taken, and nothing is decided: the next threads are free. */
+	/* Taken, without a decision: the next threads are free. */
 	if (expected_in_threads == RSEQ_RT_UNAVAILABLE && lib(letters[0])->owner() == RSEQ_RT_OWNER_UNDECIDED)
 		expected_in_threads = RSEQ_RT_REGISTERED;
 	reads_in_threads = has_reader() && the_reader()->size() != 0;
@@ -161,10 +161,10 @@ static void *counted(void *argument)
 	ensure(pair[1], expected_in_threads);
 	ensure(pair[0], expected_in_threads);
 	CHECK_IS(trapped, 0);
-	/* The trap is one. */
+	/* Shows that the trap works. */
 	raw_rseq(NULL, 0, 0);
 	CHECK_IS(trapped, 1);
-	/* Not by its end: that would be trapped with signals blocked. */
+	/* Not by returning: exit would be trapped with signals blocked. */
 	_exit(failures != 0);
 	return argument;
 }
@@ -225,7 +225,7 @@ static void split(const char *letters)
 	int i;
 	pair = letters;
 	for (i = 0; i < 64; i++) {
-		/* Both decide for the process on threads of their own, or the second would never try. */
+		/* Both decide for the process on separate threads; otherwise the second would never try. */
 		CHECK_IS(pthread_create(&thread, NULL, i < 2 ? decider : stranger, NULL), 0);
 		CHECK_IS(pthread_join(thread, NULL), 0);
 	}

@@ -1,6 +1,6 @@
 /*
- * What becomes of the area's memory while the thread is registered: memory protected|moved. The kernel cannot write to it, and
- * the process dies, although there is a handler for SIGSEGV that makes the memory writable again.
+ * The area's memory becomes unwritable while the thread is registered: memory protected|moved. The kernel cannot write
+ * to it, and the process dies, although a SIGSEGV handler would make the memory writable again.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

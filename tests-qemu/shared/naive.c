@@ -1,4 +1,4 @@
-/* Exports the three names without a version, as a library does that has not thought of glibc's. */
+/* Exports the three names without a version, as a library may that ignores glibc's. */
 #include <stddef.h>
 
 ptrdiff_t __rseq_offset;

@@ -1,6 +1,6 @@
 /*
- * A library of ours and librseq beside each other, in threads that ask ours first, or librseq's: librseq never finds a thread
- * registered by ours. With an argument: librseq does not find the libc that owns.
+ * A library of ours and librseq in one process, in threads that query ours first, or librseq first: librseq never finds
+ * a thread registered by ours. With an argument: librseq does not find the owning libc.
  */
 #include <errno.h>
 #include <pthread.h>

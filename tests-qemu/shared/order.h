@@ -1,8 +1,8 @@
-/* What librseq offers. */
+/* The interface of librseq. */
 #ifndef ORDER_H
 #define ORDER_H
 
-/* The calling thread: 0, or a negative errno. */
+/* For the calling thread: 0, or a negative errno. */
 int rseq_register_current_thread(void);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Knows nothing but the three names, as glibc's manual has them ("Restartable Sequences").
- * With -DWEAK it can do without them: its references then have no version, as those of dlsym(3).
+ * Uses only the three names, as glibc's manual has them ("Restartable Sequences"). With -DWEAK they are optional: its
+ * references then have no version, like those of dlsym(3).
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@ extern const unsigned int __rseq_size;
 #define THERE 1
 #endif
 
-/* The owner may come late, so each look is a look. */
+/* Read anew each time, since the owner may come late. */
 #define NOW(variable) (*(const volatile __typeof__(variable) *)&(variable))
 
 static unsigned size(void)

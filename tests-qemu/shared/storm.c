@@ -1,12 +1,12 @@
 /*
- * Detached threads that use a library and end, whose memory the libc unmaps or reuses as it likes: storm COUNT HOW
+ * Detached threads that use a library and end, whose memory the libc unmaps or reuses: storm COUNT HOW
  *     use     ensure, read the CPU, end
  *     again   and ask again from a TSD destructor, in every round: in the last one after the library has let go
  *     ticks   as use; the timer's signal ensures too, and may come first
  *     zero    as use; a neighbour has deleted key 0, which is not his
  *     refused ensure, and enter a sandbox that refuses rseq(2) from then on
  *     late    ask for the first time from a TSD destructor in the last round
- * A timer's signal reads the CPU on whatever of these threads it hits. The status is 1 if something was wrong.
+ * A timer's signal reads the CPU on any of these threads. The status is 1 if something was wrong.
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -29,7 +29,7 @@ int failures;
 extern const struct lib lib_a;
 
 enum { USE, AGAIN, REFUSED, TICKS, ZERO, LATE };
-/* Where the libc unmaps a thread's memory under it, the thread leaves before. */
+/* Where the libc unmaps a thread's memory under it, the thread exits before that. */
 #ifdef __GLIBC__
 #define LAST_STATE RSEQ_RT_REGISTERED
 #else
@@ -67,7 +67,7 @@ static void last_words(void *round)
 
 static void *life(void *argument)
 {
-	/* A tick that found nobody waits for this: before the registration, and in the other half after it. */
+	/* A tick that found no thread waits for this: before the registration, and in the other half after it. */
 	int after = __atomic_fetch_add(&begun, 1, __ATOMIC_RELAXED) & 1;
 	if (!after)
 		CHECK_IS(pthread_sigmask(SIG_UNBLOCK, &ticks, NULL), 0);
@@ -87,7 +87,7 @@ static void *life(void *argument)
 	return argument;
 }
 
-/* Threads of this process, by the kernel's count. */
+/* The kernel's count of threads in this process. */
 static int tasks(void)
 {
 	char line[128];
@@ -115,7 +115,7 @@ int main(int count, char **words)
 	expected = lib_a.ensure();
 	if (how == ZERO)
 		(void)pthread_key_delete(0);
-	/* After the library's, so that its turn comes later in every round. */
+	/* Created after the library's, so that it comes later in every round. */
 	pthread_key_create(&key, last_words);
 	memset(&action, 0, sizeof action);
 	action.sa_handler = tick;

@@ -1,6 +1,6 @@
 /*
- * A timer that notifies by a thread, and asks for rseq each time: timer registered|libc, what it is to have.
- * musl has one thread for all notifications: between them it runs destructors, and writes the initial TLS over the area.
+ * A timer that notifies by a thread, and queries rseq each time: timer registered|libc, the expected state. musl has
+ * one thread for all notifications: between them it runs destructors, and writes the initial TLS over the area.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -51,7 +51,7 @@ int main(int count, char **words)
 		usleep(1000);
 	CHECK_IS(timer_delete(timer), 0);
 	CHECK(__atomic_load_n(&notified, __ATOMIC_RELAXED) >= NOTIFICATIONS);
-	/* Its last words. */
+	/* Lets it finish. */
 	usleep(100000);
 	return failures != 0;
 }

@@ -38,7 +38,7 @@ static void count(int number)
 
 static void filter_rseq(uint32_t answer)
 {
-	/* The number of the call is the first word of what a filter sees. */
+	/* The number of the call is the first word of a filter's input. */
 	struct instruction code[] = {
 		{ LOAD_WORD, 0, 0, 0 },
 		{ JUMP_IF_EQUAL, 0, 1, SYS_rseq },
@@ -78,7 +78,7 @@ void on_every_cpu(int (*cpu)(void))
 		syscall(SYS_getcpu, &before, NULL, NULL);
 		seen = cpu();
 		syscall(SYS_getcpu, &after, NULL, NULL);
-		/* Others on this machine move threads too. */
+		/* Other processes on this machine move threads too. */
 		if (before == after)
 			CHECK_IS(seen, (int)before);
 	}

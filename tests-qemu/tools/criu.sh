@@ -1,6 +1,6 @@
 #!/bin/sh
-# criu.sh PROGRAM FOLDER: dumps the program in its middle, restores it, and shows what it says at its end. 77, and why, where
-# CRIU cannot do that here.
+# criu.sh PROGRAM FOLDER: dumps the program in the middle, restores it, and prints its final output. Prints the reason
+# and exits with 77 where CRIU does not work.
 program=$1
 folder=$2
 cd "$folder" && mkdir images || exit 1
@@ -24,7 +24,7 @@ if ! criu dump -t $pid -D images >> log 2>&1; then
 	wait $pid
 	cannot
 fi
-# Its number has to be free.
+# Its pid must be free.
 wait $pid
 touch go
 criu restore -D images >> log 2>&1 || cannot

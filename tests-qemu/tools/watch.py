@@ -1,5 +1,5 @@
 # For gdb: stops in each hook and at the start of each section that runs, steps there, and goes on.
-# The last line says how often; the exit code is the program's.
+# The last line states the counts; the exit code is the program's.
 import gdb
 
 HOOKS = [
@@ -15,7 +15,7 @@ HOOKS = [
     "rseq_rt_recycle",
     "rseq_rt_unmap_and_exit",
 ]
-# Each stop in a section aborts it: with one that stays, it would come to no end.
+# Each stop in a section aborts it: a permanent breakpoint would never let it finish.
 STOPS = 2
 STEPS = 12
 
@@ -69,7 +69,7 @@ for line in [
     "set confirm off",
     "set breakpoint pending off",
     "set debuginfod enabled off",
-    # Else a section goes on without its rseq_cs: see docs/several-users.md.
+    # Otherwise a section continues without its rseq_cs: see docs/several-users.md.
     "set displaced-stepping off",
     "set print thread-events off",
     "handle SIGPROF nostop noprint pass",

@@ -1,5 +1,5 @@
 /*
- * A program for tools to watch: each hook, and sections that count. It ends with 0 if every sum is right.
+ * A program to run under tools: each hook, and sections that count. It exits with 0 if every sum is right.
  *
  *     raw         one more thread, that unmaps its own stack
  *     profile     SIGPROF all the while, whose handler counts too
@@ -57,7 +57,7 @@ static void *lines(size_t size)
 	return memset(storage, 0, size * cpus);
 }
 
-/* Where a breakpoint meets one section in the program itself, and one in the library. */
+/* For breakpoints: one section in the program itself, and one in the library. */
 static __attribute__((__noinline__)) void count_one(const rseq_rt_area *area)
 {
 	if (rseq_rt_percpu_add(rseq_rt_current(area), slots, offsetof(struct slot, count), 1))
@@ -161,7 +161,7 @@ int main(int count, char **arguments)
 	profile = strcmp(how, "profile") == 0;
 	if (profile) {
 		is(signal(SIGPROF, profiled) != SIG_ERR && setitimer(ITIMER_PROF, &fast, NULL) == 0, "the timer");
-		/* It counts the time of this process, so that it comes. */
+		/* It counts this process's time, so that the signal comes. */
 		for (expected = 0; __atomic_load_n(&in_handlers, __ATOMIC_RELAXED) < SIGNALS; expected++)
 			count_one(&main_area);
 	} else {
@@ -180,7 +180,7 @@ int main(int count, char **arguments)
 		is(pthread_join(threads[i], NULL) == 0, "its end");
 	if (strcmp(how, "raw") == 0) {
 		raw_start(unmaps_itself, NULL);
-		/* The last one that the kernel counts, since it has no word that anybody could wait for. */
+		/* The last thread in the kernel's count, since it has no word to wait for. */
 		while (tasks() > 1)
 			usleep(1000);
 	}

@@ -1,17 +1,16 @@
 /*
- * external.c - a program for `cargo xtask bench --with NAME=PROGRAM`; copy it, and put another library's calls in.
+ * external.c - a program for `cargo xtask bench --with NAME=PROGRAM`: copy it, and insert another library's calls.
  *
- * The runner starts PROGRAM with the name of a group for its only argument, once
- * a round, between its own programs, and reads the lines on standard output:
+ * The runner starts PROGRAM with the name of a group as its only argument, once a round, between its own programs, and
+ * reads the lines on standard output:
  *
  *     {"name":"add","ns":2.3,"what":"what one value is"}
  *
- * A line whose name is one of the group's rows stands beside it, and its ratio is
- * taken in the same round; other names are rows of their own. Lines that are not
- * JSON are ignored, and a group that the program does not know prints none and
- * exits 0. Measure on the CPU that pin() chooses, for BENCH_MS milliseconds.
+ * A line whose name is one of the group's rows stands beside it, and its ratio is taken in the same round; other names
+ * become new rows. Lines that are not JSON are ignored. For an unknown group the program prints nothing and exits with
+ * 0. Measure on the CPU that pin() chooses, for BENCH_MS milliseconds.
  *
- * What stands here is a locked add, as an example.
+ * The code below measures a locked add, as an example.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */

@@ -1,5 +1,5 @@
 /*
- * libc.c - what a libc's users feel of rseq: sched_getcpu, create+join, create+detach.
+ * libc.c - the effect of rseq on a libc's users: sched_getcpu, create+join, create+detach.
  *
  *     libc cpu | threads
  *
@@ -47,7 +47,7 @@ static void detach(unsigned long turns)
 	pthread_attr_init(&attributes);
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	while (turns--) {
-		/* A thread that still exits holds its stack: on one CPU there is at most one. */
+		/* An exiting thread still holds its stack: on one CPU there is at most one. */
 		if (pthread_create(&thread, &attributes, count, 0))
 			abort();
 		started++;

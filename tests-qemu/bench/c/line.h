@@ -1,8 +1,8 @@
 /*
- * line.h - how a C program speaks to `cargo xtask bench`: one JSON line a value.
+ * line.h - a C program's output for `cargo xtask bench`: one JSON line per value.
  *
- * BENCH_MS is how long one value is to be measured, in milliseconds. A value is
- * the middle one of five batches, as in the Rust half; nothing is subtracted.
+ * BENCH_MS is the time for one value in milliseconds. A value is the median of five batches, as in the Rust program;
+ * nothing is subtracted.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -20,11 +20,11 @@
 
 #define BATCHES 5
 
-/* For what is shorter than a turn of a loop. */
+/* For code shorter than a loop iteration. */
 #define FOUR_TIMES(what) do { what; what; what; what; } while (0)
 #define EIGHT_TIMES(what) do { FOUR_TIMES(what); FOUR_TIMES(what); } while (0)
 
-/* Does so many turns. */
+/* Runs that many iterations. */
 typedef void (*batch)(unsigned long turns);
 
 static inline double now(void)
@@ -50,7 +50,7 @@ static inline int by_size(const void *left, const void *right)
 	return (a > b) - (a < b);
 }
 
-/* Nanoseconds of one turn. The doubling up to the batch's share of the time is the warm-up. */
+/* Nanoseconds per iteration. Doubling up to the batch's share of the time is the warm-up. */
 static inline double nanoseconds(batch run)
 {
 	const char *said = getenv("BENCH_MS");
@@ -66,27 +66,27 @@ static inline double nanoseconds(batch run)
 	return values[BATCHES / 2];
 }
 
-/* The line. The variant is the one that the runner knows the program by. */
+/* Prints a line. The variant is the one that the runner has for the program. */
 static inline void tell(const char *name, batch run, const char *what)
 {
 	printf("{\"name\":\"%s\",\"ns\":%.6f,\"what\":\"%s\"}\n", name, nanoseconds(run), what);
 	fflush(stdout);
 }
 
-/* The same for a variant of its own. */
+/* The same with an explicit variant. */
 static inline void tell_as(const char *name, const char *variant, batch run, const char *what)
 {
 	printf("{\"name\":\"%s\",\"variant\":\"%s\",\"ns\":%.6f,\"what\":\"%s\"}\n", name, variant, nanoseconds(run), what);
 	fflush(stdout);
 }
 
-/* Takes an answer, in a register: a store is no part of what is measured. */
+/* Consumes a result in a register: a store would be measured too. */
 static inline void keep(int answer)
 {
 	__asm__ volatile("" : : "r"(answer));
 }
 
-/* Onto the last CPU that the process may use: the first is where a machine serves its devices. */
+/* Pins to the last CPU that the process may use: the first one often serves devices. */
 static inline void pin(void)
 {
 	struct cpus allowed;

@@ -1,6 +1,6 @@
 /*
- * malloc.c - what an allocator does with small blocks of several threads: the time of a pair of malloc and free, by the
- * clock on the wall and for all threads together, and the most memory that was resident.
+ * malloc.c - an allocator under small blocks of several threads: the time of a pair of malloc and free, as wall clock
+ * and for all threads together, and the peak resident memory.
  *
  *     malloc malloc [ROW]
  *
@@ -26,12 +26,12 @@
 
 enum { MOST_THREADS = 64, BLOCKS = 1000, BATCH = 100, RING = 16, PHASE = 8 << 20 };
 
-/* One thread's; on lines of its own. */
+/* The data of one thread, on separate cache lines. */
 struct part {
 	pthread_t thread;
 	uint64_t random, pairs;
 	void *blocks[BLOCKS];
-	/* Of a pair: batches from `made` to `taken`. */
+	/* In a pair: batches from `made` to `taken`. */
 	void **ring[RING];
 	size_t made, taken;
 } __attribute__((__aligned__(256)));
@@ -154,7 +154,7 @@ static void *pair(void *part)
 	return NULL;
 }
 
-/* To the end of a round of sizes, so that the most memory is that of a whole one. */
+/* Ends after a full round of sizes, so that the peak covers a whole one. */
 static void *phases(void *argument)
 {
 	struct part *part = argument;
@@ -241,7 +241,7 @@ int main(int count, char **words)
 
 	if (count < 2 || strcmp(words[1], "malloc"))
 		return 0;
-	/* In a process of its own, as its memory is measured. */
+	/* In a separate process, since its memory is measured. */
 	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
 		int status = -1;
 		pid_t child;

@@ -1,23 +1,23 @@
-//! The operations with atomics, on words that all threads may use: one instruction where there is one, else what one
-//! customarily takes.
+//! The operations with atomics, on words shared by all threads: one instruction if there is one, else the customary
+//! method.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::slot::Node;
 
-/// What [`locked`] is, for the table.
+/// Description of [`locked`] for the table.
 pub const LOCKED: &str = "no one instruction on all CPUs: a spin lock beside the word, taken with an exchange, left with a store, around the plain steps; it acquires and releases, the section of most rows does not";
-/// What [`push`] and [`pop`] are, for the table.
+/// Description of [`push`] and [`pop`] for the table.
 pub const TAGGED: &str = "a compare-and-exchange of the head with a tag in its 16 upper bits against ABA, tried again until it holds; it acquires or releases, the section of most rows does not";
 
-/// Tries at a lock between two calls of sched_yield(2): with more threads than CPUs its holder may not be running.
+/// Attempts at a lock between two calls of sched_yield(2): with more threads than CPUs its holder may not be running.
 const SPINS: u32 = 64;
 
-/// User addresses end below it on all three CPUs, unless one asks for more.
+/// User addresses are lower on all three CPUs, unless higher ones are requested.
 const TAG: usize = 1 << 48;
 
-/// Adds one. The sum is not wanted, so that the compiler takes the instruction that does not fetch it.
+/// Adds one. The sum is unused, so that the compiler chooses the instruction that does not fetch it.
 #[inline(always)]
 pub fn add(word: &AtomicUsize) {
     word.fetch_add(1, Relaxed);
@@ -31,7 +31,7 @@ pub fn compare_and_store(word: &AtomicUsize) -> Option<()> {
         .map(|_| ())
 }
 
-/// Does it under the lock.
+/// Runs the operation under the lock.
 #[inline(always)]
 pub fn locked<T>(lock: &AtomicUsize, steps: impl FnOnce() -> T) -> T {
     if lock.swap(1, Acquire) != 0 {
@@ -42,12 +42,12 @@ pub fn locked<T>(lock: &AtomicUsize, steps: impl FnOnce() -> T) -> T {
     answer
 }
 
-/// Until the lock is taken.
+/// Waits for the lock.
 #[cold]
 fn wait(lock: &AtomicUsize) {
     loop {
         for _ in 0..SPINS {
-            // Looked at before it is tried, so that the line is not taken from its holder in vain.
+            // Tested before the swap, so that the line is not taken from the holder needlessly.
             if lock.load(Relaxed) == 0 && lock.swap(1, Acquire) == 0 {
                 return;
             }
@@ -70,7 +70,7 @@ pub fn push(head: &AtomicUsize, node: &Node) {
     }
 }
 
-/// Pop from one. `None` of an empty list.
+/// Pop from a list with a tagged head. `None` if it is empty.
 ///
 /// # Safety
 /// 1. The list holds addresses of leaked nodes.
@@ -82,7 +82,7 @@ pub unsafe fn pop(head: &AtomicUsize) -> Option<usize> {
         if first == 0 {
             return None;
         }
-        // Another thread may have popped the node: its memory is still there, and the tag tells.
+        // Another thread may have popped the node: its memory still exists, and the tag detects that.
         // SAFETY: Node::at (1) is (1).
         let next = unsafe { Node::at(first) }.next.load(Relaxed);
         match head.compare_exchange_weak(seen, next_tag(seen) | next, AcqRel, Acquire) {

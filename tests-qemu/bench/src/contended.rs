@@ -1,4 +1,4 @@
-//! The operations, a counter and a pool, with 1, 2, 4, 8 threads at each, spread over the CPUs.
+//! The operations, a counter and a pool, each with 1, 2, 4 and 8 threads spread over the CPUs.
 
 use std::sync::Mutex;
 
@@ -16,7 +16,6 @@ use crate::together::{Spent, spent};
 
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
-/// Measures.
 pub fn run() {
     here::init();
     operations::each(&Together);
@@ -54,7 +53,7 @@ fn atomics<O: Measured>(threads: usize) {
         Some(O::default())
     };
     let value = spent(threads, floor, |operation| {
-        // SAFETY: on_floor (1) each thread begins so.
+        // SAFETY: on_floor (1) each thread starts with that.
         unsafe { ops::on_floor(operation) }.sink();
     });
     let what = "the same steps in plain instructions, on each thread's own line";
@@ -63,7 +62,7 @@ fn atomics<O: Measured>(threads: usize) {
     let ready = || Some(O::default());
     let shared = &ops::storage::<O>()[0];
     let value = spent(threads, ready, |operation| {
-        // SAFETY: atomic (1, 2) fresh from `storage`, and all do this.
+        // SAFETY: atomic (1, 2) fresh from `storage`, and used by all only like this.
         unsafe { operation.atomic(shared) }.sink();
     });
     let what = format!("{}; on one line that all share", O::ATOMIC);
@@ -71,13 +70,13 @@ fn atomics<O: Measured>(threads: usize) {
 
     let storage = ops::storage::<O>();
     let value = spent(threads, ready, |operation| {
-        // SAFETY: by_getcpu (1) fresh, and all do this.
+        // SAFETY: by_getcpu (1) fresh, and used by all only like this.
         unsafe { ops::by_getcpu(operation, storage) }.sink();
     });
     show(&name, "per-CPU atomic, getcpu", &value, GETCPU);
 }
 
-/// A thread at sections. The slots are its own copy, so that they are in registers.
+/// A thread that runs sections. It has its own copy of the slots, so that they are in registers.
 struct Tries<O> {
     operation: O,
     slots: Slots<'static, CpuId, Slot>,
@@ -85,7 +84,7 @@ struct Tries<O> {
     aborts: u64,
 }
 
-/// One try each, so that the aborts are seen.
+/// One try each, so that aborts are visible.
 fn sections<O: Measured>(threads: usize) {
     let storage = ops::storage::<O>();
     let slots = slot::slots::<CpuId>(storage);
@@ -132,7 +131,7 @@ fn sections<O: Measured>(threads: usize) {
         what,
     );
     let aborts: u64 = spent.contexts.iter().map(|tries| tries.aborts).sum();
-    // None at all in the window, on a machine that is busy with something else: no number.
+    // Possibly no turns in the window, on a busy machine: no number.
     let rate = aborts as f64 * 1e6 / (done + aborts).max(1) as f64;
     let what =
         "sections that the kernel aborted, of a million begun, in the row of that many threads";

@@ -1,4 +1,4 @@
-//! The number of the CPU, by all the ways to it.
+//! The number of the CPU, by every method.
 
 use std::ptr;
 
@@ -11,7 +11,6 @@ use crate::vdso;
 
 const NAME: &str = "CPU number";
 
-/// Measures.
 pub fn run() {
     here::init();
     here::register();
@@ -50,7 +49,7 @@ pub fn run() {
         Some(getcpu) => {
             let cpu = each_of_eight(|| {
                 let mut cpu = 0;
-                // SAFETY: a word to write to; null for what is not wanted.
+                // SAFETY: a word to write to; null for unused results.
                 unsafe { getcpu(&raw mut cpu, ptr::null_mut(), ptr::null_mut()) };
                 cpu
             });
@@ -61,7 +60,7 @@ pub fn run() {
     let cpu = each_of_eight(|| {
         let mut cpu = 0u32;
         let none = ptr::null_mut::<u32>();
-        // SAFETY: a word to write to; null for what is not wanted.
+        // SAFETY: a word to write to; null for unused results.
         unsafe { libc::syscall(libc::SYS_getcpu, &raw mut cpu, none, none) };
         cpu
     });

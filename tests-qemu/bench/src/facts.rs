@@ -1,10 +1,10 @@
-//! What the run depends on and no number shows.
+//! Conditions of the run that no number shows.
 
 use rseq_rt::percpu::CpuId;
 
 use crate::here::{self, RSEQ};
 
-/// One line: who owns rseq here, and what the kernel offers.
+/// One line: the owner of rseq, and the kernel's features.
 pub fn run() {
     here::init();
     let state = here::register();

@@ -1,9 +1,8 @@
-//! The process's rseq and the calling thread's area, as a runtime would have them.
+//! The process's rseq and the calling thread's area, as in a runtime.
 
 use rseq_rt::percpu::{Current, Index};
 use rseq_rt::{Area, Config, Process, State};
 
-/// The process's rseq.
 pub static RSEQ: Process = Process::new();
 
 thread_local! {
@@ -11,7 +10,7 @@ thread_local! {
     static AREA: Area = const { Area::new() };
 }
 
-/// `init`, as the libc's `getauxval` has it, and the permission to run sections.
+/// `init` with auxv from the libc's `getauxval`, and permission to run sections.
 pub fn init() {
     // SAFETY: getauxval only reads.
     let auxv = |kind| match unsafe { libc::getauxval(kind) } {
@@ -20,7 +19,7 @@ pub fn init() {
     };
     let (feature_size, align) = (27, 28);
     let config = Config::new(auxv(feature_size), auxv(align));
-    // A second group in one process finds it done.
+    // Already initialised by an earlier group of this process.
     let _ = RSEQ.init(config);
     RSEQ.allow_sections();
 }
@@ -28,18 +27,18 @@ pub fn init() {
 /// The calling thread's area.
 #[inline]
 pub fn area() -> &'static Area {
-    // SAFETY: the reference does not leave the thread whose storage it is.
+    // SAFETY: the reference stays on the thread that owns the storage.
     AREA.with(|area| unsafe { &*std::ptr::from_ref(area) })
 }
 
-/// Registers the calling thread, if it is to be registered.
+/// Registers the calling thread, if that is allowed.
 pub fn register() -> State {
     // SAFETY: ensure_registered (1) the thread's own storage, which its libc frees after the task is gone.
     let state = unsafe { RSEQ.ensure_registered(area()) };
     state.expect("init has run")
 }
 
-/// The calling thread, if it may run sections: fetched anew, as a runtime does for one operation.
+/// The calling thread, if it may run sections: fetched anew for one operation, as in a runtime.
 #[inline]
 pub fn current<I: Index>() -> Option<Current<'static, I>> {
     // SAFETY: Process::current (1) the thread's own area; (2) nothing here lends, ends or switches.

@@ -1,4 +1,4 @@
-//! The hooks against the bare clone(2) they stand in.
+//! The hooks, compared with a bare clone(2).
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -11,7 +11,7 @@ use crate::measure::{each, tell};
 const NAME: &str = "clone+exit";
 const STACK: usize = 64 << 10;
 
-/// What the child finds.
+/// The child's data.
 struct Block {
     area: Area,
     clear_tid: ClearTid,
@@ -22,7 +22,7 @@ static BLOCK: Block = Block {
     clear_tid: ClearTid::new(),
 };
 
-/// What runs on the new thread. It shows its parent's thread pointer, and uses nothing behind it.
+/// The code of the new thread. It has its parent's thread pointer, and accesses nothing behind it.
 type Child = extern "C" fn(*mut c_void) -> c_int;
 
 extern "C" fn bare(_: *mut c_void) -> c_int {
@@ -69,7 +69,7 @@ extern "C" fn release_open(_: *mut c_void) -> c_int {
     1
 }
 
-/// One life, waited for.
+/// One life, joined.
 fn life(top: *mut c_void, child: Child) {
     let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
     let flags = flags | libc::CLONE_THREAD | libc::CLONE_SYSVSEM;
@@ -80,12 +80,11 @@ fn life(top: *mut c_void, child: Child) {
     let tid = unsafe { libc::clone(child, top, flags, none, word, none, word) };
     assert!(tid > 0, "clone");
     let proof = BLOCK.clear_tid.wait().expect("futex(2)");
-    // SAFETY: recycle (1) the area of the thread that the proof is about.
+    // SAFETY: recycle (1) the area of the thread that the proof names.
     unsafe { proof.recycle(&BLOCK.area) };
     BLOCK.clear_tid.rearm(&proof);
 }
 
-/// Measures.
 pub fn run() {
     here::init();
     here::register();

@@ -4,8 +4,8 @@
 //! bench cpu | hooks | threads | ops | structures | contended | facts
 //! ```
 //!
-//! `BENCH_MS` is how long one value is measured, in milliseconds. The lines are those that `cargo xtask bench --with`
-//! reads from any program; this one is started by it, once for every round.
+//! `BENCH_MS` is the time for one value, in milliseconds. The lines have the format that `cargo xtask bench --with`
+//! reads from any program; the runner starts this one once per round.
 
 mod atomic;
 mod contended;

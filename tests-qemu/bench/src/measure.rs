@@ -1,4 +1,4 @@
-//! Counting, timing, pinning, and the lines.
+//! Counting, timing, pinning, and output.
 
 use std::arch::asm;
 use std::hint::cold_path;
@@ -7,20 +7,18 @@ use std::time::{Duration, Instant};
 
 use rseq_rt::structures::CpuSet;
 
-/// Batches of one value; the value is the one in the middle, so that an interruption spoils none.
+/// Batches of one value, which is their median, so that an interruption spoils none.
 const BATCHES: usize = 5;
 
-/// How long one value is measured.
+/// The time for one value.
 pub fn time() -> Duration {
     let said = std::env::var("BENCH_MS").ok();
     let millis = said.and_then(|text| text.parse().ok()).unwrap_or(10);
     Duration::from_millis(millis)
 }
 
-/// Nanoseconds of one turn. `batch` does as many turns as it is told.
-///
-/// The count is doubled until a batch takes its share of the time, which is the warm-up as well.
-/// Nothing is subtracted: the loop around is in the value.
+/// Nanoseconds per turn. `batch` runs the given number of turns, which is doubled until a batch takes its share of the
+/// time; that is also the warm-up. Nothing is subtracted: the value includes the loop.
 pub fn nanoseconds(mut batch: impl FnMut(u64)) -> f64 {
     let share = time() / BATCHES as u32;
     let mut once = |turns: u64| {
@@ -39,13 +37,13 @@ pub fn nanoseconds(mut batch: impl FnMut(u64)) -> f64 {
     values[BATCHES / 2]
 }
 
-/// The same for a single operation that is to be repeated.
+/// The same for a single operation, to be repeated.
 #[inline(always)]
 pub fn each<T: Sink>(mut operation: impl FnMut() -> T) -> f64 {
     nanoseconds(|turns| (0..turns).for_each(|_| operation().sink()))
 }
 
-/// The same, for what is shorter than a turn of a loop: eight in each turn.
+/// The same for code shorter than a loop iteration: eight in each turn.
 #[inline(always)]
 pub fn each_of_eight<T: Sink>(mut operation: impl FnMut() -> T) -> f64 {
     nanoseconds(|turns| {
@@ -62,12 +60,12 @@ pub fn each_of_eight<T: Sink>(mut operation: impl FnMut() -> T) -> f64 {
     })
 }
 
-/// How many times [`each_of_sixteen!`] does it in a turn.
+/// The number of repetitions in one turn of [`each_of_sixteen!`].
 pub const SIXTEEN: usize = 16;
 
-/// The same for sixteen in each turn, written out: each is told by a constant which one of them it is. A macro, since a
-/// closure of this size is called, and not inlined; and its variables are copied, since what a closure captures is in
-/// memory, and loaded again behind each section.
+/// The same for sixteen in each turn, unrolled: each gets its index as a constant. A macro, since a closure of this
+/// size is called rather than inlined; its variables are copies, since captured ones are in memory and reloaded after
+/// each section.
 macro_rules! each_of_sixteen {
     ($($variable:ident),* => |$nth:ident| $operation:expr) => {
         $crate::measure::nanoseconds(|turns| {
@@ -86,8 +84,8 @@ macro_rules! each_of_sixteen {
 }
 pub(crate) use each_of_sixteen;
 
-/// Nanoseconds of a cycle, by additions each of which needs the sum before it. Of two registers: some CPUs add a constant
-/// in no cycle.
+/// Nanoseconds per cycle, by additions each of which depends on the previous sum. Of two registers: some CPUs add a
+/// constant in zero cycles.
 pub fn cycle() -> f64 {
     const STEPS: usize = 64;
     let (mut sum, one) = (0usize, 1usize);
@@ -104,10 +102,9 @@ pub fn cycle() -> f64 {
     })
 }
 
-/// Where an answer goes: into a register, as far as the compiler can know. `std::hint::black_box` stores it to the
-/// stack, and a third store beside the two of a section is half of its time.
+/// Consumes a result in a register, as far as the compiler knows. `std::hint::black_box` stores it to the stack, and a
+/// third store beside the two of a section is half of its time.
 pub trait Sink {
-    /// Takes it.
     fn sink(self);
 }
 
@@ -121,7 +118,7 @@ macro_rules! in_a_register {
         impl Sink for $kind {
             #[inline(always)]
             fn sink(self) {
-                // SAFETY: an empty line.
+                // SAFETY: no instructions.
                 unsafe { asm!("/* {} */", in(reg) self as usize, options(nomem, nostack, preserves_flags)) }
             }
         }
@@ -144,11 +141,11 @@ impl<T> Sink for NonNull<T> {
     }
 }
 
-/// The same reference, of which the compiler knows nothing more; in a register, for the same reason.
+/// The same reference, hidden from the compiler; in a register, for the same reason.
 #[inline(always)]
 pub fn hidden<T>(of: &T) -> &T {
     let mut pointer = ptr::from_ref(of);
-    // SAFETY: an empty line: the pointer is the one that came in.
+    // SAFETY: no instructions: the pointer is unchanged.
     unsafe {
         asm!("/* {} */", inout(reg) pointer, options(nostack, preserves_flags));
         &*pointer
@@ -160,7 +157,7 @@ impl<T: Sink> Sink for Option<T> {
     fn sink(self) {
         match self {
             Some(answer) => answer.sink(),
-            // Another way than the measured one: aborts are counted elsewhere, and are rare.
+            // Not the measured path: aborts are counted elsewhere, and are rare.
             None => cold_path(),
         }
     }
@@ -173,12 +170,12 @@ impl<T: Sink, E> Sink for Result<T, E> {
     }
 }
 
-/// One line: `what` is measured, for the table. The words are ASCII, and have neither quotes nor backslashes.
+/// Prints a line: `what` describes the value in the table. ASCII, without quotes or backslashes.
 pub fn tell(name: &str, variant: &str, value: f64, what: &str) {
     println!(r#"{{"name":{name:?},"variant":{variant:?},"ns":{value:.4},"what":{what:?}}}"#);
 }
 
-/// One line of a value that is no time.
+/// Prints a line for a value that is not a time.
 pub fn tell_in(unit: &str, name: &str, variant: &str, value: f64, what: &str) {
     println!(
         r#"{{"name":{name:?},"variant":{variant:?},"value":{value:.4},"unit":{unit:?},"what":{what:?}}}"#
@@ -191,12 +188,12 @@ pub fn cpus() -> Vec<usize> {
     set.iter().map(|cpu| cpu as usize).collect()
 }
 
-/// The last of them: the first one is where a machine serves its devices.
+/// The last CPU that this process may use: the first one often serves devices.
 pub fn last_cpu() -> usize {
     cpus().last().copied().unwrap_or_default()
 }
 
-/// Keeps the calling thread on `cpu`.
+/// Pins the calling thread to `cpu`.
 pub fn pin(cpu: usize) {
     let one = CpuSet::one(cpu as u32);
     let answer = one.allow();

@@ -12,11 +12,10 @@ thread_local! {
     static FLOOR: Slot = const { Slot::new() };
 }
 
-/// What the CPU's number by libc is, for the table.
+/// Description of the libc's CPU number for the table.
 pub const GETCPU: &str =
     "sched_getcpu(3) (glibc without rseq: the vDSO), then the atomic form on that CPU's line";
 
-/// Measures.
 pub fn run() {
     here::init();
     here::register();
@@ -34,24 +33,24 @@ impl Visit for Alone {
     }
 }
 
-/// A line for each CPU, ready for `O`.
+/// A slot for each CPU, prepared for `O`.
 pub fn storage<O: Measured>() -> &'static [Slot] {
     let storage = Slot::for_each_cpu();
     storage.iter().for_each(O::prepare);
     storage
 }
 
-/// Runs the plain form on the calling thread's own line.
+/// Runs the plain form on the calling thread's own slot.
 ///
 /// # Safety
-/// 1. [`prepare_floor`] was called for this operation, and for no other one since.
+/// 1. [`prepare_floor`] was called for this operation, and for no other since.
 #[inline(always)]
 pub unsafe fn on_floor<O: Measured>(operation: &O) -> Option<O::Answer> {
     // SAFETY: plain (1) the thread's own; (2) is (1).
     FLOOR.with(|slot| unsafe { operation.plain(slot) })
 }
 
-/// Makes that line ready for `O`.
+/// Prepares that slot for `O`.
 pub fn prepare_floor<O: Measured>() {
     FLOOR.with(|slot| {
         slot.renew();
@@ -59,10 +58,10 @@ pub fn prepare_floor<O: Measured>() {
     });
 }
 
-/// Runs the atomic form on the line of the CPU that the libc names.
+/// Runs the atomic form on the slot of the CPU that the libc returns.
 ///
 /// # Safety
-/// 1. The lines are of [`storage`], and all who use them do this.
+/// 1. The slots are from [`storage`], and all users do only this.
 #[inline(always)]
 pub unsafe fn by_getcpu<O: Measured>(operation: &O, storage: &[Slot]) -> Option<O::Answer> {
     // SAFETY: no argument, no memory.
@@ -75,11 +74,11 @@ fn plain<O: Measured>() {
     let operation = O::default();
     prepare_floor::<O>();
     let what = "the same steps in plain instructions, on a thread-local line: the floor";
-    // SAFETY: on_floor (1) just now.
+    // SAFETY: on_floor (1) prepared just before.
     let value = each(|| unsafe { on_floor(&operation) });
     tell(O::NAME, "plain", value, what);
     let own = &storage::<O>()[0];
-    // SAFETY: plain (1, 2) fresh from `storage`, and nobody else's.
+    // SAFETY: plain (1, 2) fresh from `storage`, and otherwise unused.
     let value = each(|| unsafe { operation.plain(hidden(own)) });
     let what =
         "the same behind a pointer that the compiler and the CPU's renaming do not see through";
@@ -122,7 +121,7 @@ fn atomics<O: Measured>() {
     let operation = O::default();
     let own = hidden(&storage::<O>()[0]);
     let what = format!("{}; on a line that nobody else uses", O::ATOMIC);
-    // SAFETY: atomic (1, 2) fresh from `storage`, and nobody else's.
+    // SAFETY: atomic (1, 2) fresh from `storage`, and otherwise unused.
     let value = each(|| unsafe { operation.atomic(own) });
     tell(O::NAME, "atomic", value, &what);
     let storage = storage::<O>();

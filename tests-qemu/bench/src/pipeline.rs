@@ -1,7 +1,6 @@
-//! What bounds a section: the latency of a chain through one word, the throughput over many, and the copy by itself.
-//!
-//! An addition to a fixed word is bounded by neither: a CPU that sees the register and the displacement of the last
-//! store again takes the value from there in no cycle, and what is measured is that.
+//! The bounds of a section: the latency of a chain through one word, the throughput over many, and the copy alone. An
+//! addition to a fixed word is bounded by neither: a CPU that recognises the register and displacement of the last
+//! store forwards the value in zero cycles, and that would be measured.
 
 use std::arch::asm;
 use std::sync::atomic::AtomicUsize;
@@ -20,10 +19,10 @@ const ONE_WORD: &str = "add, one word";
 const CHAIN: &str = "add, chain";
 const THROUGHPUT: &str = "add, throughput";
 
-/// Instructions of the section of `add` that the addition alone lacks: the golden files have them.
+/// Instructions in the section of `add` in addition to the plain one, from the golden files.
 const MORE: usize = if cfg!(target_arch = "x86_64") { 6 } else { 7 };
 
-/// Words on lines of their own.
+/// Words on separate cache lines.
 #[repr(C)]
 struct Lines([OneLine; SIXTEEN]);
 
@@ -41,7 +40,6 @@ impl Lines {
     }
 }
 
-/// Measures.
 pub fn run() {
     one_word();
     chain();
@@ -49,32 +47,32 @@ pub fn run() {
     copy();
 }
 
-/// The number of a slot of which the compiler knows nothing, so that an address is computed from it each time.
+/// The number of a slot, hidden from the compiler, so that the address is computed each time.
 #[inline(always)]
 fn number() -> usize {
     let mut number = 0;
-    // SAFETY: an empty line.
+    // SAFETY: no instructions.
     unsafe { asm!("/* {} */", inout(reg) number, options(nomem, nostack, preserves_flags)) };
     number
 }
 
-/// Adds to a word of the slot of the moment.
+/// Adds to a word of the current CPU's slot.
 macro_rules! add {
     ($current:ident, $slots:ident, $nth:expr) => {{
         let operation = Operation::Add {
             word: $nth * size_of::<OneLine>(),
             value: 1,
         };
-        // SAFETY: (1) a word of `Lines`, to which sections alone store; (2) a count that nobody reads; (3) nothing.
+        // SAFETY: (1) a word of `Lines`, which only sections store to; (2) a count that nobody reads; (3) nothing.
         unsafe { $current.run($slots, operation, Commit::Relaxed) }.ok()
     }};
 }
 
-/// One word, at an address that is computed anew each time.
+/// One word, with its address computed anew each time.
 fn one_word() {
     let own: Slots<'static, CpuId, Lines> = storage(Lines::new);
     let value = each(|| {
-        // SAFETY: add (1) fresh, and nobody else's.
+        // SAFETY: add (1) fresh, and otherwise unused.
         own.get(number())
             .map(|slot| unsafe { plain::add(slot.word(0)) })
     });
@@ -94,13 +92,13 @@ fn one_word() {
     tell(ONE_WORD, "Counter", value, what);
 }
 
-/// Each addition to the word that the sum before it names, so that no CPU can begin it earlier.
+/// Each addition goes to the word that the previous sum selects, so that no CPU can start it earlier.
 fn chain() {
     let own = hidden(&*Box::leak(Box::new(Lines::new())));
     let mut nth = 0;
     let value = each(|| {
         let word = own.word(nth);
-        // SAFETY: add (1) fresh, and nobody else's.
+        // SAFETY: add (1) fresh, and otherwise unused.
         unsafe { plain::add(word) };
         nth = word.load(Relaxed) % SIXTEEN;
     });
@@ -127,7 +125,7 @@ fn chain() {
 
 fn throughput() {
     let own = hidden(&*Box::leak(Box::new(Lines::new())));
-    // SAFETY: add (1) fresh, and nobody else's.
+    // SAFETY: add (1) fresh, and otherwise unused.
     let value = each_of_sixteen!(own => |nth| unsafe { plain::add(own.word(nth)) });
     let what = "a plain add, to sixteen words on lines of their own in turn";
     tell(THROUGHPUT, "plain", value, what);
@@ -153,7 +151,7 @@ fn throughput() {
     tell(THROUGHPUT, "per-CPU, fetched", value, what);
 }
 
-/// The steps of `compare_copy_and_store` apart: what it may take.
+/// The steps of `compare_copy_and_store` separately: a bound for its time.
 fn copy() {
     let Some(current) = here::current::<CpuId>() else {
         return;

@@ -1,7 +1,6 @@
-//! The operations in plain instructions. Volatile, so that the compiler does not make one turn of several.
-//!
-//! Every function has one condition: (1) no other thread uses the words meanwhile. It has them for itself, or the lock
-//! beside them.
+//! The operations in plain instructions. Volatile, so that the compiler does not merge turns. Every function has one
+//! condition: (1) no other thread uses the words meanwhile, either because the thread owns them or because it holds
+//! their lock.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -75,7 +74,7 @@ pub unsafe fn push(head: &AtomicUsize, node: &Node) {
     }
 }
 
-/// Pop. `None` of an empty list.
+/// Pop. `None` if the list is empty.
 ///
 /// # Safety
 /// 1. The module's.

@@ -1,4 +1,4 @@
-//! What the operations work on.
+//! The storage of the operations.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::AtomicUsize;
@@ -6,23 +6,23 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rseq_rt::percpu::{Index, Slots};
 
-/// How many bytes are copied where bytes are.
+/// The number of bytes that a copy moves.
 pub const LENGTH: usize = 64;
 /// The same in words.
 pub const WORDS: usize = LENGTH / size_of::<usize>();
 
-/// One CPU's part, or one thread's: the bytes in one cache line, the words in the next.
+/// The slot of a CPU or thread: the bytes in one cache line, the words in the next.
 #[repr(C, align(128))]
 pub struct Slot {
-    /// Where bytes go.
+    /// The target of a copy.
     pub bytes: UnsafeCell<[u8; LENGTH]>,
-    /// What is committed.
+    /// The word that a commit writes.
     pub word: AtomicUsize,
-    /// What else is looked at or stored.
+    /// Another word that is compared or stored to.
     pub second: AtomicUsize,
     /// The address of another slot's `word`.
     pub pointer: AtomicUsize,
-    /// Of the forms that need one.
+    /// For the forms that need a lock.
     pub lock: AtomicUsize,
 }
 
@@ -31,7 +31,7 @@ pub struct Slot {
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    /// All zeroes: its pointer leads nowhere yet.
+    /// All zeroes, with a null pointer.
     pub const fn new() -> Self {
         Self {
             bytes: UnsafeCell::new([0; LENGTH]),
@@ -42,7 +42,7 @@ impl Slot {
         }
     }
 
-    /// Zeroes the words, and lets the pointer lead to the word of a slot of its own.
+    /// Zeroes the words, and points the pointer at the word of a new slot.
     pub fn renew(&self) {
         let far: &'static Slot = Box::leak(Box::new(Slot::new()));
         self.word.store(0, Relaxed);
@@ -51,7 +51,7 @@ impl Slot {
             .store((&raw const far.word).expose_provenance(), Relaxed);
     }
 
-    /// New ones, one for each possible CPU.
+    /// New slots, one for each possible CPU.
     pub fn for_each_cpu() -> &'static [Slot] {
         let slots: Vec<Slot> = (0..possible()).map(|_| Slot::new()).collect();
         slots.iter().for_each(Slot::renew);
@@ -61,23 +61,23 @@ impl Slot {
     /// The word behind the pointer.
     ///
     /// # Safety
-    /// 1. It was renewed, and nothing else was stored to the pointer.
+    /// 1. It was renewed, and the pointer was not stored to since.
     #[inline(always)]
     pub unsafe fn through(&self) -> &AtomicUsize {
         let address = self.pointer.load(Relaxed);
-        // SAFETY: (1) the address of a leaked one.
+        // SAFETY: (1) the address of a leaked slot.
         unsafe { &*std::ptr::with_exposed_provenance(address) }
     }
 }
 
-/// The numbers that CPUs can have here are below it.
+/// Greater than any CPU number of this machine.
 pub fn possible() -> usize {
-    // SAFETY: only reads.
+    // SAFETY: reads only.
     let configured = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     usize::try_from(configured).unwrap_or(1).max(1)
 }
 
-/// Slots by the numbers `I`.
+/// Slots indexed by `I`.
 pub fn slots<I: Index>(storage: &'static [Slot]) -> Slots<'static, I, Slot> {
     Slots::new(storage).expect("slots of 128 bytes, at least one")
 }
@@ -96,7 +96,6 @@ impl Node {
         Box::leak(Box::new(Node { next }))
     }
 
-    /// Its address.
     pub fn address(&self) -> usize {
         (&raw const *self).expose_provenance()
     }
@@ -104,7 +103,7 @@ impl Node {
     /// The node that a list holds.
     ///
     /// # Safety
-    /// 1. It is the address of a leaked one.
+    /// 1. It is the address of a leaked node.
     #[inline(always)]
     pub unsafe fn at(address: usize) -> &'static Node {
         // SAFETY: (1).

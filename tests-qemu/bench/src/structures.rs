@@ -1,4 +1,4 @@
-//! The safe structures, one thread on one CPU, against what one would take instead.
+//! The safe structures, one thread on one CPU, compared with the usual alternatives.
 
 use std::ptr::NonNull;
 use std::sync::Mutex;
@@ -19,7 +19,6 @@ pub fn storage<T: Sync>(new: impl Fn() -> T) -> Slots<'static, CpuId, T> {
     Slots::new(slots).expect("the slots of the structures are right by their types")
 }
 
-/// Measures.
 pub fn run() {
     here::init();
     here::register();

@@ -6,7 +6,6 @@ use std::thread;
 
 use crate::measure::{each, nanoseconds, tell};
 
-/// Measures.
 pub fn run() {
     let join = each(|| thread::spawn(|| ()).join());
     let what = "std::thread::spawn and join, on one CPU; under it the shared glibc";

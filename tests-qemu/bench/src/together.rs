@@ -1,4 +1,4 @@
-//! Several threads at one thing, spread over the CPUs.
+//! Several threads on the same data, spread over the CPUs.
 
 use std::sync::Barrier;
 use std::sync::atomic::AtomicBool;
@@ -8,21 +8,20 @@ use std::thread;
 use crate::here;
 use crate::measure::{cpus, pin, time};
 
-/// Operations between two looks at the clock's flag.
+/// Operations between two checks of the stop flag.
 const CHUNK: u64 = 512;
 
-/// What the threads did.
+/// The combined result of the threads.
 pub struct Spent<C> {
     /// CPU time of all, in nanoseconds, divided by the turns of all.
     pub nanoseconds: f64,
-    /// Turns of all.
     pub turns: u64,
-    /// What each had prepared, as it was at the end.
+    /// The final state of each thread's prepared data.
     pub contexts: Vec<C>,
 }
 
-/// What `threads` threads, the n-th pinned to the n-th CPU in turn, spend on turns of `turn`. `None` if `prepare` says
-/// that a thread cannot run them here.
+/// Runs `turn` on `threads` threads, the n-th pinned to the n-th CPU, cyclically. `None` if `prepare` reports that a
+/// thread cannot run it here.
 pub fn spent<C>(
     threads: usize,
     prepare: impl Fn() -> Option<C> + Sync,
@@ -73,7 +72,7 @@ where
     })
 }
 
-/// The calling thread's, in nanoseconds.
+/// The calling thread's CPU time, in nanoseconds.
 fn cpu_time() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,

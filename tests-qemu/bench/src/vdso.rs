@@ -1,14 +1,14 @@
-//! `__vdso_getcpu`, as the kernel maps it.
+//! The kernel's `__vdso_getcpu`.
 
 use std::ffi::c_void;
 
 /// `getcpu(cpu, node, unused)` of the vDSO.
 pub type Getcpu = unsafe extern "C" fn(*mut u32, *mut u32, *mut c_void) -> i32;
 
-/// Asks the dynamic linker, which knows the vDSO as a library that is loaded. `None` where it has no such function
-/// (aarch64) or the program has no such linker.
+/// Looks it up by the dynamic linker, which knows the vDSO as a loaded library. `None` where it has no such function
+/// (aarch64), or without a dynamic linker.
 pub fn getcpu() -> Option<Getcpu> {
-    // SAFETY: strings with their end; a library that is loaded is not loaded again, and never unloaded.
+    // SAFETY: terminated strings; a loaded library is not loaded again, and never unloaded.
     let symbol = unsafe {
         let name = c"linux-vdso.so.1".as_ptr();
         let vdso = libc::dlopen(name, libc::RTLD_LAZY | libc::RTLD_NOLOAD);

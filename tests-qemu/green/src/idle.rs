@@ -1,4 +1,4 @@
-//! Who has nothing to do sleeps. No time is measured: the rounds without work are counted, over a time in which nothing
+//! An idle carrier sleeps. No time is measured: the rounds without work are counted, during a period in which nothing
 //! happens and between two sleeps of a green thread.
 
 use alloc::sync::Arc;
@@ -28,12 +28,12 @@ pub const TESTS: &[Test] = &[
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Of one carrier after the only green thread has told that it will sleep: the round that it is in, one more for the
-/// wake of the spawn and one for that of the sleep, and one in which the kernel refuses its barrier. However slow
-/// the machine is, there is no other reason for a round.
+/// The rounds of a carrier after its only green thread has announced a sleep: the current one, one for the wake of the
+/// spawn, one for that of the sleep, and one if the kernel refuses its barrier. However slow the machine is, there is
+/// no other reason for a round.
 const ROUNDS: u64 = 4;
 
-/// Carriers, all of which have been without work, and a green thread that sleeps for long. Their rounds until then.
+/// Carriers that have all been idle, and a green thread in a long sleep. Also returns their rounds so far.
 fn with_a_sleeper<Q: RunQueue>(ctx: &Ctx<'_>, carriers: u32) -> (&'static Runtime<Q>, u64) {
     let runtime = runtime::<Q>(ctx, 1, carriers);
     let told = Arc::new(AtomicBool::new(false));
@@ -47,7 +47,7 @@ fn with_a_sleeper<Q: RunQueue>(ctx: &Ctx<'_>, carriers: u32) -> (&'static Runtim
     let _ = sleeper;
     wait_until(|| told.load(Relaxed));
     let before = runtime.sum(Count::Rests);
-    // One round each, or as many together: what is counted is alive.
+    // One round each, or as many in total: the live carriers are counted.
     wait_until(|| runtime.sum(Count::Rests) >= u64::from(carriers));
     (runtime, before)
 }
@@ -66,14 +66,14 @@ fn carriers_sleep<Q: RunQueue>(ctx: &Ctx<'_>) {
     passed!("{rounds} rounds of {carriers} carriers");
 }
 
-/// A carrier alone: it sleeps until the time that its green thread waits for, not less and not in pieces. Besides, it
-/// rests before and after, when the spawn wakes it, and when the kernel refuses its barrier.
+/// A single carrier sleeps exactly until its green thread's deadline, in one piece. It also rests before and after,
+/// when the spawn wakes it, and when the kernel refuses its barrier.
 fn one_round_a_sleep(ctx: &Ctx<'_>) {
     const SLEEPS: u64 = 20;
     let runtime = runtime::<PercpuQueue>(ctx, 1, 1);
     let body = move || {
         for turn in 0..SLEEPS {
-            // Not in whole milliseconds, nor in whole microseconds.
+            // A whole number of neither milliseconds nor microseconds.
             sleep(Duration::from_nanos(1_000_001 + turn * 333_333));
         }
     };
@@ -88,7 +88,7 @@ fn one_round_a_sleep(ctx: &Ctx<'_>) {
     passed!("{rounds} rounds for {SLEEPS} sleeps");
 }
 
-/// Broken: it never looks empty, so that whoever finds nothing looks again at once.
+/// Broken: it never looks empty, so that an idle carrier retries at once.
 struct NeverEmpty(MutexQueue);
 
 impl RunQueue for NeverEmpty {
@@ -113,7 +113,7 @@ impl RunQueue for NeverEmpty {
     }
 }
 
-/// Carriers that spin are over the bound sooner or later. The harness's limit of time is the only one.
+/// Spinning carriers exceed the bound eventually. Only the harness limits the time.
 fn spinning_is_seen(ctx: &Ctx<'_>) {
     const CARRIERS: u32 = 2;
     let (runtime, before) = with_a_sleeper::<NeverEmpty>(ctx, CARRIERS);

@@ -24,7 +24,7 @@ pub const TESTS: &[Test] = &[
     Test::new("life/too-many", too_many),
 ];
 
-/// A tree of green threads, each of which joins its two; now and then one that has ended already.
+/// A tree of green threads, each of which joins its two children, some of which have ended already.
 fn joins<Q: RunQueue>(ctx: &Ctx<'_>) {
     fn grow<Q: RunQueue>(
         runtime: &'static green::runtime::Runtime<Q>,
@@ -61,7 +61,7 @@ fn joins<Q: RunQueue>(ctx: &Ctx<'_>) {
     passed!("{} leaves each time", 1u64 << depth);
 }
 
-/// Nobody wakes too early, all wake, and meanwhile the carriers sleep too.
+/// No green thread wakes too early, all wake, and meanwhile the carriers sleep too.
 fn sleeps(ctx: &Ctx<'_>) {
     let runtime = runtime::<PercpuQueue>(ctx, 50, 2);
     let mut all: Vec<Handle> = Vec::new();
@@ -79,13 +79,13 @@ fn sleeps(ctx: &Ctx<'_>) {
     }
     all.into_iter().for_each(Handle::join);
     runtime.stop();
-    // Once to begin, and once after each sleep: who is asleep is not run.
+    // Once to begin, and once after each sleep: a sleeping thread does not run.
     let switches = runtime.sum(Count::Switches);
     assert_eq!(switches, 50 * 4, "switches for 50 times 3 sleeps");
     passed!("{switches} switches");
 }
 
-/// Carriers are born and leave in both ways while green threads run on whatever is there.
+/// Carriers start and exit in both ways while green threads run on the others.
 fn carriers_come_and_go(ctx: &Ctx<'_>) {
     let runtime = runtime::<PercpuQueue>(ctx, 40, 2);
     let (over, rounds) = (
@@ -136,7 +136,7 @@ fn carriers_come_and_go(ctx: &Ctx<'_>) {
     );
 }
 
-/// More green threads than the runtime was made for: a clear answer, and room again after an end.
+/// More green threads than the runtime's capacity: a clear error, and room again after an exit.
 fn too_many(ctx: &Ctx<'_>) {
     let runtime = runtime::<PercpuQueue>(ctx, 2, 1);
     let over = Arc::new(AtomicBool::new(false));

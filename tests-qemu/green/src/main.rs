@@ -1,4 +1,4 @@
-//! `green-tests test|wc`: the tests of `examples/green`, and its word count for a machine that powers itself off afterwards.
+//! `green-tests test|wc`: the tests of `examples/green`, and its word count for a machine that then powers off.
 #![no_std]
 #![no_main]
 
@@ -44,7 +44,7 @@ fn main(env: &Env) -> i32 {
     }
 }
 
-/// `alloc` was compiled for unwinding and names it. Nothing unwinds under `panic = "abort"`.
+/// `alloc` was compiled for unwinding and refers to it. Nothing unwinds under `panic = "abort"`.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
@@ -67,18 +67,18 @@ const SUITES: &[&[Test]] = &[
 /// # Safety
 /// 1. Once in a process, on its main thread.
 unsafe fn adopt_main(env: &Env) -> Result<Thread<'static>, Error> {
-    // SAFETY: adopt_main (1): (1); (2): all carriers are started later; (3): the kernel's vector; (4): the harness has no
+    // SAFETY: adopt_main (1): (1); (2): carriers are started later; (3): the kernel's vector; (4): the harness has no
     // thread-local storage.
     unsafe { carrier::adopt_main(env.auxv_ptr().cast()) }
 }
 
-/// A runtime in the test's own process, with `carriers` carriers that all run.
+/// A runtime in the test's process, with `carriers` running carriers.
 fn runtime<Q: RunQueue>(ctx: &Ctx<'_>, capacity: usize, carriers: u32) -> &'static Runtime<Q> {
-    // SAFETY: adopt_main (1) each test has a process of its own, and this is its main thread.
+    // SAFETY: adopt_main (1) each test has its own process, and this is its main thread.
     let _ = unsafe { adopt_main(ctx.env) }.unwrap();
     let runtime = Runtime::<Q>::leak(capacity);
     for number in 0..carriers {
-        // Both ends of a carrier in each test.
+        // Both exits of a carrier occur in each test.
         let exit = if number % 2 == 0 {
             Exit::Joinable
         } else {
@@ -107,7 +107,7 @@ fn pin<Q: RunQueue>(runtime: &Runtime<Q>) {
     }
 }
 
-/// Waits for what other threads do. The harness's limit of time is the only one.
+/// Waits for other threads. Only the harness limits the time.
 fn wait_until(done: impl Fn() -> bool) {
     while !done() {
         match time::sleep(Span::micros(200)) {

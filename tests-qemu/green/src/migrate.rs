@@ -1,4 +1,4 @@
-//! rseq belongs to the carrier: green threads that are on another one for every operation.
+//! rseq belongs to the carrier: green threads that run every operation on another one.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -36,7 +36,7 @@ fn counter() -> &'static Counter<'static> {
     Box::leak(Box::new(Counter::new(slots)))
 }
 
-/// What the operations of a test have seen.
+/// The observations of a test's operations.
 #[derive(Default)]
 struct Seen {
     operations: AtomicU64,
@@ -48,7 +48,7 @@ struct Seen {
 /// One operation through `carrier`, which should be the calling one.
 ///
 /// # Safety
-/// 1. It is. The broken variants break this, on a carrier that lives.
+/// 1. It is. The broken variants violate this, on a live carrier.
 unsafe fn operate(carrier: &Carrier, counter: &Counter<'_>, seen: &Seen) {
     let area = carrier.area();
     // SAFETY: current (1) is (1); (2) used at once.
@@ -64,12 +64,12 @@ unsafe fn operate(carrier: &Carrier, counter: &Counter<'_>, seen: &Seen) {
     }
 }
 
-/// How the carrier of an operation is found.
+/// How an operation finds its carrier.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Afresh, after every switch.
+    /// Anew after every switch.
     Fresh,
-    /// Once, before the first: the broken one.
+    /// Once, before the first: the broken variant.
     Kept,
 }
 
@@ -84,7 +84,7 @@ fn hop(way: Way, hops: u64, carriers: usize, counter: &Counter<'_>, seen: &Seen)
         match way {
             // SAFETY: operate (1) lent by `here`.
             Way::Fresh => carrier::here(|here| unsafe { operate(here, counter, seen) }),
-            // SAFETY: the carriers live until the runtime is stopped. operate (1) is broken.
+            // SAFETY: the carriers live until the runtime is stopped. operate (1) is violated.
             Way::Kept => unsafe { operate(&*kept, counter, seen) },
         }
     }
@@ -108,7 +108,7 @@ fn all_hop(ctx: &Ctx<'_>, way: Way) -> (Arc<Seen>, &'static Counter<'static>) {
     (seen, counter)
 }
 
-/// The right way.
+/// The correct variant.
 fn every_operation(ctx: &Ctx<'_>) {
     let (seen, counter) = all_hop(ctx, Way::Fresh);
     let (sum, overflowed) = (counter.sum(), counter.overflowed());
@@ -125,7 +125,7 @@ fn every_operation(ctx: &Ctx<'_>) {
         (0, 0),
         "on another carrier, on another CPU"
     );
-    // Where sections run, that is what has counted: one in a hundred may have been aborted too often.
+    // Where sections run, they do the counting: one in a hundred may have been aborted too often.
     let sections = ctx.facts.rseq.is_ok() && RSEQ.section_support() == SectionSupport::Allowed;
     assert!(
         !sections || overflowed <= sum / 100,
@@ -135,7 +135,7 @@ fn every_operation(ctx: &Ctx<'_>) {
         sections || overflowed == sum,
         "{overflowed} of {sum} by the overflow slot, without rseq"
     );
-    // The first of each may find the carrier that it is on already.
+    // The first of each may find itself on the right carrier already.
     let least = operations - ctx.scale(8, 4, 4);
     assert!(
         migrations >= least,
@@ -180,14 +180,14 @@ fn add_on<Q: RunQueue>(
         }
         let kept = core::ptr::with_exposed_provenance::<Carrier>(kept);
         for _ in 0..count {
-            // SAFETY: a carrier that lives. `current` (1) is broken for the green thread that is elsewhere.
+            // SAFETY: a live carrier. `current` (1) is violated for the green thread that is on another one.
             counter.add(unsafe { RSEQ.current::<CpuId>((*kept).area()) }, 1);
         }
     };
     spawn(runtime, body)
 }
 
-/// Broken: two carriers on two CPUs add to the slot of one of them, each without atomics.
+/// Broken: two carriers on two CPUs add non-atomically to the slot of one of them.
 fn kept_area_loses(ctx: &Ctx<'_>) {
     const COUNT: u64 = 200_000;
     let runtime = runtime::<PercpuQueue>(ctx, 3, 2);
@@ -217,7 +217,7 @@ fn kept_area_loses(ctx: &Ctx<'_>) {
     panic!("a kept area lost nothing");
 }
 
-/// A green thread that switches under `here` would find its carrier gone: it is not let.
+/// A green thread must not switch under `here`, since its carrier would change.
 fn switch_under_a_loan(ctx: &Ctx<'_>) {
     let ctx = *ctx;
     let ended = child::forked(move || {

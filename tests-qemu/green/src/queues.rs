@@ -1,4 +1,4 @@
-//! Nothing lost, nothing twice, and work that is stolen.
+//! No green thread lost or duplicated, and work that is stolen.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,7 +23,7 @@ pub const TESTS: &[Test] = &[
     Test::new("queues/left-behind", left_behind).needs(Needs::RSEQ.cpus(2)),
 ];
 
-/// One green thread each: it must not run in two places, and has to be run to its end.
+/// The body of a green thread: it must not run in two places, and must run to its end.
 fn yields(running: &AtomicBool, rounds: u64, done: &AtomicU64) {
     for _ in 0..rounds {
         let twice = running.swap(true, AcqRel);
@@ -50,7 +50,7 @@ fn crowd<Q: RunQueue>(ctx: &Ctx<'_>, green: u64, rounds: u64) {
     runtime.stop();
     let done = done.load(Relaxed);
     assert_eq!(done, green * rounds, "rounds");
-    // Each of them is switched to once more, for its end.
+    // One more switch to each of them, for its end.
     let switches = runtime.sum(Count::Switches);
     assert_eq!(switches, green * (rounds + 1), "switches");
     passed!(
@@ -68,7 +68,7 @@ fn more_than_a_ring(ctx: &Ctx<'_>) {
     crowd::<PercpuQueue>(ctx, ctx.scale(2000, 600, 600), ctx.scale(50, 2, 4))
 }
 
-/// Work that its own CPU has no time for: one carrier is held until another has run all of it.
+/// Work that its own CPU has no time for: one carrier is busy until another has run all of it.
 fn stolen(ctx: &Ctx<'_>) {
     const WORK: u64 = 20;
     let runtime = runtime::<PercpuQueue>(ctx, WORK as usize + 1, 2);
@@ -92,7 +92,7 @@ fn stolen(ctx: &Ctx<'_>) {
     passed!("{steals} steals for {WORK}");
 }
 
-/// A CPU is masked away with green threads in its ring, and the carriers have enough to do elsewhere.
+/// A CPU is taken away with green threads in its ring, while the carriers have enough to do elsewhere.
 fn left_behind(ctx: &Ctx<'_>) {
     const GREEN: usize = 8;
     let runtime = runtime::<PercpuQueue>(ctx, GREEN, 2);
@@ -103,7 +103,7 @@ fn left_behind(ctx: &Ctx<'_>) {
     for number in 0..GREEN {
         let (over, rounds) = (Arc::clone(&over), Arc::clone(&rounds));
         let body = move || {
-            // Half of them on each carrier, whichever has spawned them.
+            // Half of them on each carrier, whichever spawned them.
             move_to(number % 2);
             while !over.load(Relaxed) {
                 rounds[number].fetch_add(1, Relaxed);
@@ -125,7 +125,7 @@ fn left_behind(ctx: &Ctx<'_>) {
     all_move_on();
     let cpus = sched::allowed().unwrap();
     for cpu in cpus.iter().take(2) {
-        // All carriers to one CPU, and then to the other: one of the two rings is left each time.
+        // All carriers to one CPU, and then to the other: one of the two rings is abandoned each time.
         for (_, tid) in runtime.tids() {
             sched::allow(tid, &CpuSet::one(cpu)).unwrap();
         }

@@ -1,8 +1,7 @@
-//! A thief beside a carrier that stands at each step of a push or a pop, with the fence and without it.
-//!
-//! The victim stands in a section on one CPU, the main thread steals from that CPU's ring on another one, and then lets
-//! the section go on. With the fence it was aborted, and looks again. The broken variant's fence says that it was
-//! there, and was not: the section commits over what the thief has left, and a green thread is in two hands.
+//! A thief against a carrier stopped at each step of a push or a pop, with and without the fence. The victim stops in a
+//! section on one CPU, the main thread steals from that CPU's ring on another one, and then releases the section. With
+//! the fence the section was aborted, and retries. The broken variant's fence reports success without effect: the
+//! section commits over the thief's change, and a green thread is duplicated.
 
 use alloc::boxed::Box;
 use core::sync::atomic::AtomicU32;
@@ -34,12 +33,12 @@ const STEPS: u32 = 14;
 const PUSH: u32 = 0;
 const POP: u32 = 1;
 
-/// What the victim and the thief share.
+/// The state shared by the victim and the thief.
 struct Subject<K: Membarrier, const OP: u32> {
     rings: Rings<K>,
-    /// Two green threads, as a ring holds them. They are counted and never run: one in two hands would end the program.
+    /// Two green threads, as a ring holds them. They are counted and never run: a duplicated one would end the program.
     greens: [usize; 2],
-    /// Of each, how often somebody got it.
+    /// How often each was taken.
     taken: [AtomicU32; 2],
     rounds: Rounds,
     cpu: u32,
@@ -56,7 +55,7 @@ impl<K: Membarrier, const OP: u32> Subject<K, OP> {
         self.rings.steal(self.cpu as usize, |green| self.got(green));
     }
 
-    /// Empties the ring while the victim is in no section. Was each green thread that was queued in one hand?
+    /// Empties the ring while the victim is in no section. Returns whether each queued green thread was taken once.
     fn is_right(&self) -> bool {
         while !self.rings.looks_empty(self.cpu as usize) {
             self.steal();
@@ -77,7 +76,7 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
             current,
             stop: &self.rounds.stop,
         };
-        // As in the run queue: what the ring does not take stays in hand.
+        // As in the run queue: if the ring is full, the carrier keeps it.
         let push_or_keep = |pushed: bool, green| {
             if !pushed {
                 self.got(green);
@@ -97,7 +96,7 @@ impl<K: Membarrier + Send + Sync, const OP: u32> Schedule for Subject<K, OP> {
     fn left(&self) {}
 }
 
-/// Runs so many rounds at each step, or until one is wrong.
+/// Runs `count` rounds at each step, or until one is wrong.
 fn rounds<K, const OP: u32>(count: u32, fence: Fence<K>, until_wrong: bool) -> Told
 where
     K: Membarrier + Send + Sync + 'static,
@@ -106,7 +105,7 @@ where
     let (here, there) = (cpus.next().unwrap(), cpus.next().unwrap());
     assert!((there as usize) < CPUS, "no ring for CPU {there}");
     let green = || {
-        // SAFETY: make (1) it switches nowhere.
+        // SAFETY: make (1) it does not switch.
         let made = unsafe { make(|| ()) };
         made.map(|(green, _)| green.into_raw().expose_provenance())
     };
@@ -131,9 +130,9 @@ where
     told
 }
 
-/// Makes the main thread a carrier; may sections run?
+/// Makes the main thread a carrier. Returns whether sections may run.
 fn begin(ctx: &Ctx<'_>) -> bool {
-    // SAFETY: adopt_main (1) each test has a process of its own, and this is its main thread.
+    // SAFETY: adopt_main (1) each test has its own process, and this is its main thread.
     let _ = unsafe { crate::adopt_main(ctx.env) }.unwrap();
     RSEQ.section_support() == SectionSupport::Allowed
 }
@@ -147,7 +146,7 @@ fn at_each_step<const OP: u32>(ctx: &Ctx<'_>) {
     told.right_at_each_step(STEPS);
 }
 
-/// Broken: the thief is done while the victim stands in its section.
+/// Broken: the thief finishes while the victim is stopped in its section.
 fn without<const OP: u32>(ctx: &Ctx<'_>) {
     if !begin(ctx) {
         skip!("this kernel is known to abort no sections");

@@ -1,12 +1,12 @@
-//! Tells who owns rseq under the libc that it is linked against, on the main thread and on others.
+//! Determines the owner of rseq under the libc that it is linked against, on the main thread and on others.
 //!
 //! ```text
 //! ownership EXPECTED [foreign]
 //! ```
 //!
-//! `EXPECTED` is `libc`, `runtime`, `nobody` or `taken`. With `foreign`, an area that no symbol tells of is
-//! registered first, as tcmalloc does. Exit status: 0, or the number of the check that failed (see [`Check`]).
-//! A program without `std`, so that one compiler builds it for any libc.
+//! `EXPECTED` is `libc`, `runtime`, `nobody` or `taken`. With `foreign`, an area without symbols is registered first,
+//! as tcmalloc does. Exit status: 0, or the number of the failed check (see [`Check`]). A program without `std`, so
+//! that one compiler builds it for any libc.
 #![no_std]
 #![no_main]
 
@@ -29,7 +29,7 @@ static THREAD_STATUS: AtomicI32 = AtomicI32::new(0);
 
 const THREADS: usize = 8;
 
-/// What can fail; the value is the exit status.
+/// The possible failures, with their exit status.
 #[derive(Clone, Copy)]
 #[repr(i32)]
 enum Check {
@@ -67,7 +67,7 @@ impl Expected {
         }
     }
 
-    /// After the main thread's create hook. A thread that is taken decides nothing for the others.
+    /// After the main thread's create hook. A taken thread decides nothing for the others.
     fn owner(self) -> Option<Owner> {
         match self {
             Self::Libc => Some(Owner::Libc),
@@ -77,7 +77,7 @@ impl Expected {
         }
     }
 
-    /// Of the threads that nobody has taken.
+    /// The expectation for threads that are not taken.
     fn of_others(self) -> Self {
         match self {
             Self::Taken => Self::Runtime,
@@ -97,7 +97,7 @@ impl Expected {
         }
     }
 
-    /// Is an area of somebody else registered on every thread?
+    /// Whether a foreign area is registered on every thread.
     fn is_foreign_everywhere(self) -> bool {
         self == Self::Libc
     }
@@ -108,7 +108,7 @@ impl Expected {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     let argument = |index: c_int| {
-        // SAFETY: below argc, argv holds C strings; the libc vouches for it (1).
+        // SAFETY: below argc, argv holds C strings; the libc guarantees that (1).
         (index < argc).then(|| unsafe { CStr::from_ptr(*argv.wrapping_add(index as usize)) })
     };
     let Some(expected) = argument(1).and_then(Expected::parse) else {
@@ -163,7 +163,7 @@ fn check_thread(area: &Area, expected: Expected, foreign: bool) -> Result<(), Ch
         return Err(Check::LazyState);
     }
     check_cpus(area)?;
-    // The thread lives on, and may: nothing of this runtime is registered any more.
+    // The thread may live on: this runtime has nothing registered any more.
     match (thread.on_exit(ExitMode::Release), expected) {
         (Exit::Kept(kept), Expected::Taken) if kept.why() == Some(Error::Taken) => {}
         (Exit::Released(_), Expected::Libc | Expected::Runtime | Expected::Nobody) => {}
@@ -191,9 +191,9 @@ fn check_cpus(area: &Area) -> Result<(), Check> {
 }
 
 extern "C" fn thread_main(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: run_threads passes a live `Expected`, and joins before it goes.
+    // SAFETY: run_threads passes a live `Expected`, and joins before that ends.
     let expected = unsafe { *argument.cast::<Expected>() };
-    // On the stack, which the libc unmaps: released before the return, or owned by nobody.
+    // On the stack, which the libc unmaps: released before the return, or never registered.
     let area = Area::new();
     if let Err(check) = check_thread(&area, expected, false) {
         THREAD_STATUS.store(check as i32, Relaxed);

@@ -1,9 +1,9 @@
-//! An area of somebody else: registered without any symbol that tells of it.
+//! A foreign area, registered without any symbol that reveals it.
 
 use rseq_rt::abi::{FLAG_UNREGISTER, LEGACY_LENGTH, Rseq};
 use rseq_rt::{Area, Errno, Kernel, Linux, arch};
 
-/// A third party's area, `static` as tcmalloc's main one.
+/// A third party's area, `static` like tcmalloc's main one.
 pub struct ScratchArea(Area);
 
 impl ScratchArea {
@@ -21,13 +21,13 @@ impl ScratchArea {
         self.call(0)
     }
 
-    /// The kernel says EBUSY to the very same registration.
+    /// Whether the kernel answers EBUSY to the very same registration.
     pub fn is_registered(&self) -> bool {
         self.call(0) == Err(Errno::BUSY)
     }
 }
 
-/// Has the calling thread any registration? A scratch one tells, and leaves none behind.
+/// Whether the calling thread has any registration. Tested with a scratch area, which leaves none behind.
 pub fn registration_of_thread() -> bool {
     let scratch = ScratchArea::new();
     match scratch.call(0) {

@@ -1,4 +1,4 @@
-//! To one word, and through a pointer.
+//! Additions to one word, and through a pointer.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::Relaxed;
@@ -79,7 +79,7 @@ impl Measured for AddThrough {
     }
 
     fn done(slot: &Slot) -> Option<usize> {
-        // SAFETY: through (1) asked of a slot that was measured.
+        // SAFETY: through (1) called for a measured slot.
         Some(unsafe { slot.through() }.load(Relaxed))
     }
 }

@@ -1,4 +1,4 @@
-//! One word, two, and one with something stored in between.
+//! Comparisons of one word, of two, and of one with a store in between.
 
 use std::mem::offset_of;
 
@@ -130,7 +130,7 @@ pub struct CompareCopy {
     source: Line,
 }
 
-/// What is copied. Across two lines it takes up to twice as long.
+/// The source of the copy. Crossing a cache line takes up to twice as long.
 #[repr(align(64))]
 pub struct Line(pub [usize; WORDS]);
 
