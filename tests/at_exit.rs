@@ -8,7 +8,7 @@ use crate::fake::generation::LINUX_7_1;
 use crate::fake::{Hooks as _, Machine, PLAIN, as_is, run};
 use rseq_rt::{AtExit, Callback, Error, Exit, ExitMode, State, Thread};
 
-/// What the callbacks of a test share: the order in which they ran, and what they do besides.
+/// Shared by the callbacks of a test: their running order, and their further actions.
 struct Log<'a, const N: usize> {
     stack: &'a AtExit<N>,
     ran: RefCell<Vec<u32>>,
@@ -85,7 +85,7 @@ fn a_callback_adds_callbacks() {
             assert_eq!(stack.push(callback(entry)), Ok(()));
         }
         thread.run_at_exit(&stack);
-        // 2 runs and finds one place free; what it added runs before 1, which was there earlier.
+        // 2 runs and finds one free place; the callback it added runs before 1, which was there earlier.
         assert_eq!(
             *log.answers.borrow(),
             [Ok(()), Err(Error::CallbacksFull), Err(Error::CallbacksFull)]
@@ -120,7 +120,7 @@ fn no_room_at_all() {
 }
 
 unsafe extern "C" fn look_at_state(argument: *mut c_void) {
-    // SAFETY: the test below passes what it says, for as long as the call.
+    // SAFETY: the test below passes these two, which outlive the call.
     let (thread, seen) =
         unsafe { &*argument.cast::<(&Thread<'_, &Machine>, Cell<Option<(State, bool)>>)>() };
     let reads = thread.process().current_cpu(thread.area()).is_ok();

@@ -1,4 +1,4 @@
-//! The joiner's wait: no proof before the end, and one after it.
+//! The joiner's wait: no proof before the end, but one after it.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -55,7 +55,7 @@ fn refused() {
     }
 }
 
-/// The real futex, with a thread that plays the kernel: tid, then a spurious wake, then zero and wake.
+/// The real futex, with a thread in the role of the kernel: tid, then a spurious wake, then zero and wake.
 #[test]
 #[cfg_attr(miri, ignore = "asks the real kernel")]
 fn real_futex() {
@@ -91,10 +91,10 @@ fn real_task_exit() {
     let clear_tid = Box::leak(Box::new(ClearTid::new()));
     let mut stack = vec![0_u8; 64 * 1024];
     extern "C" fn end_at_once(_: *mut libc::c_void) -> i32 {
-        // SAFETY: exit(2) of this task alone. It touches no TLS, which it shares with its parent.
+        // SAFETY: exit(2) of this task only. It touches no TLS, which it shares with its parent.
         unsafe { rseq_rt::arch::exit_thread(0) }
     }
-    // SAFETY: a stack of its own; the child does nothing but end, and `stack` lives until it has.
+    // SAFETY: a separate stack; the child only exits, and `stack` outlives it.
     let tid = unsafe {
         libc::clone(
             end_at_once,

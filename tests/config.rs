@@ -1,24 +1,24 @@
-//! What becomes of every auxv, the absurd ones included.
+//! The configuration for every auxv, including absurd ones.
 
 use crate::fake::generation::LINUX_7_1;
 use crate::fake::{Machine, PLAIN};
 use rseq_rt::{Claim, Config, Owner, Process};
 
-/// AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, then the length and the fields that follow.
+/// AT_RSEQ_FEATURE_SIZE, AT_RSEQ_ALIGN, then the expected length and the size of the fields.
 type Row = (Option<usize>, Option<usize>, u32, u32);
 
 const ROWS: [Row; 34] = [
-    // Kernels that were released.
+    // Released kernels.
     (None, None, 32, 20),
     (Some(28), Some(32), 32, 28),
     (Some(33), Some(64), 33, 33),
-    // Kernels that may come.
+    // Possible later kernels.
     (Some(20), Some(32), 32, 20),
     (Some(24), Some(32), 32, 24),
     (Some(32), Some(32), 32, 32),
     (Some(48), Some(64), 48, 48),
     (Some(64), Some(64), 64, 64),
-    // What does not fit an Area.
+    // Too large for an Area.
     (Some(65), Some(128), 32, 32),
     (Some(65), Some(64), 32, 32),
     (Some(200), Some(256), 32, 32),
@@ -26,7 +26,7 @@ const ROWS: [Row; 34] = [
     (Some(33), Some(128), 32, 32),
     (Some(48), Some(1 << 20), 32, 32),
     (Some(33), Some(1 << 63), 32, 32),
-    // Half of it.
+    // Only one of the two.
     (Some(33), None, 33, 33),
     (Some(28), None, 32, 28),
     (None, Some(64), 32, 20),
@@ -74,7 +74,7 @@ fn the_same_from_entries_and_from_memory() {
         auxv.extend(align.map(|align| [AT_RSEQ_ALIGN, align]));
         auxv.extend(size.map(|size| [AT_RSEQ_FEATURE_SIZE, size]));
         auxv.push([AT_NULL, 0]);
-        // Above AT_NULL lies something else.
+        // Other memory follows AT_NULL.
         auxv.push([AT_RSEQ_FEATURE_SIZE, 64]);
         let expected = Config::new(size, align);
         let entries = auxv.iter().map(|&[kind, value]| (kind, value));
@@ -95,7 +95,7 @@ fn odd_vectors() {
     assert_eq!(Config::from_entries(unterminated), expected);
     let twice = [(AT_RSEQ_FEATURE_SIZE, 33), (AT_RSEQ_FEATURE_SIZE, 28)];
     assert_eq!(Config::from_entries(twice), expected, "the last one counts");
-    // A type that is one of ours in its low half only.
+    // A type that matches one of ours only in its low half.
     let high = 1 << 32;
     let wide = [(high | AT_RSEQ_FEATURE_SIZE, 33), (high | AT_NULL, 0)];
     assert_eq!(Config::from_entries(wide), absent);

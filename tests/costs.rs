@@ -1,4 +1,4 @@
-//! C9, the way the documentation states it: the system calls of each hook, one line each.
+//! C9 as documented: the system calls of each hook, one line each.
 
 use crate::fake::generation::{LINUX_4_18, LINUX_7_1};
 use crate::fake::{self, Answers, Call, Foreign, Hooks as _, Machine, PLAIN, as_is, config, run};
@@ -28,7 +28,7 @@ struct Costs {
     release: (u32, u32),
 }
 
-/// Of the second thread and later, or of all where the owner is known before the first.
+/// The costs of the second and later threads, or of all where the owner is known before the first.
 fn costs(generation: fake::Generation, answers: Answers, configure: fn(Config) -> Config) -> Costs {
     run(generation, answers, configure, |machine, process, areas| {
         let [first, second] = areas;
@@ -48,7 +48,7 @@ fn costs(generation: fake::Generation, answers: Answers, configure: fn(Config) -
         costs.keep = mask_and_rseq(machine, || drop(thread.on_exit(ExitMode::Keep)));
 
         machine.switch_to(1);
-        // SAFETY: assume_blocked (1): the fake task's mask is set beside it.
+        // SAFETY: assume_blocked (1): the fake task's mask is set as well.
         let mask = unsafe { SignalMask::assume_blocked(0) };
         machine.update(1, |task| task.mask = fake::task::ALL_BUT_SIGSYS);
         costs.create_masked = mask_and_rseq(machine, || {
@@ -86,7 +86,7 @@ fn under_a_foreign_owner() {
         release: (1, 0),
         ..Costs::default()
     };
-    // Each thread asks for itself, with both lengths: one that is taken says nothing of the next.
+    // Each thread asks for itself, with both lengths: a taken thread says nothing about the next.
     let hidden = Costs {
         create: (2, 2),
         create_masked: (0, 2),
@@ -115,7 +115,7 @@ fn where_nobody_owns() {
     );
 }
 
-/// The first registration asks for the extension, then for the length without it, then for 32.
+/// The first registration requests the extension, then the length without it, then 32.
 #[test]
 fn of_the_first_thread_at_worst() {
     let answers = Answers {

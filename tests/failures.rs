@@ -1,4 +1,4 @@
-//! Each way to fail has a value of its own, and no thread dies of it.
+//! Each failure has its own value, and no thread dies of it.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,7 +37,7 @@ fn refused_from_the_start() {
             run(generation, answers, as_is, |machine, process, areas| {
                 assert_eq!(ensure(process, &areas[0]), State::Unavailable(reason));
                 assert_eq!(areas[0].errno(), Some(errno));
-                // Memory that is bad is not written to either.
+                // Bad memory is not written to either.
                 let marked = reason != Reason::BadMemory;
                 assert_eq!(areas[0].cpu_id(), if marked { -2 } else { -1 });
                 assert_eq!(process.owner(), owner);
@@ -51,7 +51,7 @@ fn refused_from_the_start() {
     }
 }
 
-/// The owner stays; the threads of later on say why they run without.
+/// The owner stays; later threads report why they run without rseq.
 #[test]
 fn refused_from_the_middle() {
     for (errno, reason) in [
@@ -103,7 +103,7 @@ fn a_refused_mask_is_no_reason() {
     });
 }
 
-/// Memory that went bad behind the create hook's back; kernels before 7.0 kill for read-only, and tell nobody.
+/// Memory that became bad after the create hook; kernels before 7.0 kill for read-only memory, without an error.
 #[test]
 fn bad_memory_is_one_threads_affair() {
     for (memory, generation) in [
@@ -141,7 +141,7 @@ fn tools_that_take_only_32() {
     });
 }
 
-/// What each owner is called, and what can be read of it.
+/// The name of each owner, and the values that can be read.
 #[test]
 fn foreign_owners() {
     let read = |answers, claim: fn(Config) -> Config| {
@@ -166,7 +166,7 @@ fn foreign_owners() {
         read(visible, |config| config.claim(Claim::Libc)),
         (Some(Owner::Libc), libc, 32, true)
     );
-    // Its word is believed as far as the kernel bears it out.
+    // Its claim is believed as far as the kernel confirms it.
     assert_eq!(
         read(visible, |config| config.claim(Claim::Runtime)),
         (None, taken, 0, false)
@@ -177,7 +177,7 @@ fn foreign_owners() {
     );
 }
 
-/// A libc whose filter came between its first and its second thread.
+/// A libc with a filter installed between its first and its second thread.
 #[test]
 fn foreign_thread_that_its_libc_did_not_register() {
     let answers = Answers::with_foreign(Foreign::VisibleNotOnSecond);
@@ -190,7 +190,7 @@ fn foreign_thread_that_its_libc_did_not_register() {
     });
 }
 
-/// The kernel knows the area from a life that its word does not tell of.
+/// The kernel knows the area from an earlier life, which the state word does not show.
 #[test]
 fn registered_already_by_a_forgotten_life() {
     for generation in [LINUX_4_18, LINUX_6_3, LINUX_7_1] {
@@ -237,7 +237,7 @@ fn misuse() {
     let loan = thread.lend();
     assert_eq!(create().err(), Some(Error::Lent));
     assert_eq!(current().err(), Some(Error::Lent));
-    // As an interface without types carries it: only the number of this very loan ends it, and once.
+    // As an interface without types passes it: only the number of this very loan ends it, and only once.
     let raw = loan.into_raw();
     // SAFETY: Lent::from_raw (1, 2): there is no child.
     let ended = |raw| unsafe { Lent::from_raw(&area, raw) }.map(Lent::end);
@@ -258,7 +258,7 @@ fn misuse() {
     );
 }
 
-/// A TCB that was zeroed by hand under a live registration, and a filter that came late.
+/// A TCB zeroed by hand under a live registration, and a late filter.
 #[test]
 fn what_cannot_be_unregistered_is_not_released() {
     let answers = Answers::refusing(Call::Rseq, 3, Errno::PERM);
@@ -267,7 +267,7 @@ fn what_cannot_be_unregistered_is_not_released() {
         let _first = create();
         forget(area);
         let thread = create();
-        // Neither a CPU that nobody vouches for, nor a release of what the kernel may write to.
+        // Neither an unconfirmed CPU, nor a release of memory that the kernel may write to.
         assert_eq!(thread.state(), State::Unavailable(Reason::Refused));
         assert_eq!(area.errno(), Some(Errno::BUSY));
         assert_eq!(process.current_cpu(area), Ok(machine.task(0).cpu));
@@ -277,7 +277,7 @@ fn what_cannot_be_unregistered_is_not_released() {
     fake::run(LINUX_7_1, answers, as_is, program);
 }
 
-/// As a TCB allocator would that clears by hand, under a live registration.
+/// As a TCB allocator that clears by hand, under a live registration.
 fn forget(area: &Area) {
     let word = std::ptr::from_ref(area)
         .cast::<u8>()
@@ -286,7 +286,7 @@ fn forget(area: &Area) {
     unsafe { &*word.cast::<AtomicU32>() }.store(0, Relaxed);
 }
 
-/// A filter that says EBUSY to everything registers nobody, zeroed memory and a CPU in it or not.
+/// A filter that answers EBUSY to everything registers nobody, whether the memory is zeroed and shows a CPU or not.
 #[test]
 fn busy_is_confirmed() {
     for generation in [LINUX_4_18, LINUX_7_1] {
@@ -300,7 +300,7 @@ fn busy_is_confirmed() {
     }
 }
 
-/// Zeroed memory shows CPU 0 before and after: only the kernel knows what it has registered.
+/// Zeroed memory shows CPU 0 before and after: only the kernel knows whether it is registered.
 #[test]
 fn success_on_zeroed_memory_is_confirmed() {
     for (answers, expected) in [
@@ -320,7 +320,7 @@ fn success_on_zeroed_memory_is_confirmed() {
     }
 }
 
-/// A filter refuses what the fork child asks: the registration that it has inherited stands all the same.
+/// A filter refuses the fork child's query: the inherited registration is valid all the same.
 #[test]
 fn a_repair_that_is_refused_releases_nothing() {
     for errno in [Errno::PERM, Errno::NOSYS, Errno::INVAL] {
@@ -376,7 +376,7 @@ fn a_fork_child_asks_the_kernel() {
                 // SAFETY: Lent::of (1): the only thread's.
                 std::mem::forget(unsafe { Lent::of(area) });
                 if !is_registered {
-                    // The child of a vfork child: the memory tells of a registration that is not its own.
+                    // The child of a vfork child: the memory shows a registration that is not its own.
                     machine.exit_task(0);
                 }
                 machine.update(0, |task| task.cpu = 3);
@@ -390,7 +390,7 @@ fn a_fork_child_asks_the_kernel() {
                 let again = unsafe { process.repair_in_fork_child(area) };
                 assert_eq!(again, state);
                 if !generation.lays_out() {
-                    // Repaired by the kernel, which CONFIG_DEBUG_RSEQ wants to find them so.
+                    // Stores to the ids, as CONFIG_DEBUG_RSEQ requires for a registration; this kernel repairs them.
                     machine.forgive();
                 }
             });
@@ -413,7 +413,7 @@ fn loans_within_loans() {
         assert_eq!(thread.state(), State::Lent, "the outer loan stands");
         outer.end();
         assert_eq!(thread.state(), state);
-        // In the other order: neither in use while one is out, nor lent for ever.
+        // In the other order: neither in use while one is outstanding, nor lent for ever.
         let (outer, inner) = (thread.lend(), thread.lend());
         outer.end();
         assert_eq!(thread.state(), State::Lent);

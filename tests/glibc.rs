@@ -1,4 +1,4 @@
-//! The host's own kernel and libc: what glibc registered is found, read, and left alone.
+//! The host's own kernel and libc: glibc's registration is found, read, and left alone.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn config() -> Config {
     Config::new(ask(27), ask(28))
 }
 
-/// `None` under a libc that registers nothing, and on a machine without rseq: there is nothing to test then.
+/// `None` under a libc that does not register, and on a machine without rseq: the test does not apply there.
 fn libc_trio() -> Option<Trio> {
     let trio = Linux.libc_trio().filter(|trio| trio.size != 0);
     if trio.is_none() {
@@ -28,11 +28,11 @@ fn libc_trio() -> Option<Trio> {
     trio
 }
 
-/// The one honest question: a valid registration of a scratch area.
+/// The only reliable query: a valid registration of a scratch area.
 fn somebody_is_registered() -> bool {
     let scratch = Area::new();
     let area: *const Rseq = scratch.as_rseq();
-    // SAFETY: Kernel::rseq (1): taken back below, before the area goes.
+    // SAFETY: Kernel::rseq (1): undone below, before the area is dropped.
     match unsafe { Linux.rseq(area, 32, 0, SIGNATURE) } {
         Ok(()) => {
             // SAFETY: as above.
@@ -62,7 +62,7 @@ fn move_to(cpu: usize) {
     assert_eq!(one.allow(), Ok(()));
 }
 
-/// Moves over every CPU that is allowed; what is read is where the kernel says that we are.
+/// Moves over every allowed CPU; reads agree with the kernel.
 fn reads_agree(process: &Process, area: &Area) {
     let before = allowed_cpus();
     for &cpu in &before {
@@ -88,7 +88,7 @@ fn its_registration_is_read_and_left_alone() {
                 let area = Area::new();
                 let theirs = libc_area(trio);
                 assert!(somebody_is_registered());
-                // SAFETY: on_thread_create (1, 2, 3): this thread's, and the kernel is never told of it.
+                // SAFETY: on_thread_create (1, 2, 3): this thread's, and the kernel never learns of it.
                 let thread = unsafe { process.on_thread_create(&area) }.expect("a new area");
                 assert_eq!(thread.state(), State::Registered(Owner::Libc));
                 assert!(somebody_is_registered());
@@ -113,7 +113,7 @@ fn its_registration_is_read_and_left_alone() {
     assert!(cpu >= 0);
 }
 
-/// Claimed for ourselves against the truth: the kernel bears out the libc, and nothing breaks.
+/// Falsely claimed as the runtime's: the kernel confirms the libc, and nothing breaks.
 #[test]
 fn a_false_claim_finds_out() {
     if libc_trio().is_none() {
@@ -135,7 +135,7 @@ fn a_false_claim_finds_out() {
     });
 }
 
-/// The vector as the kernel laid it out says the same as getauxval(3).
+/// The kernel's own vector agrees with getauxval(3).
 #[test]
 fn auxv_from_proc() {
     let Ok(bytes) = std::fs::read("/proc/self/auxv") else {

@@ -1,4 +1,4 @@
-//! Areas at addresses that nobody vouches for.
+//! Areas at unverified addresses.
 
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +11,7 @@ use rseq_rt::{Area, Errno, Error, Kernel, Linux, State};
 struct Storage([u8; 256]);
 
 fn look<K: Kernel>(kernel: &K, address: *mut u8, size: usize) -> Result<(), Error> {
-    // SAFETY: from_raw (1): every test passes zeroed memory of its own, or memory that is not writable.
+    // SAFETY: from_raw (1): every test passes its own zeroed memory, or memory that is not writable.
     unsafe { Area::from_raw(kernel, address, size) }.map(|area| {
         assert_eq!(area.state(), State::Unregistered, "all zero is an area");
     })
@@ -126,7 +126,7 @@ fn real_addresses_outside_of_the_user_range() {
     assert_eq!(look(&Linux, odd, 128), Err(Error::MisalignedArea));
 }
 
-/// The question leaves what is there as it is, in a registered area as well.
+/// The check leaves the memory unchanged, in a registered area too.
 #[test]
 #[cfg_attr(miri, ignore = "asks the real kernel")]
 fn the_question_changes_nothing() {

@@ -1,6 +1,6 @@
-//! The model: what the crate decides, in any order of calls and answers, on a kernel that is played.
+//! The model: the crate's decisions, in any order of calls and answers, on a simulated kernel.
 //!
-//! One program, so that the fake kernel is compiled once. Each module is a topic: `cargo test --test model TOPIC::`.
+//! One program, so that the fake kernel is compiled once. One module per topic: `cargo test --test model TOPIC::`.
 
 mod fake;
 
@@ -22,7 +22,7 @@ mod structures;
 mod unload;
 mod values;
 
-// On the kernel and the libc of the host, which Miri has not.
+// On the host's kernel and libc, which Miri lacks.
 #[cfg(not(miri))]
 mod glibc;
 #[cfg(not(miri))]

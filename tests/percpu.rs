@@ -1,4 +1,4 @@
-//! Per-CPU operations on the host's own kernel, over the area that glibc has registered.
+//! Per-CPU operations on the host's own kernel, with the area that glibc has registered.
 
 use std::mem::offset_of;
 use std::ptr::{null, null_mut};
@@ -62,7 +62,7 @@ fn process() -> Process {
 /// Runs `body` on this thread, if it may run sections.
 fn with_current<I: Index>(process: &Process, body: impl FnOnce(Current<'_, I>)) -> bool {
     let area = Area::new();
-    // SAFETY: (1, 2) this thread's, and where a libc owns, it is a thread of the libc; else it is released below.
+    // SAFETY: (1, 2) this thread's; under an owning libc it is a thread of that libc, otherwise released below.
     unsafe {
         if process.ensure_registered(&area) != Ok(State::Registered(Owner::Libc)) {
             if let Ok(thread) = process.current_thread(&area) {
@@ -90,7 +90,7 @@ fn each_operation<I: Index>() {
         for commit in [Commit::Relaxed, Commit::Release] {
             // SAFETY: (1, 2, 3) the words of `Slot`, the bytes and the nodes below.
             let run = |operation| unsafe { current.run(slots, operation, commit) };
-            // Alone: the first one always lands in some slot, and what is compared is looked at on one CPU.
+            // Single-threaded: the first one always lands in some slot, and compared values are read on one CPU.
             let retry = |operation: &dyn Fn(&Slot) -> Operation| {
                 while run(operation(slots.get(current.id()).expect("a slot"))).is_err() {}
             };
@@ -246,12 +246,12 @@ fn many_threads_add() {
     assert_eq!(sum + overflow.load(Relaxed), ran.load(Relaxed) * EACH);
 }
 
-/// By an assertion, which a release build does not make.
+/// By an assertion, which a release build omits.
 #[test]
 #[cfg(debug_assertions)]
 fn a_current_of_another_thread_is_found() {
     struct Smuggled<T>(T);
-    // SAFETY: it is not so, and that is to be found.
+    // SAFETY: violated, as the assertion must detect.
     unsafe impl<T> Send for Smuggled<T> {}
     impl<'a> Smuggled<Current<'a>> {
         fn id(&self) -> usize {
@@ -323,7 +323,7 @@ fn an_id_beyond_the_slots_misses_and_changes_nothing() {
     let slots = Slots::<CpuId, Slot>::new(&storage[..1]).expect("good storage");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Any but 0.
+            // Any CPU but 0.
             let allowed = CpuSet::allowed().expect("sched_getaffinity");
             let other = allowed.iter().find(|&cpu| cpu != 0).map(CpuSet::one);
             let moved = other.is_some_and(|other| other.allow().is_ok());
@@ -355,6 +355,6 @@ fn without_the_word_of_the_kernel_layer_nothing_runs() {
     let process = Process::new();
     process.init(Config::new(None, None)).expect("once");
     let area = Area::new();
-    // SAFETY: (1) nothing is registered; (2) it is none.
+    // SAFETY: (1) nothing is registered; (2) the result is `None`.
     assert!(unsafe { process.current::<CpuId>(&area) }.is_none());
 }

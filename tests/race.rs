@@ -14,7 +14,7 @@ thread_local! {
     static ME: Cell<usize> = const { Cell::new(0) };
 }
 
-/// What the kernel says to a registration of one thread.
+/// The kernel's answer to a registration of one thread.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Says {
     Yes,
@@ -23,14 +23,14 @@ enum Says {
     Pretends,
 }
 
-/// Shared by real threads. Masks are per thread and always open at the start.
+/// Shared by real threads. Masks are per thread and initially empty.
 struct Kernels {
     says: [Says; 2],
     table: [Mutex<Option<(usize, u32)>>; 2],
     masks: [AtomicU64; 2],
 }
 
-// SAFETY: Kernel (1) an area is written inside the calls only; (2) by the table and the masks; (3) no trio.
+// SAFETY: Kernel (1) areas are written only inside the calls; (2) by the table and the masks; (3) no trio.
 unsafe impl Kernel for &Kernels {
     unsafe fn rseq(
         &self,
@@ -123,7 +123,7 @@ fn race(says: [Says; 2]) {
     });
     let owner = process.owner();
     for (me, (state, seen_owner, seen_length)) in views.into_iter().enumerate() {
-        // What is decided stays. A refusal decides nothing for the other thread, unless the kernel has no rseq.
+        // A decision is final. A refusal decides nothing for the other thread, unless the kernel has no rseq.
         if seen_owner.is_some() {
             assert_eq!((seen_owner, seen_length), (owner, process.length()));
         }
@@ -198,7 +198,7 @@ fn the_same_answer_to_both() {
     });
 }
 
-/// What is refused to thread 1 while thread 0 holds a registration is its own affair.
+/// A refusal to thread 1 while thread 0 is registered concerns only thread 1.
 #[test]
 fn a_refusal_in_between_decides_nothing() {
     let pretending = (Answers::pretending(2), Reason::Pretended);
@@ -216,7 +216,7 @@ fn a_refusal_in_between_decides_nothing() {
     }
 }
 
-/// ENOSYS is the kernel's word for all of the process: the other thread's registration has to go, and cannot.
+/// ENOSYS is the kernel's answer for the whole process: the other thread's registration should go, but cannot.
 #[test]
 fn the_loser_is_refused_to_undo_it() {
     let answers = Answers::refusing(Call::Rseq, 2, Errno::NOSYS);
@@ -243,7 +243,7 @@ fn the_winner_has_the_other_length() {
     });
 }
 
-/// The mask is refused in the main flow, with a handler that registers the thread.
+/// The mask is refused in the main flow, while a handler registers the thread.
 #[test]
 fn a_handler_that_got_further() {
     for from in 1..6 {

@@ -10,7 +10,7 @@ use rseq_rt::{
     State,
 };
 
-/// The report of a created thread, which must cost nothing, and must say in its text what it says in its values.
+/// The report of a created thread, which must cost nothing, and whose text must agree with its values.
 fn created(generation: Generation, answers: Answers, configure: fn(Config) -> Config) -> Report {
     run(
         generation,
@@ -113,7 +113,7 @@ fn each_reason_with_its_errno() {
         let line = format!("\nthread: without rseq, {text}; {}\n", remedy.as_str());
         assert!(report.to_string().contains(&line), "{report}");
         assert_eq!(report.thread_remedy(), Some(remedy));
-        // The kernel has none for anybody; any other refusal is about this thread alone.
+        // That kernel has no rseq at all; any other refusal concerns only this thread.
         let owner = (reason == Reason::NoSyscall).then_some(Owner::Nobody);
         assert_eq!((report.owner, report.behaviour), (owner, None));
         let first = match owner {
@@ -219,7 +219,7 @@ fn every_station_of_a_life() {
     );
 }
 
-/// What a kernel's sections are worth, as they stand in the values: no kernel of the fake has them all.
+/// Each level of section support, as a value: no kernel of the fake has them all.
 #[test]
 fn each_answer_about_sections() {
     let mut report = created(LINUX_7_1, PLAIN, as_is);
@@ -238,7 +238,7 @@ fn each_answer_about_sections() {
     }
 }
 
-/// The start of the text, whatever the size of the buffer, and the length of the whole.
+/// The start of the text, for any size of the buffer, and the length of the whole.
 #[test]
 fn a_text_is_cut_where_its_buffer_ends() {
     let report = created(LINUX_7_1, PLAIN, as_is);

@@ -1,4 +1,4 @@
-//! Who may run critical sections, in every state of a thread, and what asking costs.
+//! Permission to run critical sections, in every state of a thread, and the cost of the query.
 
 use crate::fake::generation::{LINUX_4_18, LINUX_6_3, LINUX_7_1};
 use crate::fake::{Answers, Call, Foreign, Generation, Hooks as _, Machine, PLAIN, as_is, run};
@@ -6,7 +6,7 @@ use rseq_rt::percpu::{CpuId, Index, MmCid, SectionSupport};
 use rseq_rt::{Area, Config, Errno, Exit, ExitMode, Process};
 
 fn may<I: Index>(process: &Process<&Machine>, area: &Area) -> bool {
-    // SAFETY: Process::current (1) the area of the thread that the machine is on; (2) used for nothing.
+    // SAFETY: Process::current (1) the area of the thread that the machine is on; (2) not used.
     unsafe { process.current::<I>(area) }.is_some()
 }
 
@@ -14,7 +14,7 @@ fn both(process: &Process<&Machine>, area: &Area) -> (bool, bool) {
     (may::<CpuId>(process, area), may::<MmCid>(process, area))
 }
 
-/// A life of the first thread: whether it may at each of its stations.
+/// A life of the first thread: whether it may run sections at each stage.
 fn life(generation: Generation, configure: fn(Config) -> Config, expected: (bool, bool)) {
     const NO: (bool, bool) = (false, false);
     run(
@@ -32,7 +32,7 @@ fn life(generation: Generation, configure: fn(Config) -> Config, expected: (bool
                 (sections, asked)
             );
             assert_eq!(both(process, area), expected, "{}", generation.name);
-            // SAFETY: Thread::current (1): used for nothing.
+            // SAFETY: Thread::current (1): not used.
             assert_eq!(unsafe { thread.current::<CpuId>() }.is_some(), expected.0);
             let lent = thread.lend();
             assert_eq!(both(process, area), NO, "lent");
@@ -45,7 +45,7 @@ fn life(generation: Generation, configure: fn(Config) -> Config, expected: (bool
     );
 }
 
-/// On aarch64 the fake machine has to say a version that is trusted.
+/// On aarch64 the fake machine must report a trusted version.
 const TRUSTED: bool = !cfg!(target_arch = "aarch64");
 
 #[test]

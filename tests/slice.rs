@@ -1,4 +1,4 @@
-//! The time-slice extension: each way a request can end, and silence where there is none.
+//! The time-slice extension: each possible end of a request, and no calls where it is absent.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -26,7 +26,7 @@ fn wished(config: Config) -> Config {
     config.slice_extension()
 }
 
-/// The kernel wants the CPU and grants the request; `revoke` takes the grant back.
+/// The kernel wants the CPU and grants the request; `revoke` withdraws the grant.
 fn interrupt(area: &Area, revoke: bool) {
     let granted = if revoke { 0 } else { SLICE_GRANTED };
     let control = &rseq_of(area).slice_ctrl;
@@ -93,7 +93,7 @@ fn every_end() {
     }
 }
 
-/// A request within a request, before a grant and while one is out: the kernel's checker kills for the latter.
+/// A request within a request, before a grant and during one: the kernel's checker kills for the latter.
 #[test]
 fn requests_nest() {
     with_area(LINUX_7_1, PLAIN, wished, |machine, area| {
@@ -124,7 +124,7 @@ fn a_filter_on_the_yield() {
     });
 }
 
-/// The kernel forgets the wish at unregistration: a recycled area is armed anew.
+/// The kernel forgets the setting at unregistration: a recycled area enables it anew.
 #[test]
 fn armed_again_by_the_next_create() {
     run(LINUX_7_1, PLAIN, wished, |_, process, areas| {
@@ -156,7 +156,7 @@ fn of_libc(length: u32) -> Answers {
     }
 }
 
-/// The first thread, created, and the area that the kernel knows of it.
+/// The created first thread, and its area in the kernel.
 fn created(
     generation: Generation,
     answers: Answers,
@@ -176,7 +176,7 @@ fn created(
     });
 }
 
-/// In an area of 33 bytes, this runtime's or a libc's: on, used, and off again, by the control word of that area alone.
+/// In an area of 33 bytes, this runtime's or a libc's: on, used, and off again, only by that area's control word.
 #[test]
 fn switched_by_the_thread_whoever_registered_it() {
     for answers in [PLAIN, of_libc(33)] {
@@ -227,7 +227,7 @@ fn switched_by_the_thread_whoever_registered_it() {
     }
 }
 
-/// Elsewhere nothing is asked for that could be refused, and nothing changes.
+/// Elsewhere the kernel is asked for nothing that could be refused, and nothing changes.
 #[test]
 fn not_here() {
     type Case = (Generation, Answers, fn(Config) -> Config, u32);
@@ -252,7 +252,7 @@ fn not_here() {
                 assert_eq!(set(process, area, true), Err(NOT_HERE));
                 assert_eq!(get(process, area), Err(NOT_HERE));
                 assert_eq!(machine.count(Call::SlicePrctl), prctls);
-                // SAFETY: Process::slice (1) the one thread's area, (2) used for nothing.
+                // SAFETY: Process::slice (1) the one thread's area, (2) not used.
                 assert!(unsafe { process.slice(area) }.is_none());
                 assert_eq!(rseq.flags.load(Relaxed), flags);
                 assert_eq!(rseq.slice_ctrl.load(Relaxed), 0);
@@ -261,7 +261,7 @@ fn not_here() {
     }
 }
 
-/// A filter's refusal is passed on, and its pretended success is none.
+/// A filter's refusal is passed on, and its pretended success does not count.
 #[test]
 fn a_filter_on_the_switch() {
     for (answer, expected) in [

@@ -1,4 +1,4 @@
-//! What a section has left behind is forgotten in the area that the kernel reads, whoever registered it, and in no other.
+//! A leftover descriptor pointer is cleared in the area that the kernel reads, whoever registered it, and in no other.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -6,7 +6,7 @@ use crate::fake::generation::LINUX_7_1;
 use crate::fake::{Answers, Foreign, Hooks as _, as_is, rseq_of, run};
 use rseq_rt::ExitMode;
 
-/// Left in the runtime's area and in the libc's: which of the two are forgotten, in each state of a thread that exists.
+/// Left in the runtime's area and in the libc's: which of the two is cleared, in each state of an existing thread.
 fn forgets(foreign: Foreign, expected: [bool; 2]) {
     let answers = Answers::with_foreign(foreign);
     run(LINUX_7_1, answers, as_is, |machine, process, [area, _]| {

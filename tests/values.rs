@@ -1,4 +1,4 @@
-//! The plain values: errno, errors, the trio, the states by name.
+//! The plain values: errno, errors, the trio, the names of states.
 
 use std::collections::HashSet;
 use std::ptr::{from_ref, null};
@@ -99,7 +99,7 @@ fn usable_size_of_the_trio() {
         (32, 32, 32),
         (32, 33, 32),
         (32, 200, 32),
-        // glibc 2.41 and later: exactly what it says.
+        // glibc 2.41 and later: exactly that value.
         (28, 28, 28),
         (28, 33, 28),
         (33, 33, 33),

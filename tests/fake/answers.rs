@@ -1,4 +1,4 @@
-//! What stands between the program and the kernel, or was there before it: filters, tools, a foreign owner.
+//! Filters, tools and foreign owners between the program and the kernel, or earlier than the program.
 
 use rseq_rt::Errno;
 
@@ -28,21 +28,21 @@ pub struct Filter {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     Refuse(Errno),
-    /// "Success", and nothing done.
+    /// Success without effect.
     Pretend,
 }
 
-/// Who registered before this runtime came, and does it say so?
+/// The owner that registered before this runtime, and whether it is visible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Foreign {
     None,
     /// Every thread, with the `__rseq_*` trio exported.
     Visible,
-    /// Every thread, with no symbol.
+    /// Every thread, without symbols.
     Hidden,
-    /// The second thread only, with no symbol.
+    /// Only the second thread, without symbols.
     HiddenOnSecond,
-    /// A libc with the trio that registered nobody: size 0.
+    /// A libc with the trio that registered no thread: size 0.
     Off,
     /// A libc with the trio whose registration failed on the second thread.
     VisibleNotOnSecond,
@@ -62,10 +62,10 @@ pub struct Answers {
     /// rr, gVisor: no length but 32, whatever auxv says.
     pub only_32: bool,
     pub foreign: Foreign,
-    /// What a foreign owner registers, and its `__rseq_size`.
+    /// The length that a foreign owner registers, and its `__rseq_size`.
     pub foreign_length: u32,
     pub memory: Memory,
-    /// What uname(2) states.
+    /// The release returned by uname(2).
     pub release: [u8; 65],
 }
 

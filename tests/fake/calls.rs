@@ -1,4 +1,4 @@
-//! The seam: the calls of the crate, answered in the order in which the kernel checks.
+//! The kernel seam: the crate's calls, with the kernel's order of checks.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -13,7 +13,7 @@ use super::task::{ALL_BUT_SIGSYS, Ids, Registration, is_blocked};
 const USER_END: usize = 1 << 47;
 
 impl Machine {
-    /// One call: signals that are open come in on the way there and on the way back.
+    /// One call: unblocked signals are delivered on the way in and on the way out.
     fn call<R>(
         &self,
         call: Call,
@@ -76,7 +76,7 @@ impl Machine {
             ..Ids::default()
         };
         if generation.lays_out() {
-            // The kernel lays out all of it, whatever it finds.
+            // The kernel initialises all of it, whatever it contains.
             memory.slice_ctrl.store(0, Relaxed);
             let available = generation.slice_flags(request.length);
             let enabled = if slice && available != 0 {
@@ -111,7 +111,7 @@ impl Machine {
             }
             return Err(Errno::FAULT);
         }
-        // SAFETY: registered, so Kernel::rseq (1) holds still.
+        // SAFETY: registered, so Kernel::rseq (1) still holds.
         let memory = unsafe { &*held.area };
         if memory.rseq_cs.load(Relaxed) != 0 {
             self.break_rule("unregistration with a descriptor that may be gone");
@@ -127,7 +127,7 @@ impl Machine {
 }
 
 impl Machine {
-    /// The `flags` of the calling thread's area, where the kernel lets the extension be switched.
+    /// The `flags` of the calling thread's area, if the kernel lets the extension be switched.
     fn slice_flags(&self) -> Result<&AtomicU32, Errno> {
         const ENXIO: Option<Errno> = Errno::from_raw(6);
         const NOT_SUPPORTED: Option<Errno> = Errno::from_raw(524);
@@ -139,7 +139,7 @@ impl Machine {
         if held.length <= 32 {
             return Err(NOT_SUPPORTED.expect("an errno"));
         }
-        // SAFETY: registered, so Kernel::rseq (1) holds still.
+        // SAFETY: registered, so Kernel::rseq (1) still holds.
         Ok(&unsafe { &*held.area }.flags)
     }
 }

@@ -1,6 +1,5 @@
-//! What each generation of Linux answers, as a table.
-//!
-//! Source: `kernel/rseq.c` of each, and runs of real ones; `tests-qemu` checks the same rows on those.
+//! The answers of each generation of Linux, as a table. Source: `kernel/rseq.c` of each, and runs of real ones, on
+//! which `tests-qemu` checks the same rows.
 
 use rseq_rt::abi::CS_FLAG_SLICE_EXT_AVAILABLE;
 
@@ -10,15 +9,15 @@ pub struct Generation {
     /// `AT_RSEQ_FEATURE_SIZE` and `AT_RSEQ_ALIGN`, absent before 6.3.
     pub auxv: Option<(usize, usize)>,
     lengths: Lengths,
-    /// Before 6.17 a leftover `rseq_cs` kills on the way out of the registration.
+    /// Before 6.17 a leftover `rseq_cs` kills on the return from the registration.
     pub stale_cs_kills: bool,
-    /// `CONFIG_DEBUG_RSEQ` (6.14 to 6.18): every field but `cpu_id` has to be zero.
+    /// `CONFIG_DEBUG_RSEQ` (6.14 to 6.18): every field but `cpu_id` must be zero.
     pub wants_zeroes: bool,
-    /// Before 7.0 a read-only area is accepted, and kills on the way out.
+    /// Before 7.0 a read-only area is accepted, and kills on the return.
     pub read_only_kills: bool,
     /// From 6.19 an area that became read-only kills at unregistration; EFAULT before.
     pub read_only_unregister_kills: bool,
-    /// Lengths above 32 are checked for stray user stores, and kill for them.
+    /// With lengths above 32, stray user stores are checked for, and are fatal.
     pub has_v2: bool,
     pub has_slice: bool,
 }
@@ -85,14 +84,14 @@ pub const LINUX_7_1: Generation = Generation {
     ..LINUX_7_0
 };
 
-/// Built without `CONFIG_RSEQ_SLICE_EXTENSION`, as most are.
+/// Built without `CONFIG_RSEQ_SLICE_EXTENSION`, the usual configuration.
 pub const LINUX_7_1_NO_SLICE: Generation = Generation {
     name: "7.0.10 and later without the slice extension",
     has_slice: false,
     ..LINUX_7_1
 };
 
-/// A kernel to come whose area still fits, and one whose area does not.
+/// A later kernel whose area still fits, and one whose area does not.
 pub const LATER_48: Generation = Generation {
     name: "a later one with 48 bytes",
     auxv: Some((48, 64)),
@@ -118,7 +117,7 @@ pub const ALL: [Generation; 9] = [
 ];
 
 impl Generation {
-    /// Does the kernel take this length at this address?
+    /// Whether the kernel accepts this length at this address.
     pub fn takes(&self, length: u32, address: usize) -> bool {
         let (feature_size, align) = self.auxv.unwrap_or((20, 32));
         let length = length as usize;
@@ -137,7 +136,7 @@ impl Generation {
         self.auxv.map_or(20, |(size, _)| size).min(length as usize)
     }
 
-    /// What it shows of the slice extension in the area's `flags`.
+    /// The slice extension's bits in the area's `flags`.
     pub fn slice_flags(&self, length: u32) -> u32 {
         if self.has_slice && length > 32 {
             CS_FLAG_SLICE_EXT_AVAILABLE
@@ -146,7 +145,7 @@ impl Generation {
         }
     }
 
-    /// From 7.0 the kernel takes an area as it finds it.
+    /// From 7.0 on the kernel accepts an area in any state.
     pub fn lays_out(&self) -> bool {
         self.lengths == Lengths::LegacyOrWhole
     }

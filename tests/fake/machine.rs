@@ -1,4 +1,4 @@
-//! The machine: tasks, the registration of each, and every rule that was broken.
+//! The machine: its tasks, the registration of each, and the first violated rule.
 
 use std::cell::Cell;
 use std::ptr::null;
@@ -19,7 +19,7 @@ pub const VFORK_CHILD: usize = 2;
 
 pub const CPUS: u32 = 4;
 
-/// The libc's own thread block: the thread pointer is its address, the area lies behind it.
+/// The libc's own thread block: the thread pointer is its address, and the area follows it.
 #[repr(C, align(64))]
 struct LibcThread {
     head: [u8; 64],
@@ -36,11 +36,11 @@ pub struct Machine {
     counts: [Cell<u32>; CALLS],
     /// Calls made outside the signal handler.
     own_counts: [Cell<u32>; CALLS],
-    /// The first rule that was broken.
+    /// The first violated rule.
     violation: Cell<Option<&'static str>>,
     pub handler: Handler,
     libc: [LibcThread; THREADS],
-    /// A call that set the mask was refused after one that was not.
+    /// A call to set the mask was refused after an earlier one had succeeded.
     pub mask_stuck: Cell<bool>,
     /// Futex waits still to be answered INTR or AGAIN before `dying` ends.
     pub futex_noise: Cell<u32>,
@@ -48,12 +48,12 @@ pub struct Machine {
     pub dying: Cell<Option<usize>>,
     pub now_zero: Cell<*const AtomicU32>,
     pub slice_yields: Cell<u32>,
-    /// Does the next rseq_slice_yield(2) come before the end of the grant?
+    /// Whether the next rseq_slice_yield(2) comes before the end of the grant.
     pub slice_in_time: Cell<bool>,
 }
 
 impl Machine {
-    /// A machine that is yet to [`boot`](Self::boot).
+    /// A machine that is not [booted](Self::boot) yet.
     pub fn new(generation: Generation, answers: Answers) -> Self {
         Self {
             generation,
@@ -77,14 +77,14 @@ impl Machine {
         }
     }
 
-    /// The first tasks; to be called once the machine has come to lie where it stays.
+    /// Creates the first tasks; to be called once the machine does not move any more.
     pub fn boot(&self, mask: u64) {
         for thread in 0..THREADS {
             self.spawn(thread, mask);
         }
     }
 
-    /// A new task takes the place of `thread`. A libc that registers does so before anybody's code runs.
+    /// A new task replaces `thread`. A libc that registers does so before any other code runs.
     pub fn spawn(&self, thread: usize, mask: u64) {
         self.tasks[thread].set(Task::new(mask, thread as u32 + 1));
         let foreign = match self.answers.foreign {
@@ -129,7 +129,7 @@ impl Machine {
     }
 
     pub fn libc_thread_pointer(&self) -> *const u8 {
-        // Of the whole array, so that the offset stays inside what the pointer may reach.
+        // From the whole array, so that the offset stays within the pointer's provenance.
         let base = self.libc.as_ptr();
         base.wrapping_add(self.current().min(THREADS - 1)).cast()
     }
@@ -168,14 +168,14 @@ impl Machine {
             node_id: node_of(task.cpu),
             mm_cid: thread as u32,
         };
-        // SAFETY: a registered area is live memory by Kernel::rseq (1); the tests are to show that the crate keeps it so.
+        // SAFETY: a registered area is live memory by Kernel::rseq (1), which the tests verify for the crate.
         let area = unsafe { &*registration.area };
         ids.write(area, self.generation.fills(registration.length));
         let written = Ids::read(area);
         self.update(thread, |task| task.written = written);
     }
 
-    /// Did user code store to the ids of a registered area?
+    /// Checks that user code has not stored to the ids of a registered area.
     pub fn check_ids(&self) {
         for task in &self.tasks {
             let task = task.get();
@@ -189,14 +189,14 @@ impl Machine {
         }
     }
 
-    /// The scheduler moves a thread: the kernel looks at the ids, if it does, and writes the new ones.
+    /// The scheduler moves a thread: the kernel checks the ids, if it does so at all, and writes the new ones.
     pub fn migrate(&self, thread: usize) {
         self.check_ids();
         self.update(thread, |task| task.cpu = (task.cpu + 1) % CPUS);
         self.write_ids(thread);
     }
 
-    /// Exit of a task: the registration goes without a write (`PF_EXITING`), then the clear-tid word.
+    /// Exit of a task: the registration is dropped without a write (`PF_EXITING`), then the clear-tid word is cleared.
     pub fn exit_task(&self, thread: usize) {
         self.set_registration(thread, None);
     }
@@ -207,7 +207,7 @@ impl Machine {
         }
     }
 
-    /// The broken rule, forgotten: the test has seen it.
+    /// Takes and clears the violated rule, which the test expected.
     pub fn forgive(&self) -> Option<&'static str> {
         self.violation.take()
     }
@@ -216,7 +216,7 @@ impl Machine {
         self.violation.get()
     }
 
-    /// Entry of a call: counted, and perhaps answered by a filter.
+    /// Entry of a call: counts it; a filter may answer it.
     pub fn enter(&self, call: Call) -> Option<Answer> {
         self.check_ids();
         let count = &self.counts[call as usize];
@@ -238,7 +238,7 @@ impl Machine {
         std::array::from_fn(|call| self.own_counts[call].get())
     }
 
-    /// How near the filter is: part of the machine's state as long as it has not set in.
+    /// Number of calls before the filter takes effect: part of the machine's state until then.
     pub fn until_filter(&self) -> u32 {
         self.answers.filter.map_or(0, |filter| {
             filter
@@ -247,7 +247,7 @@ impl Machine {
         })
     }
 
-    /// Has the filter answered a call?
+    /// Whether the filter has answered a call.
     pub fn filter_has_struck(&self) -> bool {
         self.answers
             .filter

@@ -1,7 +1,7 @@
-//! A kernel that answers as the table says, for one process of two threads.
+//! A kernel that answers by the table, for one process of two threads.
 //!
-//! It touches the areas only through the pointers that rseq(2) gets, and only
-//! with atomic accesses, so that Miri can run everything above it.
+//! It accesses the areas only through the pointers passed to rseq(2), and only atomically, so that Miri can run
+//! everything above it.
 
 pub mod answers;
 pub mod calls;
@@ -21,11 +21,11 @@ use rseq_rt::{Area, Config, Process};
 
 /// The structure that the kernel writes.
 pub fn rseq_of(area: &Area) -> &Rseq {
-    // SAFETY: atomics, for as long as the area is there.
+    // SAFETY: atomics, for as long as the area exists.
     unsafe { &*area.as_rseq() }
 }
 
-/// What a program on this kernel makes of its auxv.
+/// The configuration that a program on this kernel derives from its auxv.
 pub fn config(generation: Generation) -> Config {
     Config::new(
         generation.auxv.map(|(size, _)| size),
@@ -49,7 +49,7 @@ pub fn run<R>(
     machine.boot(0);
     let process = Process::with_kernel(&machine);
     let areas = [Area::new(), Area::new()];
-    // SAFETY: Handler::attach (1): all of them live to the end of this function, and `machine` is used no longer.
+    // SAFETY: Handler::attach (1): all of them live to the end of this function, the last use of `machine`.
     unsafe { machine.handler.attach(&process, &areas) };
     process
         .init(configure(config(generation)))

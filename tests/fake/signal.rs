@@ -1,4 +1,4 @@
-//! A signal handler that uses rseq itself, run wherever the mask lets it; and another thread that cuts in.
+//! A signal handler that uses rseq itself, run wherever the mask allows it; and another thread that runs in between.
 
 use std::cell::Cell;
 use std::ptr::null;
@@ -9,13 +9,13 @@ use super::answers::Call;
 use super::machine::{Machine, THREADS, VFORK_CHILD};
 use super::task::is_blocked;
 
-/// What the handler of each thread works on. A null area: the handler leaves rseq alone.
+/// The area used by the handler of each thread. Null: the handler leaves rseq alone.
 pub struct Handler {
     process: Cell<*const ()>,
     areas: [Cell<*const Area>; THREADS],
     on: Cell<bool>,
     running: Cell<bool>,
-    /// Whose child runs as `VFORK_CHILD`.
+    /// The parent of the child that runs as `VFORK_CHILD`.
     parent: Cell<usize>,
     /// After this many further calls of rseq(2), the other thread runs its whole create hook.
     pub cuts_in_after: Cell<Option<u32>>,
@@ -60,7 +60,7 @@ impl Handler {
         !area.is_null() && unsafe { &*area }.state() == State::Exiting
     }
 
-    /// A vfork child looks at its parent's area.
+    /// The owner of the area: for a vfork child, its parent.
     fn owner_of(&self, thread: usize) -> usize {
         match thread {
             VFORK_CHILD => self.parent.get(),
@@ -75,7 +75,7 @@ impl Machine {
         unsafe { &*self.handler.process.get().cast() }
     }
 
-    /// Runs the handler if the current task's mask has a hole; SIGSYS alone is one in the call that a filter may trap.
+    /// Runs the handler if the current task has a signal open; SIGSYS counts only in a call that a filter may trap.
     pub fn deliver_signal(&self, call: Option<Call>) {
         let handler = &self.handler;
         let me = self.current();
@@ -109,7 +109,7 @@ impl Machine {
         handler.running.set(false);
     }
 
-    /// Another thread of the process gets as far as its create hook while this one is in a call.
+    /// Another thread of the process runs up to its create hook while this one is in a call.
     pub fn interlude(&self) {
         let handler = &self.handler;
         match handler.cuts_in_after.get() {

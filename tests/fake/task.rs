@@ -1,10 +1,10 @@
-//! One task of the fake kernel: its registration and what the kernel remembers of the ids.
+//! One task of the fake kernel: its registration, and the kernel's record of the ids.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use rseq_rt::abi::Rseq;
 
-/// What the kernel holds after a successful rseq(2).
+/// The kernel's state after a successful rseq(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Registration {
     pub area: *const Rseq,
@@ -12,7 +12,7 @@ pub struct Registration {
     pub signature: u32,
 }
 
-/// The fields that nobody but the kernel may store to.
+/// The fields that only the kernel may store to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ids {
     pub cpu_id_start: u32,
@@ -21,10 +21,10 @@ pub struct Ids {
     pub mm_cid: u32,
 }
 
-/// What the crate blocks: SIGSYS stays open.
+/// The crate's mask: SIGSYS stays open.
 pub const ALL_BUT_SIGSYS: u64 = !(1 << 30);
 
-/// Are all signals blocked but, perhaps, SIGSYS?
+/// Whether all signals are blocked, except possibly SIGSYS.
 pub fn is_blocked(mask: u64) -> bool {
     mask | !ALL_BUT_SIGSYS == u64::MAX
 }
@@ -32,7 +32,7 @@ pub fn is_blocked(mask: u64) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Task {
     pub registration: Option<Registration>,
-    /// What the kernel wrote last.
+    /// The kernel's last write.
     pub written: Ids,
     pub mask: u64,
     pub cpu: u32,
@@ -52,13 +52,13 @@ impl Task {
         node_of(self.cpu)
     }
 
-    /// Is this the area the kernel writes to for this task?
+    /// Whether the kernel writes to this area for this task.
     pub fn is_registered_at(&self, area: *const Rseq) -> bool {
         self.registration.is_some_and(|it| it.area == area)
     }
 }
 
-/// Two CPUs a node, so that the two numbers differ.
+/// Two CPUs per node, so that the two numbers differ.
 pub fn node_of(cpu: u32) -> u32 {
     cpu / 2
 }

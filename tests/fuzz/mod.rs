@@ -1,6 +1,6 @@
-//! Any auxv: what it comes to, and a life with it on each kernel.
+//! Any auxv: the resulting configuration, and a life with it on each kernel.
 //!
-//! The vectors of `auxv.txt` come first, then `RSEQ_RT_FUZZ_INPUTS` of `RSEQ_RT_FUZZ_SEED`. One that fails is printed as
+//! The vectors of `auxv.txt` come first, then `RSEQ_RT_FUZZ_INPUTS` of `RSEQ_RT_FUZZ_SEED`. A failing one is printed as
 //! a line for that file.
 
 use std::env;
@@ -83,7 +83,7 @@ fn kept() -> impl Iterator<Item = Vector> {
     lines.filter(|line| !line.starts_with('#')).map(vector)
 }
 
-/// Calls `check` with each vector, and prints the one that it fails on.
+/// Calls `check` with each vector, and prints the one for which it fails.
 fn each(otherwise: u64, check: impl Fn(&[(usize, usize)])) {
     struct Failing<'a>(&'a Vector);
     impl Drop for Failing<'_> {
@@ -108,7 +108,7 @@ fn each(otherwise: u64, check: impl Fn(&[(usize, usize)])) {
     }
 }
 
-/// The length and the size of the fields that the vector means, by the words of the documentation.
+/// The length and the size of the fields for the vector, according to the documentation.
 fn meant(vector: &[(usize, usize)]) -> (usize, usize) {
     let end = vector.iter().position(|&(kind, _)| kind == AT_NULL);
     let vector = &vector[..end.unwrap_or(vector.len())];
@@ -147,7 +147,7 @@ fn auxv_means_one_thing() {
     });
 }
 
-/// Create, release, and once more on the same memory.
+/// Create and release, then again on the same memory.
 fn lives(generation: Generation, config: Config, length: usize) {
     let machine = Machine::new(generation, PLAIN);
     machine.boot(0);

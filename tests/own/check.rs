@@ -1,12 +1,12 @@
-//! The exhaustive abort check, for sections of one's own: copy this file, and write the section as a function with a
+//! The exhaustive abort check, for user-defined sections: copy this file, and write the section as a function with a
 //! [`Stops::here`] between any two lines that load or store.
 //!
-//! A try is aborted at every stop. Nothing that others rely on may have changed by then; and whatever happens next, and
-//! on whichever CPU the section starts over, all is as if the aborted try had never been.
+//! A try is aborted at every stop. By then nothing that others rely on may have changed; and whatever happens next, and
+//! on whichever CPU the section restarts, the result is as if the aborted try had never run.
 
 use std::fmt::Debug;
 
-/// Why a try ended before its commit.
+/// The reason why a try ended before its commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     Aborted,
@@ -20,7 +20,7 @@ pub struct Stops {
 }
 
 impl Stops {
-    /// The try runs through.
+    /// The try is not aborted.
     pub const fn none() -> Self {
         Self { left: None }
     }
@@ -37,30 +37,29 @@ impl Stops {
     }
 }
 
-/// What others do on a CPU.
+/// An action of other threads on a CPU.
 pub type Action<'a, M> = &'a dyn Fn(&mut M, usize);
 
-/// A section in its world.
-///
-/// `M` is all memory: the slots of every CPU, and the caller's. `V` is what others may rely on at any moment. `A` is the
-/// answer of a section that committed, with all that its caller finds.
+/// A section and its environment. `M` is all memory: the slots of every CPU, and the caller's. `V` is the part that
+/// others may rely on at any moment. `A` is the result of a committed section, including everything that its caller
+/// finds.
 pub struct Check<'a, M, V, A> {
     pub cpus: usize,
     /// One try on that CPU.
     pub section: &'a dyn Fn(&mut M, usize, &mut Stops) -> Result<A, End>,
     pub view: &'a dyn Fn(&M) -> V,
-    /// What may happen where a section was aborted: whole sections of others.
+    /// Possible actions where a section was aborted: whole sections of other threads.
     pub actions: &'a [Action<'a, M>],
 }
 
 impl<M: Clone, V: PartialEq + Debug, A: PartialEq + Debug> Check<'_, M, V, A> {
-    /// Up to so many aborts in a row, each at every stop, followed by nothing or by every action. How many runs there
-    /// were, or the first one in which an aborted try left a trace.
+    /// Tries up to `aborts` aborts in a row, each at every stop, followed by nothing or by every action. Returns the
+    /// number of runs, or the first one in which an aborted try left a trace.
     pub fn run(&self, start: &M, aborts: usize) -> Result<usize, String> {
         self.from(start, start, aborts, "")
     }
 
-    /// From `memory`; in `clean` the same has happened but for the aborted tries.
+    /// Starts from `memory`; `clean` has the same history without the aborted tries.
     fn from(&self, memory: &M, clean: &M, aborts: usize, path: &str) -> Result<usize, String> {
         let mut runs = 0;
         for cpu in 0..self.cpus {

@@ -1,9 +1,9 @@
-//! `events::sections` of the example, in the order of its lines.
+//! `events::sections` of the example, with its lines in the same order.
 
 use super::ABORTS;
 use super::check::{Check, End, Stops};
 
-/// Words, two of which are an event's head.
+/// Words of a log; an event's head takes two.
 const ROOM: usize = 6;
 const CPUS: usize = 2;
 

@@ -1,4 +1,4 @@
-//! `slab::sections` of the example, in the order of its lines.
+//! `slab::sections` of the example, with its lines in the same order.
 
 use super::ABORTS;
 use super::check::{Check, End, Stops};
@@ -14,7 +14,7 @@ struct Slab {
 
 type Slabs = [Slab; CPUS];
 
-/// With `count` items on each CPU, and something left over behind them.
+/// Slabs with `count` items on each CPU, and stale data behind them.
 fn slabs(count: usize) -> Slabs {
     let slab = |cpu| Slab {
         count,
@@ -23,7 +23,7 @@ fn slabs(count: usize) -> Slabs {
     std::array::from_fn(slab)
 }
 
-/// Items behind the count are nobody's.
+/// Items behind the count are unused.
 fn view(slabs: &Slabs) -> Vec<Vec<usize>> {
     let items = |slab: &Slab| slab.items[..slab.count].to_vec();
     slabs.iter().map(items).collect()
@@ -73,7 +73,7 @@ fn others_take_all(slabs: &mut Slabs, cpu: usize) {
     let _ = pop(&mut slabs[cpu], &mut [0; ROOM], &mut Stops::none());
 }
 
-/// From each number of items.
+/// Starts from each number of items.
 fn check<A: PartialEq + std::fmt::Debug>(
     section: &dyn Fn(&mut Slabs, usize, &mut Stops) -> Result<A, End>,
 ) -> Result<usize, String> {
@@ -142,7 +142,7 @@ fn items_over_those_that_are_there_are_found() {
 
 #[test]
 fn a_number_that_outlives_its_try_is_found() {
-    // The place is kept in memory of the caller, and is not loaded again.
+    // The place is kept in the caller's memory, and is not loaded again.
     type Memory = (Slabs, Option<usize>);
     let broken = |(slabs, place): &mut Memory, cpu: usize, stops: &mut Stops| {
         let to = *place.get_or_insert(slabs[cpu].count);

@@ -1,4 +1,4 @@
-//! What holds after every step, whatever it was.
+//! The invariants after every step.
 
 use rseq_rt::{Error, Owner, Reason, State};
 
@@ -7,7 +7,7 @@ use crate::fake::machine::THREADS;
 use crate::fake::task::{Registration, Task, is_blocked};
 use crate::fake::{Call, Foreign};
 
-/// What is to be compared across one step.
+/// The state compared across one step.
 #[derive(Clone, Copy)]
 pub struct Before {
     owner: Option<Owner>,
@@ -40,7 +40,7 @@ impl World<'_> {
         }
     }
 
-    /// C1: one answer for everyone, for ever.
+    /// C1: one permanent answer for everyone.
     fn check_owner(&self, before: Before) {
         if before.owner.is_some() {
             assert_eq!(self.process.owner(), before.owner, "the owner changed");
@@ -49,7 +49,7 @@ impl World<'_> {
         }
     }
 
-    /// The word tells what the kernel would tell.
+    /// The state word agrees with the kernel.
     fn check_state(&self, thread: usize) {
         let task = self.machine.task(thread);
         let ours = self.registered_here(thread);
@@ -89,7 +89,7 @@ impl World<'_> {
         )
     }
 
-    /// C7: the libc's registration is as the libc left it, for as long as its task lives.
+    /// C7: the libc's registration is unchanged for as long as its task lives.
     fn check_foreign(&self, thread: usize) {
         let has_one = match self.scenario.answers.foreign {
             Foreign::None | Foreign::Off => false,
@@ -103,7 +103,7 @@ impl World<'_> {
         }
     }
 
-    /// C3: the mask is exactly as found. A filter may forbid to set it back, and only then it stays blocked.
+    /// C3: the mask is unchanged. It stays blocked only if a filter forbids restoring it.
     fn check_mask(&self, thread: usize, before: u64) {
         let mask = self.machine.task(thread).mask;
         if self.machine.mask_stuck.get() {
@@ -113,7 +113,7 @@ impl World<'_> {
         }
     }
 
-    /// C10: what the thread reads is where it runs.
+    /// C10: reads agree with the thread's CPU.
     pub fn check_reads(&self, thread: usize) {
         let (process, area) = (self.process, &self.areas[thread]);
         let task = self.machine.task(self.machine.current());

@@ -1,4 +1,4 @@
-//! Deep walks: every kernel, nothing in the way, every starting mask, signals and none.
+//! Deep walks: every kernel without filters, every starting mask, with and without signals.
 
 use rseq_rt::{Claim, Config};
 
@@ -7,7 +7,7 @@ use super::world::Scenario;
 use crate::fake::generation::{ALL, LATER_48, LINUX_6_3, LINUX_7_0, LINUX_7_1};
 use crate::fake::{Generation, PLAIN, as_is, config};
 
-/// None blocked, some (SIGHUP and one of the libc's own), all.
+/// No signal blocked, some (SIGHUP and one of the libc's own), all.
 pub const MASKS: [u64; 3] = [0, 1 | 1 << 32, u64::MAX];
 
 fn walk_on(generations: impl IntoIterator<Item = Generation>, configure: fn(Config) -> Config) {

@@ -1,4 +1,4 @@
-//! The ways out, and what becomes of the memory.
+//! The exits, and the fate of the memory.
 
 use std::mem::replace;
 
@@ -10,7 +10,7 @@ use crate::fake::task::ALL_BUT_SIGSYS;
 use crate::fake::{Call, Hooks as _, Machine};
 
 impl<'a> World<'a> {
-    /// The exit hooks. The mask is blocked after each, except where nothing of this runtime is at stake.
+    /// The exit hooks. Each leaves the mask blocked, except where nothing of this runtime is concerned.
     pub fn exit(&mut self, thread: usize, act: Act) -> bool {
         let Life::Live(exiting) = replace(&mut self.lives[thread], Life::Bare) else {
             unreachable!("World::is_possible");
@@ -67,12 +67,12 @@ impl<'a> World<'a> {
         true
     }
 
-    /// Only a filter makes a release fail, or somebody else's area, and the error says which.
+    /// A release fails only because of a filter or a foreign area, and the error says which.
     fn check_refusal(&self, why: Error, state: State) {
         match why {
             Error::NotMasked(_) => assert!(self.machine.is_filtered(Call::Mask)),
             Error::StillRegistered(_) => assert!(self.machine.is_filtered(Call::Rseq)),
-            // A lost loan hides the state, and nothing else.
+            // A lost loan hides the state, but nothing else.
             Error::Taken => assert!(matches!(
                 state,
                 State::Unavailable(Reason::Taken) | State::Lent
@@ -97,7 +97,7 @@ impl<'a> World<'a> {
         let Life::Scoped(scoped) = replace(&mut self.lives[thread], Life::Bare) else {
             unreachable!("World::is_possible");
         };
-        // Process::scoped: handlers let go of the area before the end.
+        // Process::scoped: handlers stop using the area before the end.
         self.machine.handler.turn(false);
         let before = self.areas[thread].state();
         match scoped.end() {
@@ -136,7 +136,7 @@ impl<'a> World<'a> {
         true
     }
 
-    /// A thread whose scope could not end is one that still lives, and can exit as any other.
+    /// A thread whose scope could not end still lives, and can exit like any other.
     fn is_stranded(&mut self, thread: usize) {
         if self.registered_here(thread).is_none() {
             return;
@@ -146,11 +146,11 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The joiner: no proof before the task has ended, and one after, whatever futex(2) says in between.
+    /// The joiner: no proof before the task has ended, and one after, whatever futex(2) returns in between.
     pub fn reclaim(&mut self, thread: usize) -> bool {
         let clear_tid = &self.clear_tids[thread];
         assert!(clear_tid.try_reclaim().is_none());
-        // The task ends while the joiner waits; its handler can run no more.
+        // The task ends while the joiner waits; its handler cannot run any more.
         self.machine.switch_to(1 - thread);
         self.machine.handler.turn(false);
         self.machine.futex_noise.set(2);
@@ -169,7 +169,7 @@ impl<'a> World<'a> {
         true
     }
 
-    /// The area goes to another thread as soon as it is released.
+    /// A released area passes to another thread at once.
     pub fn recycle(&mut self, thread: usize) -> bool {
         let Life::Gone(gone) = replace(&mut self.lives[thread], Life::Bare) else {
             unreachable!("World::is_possible");

@@ -1,4 +1,4 @@
-//! C9: how many system calls each step may make, from what was true before it.
+//! C9: the number of system calls that each step may make, given the state before it.
 
 use rseq_rt::{Owner, State};
 
@@ -27,13 +27,13 @@ impl Cost {
 }
 
 impl World<'_> {
-    /// What a step costs; `None` where an open question or a refusal may cost more.
+    /// The cost of a step; `None` where an open decision or a refusal may cost more.
     pub fn cost(&self, thread: usize, act: Act) -> Option<Cost> {
         let foreign = self.process.owner() == Some(Owner::Libc);
         match act {
             Act::Create | Act::Ensure | Act::Scope => self.cost_of_registration(thread, 2),
             Act::CreateMasked => self.cost_of_registration(thread, 0).map(|cost| Cost {
-                // The two of the caller, who blocks and restores.
+                // The two calls of the caller, which blocks and restores.
                 mask: cost.mask + 2,
                 ..cost
             }),
@@ -75,7 +75,7 @@ impl World<'_> {
             && matches!(answers.foreign, Foreign::None | Foreign::Off)
     }
 
-    /// Costs can be told apart only where no handler spends, and no filter cuts a step short.
+    /// Costs are exact only where no handler makes calls, and no filter cuts a step short.
     pub fn costs_are_exact(&self) -> bool {
         !self.scenario.signals && self.scenario.answers.filter.is_none()
     }

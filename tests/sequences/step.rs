@@ -1,4 +1,4 @@
-//! What one step can be.
+//! The kinds of steps.
 
 /// One call of a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,7 +16,7 @@ pub enum Act {
     Read,
     /// A critical section that ends normally leaves its descriptor behind in the area.
     Section,
-    /// vfork, all that a child may try, and back.
+    /// vfork, everything that a child may try, and back.
     Vfork,
     /// `mem::forget` of a loan, which is safe code.
     LoseLoan,
@@ -25,16 +25,16 @@ pub enum Act {
     KeepMasked,
     Release,
     ReleaseMasked,
-    /// Lets go of the `Thread` and asks for it again.
+    /// Drops the `Thread` and requests it again.
     CurrentThread,
     Scope,
     EndScope,
     DropScope,
-    /// The task ends, the joiner waits for that and makes the area a new one.
+    /// The task ends, and the joiner waits for that and renews the area.
     Reclaim,
-    /// The area of a released thread becomes a new one before the task ends.
+    /// The area of a released thread is renewed before the task ends.
     Recycle,
-    /// fork(2): the world goes on in the child, where the other thread is not.
+    /// fork(2): the walk continues in the child, where the other thread does not exist.
     Fork,
     Migrate,
 }

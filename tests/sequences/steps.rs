@@ -1,4 +1,4 @@
-//! The steps themselves, each with what it must answer.
+//! The steps themselves, each with its expected result.
 
 use std::ffi::c_void;
 use std::mem::{forget, replace};
@@ -13,14 +13,14 @@ use super::world::{Life, World};
 use crate::fake::machine::VFORK_CHILD;
 use crate::fake::{Hooks as _, Machine, rseq_of};
 
-/// What the program holds in its hand while its callbacks run.
+/// The state that the program holds while its callbacks run.
 struct Reader<'a> {
     world: *const World<'a>,
     thread: usize,
 }
 
 unsafe extern "C" fn read_at_exit(argument: *mut c_void) {
-    // SAFETY: World::run_at_exit passes a Reader that outlives the call, and the world in it does, too.
+    // SAFETY: World::run_at_exit passes a Reader that outlives the call, as does the world in it.
     let (world, thread) = unsafe {
         let reader = &*argument.cast::<Reader<'_>>();
         (&*reader.world, reader.thread)
@@ -30,7 +30,7 @@ unsafe extern "C" fn read_at_exit(argument: *mut c_void) {
 }
 
 impl<'a> World<'a> {
-    /// Takes one step, if it is possible here, and checks all that must hold after it.
+    /// Takes one step, if it is possible here, and checks all invariants after it.
     pub fn step(&mut self, step: Step) -> bool {
         let before = self.before();
         self.renewed = [false; 2];
@@ -66,7 +66,7 @@ impl<'a> World<'a> {
         !replace(&mut self.initialized, true)
     }
 
-    /// Steps that need something in the thread's hands.
+    /// Whether the thread holds what the step needs.
     fn is_possible(&self, thread: usize, act: Act) -> bool {
         let life = &self.lives[thread];
         match act {
@@ -81,9 +81,9 @@ impl<'a> World<'a> {
             Act::EndScope | Act::DropScope => matches!(life, Life::Scoped(_)),
             Act::Reclaim => life.is_exiting(),
             Act::Recycle => matches!(life, Life::Gone(_)),
-            // Of one thread: two of them share nothing in it.
+            // Only one thread: two of them would share nothing in it.
             Act::Section => thread == 0 && !life.is_exiting(),
-            // A thread whose exit hook has run does not fork.
+            // A thread does not fork after its exit hook.
             Act::Fork => !life.is_exiting(),
             _ => true,
         }
@@ -102,7 +102,7 @@ impl<'a> World<'a> {
                 true
             }
             Act::Section => {
-                // No kernel looks at it here: any address will do, the same each time.
+                // No kernel reads it here: any constant address will do.
                 rseq_of(&self.areas[thread]).rseq_cs.store(4096, Relaxed);
                 true
             }
@@ -126,7 +126,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What a hook must say before it does anything.
+    /// The error that a hook must return before it does anything.
     pub fn refusal(&self, thread: usize) -> Option<Error> {
         match self.areas[thread].state() {
             _ if !self.initialized => Some(Error::NotInitialized),
@@ -202,14 +202,14 @@ impl<'a> World<'a> {
         let (process, area) = (self.process, &self.areas[thread]);
         self.check_reads(thread);
         assert!(!area.has_slice_extension(), "a request would be a store");
-        // SAFETY: none of the hooks may do anything with a lent area, so that their conditions do not matter.
+        // SAFETY: no hook may do anything with a lent area, so that their conditions do not matter.
         unsafe {
             assert_eq!(process.ensure_registered(area), Ok(State::Lent));
             assert_eq!(process.on_thread_create(area).err(), Some(Error::Lent));
             assert_eq!(process.current_thread(area).err(), Some(Error::Lent));
         }
         self.machine.switch_to(thread);
-        // The parent is moved while it waits, and comes back before the loan ends.
+        // The parent is moved while it waits, and returns before the loan ends.
         self.machine.migrate(thread);
         self.check_reads(thread);
         lent.end();
@@ -260,7 +260,7 @@ impl<'a> World<'a> {
         true
     }
 
-    /// In the child, the forking thread goes on as it was; of the other one only memory is left.
+    /// In the child the forking thread continues unchanged; only memory is left of the other one.
     fn fork(&mut self, thread: usize) -> bool {
         let other = 1 - thread;
         if let Life::Scoped(scoped) = replace(&mut self.lives[other], Life::Bare) {
@@ -274,7 +274,7 @@ impl<'a> World<'a> {
         true
     }
 
-    /// A new task with the old one's memory.
+    /// Creates a new task with the old one's memory.
     pub fn renew(&mut self, thread: usize) {
         self.lives[thread] = Life::Bare;
         self.renewed[thread] = true;

@@ -9,7 +9,7 @@ use super::step::{Step, all};
 use super::world::{Life, Scenario, World};
 use crate::fake::Machine;
 
-/// Walks every sequence of up to `depth` steps. Returns how many different states there were.
+/// Walks every sequence of up to `depth` steps. Returns the number of distinct states.
 pub fn walk(scenario: &Scenario, depth: usize) -> usize {
     if cfg!(miri) {
         return stroll(scenario);
@@ -33,16 +33,16 @@ pub fn walk(scenario: &Scenario, depth: usize) -> usize {
     seen.len()
 }
 
-/// Miri is too slow for all of them: one long sequence in their place, the same in every run.
+/// Miri is too slow for all of them: it runs one long sequence instead, the same in every run.
 fn stroll(scenario: &Scenario) -> usize {
     let steps: Vec<Step> = all().collect();
-    // Knuth's multiplier. Scenarios of one name differ by what the kernel answers, so one seed serves all.
+    // Knuth's multiplier. Scenarios with the same name differ by the kernel's answers, so one seed serves all.
     let mut seed = 1u64;
     let mut draw = || {
         seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         steps[(seed >> 33) as usize % steps.len()]
     };
-    // A step that is not possible where it comes changes nothing.
+    // A step that is not possible changes nothing.
     let mut path = vec![Step::Init];
     path.extend((0..STROLL).map(|_| draw()));
     replay(scenario, &path);
@@ -52,7 +52,7 @@ fn stroll(scenario: &Scenario) -> usize {
 /// Steps that Miri takes in one scenario.
 const STROLL: usize = 20;
 
-/// Runs one sequence from the start. Was the last step possible, and where did it lead?
+/// Runs one sequence from the start. Returns whether the last step was possible, and the state it led to.
 fn replay(scenario: &Scenario, path: &[Step]) -> (bool, u64) {
     let run = AssertUnwindSafe(|| replay_unguarded(scenario, path));
     catch_unwind(run).unwrap_or_else(|panic| {
@@ -67,7 +67,7 @@ fn replay_unguarded(scenario: &Scenario, path: &[Step]) -> (bool, u64) {
     let process = Process::with_kernel(&machine);
     let areas = [Area::new(), Area::new()];
     let clear_tids = [ClearTid::new(), ClearTid::new()];
-    // SAFETY: Handler::attach (1): all of them live to the end of this function, and `machine` is used no longer.
+    // SAFETY: Handler::attach (1): all of them live to the end of this function, the last use of `machine`.
     unsafe { machine.handler.attach(&process, &areas) };
     machine.handler.turn(scenario.signals);
     let mut world = World {

@@ -1,5 +1,5 @@
-//! Wide walks: everything that a filter, a tool or a libc can put between the program and the kernel,
-//! from the start and from the middle of its life.
+//! Wide walks: every effect that a filter, a tool or a libc can have between the program and the kernel, from the start
+//! and from the middle of a life.
 
 use rseq_rt::{Claim, Config, Errno};
 
@@ -25,7 +25,7 @@ fn walk_wide(answers: impl IntoIterator<Item = Answers>, configs: &[fn(Config) -
         for generation in GENERATIONS {
             for configure in configs {
                 for (mask, signals) in [(MASKS[0], true), (MASKS[1], false), (MASKS[2], false)] {
-                    // Miri has time for one of the twelve.
+                    // Miri has time for only one of the twelve.
                     if cfg!(miri) && (generation != LINUX_7_1 || mask != MASKS[1]) {
                         continue;
                     }

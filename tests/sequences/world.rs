@@ -8,7 +8,7 @@ use crate::fake::machine::THREADS;
 use crate::fake::task::Ids;
 use crate::fake::{Answers, Generation, Machine, rseq_of};
 
-/// One combination of everything that does not change while the program runs.
+/// One combination of everything that is constant while the program runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub generation: Generation,
@@ -16,11 +16,11 @@ pub struct Scenario {
     pub config: Config,
     /// The mask with which each thread starts.
     pub mask: u64,
-    /// Do signals come in, wherever they are open?
+    /// Whether signals are delivered wherever they are open.
     pub signals: bool,
 }
 
-/// What a thread has in its hands.
+/// The objects that a thread holds.
 pub enum Life<'a> {
     /// No hook has run, or only lazy registration.
     Bare,
@@ -55,12 +55,12 @@ pub struct World<'a> {
     pub clear_tids: &'a [ClearTid; THREADS],
     pub lives: [Life<'a>; THREADS],
     pub initialized: bool,
-    /// Threads that this step replaced by new ones.
+    /// Threads replaced by new ones in this step.
     pub renewed: [bool; THREADS],
 }
 
 impl World<'_> {
-    /// All that decides what can happen next, as one number.
+    /// A hash of everything that determines the continuation.
     pub fn fingerprint(&self) -> u64 {
         let mut hash = Hash::new();
         hash.add(u64::from(self.initialized));
@@ -97,7 +97,7 @@ impl World<'_> {
     }
 }
 
-/// The variants of `State`, told apart without allocation.
+/// The variants of `State`, distinguished without allocation.
 fn format_state(area: &Area) -> [u8; 2] {
     use rseq_rt::State::*;
     match area.state() {

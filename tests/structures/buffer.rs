@@ -1,4 +1,4 @@
-//! Each pointer that was stored is got once.
+//! Each stored pointer is taken exactly once.
 
 use std::ptr::{NonNull, without_provenance_mut};
 use std::sync::Mutex;
@@ -30,7 +30,7 @@ enum Do {
 
 use Do::{Drain, DrainOverflow, Pop, Push};
 
-/// Actors by CPU, whether registered, and what they do; `filled` pointers are in slot 0 and in the overflow slot before.
+/// Actors by CPU, registered or not, and their actions; slot 0 and the overflow slot start with `filled` pointers each.
 fn try_all(
     roles: &[(usize, bool, &[Do])],
     filled: usize,

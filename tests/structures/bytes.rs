@@ -1,4 +1,4 @@
-//! Each record that was stored is collected once, and whole.
+//! Each stored record is collected exactly once, and whole.
 
 use std::sync::Mutex;
 
@@ -25,7 +25,7 @@ fn ids(bytes: &[u8]) -> Vec<u8> {
     records.iter().map(|record| record[0]).collect()
 }
 
-/// Actor `me` stores two records, and the last actor drains slot 0, and the overflow slot.
+/// Actor `me` stores two records, and the last actor drains slot 0 and the overflow slot.
 fn try_all(
     cpus: &[usize],
     unregistered: usize,

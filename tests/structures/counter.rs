@@ -6,7 +6,7 @@ use rseq_rt::structures::{Counter, CounterSlot};
 use super::fake::Fake;
 use super::world::{CPUS, FEW, Weather, explore, switches, weather};
 
-/// Actor `me` adds `100^me` twice and takes it away once.
+/// Actor `me` adds `100^me` twice and subtracts it once.
 fn try_all(cpus: &[usize], unregistered: usize, unprotected: usize, weather: Weather) -> bool {
     let (plans, wrong) = explore(weather, cpus, true, |world, start| {
         let slots = [const { CounterSlot::new() }; CPUS];

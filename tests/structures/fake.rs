@@ -15,11 +15,11 @@ use super::world::{Event, World};
 pub struct Fake<'w> {
     pub world: &'w World,
     pub me: usize,
-    /// What a signal handler of this actor does, at most once.
+    /// The action of this actor's signal handler, which runs at most once.
     pub handler: Option<&'w (dyn Fn(Fake<'w>) + Sync)>,
-    /// Sections that no kernel knows of: the broken variant of an unregistered thread that uses the slots.
+    /// Sections unknown to the kernel: the broken variant of an unregistered thread that uses the slots.
     pub unprotected: bool,
-    /// It may run no section.
+    /// It may not run sections.
     pub unregistered: bool,
 }
 
@@ -40,7 +40,7 @@ const DIFFERS: End = End::Miss(Miss::Differs);
 
 fn word<T>(slot: &T, offset: usize) -> &AtomicUsize {
     let at = std::ptr::from_ref(slot).cast::<u8>().wrapping_add(offset);
-    // SAFETY: the structures name words of their slots, and `slot` is one.
+    // SAFETY: the structures pass offsets of words in their slots, and `slot` is one.
     unsafe { &*at.cast() }
 }
 
@@ -75,7 +75,7 @@ impl<'w> Fake<'w> {
         }
     }
 
-    /// The pseudo-code of the operations that the structures use, one step a line.
+    /// The pseudo-code of the operations that the structures use, one step per line.
     fn steps<T>(self, slot: &T, operation: Operation) -> Result<*mut u8, End> {
         let compare = |at, expect| match word(slot, at).load(SeqCst) == expect {
             true => self.step().map_err(End::from),
@@ -118,7 +118,7 @@ impl<'w> Fake<'w> {
                 new,
             } => {
                 compare(word, expect)?;
-                // SAFETY: the list's alone.
+                // SAFETY: only the list uses it.
                 unsafe { AtomicUsize::from_ptr(link) }.store(expect, SeqCst);
                 self.step()?;
                 (word, new)
@@ -134,7 +134,7 @@ impl<'w> Fake<'w> {
                 }
                 self.step()?;
                 let next = with_exposed_provenance::<AtomicUsize>(head.wrapping_add_signed(link));
-                // SAFETY: readable while the slot holds `head`, and else this section was aborted.
+                // SAFETY: readable while the slot holds `head`; otherwise this section is aborted.
                 let next = unsafe { &*next }.load(SeqCst);
                 self.step()?;
                 word(slot, at).store(next, SeqCst);
@@ -151,7 +151,7 @@ impl<'w> Fake<'w> {
                 compare(word, expect)?;
                 let to = std::ptr::from_ref(slot).cast::<u8>().cast_mut();
                 for n in 0..length {
-                    // SAFETY: in the slot, in a cell, and nobody's while the word is `expect`; the caller's bytes.
+                    // SAFETY: in the slot, in a cell, and unused while the word is `expect`; the caller's bytes.
                     unsafe { to.add(offset + n).write(source.add(n).read()) };
                     self.step()?;
                 }
@@ -214,14 +214,14 @@ unsafe impl ThreadSections<CpuId> for Fake<'_> {
     }
 }
 
-/// The kernel of one actor: its fences, and its way to another CPU.
+/// The kernel of one actor: its fences, and its moves to another CPU.
 #[derive(Clone, Copy)]
 pub struct Kernel<'w> {
     pub world: &'w World,
     pub me: usize,
-    /// What membarrier(2) answers to the fence.
+    /// The answer of membarrier(2) to the fence.
     pub answer: Result<(), Errno>,
-    /// What the visit of a CPU answers.
+    /// The result of visiting a CPU.
     pub moves: Result<(), Errno>,
 }
 
@@ -236,7 +236,7 @@ impl<'w> Kernel<'w> {
     }
 }
 
-// SAFETY: Membarrier (1), but for the worlds whose fence does nothing, which the tests of that want.
+// SAFETY: Membarrier (1), violated in worlds whose fence does nothing, by tests that want that.
 unsafe impl Membarrier for Kernel<'_> {
     fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), Errno> {
         // MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ
@@ -254,17 +254,17 @@ unsafe impl Membarrier for Kernel<'_> {
     fn visit(&self, cpu: u32) -> Result<(), Errno> {
         self.world.step(self.me);
         self.moves?;
-        // To the CPU: whoever is there is preempted. And back, where nobody need be.
+        // Moves to the CPU, which preempts the actor there, and back, which need not.
         self.world.fence(self.me, Some(cpu as usize));
         self.world.step(self.me);
         Ok(())
     }
 }
 
-/// The kernel when all actors are gone: there is nothing to abort.
+/// The kernel without actors: there is nothing to abort.
 pub struct Alone;
 
-// SAFETY: Membarrier (1): as said.
+// SAFETY: Membarrier (1): as stated.
 unsafe impl Membarrier for Alone {
     fn membarrier(&self, _: u32, _: u32, _: u32) -> Result<(), Errno> {
         Ok(())

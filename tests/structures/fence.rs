@@ -1,4 +1,4 @@
-//! The fence where the kernel has none, and where it refuses.
+//! The fence on kernels without it, and where it is refused.
 
 use std::cell::RefCell;
 
@@ -11,7 +11,7 @@ use rseq_rt::{Errno, Linux};
 use super::fake::Fake;
 use super::world::{Weather, explore, lock};
 
-/// What the calls answer, in turn, and which were made.
+/// The successive answers of the calls, and the calls made.
 struct Script<'a> {
     membarrier: &'a [Result<(), Errno>],
     visits: &'a [Result<(), Errno>],
@@ -19,7 +19,7 @@ struct Script<'a> {
     visited: RefCell<Vec<u32>>,
 }
 
-// SAFETY: Membarrier (1): no other thread is there.
+// SAFETY: Membarrier (1): there is no other thread.
 unsafe impl Membarrier for &Script<'_> {
     fn membarrier(&self, command: u32, flags: u32, cpu: u32) -> Result<(), Errno> {
         let mut calls = self.calls.borrow_mut();
@@ -40,7 +40,7 @@ const ALL: (u32, u32, u32) = (128, 0, 0);
 
 type Calls = Vec<(u32, u32, u32)>;
 
-/// A list with one node in CPU 1's slot, which a drain takes or leaves: what it answered, the calls, and the visits.
+/// A list with one node in CPU 1's slot, which a drain takes or leaves. Returns its result, the calls, and the visits.
 fn drain(
     membarrier: &[Result<(), Errno>],
     visits: &[Result<(), Errno>],
@@ -55,7 +55,7 @@ fn drain(
     let slots = [const { ListSlot::new() }; 2];
     // SAFETY: new (1) slots of its own.
     let list = unsafe { FreeList::<u32>::new(&slots) };
-    // The overflow slot is not what is drained here: the node goes to slot 1 by the one actor there.
+    // The overflow slot is not under test: the only actor puts the node into slot 1.
     let given = std::sync::Mutex::new(Some(&mut node));
     let weather = Weather::default();
     explore(weather, &[1], true, |world, start| {
@@ -127,7 +127,7 @@ fn concurrency_ids_stop_all_and_have_no_fallback() {
     assert_eq!(outcome(&[Err(Errno::INVAL)]), (refused, vec![REGISTER]));
 }
 
-/// The thread is back where it may run, whichever CPU it was sent to, and a number that is none changes nothing.
+/// The thread is back on its allowed CPUs after any visit, and an invalid number changes nothing.
 #[test]
 #[cfg_attr(miri, ignore = "asks the real kernel")]
 fn a_visit_ends_where_the_thread_may_run() {

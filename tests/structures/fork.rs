@@ -1,4 +1,4 @@
-//! What a fork child finds: threads that were stopped at any step are not there, and the structure works all the same.
+//! The fork child's view: threads stopped at any step do not exist there, and the structure works all the same.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
@@ -15,7 +15,7 @@ use super::world::{CPUS, FEW, Weather, explore, lock};
 
 const NOBODY: Option<Fake<'_>> = None;
 
-/// The actors of the parent, of which the plan stops each for ever at some step, or lets it end.
+/// The actors of the parent, each of which the plan stops for ever at some step, or lets end.
 fn stops(departures: usize) -> Weather {
     Weather {
         departures,
@@ -24,7 +24,7 @@ fn stops(departures: usize) -> Weather {
     }
 }
 
-/// Runs `act`, in which a handler is the end: nothing of the thread is left but what it has stored.
+/// Runs `act`, which a handler terminates: only the thread's stores remain.
 fn until_it_vanishes(act: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(act));
 }
@@ -33,7 +33,7 @@ fn vanish(_: Fake<'_>) {
     resume_unwind(Box::new(()));
 }
 
-/// The fence of an actor that may vanish around it.
+/// The fence of an actor that may vanish before or after it.
 #[derive(Clone, Copy)]
 struct Stopping<'w>(Fake<'w>);
 
@@ -54,7 +54,7 @@ unsafe impl Membarrier for Stopping<'_> {
     }
 }
 
-/// What an actor does to a structure, through slots or, unregistered, through the overflow slot.
+/// The action of an actor, by slots or, unregistered, by the overflow slot.
 #[derive(Clone, Copy, PartialEq)]
 enum Do {
     Push,
@@ -65,21 +65,20 @@ enum Do {
 
 use Do::{Drain, DrainOverflow, Pop, Push};
 
-/// A structure of things with numbers, to be used by actors and then by the child.
+/// A structure of numbered items, used by actors and then by the child.
 trait Subject: Sync {
     fn act(&self, here: Fake<'_>, what: Do, hand: &Mutex<Vec<usize>>);
     fn fill(&self, here: Option<Fake<'_>>, id: usize);
     /// # Safety
-    /// 1. That of `repair_in_fork_child`: no actor is left.
+    /// 1. As for `repair_in_fork_child`: no actor is left.
     unsafe fn repair(&self);
-    /// All that is in it, by operations that the child may want; `None` if one does not work.
+    /// All items in it, by operations that a child may use; `None` if one fails.
     fn child(&self) -> Option<Vec<usize>>;
 }
 
-/// Each actor does one thing, and each may vanish in it; how many plans there were, and the first whose child was wrong:
-/// a thing that is there twice, more than `lost` that are nowhere, or an operation that does not work.
-///
-/// Three things are in CPU 0's slot, three in the overflow slot, and each actor may push one.
+/// Each actor does one thing, and may vanish in it. Returns the number of plans, and the first whose child was wrong: a
+/// duplicated item, more than `lost` missing ones, or a failing operation. Three items are in CPU 0's slot, three in
+/// the overflow slot, and each actor may push one.
 fn try_all<S: Subject>(
     make: impl Fn() -> S,
     roles: &[(usize, bool, Do)],
@@ -130,7 +129,7 @@ fn try_all<S: Subject>(
     })
 }
 
-/// Right with the repair; and without it some plan is wrong, if `needed`.
+/// Correct with the repair; without it some plan is wrong, if `needed`.
 #[track_caller]
 fn repaired<S: Subject>(
     make: impl Fn() -> S + Copy,
@@ -148,7 +147,7 @@ fn repaired<S: Subject>(
     );
 }
 
-/// What a pushing actor brings.
+/// The item that an actor pushes.
 fn pushed(me: usize) -> usize {
     6 + me
 }
@@ -206,7 +205,7 @@ impl Subject for List {
         while let Ok(node) = self.list.pop(NOBODY) {
             left.push(node.value);
         }
-        // Not busy: nobody else is there.
+        // Not busy: there is no other thread.
         if self.list.pop(NOBODY).err() != Some(PopError::Empty) {
             return None;
         }
@@ -233,7 +232,7 @@ impl Pointers {
     }
 }
 
-/// What a pointer of these tests stands for.
+/// The number of a pointer.
 fn id(pointer: NonNull<usize>) -> usize {
     // SAFETY: leaked by `Pointers::pointer`.
     unsafe { *pointer.as_ref() }
@@ -298,7 +297,7 @@ fn record(id: usize) -> [u8; 2] {
     [id as u8, id as u8 ^ 0xff]
 }
 
-/// The ids in whole records, and 99 for what is none.
+/// The ids in whole records, and 99 for an invalid one.
 fn ids(bytes: &[u8]) -> Vec<usize> {
     let (records, rest) = bytes.as_chunks::<2>();
     let of = |bytes: &[u8; 2]| {
@@ -353,7 +352,7 @@ impl Subject for Log {
                 self.0.drain(cpu, &fence, each).ok()?;
             }
         }
-        // And there is room again.
+        // There is room again.
         self.0.push(NOBODY, &[0; 112]).ok()?;
         self.0.drain_overflow(|_| ()).ok()?;
         Some(left)
@@ -362,16 +361,16 @@ impl Subject for Log {
 
 #[test]
 fn slots_of_a_list() {
-    // Nothing of a drain. A pop that finds the slot closed has the overflow slot in hand for a while, in which all may be.
+    // Nothing for a drain. A pop that finds the slot closed briefly holds the overflow slot, which may have everything.
     repaired(List::new, &[(0, false, Drain), (1, false, Drain)], 0, true);
     repaired(List::new, &[(0, false, Pop), (1, false, Drain)], 6, true);
-    // A push that does not return has its node in hand.
+    // A push that does not return holds its node.
     repaired(List::new, &[(0, false, Push), (1, false, Drain)], 1, true);
 }
 
 #[test]
 fn the_overflow_slot_of_a_list() {
-    // A pop has all three in hand for a while.
+    // A pop holds all three for a while.
     repaired(List::new, &[(0, true, Pop)], 3, true);
     repaired(List::new, &[(0, true, Pop), (1, true, Push)], 4, true);
     repaired(
@@ -384,7 +383,7 @@ fn the_overflow_slot_of_a_list() {
 
 #[test]
 fn slots_of_a_buffer() {
-    // The first two that a drain has not yet given to its closure.
+    // The first two that a drain has not yet passed to its closure.
     let roles = [(0, false, Pop), (1, false, Drain)];
     repaired(Pointers::new, &roles, 2, true);
     let roles = [(0, false, Push), (1, false, Drain)];
@@ -404,7 +403,7 @@ fn the_overflow_slot_of_a_buffer() {
 
 #[test]
 fn slots_of_bytes() {
-    // Those that the drain had taken, and those of the overflow slot if the push that found the slot closed stopped there.
+    // Those that the drain has taken, and the overflow slot's, if the push that found the slot closed stopped there.
     let roles = [(0, false, Push), (1, false, Drain)];
     repaired(Log::new, &roles, 7, true);
     let roles = [(0, false, Drain), (1, false, Drain)];
@@ -419,7 +418,7 @@ fn the_overflow_slot_of_bytes() {
     repaired(Log::new, &roles, 4, true);
 }
 
-/// What the repair keeps though a drain was on its way, and what it drops though nothing looks wrong.
+/// The repair keeps records that a drain has not taken yet, and drops those it has taken, although they look intact.
 #[test]
 fn a_drain_before_and_after_it_has_taken() {
     for (at_step, kept) in [(1, 3), (2, 3), (3, 0)] {
@@ -455,7 +454,7 @@ fn a_drain_before_and_after_it_has_taken() {
     }
 }
 
-/// A fence with a step before it and one behind it.
+/// A fence with a step before and after it.
 #[derive(Clone, Copy)]
 struct Steps<'a>(&'a dyn Fn());
 

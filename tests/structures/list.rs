@@ -1,4 +1,4 @@
-//! Each node that was given to the list is in one place at the end.
+//! Each node given to the list is in exactly one place at the end.
 
 use std::sync::Mutex;
 
@@ -19,7 +19,7 @@ enum Do {
 
 use Do::{Pop, Push, Take, TakeOverflow};
 
-/// One actor: on which CPU, as what, doing what.
+/// One actor: its CPU, kind and action.
 #[derive(Clone, Copy)]
 struct Role {
     cpu: usize,
@@ -31,7 +31,7 @@ struct Role {
 enum Kind {
     Registered,
     Unregistered,
-    /// Broken on purpose: not known to the kernel, and in the slots all the same.
+    /// Broken on purpose: unknown to the kernel, but using the slots.
     Unprotected,
 }
 
@@ -51,7 +51,7 @@ const fn unregistered(does: &'static [Do]) -> Role {
     }
 }
 
-/// All nodes outside the list, by who has them.
+/// The nodes outside of the list that one actor holds.
 type Hand<'n> = Mutex<Vec<&'n mut Node<u32>>>;
 
 fn act<'n>(list: &List<'n>, here: Fake<'_>, hand: &Hand<'n>, what: Do) {
@@ -78,7 +78,7 @@ fn act<'n>(list: &List<'n>, here: Fake<'_>, hand: &Hand<'n>, what: Do) {
     }
 }
 
-/// Runs the roles in every order, with `filled` nodes in CPU 0's slot and one in each hand.
+/// Runs the roles in every order, with `filled` nodes in CPU 0's slot and one held by each actor.
 fn try_all(
     roles: &[Role],
     filled: u32,
@@ -99,7 +99,7 @@ fn try_all(
             .map(|_| Mutex::new(nodes.next().into_iter().collect()))
             .collect();
         fill(&list, &mut nodes, spilled as usize);
-        // Actor 0 has the first turn, on CPU 0, and no departure is allowed yet.
+        // Actor 0 has the first turn, on CPU 0, before any departure is allowed.
         let prepared = Mutex::new(nodes.collect::<Vec<_>>());
         let handler = |here: Fake<'_>| {
             act(&list, here, &hands[here.me], Pop);
@@ -141,7 +141,7 @@ fn fill<'n>(list: &List<'n>, nodes: &mut impl Iterator<Item = &'n mut Node<u32>>
     }
 }
 
-/// What is left in the list, when nobody works on it any more. A broken list may be a ring.
+/// The nodes left in the list, once it is idle. A broken list may be a ring.
 fn rest(list: &List<'_>, at_most: usize) -> Vec<u32> {
     let mut left = Vec::new();
     for cpu in 0..CPUS {
@@ -226,7 +226,7 @@ fn registered_and_unregistered() {
     );
 }
 
-/// The overflow slot alone: two pop, and put back what they held, beside a third that changes it under them.
+/// Only the overflow slot: two pop and push their nodes back, while a third changes it.
 #[test]
 fn the_overflow_slot() {
     let pops = [

@@ -1,4 +1,4 @@
-//! The structures over sections that are aborted, and threads that are switched, at every step.
+//! The structures with sections that are aborted, and threads that are switched, at every step.
 
 mod buffer;
 mod bytes;

@@ -1,4 +1,4 @@
-//! Storage that is not what it should be, and zeroed memory, which is.
+//! Invalid storage, and zeroed memory, which is valid.
 
 use std::mem::MaybeUninit;
 use std::ptr::{null_mut, without_provenance_mut};
@@ -72,7 +72,7 @@ fn zeroed_memory_is_empty_slots() {
     }
 }
 
-/// All through the overflow slots: what every thread does under an emulator without rseq.
+/// Only the overflow slots: the path of every thread under an emulator without rseq.
 #[test]
 fn without_rseq() {
     let slots = [const { ListSlot::new() }; 1];

@@ -1,20 +1,20 @@
 //! Threads on CPUs, one step at a time: every order of their steps that departs from the plain one a few times.
 //!
-//! Each actor is a real thread, and one of them runs. At each step the plan says who is next, and whether something
-//! happens to it; the first plan lets everyone run through, and [`explore`] goes through all others. A switch
-//! to an actor on the same CPU aborts the section of the one before, as the kernel does; one on another CPU
-//! runs beside it.
+//! Each actor is a real thread, and only one runs at a time. At each step the plan chooses the next actor, and an
+//! optional event; the first plan lets every actor run through, and [`explore`] goes through all others. A switch to an
+//! actor on the same CPU aborts the section of the previous one, as in the kernel; one on another CPU runs
+//! concurrently.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Actors at most.
+/// Maximum number of actors.
 pub const ACTORS: usize = 3;
 pub const CPUS: usize = 2;
 
-/// What a plan may do at one step, besides letting the actor go on.
+/// The events that a plan may choose at a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
-    /// How many departures from the plain order in one run.
+    /// The number of departures from the plain order in one run.
     pub departures: usize,
     /// The section may be aborted as if by a signal whose handler does nothing.
     pub aborts: bool,
@@ -24,10 +24,10 @@ pub struct Weather {
     pub handlers: bool,
 }
 
-/// Everything, so many times in one run.
+/// All events, with that many departures per run.
 pub fn weather(departures: usize) -> Weather {
     Weather {
-        // Miri takes seconds for what takes milliseconds elsewhere: who ends first is all it tries.
+        // Miri is a thousand times slower: it only varies which actor goes next when one has ended.
         departures: if cfg!(miri) { 0 } else { departures },
         aborts: true,
         moves: true,
@@ -35,16 +35,16 @@ pub fn weather(departures: usize) -> Weather {
     }
 }
 
-/// Switches alone, so many times in one run.
+/// Only switches, with that many departures per run.
 pub fn switches(departures: usize) -> Weather {
     Weather {
-        // Miri takes seconds for what takes milliseconds elsewhere: who ends first is all it tries.
+        // Miri is a thousand times slower: it only varies which actor goes next when one has ended.
         departures: if cfg!(miri) { 0 } else { departures },
         ..Weather::default()
     }
 }
 
-/// What happens to the actor at a step.
+/// An event at a step of the actor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     Nothing,
@@ -64,7 +64,7 @@ enum Choice {
 struct Actor {
     alive: bool,
     cpu: usize,
-    /// In a section; and if that is aborted.
+    /// `Some` in a section: whether that was aborted.
     section: Option<bool>,
     handled: bool,
 }
@@ -74,7 +74,7 @@ struct State {
     actors: [Actor; ACTORS],
     turn: usize,
     plan: Vec<usize>,
-    /// What was chosen, of how many.
+    /// Each choice, and its number of options.
     taken: Vec<(usize, usize)>,
     departures: usize,
 }
@@ -115,7 +115,7 @@ impl World {
             .expect("no panic inside")
     }
 
-    /// The next entry of the plan, of as many options.
+    /// Chooses the next entry of the plan among the options.
     fn choose(state: &mut State, options: &[Choice]) -> Choice {
         let at = state.taken.len();
         let choice = state.plan.get(at).copied().unwrap_or(0);
@@ -133,7 +133,7 @@ impl World {
         state.turn = to;
     }
 
-    /// Between two steps of actor `me`.
+    /// A point between two steps of actor `me`.
     pub fn step(&self, me: usize) -> Event {
         let mut state = self.wait(me);
         if state.departures == 0 {
@@ -185,12 +185,12 @@ impl World {
         self.wait(me).actors[me].cpu
     }
 
-    /// Actor `me` enters a section. A handler's section takes the place of the one it aborted.
+    /// Actor `me` enters a section. A handler's section replaces the one it aborted.
     pub fn enter(&self, me: usize) {
         self.wait(me).actors[me].section = Some(false);
     }
 
-    /// Is the section of actor `me` still good? Ends it if not.
+    /// Whether the section of actor `me` is still good; ends it if not.
     pub fn goes_on(&self, me: usize) -> bool {
         let mut state = self.wait(me);
         let good = state.actors[me].section == Some(false);
@@ -273,7 +273,7 @@ pub fn explore(
                 Some(taken.into_iter().map(|(choice, _)| choice).collect()),
             );
         }
-        // The next one: the last choice that has another option takes it.
+        // The next plan: the last choice with another option takes it.
         loop {
             match taken.pop() {
                 None => return (plans, None),
