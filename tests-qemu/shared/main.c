@@ -2,26 +2,26 @@
  * Several users of rseq in one process, step by step as the command line says. Each step prints its
  * verdict; the status is 1 if one failed.
  *     global:FILE local:FILE   dlopen; FILE is DIR/lib?.so or DIR/lib?-KIND.so, ? its letter from here on
- *     namespace:FILE           dlmopen: in a namespace of its own
+ *     namespace:FILE           dlmopen: in a new namespace
  *     plugins:PREFIX           dlopen 40 copies of a library: all of them; more than the loader takes: too-many:PREFIX
  *     all=STATE                ensure through each of them
  *     keys                     takes all thread keys that are left
  *     value                    sets a thread-specific value of the program; later: it is still there
  *     count:X                  on one CPU, which may have any number, whatever sysconf(3) says
  *     refused:FILE             this libc does not load it, for its initial-exec TLS
- *     quiet                    nobody has left an error for dlerror(3)
+ *     quiet                    no error is left for dlerror(3)
  *     close:X                  dlclose: it stays
  *     outlive:X                dlclose while a thread lives that X registered; then the thread asks again, and ends
  *     X=STATE                  ensure through library X on this thread: registered, libc, taken, without, unregistered
  *     X~Y X!Y                  they have one owner; they have two
- *     owner:X:Y owner:X:main   whose code the calls of X reach: that of Y, the program's
+ *     owner:X:Y owner:X:main   the code that calls of X reach is that of Y, or the program's
  *     r=STATE                  the reader: live (the thread's area), none (size 0), early (as r=live, in its constructor)
  *     threads:XY               threads that ensure through X and Y, each of them first in half of them
  *     once:XY                  after X, ensure through Y makes no rseq(2)
  *     fork:XY                  the child is registered as its parent was, and so are the child's threads
- *     split:XY                 X and Y are strangers: whoever comes first on a thread has it, the other goes without
- *     hidden                   from here on this thread's owner is one that nobody can see
- *     beside:X                 X on a thread that such an owner has, in a process where X is at work
+ *     split:XY                 X and Y do not know each other: the first on a thread has it, the other goes without
+ *     hidden                   from here on this thread has an invisible owner
+ *     beside:X                 X on a thread of such an owner, in a process where X is in use
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

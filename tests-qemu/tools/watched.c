@@ -3,7 +3,7 @@
  *
  *     raw         one more thread, that unmaps its own stack
  *     profile     SIGPROF all the while, whose handler counts too
- *     pause FILE  stands still in the middle until FILE is there
+ *     pause FILE  pauses in the middle until FILE exists
  */
 #define _GNU_SOURCE
 #include <pthread.h>

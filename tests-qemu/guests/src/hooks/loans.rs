@@ -116,7 +116,7 @@ fn nested(ctx: &Ctx<'_>) {
         HANDLED.fetch_add(1, Relaxed);
         let area = &hooked::here().unwrap().area;
         let stack = Stack::map(STACK).unwrap();
-        // SAFETY: of (1) the calling thread's, or its parent's, which stands still.
+        // SAFETY: of (1) the calling thread's, or its parent's, which is suspended.
         let lent = unsafe { Lent::of(area) };
         let child = vforked(stack, || assert_eq!(usable(area), LENT));
         lent.end();

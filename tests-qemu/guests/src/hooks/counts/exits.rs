@@ -151,7 +151,7 @@ pub fn unmap_and_exit(ctx: &Ctx) {
 static TAKEN: Area = Area::new();
 static DEFERRED: Deferred = Deferred::new();
 
-/// A refused release leaves the mapping to the next thread: set_tid_address(2) is to report the end, and another thread
+/// A refused release leaves the mapping to the next thread: set_tid_address(2) reports the end, and another thread
 /// unmaps it, with signals blocked.
 pub fn deferred(ctx: &Ctx) {
     fn refused() {
