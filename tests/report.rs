@@ -21,7 +21,7 @@ fn created(generation: Generation, answers: Answers, configure: fn(Config) -> Co
             let before = machine.counts();
             let report = process.report(area);
             let text = report.to_string();
-            assert_eq!(machine.counts(), before, "a look is no call");
+            assert_eq!(machine.counts(), before, "a report makes no call");
             assert_eq!(
                 (report.owner, report.reason),
                 (process.owner(), process.reason())

@@ -103,7 +103,7 @@ fn chain() {
         nth = word.load(Relaxed) % SIXTEEN;
     });
     let what =
-        "a plain add to that of sixteen words which the sum before names, and a load of the sum";
+        "a plain add to one of sixteen words, which the last sum selects, and a load of the sum";
     tell(CHAIN, "plain", value, what);
     let Some(current) = here::current::<CpuId>() else {
         return;

@@ -148,7 +148,7 @@ fn buffer() {
         name,
         "atomic",
         value,
-        "crossbeam's ArrayQueue of 62, nobody else at it",
+        "crossbeam's ArrayQueue of 62, otherwise unused",
     );
 }
 

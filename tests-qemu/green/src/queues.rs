@@ -88,7 +88,7 @@ fn stolen(ctx: &Ctx<'_>) {
     spawn(runtime, holder).join();
     runtime.stop();
     let steals = runtime.sum(Count::Steals);
-    assert!(steals > 0, "nothing was stolen, and yet {WORK} were run");
+    assert!(steals > 0, "nothing was stolen, but {WORK} were run");
     passed!("{steals} steals for {WORK}");
 }
 

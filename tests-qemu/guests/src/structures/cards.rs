@@ -49,7 +49,7 @@ impl Card {
         held.0.fetch_add(1, Relaxed);
         // SAFETY: held only by this thread, or the test has failed.
         unsafe { *self.held.get() += 1 };
-        assert_eq!(before, FREE, "a node was given twice, or is none");
+        assert_eq!(before, FREE, "a node was handed out twice, or is invalid");
     }
 
     /// Called before it is given back.

@@ -50,7 +50,7 @@ pub fn misuse(ctx: &Ctx) {
         assert_eq!(RSEQ.owner(), None);
     }
     assert_eq!(RSEQ.thread_of(&NEVER).map(drop), Err(Error::NotCreated));
-    assert!(bytes(&NEVER) == untouched, "a look at an area stored to it");
+    assert!(bytes(&NEVER) == untouched, "a read of an area stored to it");
 
     let thread = RSEQ.create(&MAIN).unwrap();
     let before = sched::allowed().unwrap();

@@ -172,7 +172,7 @@ fn leave(thread: Thread<'_>, block: &Tcb<Worker>) -> ! {
         }
         Exit::Kept(kept) => {
             let is_right = is_known || !was_registered;
-            must(is_right, "kept, and the kernel has let go");
+            must(is_right, "kept, but the kernel has let go of it");
             let why = kept.why().map_or(0, Error::raw_os_error);
             record.why.store(u32::from(why), Relaxed);
         }
@@ -228,7 +228,7 @@ impl Started {
             }
         };
         let progress = self.record.progress.load(Acquire);
-        must(progress == 3 || may_die, "a thread did not come to its end");
+        must(progress == 3 || may_die, "a thread did not end");
         if let Some(poison) = &poison {
             must(
                 poison.stray().is_none(),

@@ -121,7 +121,7 @@ pub fn agree<K: Kernel>(
             let cpu = process.current_cpu(area);
             must(
                 cpu.is_ok_and(|cpu| witness::cpus().has(cpu)),
-                "the CPU read is none that is allowed",
+                "the CPU read is not an allowed one",
             )
         }
         (State::Registered(_), _) => {

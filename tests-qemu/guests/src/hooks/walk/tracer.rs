@@ -151,7 +151,7 @@ impl Walker {
                 None => Ok(()),
                 Some(fault) => Err(fault),
             }),
-            Some(_) => End::Judged(Err("the hook did not come to its end")),
+            Some(_) => End::Judged(Err("the hook did not finish")),
             None => End::Died(self.stepper.status),
         }
     }
