@@ -88,7 +88,8 @@ fn killer<'a>(
 ) -> Option<(&'static str, Text)> {
     for test in tests {
         // Processor time, of each process of the test: an endless loop ends, and a busy machine does no harm.
-        let seconds = ctx.scale(1, 60, 60);
+        let emulated = test.limit / 100 * ctx.patience;
+        let seconds = ctx.scale(1, emulated, emulated);
         let (kind, why) = isolation.run(test.limit * ctx.patience, || {
             focus(mutant.index, mutant.section);
             if !mutant.patches.is_empty() {

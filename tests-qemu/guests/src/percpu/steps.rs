@@ -2,7 +2,7 @@
 //! CPU or given a signal.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use linux_raw_sys::general::{SIGUSR1, SIGUSR2, siginfo_t};
 use rseq_rt::Area;
@@ -156,8 +156,12 @@ pub fn note<P: Program>(signal: i32) {
 
 pub static AREA: Area = Area::new();
 
-/// A child that runs all sections of a program, each `rounds` times, with a stop before the section and one after it.
-fn child<P: Program, I: Index>(rounds: u32) -> ! {
+/// How often a child runs each section; 0: once, and whatever comes of it.
+static ROUNDS: AtomicU32 = AtomicU32::new(0);
+
+/// A child that runs all sections of a program, with a stop before the section and one after it.
+fn child<P: Program, I: Index>() -> ! {
+    let rounds = ROUNDS.load(Relaxed);
     process::no_core_dump();
     P::begin::<I>();
     // Before any step: deciding for the process is a compare-and-swap.
@@ -168,9 +172,9 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
     let sections = sections::<P>();
     for commit in [Commit::Relaxed, Commit::Release] {
         for nth in sections.clone() {
-            for round in 0..rounds {
+            for round in 0..rounds.max(1) {
                 // Of many rounds every other one is a single try, so that an abort shows.
-                let single = rounds != 1 && (SINGLE.load(Relaxed) || round % 2 == 1);
+                let single = rounds > 1 && (SINGLE.load(Relaxed) || round % 2 == 1);
                 let current = match single {
                     true => current.restarts(0),
                     false => current,
@@ -193,7 +197,7 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
                         exit_group(WRONG + nth as i32)
                     }
                     // Aborted once, and by chance perhaps once more: not up to the bound.
-                    End::Missed(Miss::Aborted) if rounds != 1 && !single => {
+                    End::Missed(Miss::Aborted) if rounds > 1 && !single => {
                         exit_group(WRONG + nth as i32)
                     }
                     End::Missed(Miss::Aborted) => aborted += 1,
@@ -202,8 +206,12 @@ fn child<P: Program, I: Index>(rounds: u32) -> ! {
             }
         }
     }
-    // In one round each section is stepped all the way, and has no try that is not.
-    let enough = if rounds == 1 { 2 * sections.len() } else { 1 };
+    let enough = match rounds {
+        0 => 0,
+        // Each section is stepped all the way, and has no try that is not.
+        1 => 2 * sections.len(),
+        _ => 1,
+    };
     assert!(aborted >= enough, "{aborted} tries were aborted");
     exit_group(ALL_RIGHT)
 }
@@ -230,7 +238,7 @@ fn indices(ctx: &Ctx<'_>) -> Range<usize> {
 }
 
 /// More than any section has up to the bound of its restarts.
-const STEPS: u32 = 20_000;
+const STEPS: u32 = 2_000;
 
 /// A stop after every instruction: every section is aborted up to the bound, and reports that.
 pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
@@ -239,10 +247,8 @@ pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
     }
     let cpu = witness::cpus().iter().next().unwrap();
     let (mut steps, mut sections) = (0, 0u32);
-    let bodies: [fn() -> !; 2] = [|| child::<P, CpuId>(1), || child::<P, MmCid>(1)];
-    for body in &bodies[indices(ctx)] {
-        // SAFETY: start (1) the test is a process of its own.
-        let mut child = unsafe { Stepper::start(body) }.unwrap();
+    for nth in indices(ctx) {
+        let mut child = start::<P>(nth, 1);
         child.move_with_tracer(cpu).unwrap();
         while child.stands() {
             let goes_on = child.step(STEPS).unwrap();
@@ -257,6 +263,37 @@ pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
         steps += child.steps;
     }
     passed!("{steps} steps, {sections} operations, which all came to their end");
+}
+
+/// A child by the `nth` index.
+fn start<P: Program>(nth: usize, rounds: u32) -> Stepper {
+    ROUNDS.store(rounds, Relaxed);
+    let body: fn() -> ! = match nth {
+        0 => child::<P, CpuId>,
+        _ => child::<P, MmCid>,
+    };
+    // SAFETY: start (1) the test is a process of its own.
+    unsafe { Stepper::start(body) }.unwrap()
+}
+
+/// Instructions of the longest section, from the stop before it to the stop behind it, and a few more; an odd number, so
+/// that each depth's rounds are of one kind. At most [`Program::REACH`].
+fn length<P: Program>(nth: usize) -> u32 {
+    let mut child = start::<P>(nth, 0);
+    let mut longest = 0;
+    while child.stands() {
+        let before = child.steps;
+        child.step_through(P::REACH).unwrap();
+        longest = longest.max(child.steps - before);
+        // Further to the stop behind the section, and to the next section's.
+        if child.is_trapped() {
+            child.run().unwrap();
+        }
+        if child.stands() {
+            child.run().unwrap();
+        }
+    }
+    P::REACH.min((longest as u32 + 3) | 1)
 }
 
 /// Stopped after so many instructions, and disturbed: the operation ends right, wherever that was.
@@ -299,21 +336,19 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
     let cpus = witness::cpus();
     SINGLE.store(P::SINGLE && disturb == Disturb::Signal, Relaxed);
     let stride = ctx.scale(1, P::STRIDE.into(), P::STRIDE.into()) as u32;
-    let body: fn() -> ! = match (nth, stride) {
-        (0, 1) => || child::<P, CpuId>(P::REACH),
-        (_, 1) => || child::<P, MmCid>(P::REACH),
-        (0, _) => || child::<P, CpuId>(P::REACH / P::STRIDE),
-        _ => || child::<P, MmCid>(P::REACH / P::STRIDE),
+    // Of one section each depth that it has; of all of them those that fall to each.
+    let (reach, stride) = match focused() {
+        Some(_) => (length::<P>(nth), 1),
+        None => (P::REACH, stride),
     };
-    // SAFETY: start (1) the test is a process of its own.
-    let mut child = unsafe { Stepper::start(body) }.unwrap();
+    let mut child = start::<P>(nth, reach / stride);
     let first = cpus.iter().next().unwrap();
     child.move_with_tracer(first).unwrap();
     let (mut depth, mut count) = (nth as u32, 0);
     let mut to = core::iter::repeat(()).flat_map(|()| cpus.iter());
     while child.stands() {
         if child.step_through(depth).unwrap() {
-            let over = stride == 1 && depth + 1 == P::REACH;
+            let over = stride == 1 && depth + 1 == P::REACH && reach == P::REACH;
             assert!(!over, "an operation is longer than {}", P::REACH);
             count += 1;
             match disturb {
@@ -336,7 +371,7 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
         if child.stands() {
             child.run().unwrap();
         }
-        depth = (depth + stride) % P::REACH;
+        depth = (depth + stride) % reach;
     }
     sched::allow(0, &cpus).unwrap();
     (child, count)
