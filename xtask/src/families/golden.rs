@@ -9,7 +9,7 @@ use crate::case::{Case, Family};
 use crate::cell::At;
 use crate::compiler;
 use crate::context::Context;
-use crate::elf::operations::{NUMBERS, Operation, read};
+use crate::elf::operations::{NUMBERS, Operation, all, read};
 use crate::guests::guest;
 use crate::install::Need;
 use crate::outcome::Failure;
@@ -49,6 +49,9 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     Ok(vec![
         Case::new("sections", move |cx| pinned(cx, arch, &operations(cx)?)),
         Case::new("instructions", move |cx| counted(arch, &operations(cx)?)),
+        Case::new("releases", move |cx| {
+            ordered(arch, &all(arch, &guest(cx, arch, "golden")?)?)
+        }),
     ])
 }
 
@@ -100,6 +103,25 @@ fn pinned(cx: &Context, arch: Arch, operations: &[Operation]) -> Result<String> 
     let path = format!("tests-qemu/golden/{arch}.txt");
     compare(cx, &path, &text, "golden::")?;
     Ok(format!("{} sections", operations.len()))
+}
+
+/// The sections that say release are, those of `examples/sections` too, which no file pins.
+fn ordered(arch: Arch, operations: &[Operation]) -> Result<String> {
+    let sections = operations
+        .iter()
+        .filter(|operation| !NUMBERS.contains(&&*operation.name));
+    let (releases, others): (Vec<_>, Vec<_>) =
+        sections.partition(|operation| operation.name.ends_with("_release"));
+    let (count, others) = (releases.len(), others.len());
+    ensure!(
+        count == others,
+        "{count} that release, {others} that do not"
+    );
+    for operation in releases {
+        let name = &operation.name;
+        ensure!(operation.is_ordered(arch), "the commit of {name} is none");
+    }
+    Ok(format!("{count} sections"))
 }
 
 /// No operation takes more instructions than the C library's, and a number takes one.
