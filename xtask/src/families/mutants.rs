@@ -113,9 +113,9 @@ const SURVIVORS: [Survivor; 4] = [
         why: "a length of whole turns has no bit set that is then looked at, and comes to the same place",
     },
     Survivor {
-        arches: &[Arch::Aarch64, Arch::Riscv64],
+        arches: &[Arch::Aarch64],
         parts: &[": 1 without `add ...`"],
-        why: "the lower half of the descriptor's address is 0 if that lies so, as at the start of a page on aarch64",
+        why: "the lower half of the descriptor's address is 0 where that lies at the start of a page",
     },
     Survivor {
         arches: &[Arch::Aarch64],
