@@ -253,11 +253,16 @@ void __malloc_percpu(void)
 	bound = UNIT*MOST_UNITS - IB + 1;
 }
 
-/* The group of an entry, whose first word leads to the structure. */
+/* What a group's first word leads to is believed once it is known for mallocng's and leads back. */
+static inline int is_of(const struct meta *g, const struct group *base)
+{
+	return g->mem == base && ((struct meta_area *)((uintptr_t)g & -4096))->check == ctx.secret;
+}
+
 static struct meta *group(const struct class *class, uintptr_t entry)
 {
 	struct group *base = (void *)(START(entry) - BYTES(*class)*INDEX(entry) - UNIT);
-	assert(base->meta->mem == base);
+	if (unlikely(!is_of(base->meta, base))) a_crash();
 	return base->meta;
 }
 
@@ -323,9 +328,8 @@ static inline void *reframed(struct class class, uintptr_t entry, size_t n)
 }
 
 /*
- * The slot of a small block that passes the checks of mallocng's free, as an entry; else 0. The group's first word is
- * believed once that which it leads to is known for mallocng's and leads back. A slot of the group is within what is
- * mapped for it.
+ * The slot of a small block that passes the checks of mallocng's free, as an entry; else 0. A slot of the group is within
+ * what is mapped for it.
  */
 static inline uintptr_t checked(unsigned char *p, const struct class **class)
 {
@@ -341,8 +345,7 @@ static inline uintptr_t checked(unsigned char *p, const struct class **class)
 	base = (void *)(p - UNIT*offset - UNIT);
 	g = base->meta;
 	*class = &classes[(unsigned char)base->pad[0]];
-	if (unlikely(g->mem != base)) return 0;
-	if (unlikely(((struct meta_area *)((uintptr_t)g & -4096))->check != ctx.secret)) return 0;
+	if (unlikely(!is_of(g, base))) return 0;
 	if (unlikely(g->sizeclass != (*class)->number)) return 0;
 	if (unlikely(idx > g->last_idx)) return 0;
 	if (unlikely((g->avail_mask | g->freed_mask) & 1u<<idx)) return 0;
