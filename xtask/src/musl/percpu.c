@@ -76,7 +76,6 @@ static struct rseq_rt_slots slots;
 static struct class classes[MOST_UNITS+1];
 #define CLASS_OF_SIZE(n) (&classes[((n)+IB-1)/UNIT])
 #define CLASS_OF_NUMBER(sc) (&classes[size_classes[sc]-1])
-#define STEP(units) (1<<8 | (units)<<16)
 #define UNITS(class) ((size_t)((class).step>>16))
 #define BYTES(class) ((size_t)((class).step>>12))
 
@@ -245,7 +244,7 @@ void __malloc_percpu(void)
 		size_t most = MOST_BYTES / (UNIT*size_classes[sc]);
 		if (most > MOST_ENTRIES) most = MOST_ENTRIES;
 		for (; i < size_classes[sc]; i++)
-			classes[i] = (struct class){ (uintptr_t)base + at, STEP(size_classes[sc]), most, sc };
+			classes[i] = (struct class){ (uintptr_t)base + at, 1<<8 | size_classes[sc]<<16, most, sc };
 		at += (1+most)*sizeof(uintptr_t);
 	}
 	if (at > RSEQ_RT_SLOT_SIZE) a_crash();
