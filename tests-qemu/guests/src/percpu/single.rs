@@ -72,54 +72,15 @@ pub fn once<I: Index>(
     let (source, length) = (full.as_ptr().cast(), size_of_val(&full));
     #[rustfmt::skip] // a table
     let operation = match nth {
-        0 => Operation::Add {
-            word: WORD,
-            value: 1,
-        },
-        1 => Operation::AddThrough {
-            word: SECOND,
-            // Not in one register with the number of slots, if that is the same: another text of the section.
-            offset: black_box(FAR),
-            value: 1,
-        },
-        2 => Operation::CompareAndStore {
-            word: WORD,
-            expect,
-            new,
-        },
-        3 => Operation::CompareTwoAndStore {
-            word: WORD,
-            expect,
-            second: SECOND,
-            expect_second: second,
-            new,
-        },
-        4 => Operation::CompareStoreAndStore {
-            word: WORD,
-            expect,
-            second: value,
-            value: 77,
-            new,
-        },
-        5 => Operation::CompareLinkAndStore {
-            word: HEAD,
-            expect: head,
-            link: node.next.as_ptr(),
-            new: at,
-        },
-        6 => Operation::Pop {
-            word: HEAD,
-            empty: core::ptr::null_mut(),
-            link: NEXT,
-        },
-        _ => Operation::CompareCopyAndStore {
-            word: WORD,
-            expect,
-            offset: record,
-            source: full.as_ptr().cast(),
-            length: size_of_val(&full),
-            new,
-        },
+        0 => Operation::Add { word: WORD, value: 1 },
+        // Not in one register with the number of slots, if that is the same: another text of the section.
+        1 => Operation::AddThrough { word: SECOND, offset: black_box(FAR), value: 1 },
+        2 => Operation::CompareAndStore { word: WORD, expect, new },
+        3 => Operation::CompareTwoAndStore { word: WORD, expect, second: SECOND, expect_second: second, new },
+        4 => Operation::CompareStoreAndStore { word: WORD, expect, second: value, value: 77, new },
+        5 => Operation::CompareLinkAndStore { word: HEAD, expect: head, link: node.next.as_ptr(), new: at },
+        6 => Operation::Pop { word: HEAD, empty: core::ptr::null_mut(), link: NEXT },
+        _ => Operation::CompareCopyAndStore { word: WORD, expect, offset: record, source, length, new },
     };
     around();
     // SAFETY: (1, 2, 3) the words of `Slot`, and a node that is in no list or in this one.
