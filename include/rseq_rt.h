@@ -81,7 +81,7 @@ enum {
 	RSEQ_RT_OWNER_RUNTIME = 3	/* this runtime */
 };
 
-/* What is true of one thread. */
+/* The state of one thread. */
 enum {
 	RSEQ_RT_UNREGISTERED = 0,	/* nobody has tried */
 	RSEQ_RT_REGISTERED = 1,		/* by this runtime, at this area */
@@ -91,13 +91,13 @@ enum {
 	RSEQ_RT_EXITING = 5		/* the exit hook has run */
 };
 
-/* What becomes of the memory of a thread that exits. */
+/* The fate of the memory of a thread that exits. */
 enum {
 	RSEQ_RT_KEEP = 0,		/* it outlives the thread: whoever waits for clear-tid frees it */
 	RSEQ_RT_RELEASE = 1		/* it goes before the thread does: unmapped, or handed to a pool */
 };
 
-/* What the exit hook answers. */
+/* The answers of the exit hook. */
 enum {
 	RSEQ_RT_RELEASED = 0,		/* no kernel writes to the area: the memory may go */
 	RSEQ_RT_KEPT = 1		/* the memory must outlive the thread */
@@ -162,14 +162,14 @@ unsigned rseq_rt_length(void);
  */
 int rseq_rt_report(const rseq_rt_area *area, char *buffer, size_t size);
 
-/* What a remedy is asked for. */
+/* The subject of a remedy. */
 enum {
 	RSEQ_RT_OF_THREAD = 0,		/* its registration */
 	RSEQ_RT_OF_SECTIONS = 1,	/* the process' critical sections */
 	RSEQ_RT_OF_SLICE = 2		/* the thread's slice extension */
 };
 
-/* What helps. */
+/* Remedies. */
 enum {
 	RSEQ_RT_REMEDY_NONE = 0,	/* none is needed: it is in use */
 	RSEQ_RT_REMEDY_NOTHING_TO_DO = 1,	/* the libc registers the thread, or it exits, or is lent */

@@ -63,7 +63,7 @@ extern "C" {
 #error "a slot of a buffer has two words and content: RSEQ_RT_SLOT_SHIFT is 5 or more"
 #endif
 
-/* What every call has been given, checked. */
+/* The check of the arguments that all calls have in common. */
 RSEQ_RT_BUFFERS_INLINE int rseq_rt_buffers_given(const void *pointer)
 {
 	if (!pointer)

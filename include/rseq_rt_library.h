@@ -17,7 +17,7 @@
  * its own that comes too late: the kernel refuses its areas on the threads that another one has, the
  * state is RSEQ_RT_UNAVAILABLE with EBUSY, and it works on without rseq there.
  *
- * What it exports to those who know only __rseq_offset and __rseq_size: these,
+ * Its exports for readers that know only __rseq_offset and __rseq_size: these,
  * with glibc's meaning, as soon as a thread is registered; offset first, size last.
  * They carry the version RSEQ_RT_1 and so never stand before glibc's own,
  * GLIBC_2.35, for anybody who was linked with those. Where glibc owns rseq,

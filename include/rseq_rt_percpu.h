@@ -20,7 +20,7 @@
  *     if (rseq_rt_percpu_add(rseq_rt_current(area), slots, offsetof(struct slot, count), 1))
  *         atomic_fetch_add(&overflow, 1);				// the thread has no slot
  *
- * What all operations have in common:
+ * Common to all operations:
  *
  *   word, second, offset   in bytes from the start of a slot
  *   the answer             RSEQ_RT_COMMITTED (0), or why nothing was committed; up to the commit nothing that others
@@ -41,7 +41,7 @@
  * preemption: a shared object that has operations in it stays mapped (-Wl,-z,nodelete), or its threads die after dlclose(3),
  * unless each has called rseq_rt_prepare_unload.
  *
- * What the assemblers ask for: on riscv64 an object whose text has more than 1 MiB is compiled with -ffunction-sections,
+ * Limits of the assemblers: on riscv64 an object whose text has more than 1 MiB is compiled with -ffunction-sections,
  * since a jump reaches no farther to the abort handlers behind it; and clang 14 does not mend a branch to an exit that is
  * more than 4 KiB away (GNU as does). With GCC, operations cannot be inlined into a function whose target attribute has
  * less than the file's.
@@ -78,7 +78,7 @@ extern "C" {
 #define RSEQ_RT_PERCPU_ADDRESS(pointer) ((uintptr_t)(pointer))
 #endif
 
-/* What an operation came to. */
+/* The outcome of an operation. */
 enum {
 	RSEQ_RT_COMMITTED = 0,
 	RSEQ_RT_DIFFERS = 1,		/* a word was not what it was compared with; the list was empty */
@@ -129,7 +129,7 @@ struct rseq_rt_slots {
 
 /* ---- once ---- */
 
-/* What rseq_rt_allow_sections and rseq_rt_sections answer. */
+/* The answers of rseq_rt_allow_sections and rseq_rt_sections. */
 enum {
 	RSEQ_RT_SECTIONS_NOT_ASKED = 0,
 	RSEQ_RT_SECTIONS_ALLOWED = 1,
@@ -251,7 +251,7 @@ RSEQ_RT_PERCPU_INLINE unsigned rseq_rt_percpu_id_mm_cid(const struct rseq *rseq)
 /* ---- sections of one's own ---- */
 
 /*
- * What stands before and behind the lines of a section, as in the operations above: the descriptor, the store of its
+ * The text before and behind the lines of a section, as in the operations above: the descriptor, the store of its
  * address, the choice of the slot, the end, and the abort handler, which starts over. The lines are an asm goto, so that
  * they have no output; the last one is the commit. The rules that they keep are in docs/sections.md, and
  * examples/c/sections.c is a whole program.

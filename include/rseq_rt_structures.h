@@ -91,7 +91,7 @@ struct rseq_rt_list {
 	size_t rseq_rt_opaque[4];
 };
 
-/* What is in a list: lies in the object that is pooled, and is the list's while it is there. */
+/* An element of a list. It lies in the pooled object, and belongs to the list while it is in it. */
 struct rseq_rt_node {
 	size_t rseq_rt_opaque;
 };

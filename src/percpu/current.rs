@@ -67,7 +67,7 @@ impl<K: Kernel> Process<K> {
         self.registered_rseq(area).map(Current::new)
     }
 
-    /// What the kernel writes for the calling thread, whose area this is, if it is registered by this runtime or a libc.
+    /// The structure that the kernel writes for the calling thread, whose area this is, if this runtime or a libc has registered it.
     #[inline(always)]
     pub(crate) fn registered_rseq(&self, area: &Area) -> Option<NonNull<Rseq>> {
         if area.is_registered() {

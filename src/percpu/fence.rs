@@ -137,7 +137,7 @@ impl<K: Membarrier> Fence<K> {
     /// `Refused`; sections may be in flight. The thread may still be bound to that CPU, if the way back was refused.
     pub fn abort_sections<I: Index>(&self, index: usize) -> Result<(), DrainError> {
         let outcome = match self.membarrier::<I>(index) {
-            // What is no number of a CPU is refused there.
+            // The kernel refuses a number that is no CPU.
             Err(_) if is_cpu::<I>() => self.kernel.visit(index.try_into().unwrap_or(u32::MAX)),
             outcome => outcome,
         };

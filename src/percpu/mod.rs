@@ -5,9 +5,9 @@
 //! moment*: its number is read inside the section, and a migration, a preemption or a signal before the committing store
 //! makes the whole section undone. An operation has exactly one committing store, its last instruction.
 //!
-//! What may end an operation otherwise is a [`Miss`], and then nothing was committed. Who has no `Current` (the
-//! thread is not registered, exits, is a vfork child; the kernel does not abort sections, see [`SectionSupport`]) and whoever
-//! meets a miss that another try does not cure uses storage that all share, with atomics: never a slot.
+//! An operation that ends with a [`Miss`] has committed nothing. A thread without `Current` (not registered, exiting, a vfork
+//! child; or the kernel does not abort sections, see [`SectionSupport`]), or with a miss that another try does not cure,
+//! uses shared storage with atomics, never a slot.
 //!
 //! # Instructions
 //!

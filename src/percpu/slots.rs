@@ -9,7 +9,7 @@ use linux_raw_sys::errno;
 
 use crate::sys::abi::{FEATURE_SIZE_MM_CID, LEGACY_FEATURE_SIZE, Rseq};
 
-/// What numbers the slots: a field of the rseq area.
+/// The numbering of the slots: a field of the rseq area.
 pub trait Index: sealed::Sealed + 'static {
     /// Offset of the field in `struct rseq`.
     const OFFSET: usize;

@@ -22,7 +22,7 @@ pub enum SectionSupport {
     NotAborted = 4,
 }
 
-/// What the answer of [`Process::section_support`] rests on.
+/// The basis of the answer of [`Process::section_support`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum VouchedBy {
     /// Nothing: nobody has asked.
@@ -95,7 +95,7 @@ impl<K: Kernel> Process<K> {
         support
     }
 
-    /// What [`Self::allow_sections`] or [`Self::probe_sections`] found.
+    /// The result of [`Self::allow_sections`] or [`Self::probe_sections`].
     #[inline]
     pub fn section_support(&self) -> SectionSupport {
         self.answer().support()
@@ -118,7 +118,7 @@ impl<K: Kernel> Process<K> {
 }
 
 impl SectionSupport {
-    /// What the release that uname(2) states means on aarch64.
+    /// The meaning, on aarch64, of the release that uname(2) states.
     ///
     /// The version is the leading `MAJOR.MINOR[.PATCH]`, whatever a distribution puts behind it. A release
     /// candidate counts as the first release of its version, and 7.1's are not trusted: the fix came in their time.
@@ -131,7 +131,7 @@ impl SectionSupport {
         let patch = number(&mut rest).unwrap_or(0);
         let candidate = rest.windows(3).any(|part| part == b"-rc");
         match (major, minor) {
-            // What the UNAME26 personality shows, and nothing that has rseq.
+            // The UNAME26 personality shows these; no such kernel has rseq.
             (..=2, _) => Self::Unknown,
             (6, 19..) => Self::KnownBad,
             (7, 0) if patch <= 13 || (patch == 14 && candidate) => Self::KnownBad,

@@ -1,4 +1,4 @@
-//! What a section leaves behind, before its code goes.
+//! The descriptor address that a section leaves in the area, cleared before its code is unmapped.
 
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::SeqCst;
@@ -31,7 +31,7 @@ impl<K: Kernel> Process<K> {
             // this field. Volatile: the kernel reads it.
             unsafe { rseq_cs.write_volatile(0) };
         }
-        // What the caller does next, which may unmap the descriptor, stays behind the store.
+        // The caller may unmap the descriptor next: that stays behind the store.
         compiler_fence(SeqCst);
     }
 }

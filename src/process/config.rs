@@ -10,7 +10,7 @@ use crate::sys::file;
 /// The alignment of an area: of the next larger `struct rseq` as well.
 pub(crate) const ALIGN: usize = 64;
 
-/// What the runtime states about who owns rseq in this process.
+/// The runtime's statement about who owns rseq in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Claim {
     /// Nothing: look for the libc's `__rseq_*`, then let the first registration decide.

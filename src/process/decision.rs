@@ -1,10 +1,10 @@
-//! What holds for the process, as one word.
+//! The decision of the process, as one word.
 
 use crate::process::config::Config;
 use crate::process::state::{LIBC, Owner, REGISTERED, Reason, UNAVAILABLE};
 use crate::sys::abi::{FEATURE_SIZE_SLICE_CTRL, FLAG_SLICE_EXT_DEFAULT_ON, LEGACY_LENGTH};
 
-/// What has been decided, or is to be tried: one word in memory, so that all of it is always of one decision.
+/// The decision, or the attempt that comes next: one word in memory, so that all its parts are of one decision.
 ///
 /// ```text
 ///    31..16   15             14..12   11                10            9..8    7..0
@@ -126,8 +126,8 @@ impl Decision {
         self.0 & KERNEL_LAYS_OUT != 0
     }
 
-    /// What to try after EINVAL, which is also the answer of a kernel without the extension; and rr and gVisor take only 32
-    /// whatever auxv says. `None`: it means that the thread is taken.
+    /// The attempt after EINVAL. A kernel without the extension answers EINVAL, and rr and gVisor take only 32 bytes
+    /// whatever auxv says. `None`: EINVAL means that the thread is taken.
     pub(crate) const fn weaker(self) -> Option<Self> {
         if self.flags() != 0 {
             Some(Self(self.0 & !ARMS_SLICE))

@@ -53,7 +53,7 @@ impl Reason {
         Self::Refused,
     ];
 
-    /// What an errno means as the answer to a registration that is valid in itself.
+    /// The meaning of an errno as the answer to a valid registration.
     pub(crate) const fn of(errno: Errno) -> Self {
         match errno {
             Errno::NOSYS => Self::NoSyscall,
@@ -82,7 +82,7 @@ impl Reason {
     }
 }
 
-/// What is true of one thread: the meaning of the word in its area.
+/// The state of one thread: the meaning of the word in its area.
 ///
 #[doc = include_str!("../../docs/lifecycle.md")]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

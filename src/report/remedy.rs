@@ -1,10 +1,10 @@
-//! What helps against each "no" of a report.
+//! The remedy for each "no" of a report.
 
 use crate::percpu::SectionSupport;
 use crate::process::state::{Owner, Reason, State};
 use crate::report::values::{Report, SliceAnswer};
 
-/// What helps where rseq, its sections or its slice extension are not in use.
+/// A remedy where rseq, its sections or its slice extension are not in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -92,7 +92,7 @@ impl Remedy {
 }
 
 impl Reason {
-    /// What helps against it.
+    /// The remedy for it.
     pub const fn remedy(self) -> Remedy {
         match self {
             Self::NoSyscall => Remedy::KernelOrFilter,

@@ -12,7 +12,7 @@ use super::overflow::{PopError, Stack};
 use super::thread::{MAXIMUM_TRIES, ThreadSections, commit};
 use crate::percpu::{CpuId, DrainError, Fence, Index, Membarrier, Miss, Operation, Slots};
 
-/// What a [`FreeList`] is made of: the link, and what the node is for. The link means nothing outside a list.
+/// An element of a [`FreeList`]: the link and the value. The link means nothing outside a list.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct Node<T> {

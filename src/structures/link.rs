@@ -18,11 +18,11 @@ pub(super) const CLOSED: usize = 1;
 
 static LAST: AtomicUsize = AtomicUsize::new(END);
 
-/// What a word means.
+/// The encoding of a word.
 pub(super) struct Links;
 
 impl Links {
-    /// What a section adds to a word to find the link.
+    /// The offset that a section adds to a word to find the link.
     #[inline]
     pub(super) fn origin() -> usize {
         LAST.as_ptr().expose_provenance()

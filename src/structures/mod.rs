@@ -38,8 +38,8 @@
 //! and a [`Counter`] does not need, ends what they were doing: before the child's second thread, in a libc among the
 //! other repairs after fork(2), in a program by pthread_atfork(3). The parent prepares nothing and waits for nobody.
 //!
-//! What had been stored and taken by nobody is still there; what another thread had in hand at that moment is lost to the
-//! child, as what is on its stack. Each repair says what that is. Sections need none: one that had not committed has changed
+//! Items that were stored and not yet taken are still there; those that another thread had in hand at that moment are lost
+//! to the child, as its stack is. Each repair says which those are. Sections need none: one that had not committed has changed
 //! nothing, and the kernel keeps the registration of the thread that forked, and the process's for the [`Fence`].
 
 mod buffer;

@@ -1,4 +1,4 @@
-//! What can go wrong, as plain values.
+//! Errors, as plain values.
 
 use core::fmt;
 use core::num::NonZeroU16;

@@ -139,7 +139,7 @@ unsafe impl Kernel for Linux {
     }
 
     fn set_signal_mask(&self, mask: u64) -> Result<u64, Errno> {
-        // What no mask can be: the kernel lets nobody block SIGKILL. If it stays, a filter has answered 0 in its place.
+        // No mask can have this value: nobody can block SIGKILL. If it stays, a filter has answered 0 instead of the kernel.
         let mut previous = u64::MAX;
         // SAFETY: syscall4 (1): reads and writes the two local words of SIGSET_SIZE bytes.
         unsafe {

@@ -1,4 +1,4 @@
-//! What a libc that owns rseq exports: `__rseq_offset`, `__rseq_size`, `__rseq_flags`.
+//! The exports of a libc that owns rseq: `__rseq_offset`, `__rseq_size`, `__rseq_flags`.
 //!
 //! The meaning is glibc's, from its manual ("Restartable Sequences") and 2.41 release notes.
 

@@ -129,7 +129,7 @@ impl Area {
         Ok(unsafe { area.as_ref() })
     }
 
-    /// What is true of this thread. Callable from anywhere, a signal handler or another thread included.
+    /// The state of this thread. Callable from anywhere, a signal handler or another thread included.
     #[inline]
     pub fn state(&self) -> State {
         self.word.look().state()

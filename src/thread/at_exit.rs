@@ -95,7 +95,7 @@ impl<const N: usize> AtExit<N> {
 
     /// Calls all callbacks, last first, those that callbacks add included; then closes the stack.
     ///
-    /// What [`Thread::run_at_exit`](crate::Thread::run_at_exit) does, for a caller that has no
+    /// As [`Thread::run_at_exit`](crate::Thread::run_at_exit), for a caller that has no
     /// [`Thread`](crate::Thread) at hand. A second run calls nothing.
     pub fn run(&self) {
         // The change is over before the call: a callback that never returns leaves the rest as another run wants it.

@@ -1,4 +1,4 @@
-//! What the exit hook answers, and the exits that take the answer.
+//! The answers of the exit hook, and the exits that take them.
 
 use core::marker::PhantomData;
 
@@ -9,7 +9,7 @@ use crate::sys::mask::SignalMask;
 use crate::thread::area::Area;
 use crate::thread::deferred::Deferred;
 
-/// What becomes of the memory of a thread that exits. See [`Thread::on_exit`](crate::Thread::on_exit).
+/// The fate of the memory of a thread that exits. See [`Thread::on_exit`](crate::Thread::on_exit).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExitMode {
     /// It outlives the thread: whoever waits for clear-tid frees it.

@@ -97,7 +97,7 @@ impl<'a, K: Kernel> Thread<'a, K> {
         }
     }
 
-    /// What is true of this thread.
+    /// The state of this thread.
     #[inline]
     pub fn state(&self) -> State {
         self.area.state()

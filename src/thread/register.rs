@@ -120,7 +120,7 @@ impl<K: Kernel> Process<K> {
         }
     }
 
-    /// What comes of a claim: nobody else registers or unregisters this area until it is resolved.
+    /// The registration after a claim: nobody else registers or unregisters this area until it is resolved.
     #[cold]
     pub(crate) fn register(&self, area: &Area) -> Outcome {
         let (mut attempt, mut is_again) = (self.decision(), false);
@@ -171,7 +171,7 @@ impl<K: Kernel> Process<K> {
 
     #[cold]
     fn try_register(&self, area: &Area, attempt: Decision) -> Outcome {
-        // What an older kernel wants to find: a stale `rseq_cs` is fatal at registration before 6.17, and
+        // The fields that older kernels check: a stale `rseq_cs` is fatal at registration before 6.17, and
         // CONFIG_DEBUG_RSEQ (6.14 to 6.18) compares all other fields but `cpu_id` with zero. From 7.0 the kernel lays
         // out the area by itself; and should it know this very area, it would kill for a store to an id.
         if !attempt.kernel_lays_out() {

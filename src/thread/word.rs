@@ -39,13 +39,13 @@ const WRITTEN: u32 = 1 << 28;
 const CREATED: u32 = 1 << 29;
 const SLICE: u32 = 1 << 30;
 
-/// What must be equal for a fast path: the outcome, and nothing in its way.
+/// The bits compared by a fast path: the outcome, and all that may stand in its way.
 pub(crate) const LOW_HALF: u32 = OUTCOME | LOANS | EXITING;
 
 /// How many loans of one area can be told apart.
 const MAXIMUM_LOANS: u32 = LOANS.count_ones();
 
-/// What a claim has come to: the bits that its resolution writes.
+/// The outcome of a claim: the bits that its resolution writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcome(u32);
 
@@ -53,7 +53,7 @@ impl Outcome {
     /// None yet: whoever has set it registers, and then resolves.
     pub(crate) const CLAIMED: Self = Self(WRITTEN);
 
-    /// What the process has decided for each thread.
+    /// The outcome that the process has decided for each thread.
     pub(crate) const fn decided(code: u32) -> Self {
         Self(code)
     }

@@ -30,7 +30,7 @@ struct drained {
 	struct rseq_rt_slots slots;
 	/* One item more in the slot of the CPU. */
 	void (*fill)(const rseq_rt_area *area);
-	/* What the section stores over the word that it has compared, and how many items there are more then. */
+	/* The word that the section stores over the one it has compared, and the change of the number of items. */
 	uintptr_t (*next)(uintptr_t word);
 	int change;
 	/* How many items were taken, of a slot and of the overflow slot. */

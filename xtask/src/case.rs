@@ -242,7 +242,7 @@ impl Rows {
     }
 }
 
-/// What a job does to this machine, in the order in which such jobs begin.
+/// The load that a job puts on this machine, in the order in which such jobs begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Runs programs on it.
@@ -276,7 +276,7 @@ impl Job {
         }
     }
 
-    /// What can be built ahead of its turn.
+    /// The builds that may be made ahead of their turn.
     pub fn builds(&self) -> Vec<Build> {
         let builds = self.cases.iter().filter_map(|case| case.build.clone());
         builds.collect()

@@ -1,6 +1,6 @@
 //! Runs the jobs concurrently, as many as this machine has processors for.
 //!
-//! What runs programs on this machine itself goes one by one, and so does what checks sources and files, beside it. An
+//! Jobs that run programs on this machine itself go one by one; beside them, one by one, those that check sources and files. An
 //! emulated machine whose processors are threads is given as many processors: with fewer, each of its spin locks waits
 //! for a thread that does not run, and two of them on two processors took six times as long as one after the other.
 

@@ -19,7 +19,7 @@ use crate::sys::kernel::{Kernel, Linux};
 use crate::sys::syscall::{syscall0, syscall2, syscall3};
 use crate::thread::area::Area;
 
-/// What should abort a section.
+/// An event that should abort a section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Cause {
@@ -61,7 +61,7 @@ impl Causes {
     }
 }
 
-/// What a probe found, the same for both threads.
+/// The result of a probe, the same for both threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Probed {
@@ -109,7 +109,7 @@ const IN_VAIN: u32 = 4;
 /// A thread that waits for the other one looks so often: some ten seconds.
 const PATIENCE: u32 = 100_000;
 
-/// What the two threads of one probe share: see [`Process::probe_sections`]. It serves one probe.
+/// State shared by the two threads of one probe: see [`Process::probe_sections`]. It serves one probe.
 #[derive(Debug)]
 pub struct SectionProbe {
     stand: Stand,

@@ -1,4 +1,4 @@
-//! What the probe and its section know of each other.
+//! The words shared by the probe and its section.
 
 use core::sync::atomic::AtomicU32;
 
@@ -14,5 +14,5 @@ pub(crate) struct Stand {
     pub committed: AtomicU32,
 }
 
-/// What the section returns when it was aborted.
+/// The return value of a section that was aborted.
 pub(crate) const ABORTED: usize = usize::MAX;

@@ -252,7 +252,7 @@ void __malloc_percpu(void)
 	bound = UNIT*MOST_UNITS - IB + 1;
 }
 
-/* What a group's first word leads to is believed once it is known for mallocng's and leads back. */
+/* The structure that a group's first word leads to is trusted if it is known for mallocng's and leads back. */
 static inline int is_of(const struct meta *g, const struct group *base)
 {
 	return g->mem == base && ((struct meta_area *)((uintptr_t)g & -4096))->check == ctx.secret;

@@ -36,7 +36,7 @@ pub enum Kind {
     OwnEvents,
 }
 
-/// What went in, whichever way.
+/// The total put in, with a slot or without.
 static IN: AtomicUsize = AtomicUsize::new(0);
 /// The total put in without a slot, or taken out.
 static OUT: AtomicUsize = AtomicUsize::new(0);

@@ -92,9 +92,9 @@ static DONE_HERE: [AtomicUsize; ALIVE] = [const { AtomicUsize::new(0) }; ALIVE];
 
 /// The subject of a crowd.
 pub trait Work: Sync {
-    /// What each thread does, given its number.
+    /// The work of each thread, given its number.
     fn work(&self, number: usize);
-    /// What a signal does.
+    /// The handler of the signals.
     fn handle(&self);
 }
 

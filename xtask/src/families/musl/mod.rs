@@ -79,7 +79,7 @@ fn cases(cx: &Context, at: At) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// What builds the programs of a place.
+/// The build of the programs of a place.
 fn built(which: Which, place: Place) -> impl Fn(&Context) -> Result<Programs> + Clone {
     move |cx| Programs::build(cx, &which, place.arch, place.boots())
 }
