@@ -90,6 +90,12 @@ impl Rounds {
     }
 }
 
+impl Default for Rounds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Waits for who is on another CPU. Both have to be there at the same time, or the section is aborted by a preemption:
 /// so not at once by yielding.
 fn spin_until(there: impl Fn() -> bool) {

@@ -46,6 +46,12 @@ impl Stop {
     }
 }
 
+impl Default for Stop {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[derive(Clone, Copy)]
 pub struct Slow<'a> {
     pub current: Current<'a, CpuId>,
