@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -310,6 +312,60 @@ static void malloc_in_vfork_child(void)
 	}
 }
 
+#define HELD 64
+
+static volatile int is_wrong;
+
+/* Whoever else gets one of the blocks writes another mark to it. */
+static void hold_blocks(unsigned who)
+{
+	unsigned *held[HELD] = { NULL };
+	for (unsigned i = 0; i < 300000 && !is_wrong; i++) {
+		unsigned k = (i * 7 + who) % HELD, mark = who << 28 | k;
+		if (held[k] && (held[k][0] != mark || held[k][5] != mark))
+			is_wrong = 1;
+		free(held[k]);
+		held[k] = malloc(24);
+		held[k][0] = held[k][5] = mark;
+	}
+	for (int k = 0; k < HELD; k++)
+		free(held[k]);
+}
+
+static int holding(void *who)
+{
+	hold_blocks((uintptr_t)who);
+	_exit(DONE);
+}
+
+static void *waiting(void *gate)
+{
+	sem_wait(gate);
+	return NULL;
+}
+
+/* It shares the memory and its parent's area, and runs beside its parent: the kernel would not abort its sections. */
+static void malloc_beside_a_clone_child(void)
+{
+	static char stack[1 << 16] __attribute__((__aligned__(64)));
+	int status = -1;
+	pthread_t thread;
+	sem_t gate;
+	/* With one thread musl takes no locks, and no child may allocate beside it. */
+	CHECK_IS(sem_init(&gate, 0, 0), 0);
+	CHECK_IS(pthread_create(&thread, NULL, waiting, &gate), 0);
+	pid_t child = clone(holding, stack + sizeof stack, CLONE_VM | SIGCHLD, (void *)2);
+	CHECK(child > 0);
+	hold_blocks(1);
+	CHECK(waitpid(child, &status, 0) == child);
+	CHECK_IS(status, DONE);
+	CHECK(!is_wrong);
+	if (malloc_trim)
+		malloc_trim(0);
+	CHECK_IS(sem_post(&gate), 0);
+	CHECK_IS(pthread_join(thread, NULL), 0);
+}
+
 /* ---- cached memory ---- */
 
 #define MANY (32 << 20)
@@ -363,6 +419,7 @@ const struct test malloc_tests[] = {
 	{ "malloc_beyond_a_cache", malloc_beyond_a_cache },
 	{ "malloc_catches", malloc_catches },
 	{ "malloc_in_vfork_child", malloc_in_vfork_child },
+	{ "malloc_beside_a_clone_child", malloc_beside_a_clone_child },
 	{ "malloc_gives_back", malloc_gives_back },
 	{ NULL, NULL },
 };

@@ -47,10 +47,6 @@
 /* A count that is negative, and above all: no entry, no room. Whoever gives a cache back holds it. */
 #define CLOSED ((uintptr_t)1<<63)
 
-#if !defined(__clang__) && __GNUC__ < 11
-#error "malloc per CPU needs asm goto with outputs: GCC 11 or clang 11"
-#endif
-
 /* The header of a block, in the 4 bytes before it: 0, the index and the reserved bytes (5: further on), the offset. */
 typedef uint32_t __attribute__((__may_alias__)) header;
 #define HEADER(p) (*(header *)((unsigned char *)(p)-IB))
@@ -102,7 +98,6 @@ static inline struct rseq *current(void)
 /* RSEQ_RT_COMMITTED: an entry was taken. RSEQ_RT_DIFFERS: there is none. */
 static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *entry)
 {
-	uintptr_t taken;
 #if defined(__x86_64__)
 	__asm__ __volatile__ goto (
 		RSEQ_RT_SECTION_BEGIN(RSEQ_RT_SECTION_EXIT(empty))
@@ -110,12 +105,13 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		"movq (%%rax), %%rdx\n\t"
 		"subq $1, %%rdx\n\t"
 		"jl %l[empty]\n\t"
-		"movq 8(%%rax, %%rdx, 8), %[entry]\n\t"
+		"movq 8(%%rax, %%rdx, 8), %%r8\n\t"
 		"movq %%rdx, (%%rax)\n\t"
 		RSEQ_RT_SECTION_END
-		: [entry] "=&r" (taken)
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at)
-		: RSEQ_RT_SECTION_CLOBBERS, "rdx"
+		"movq %%r8, (%[entry])\n\t"
+		:
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_CLOBBERS, "rdx", "r8"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #elif defined(__aarch64__)
 	__asm__ __volatile__ goto (
@@ -125,12 +121,13 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		"subs x11, x11, #1\n\t"
 		"b.lt %l[empty]\n\t"
 		"add x12, x9, x11, lsl #3\n\t"
-		"ldr %[entry], [x12, #8]\n\t"
+		"ldr x13, [x12, #8]\n\t"
 		"str x11, [x9]\n\t"
 		RSEQ_RT_SECTION_END
-		: [entry] "=&r" (taken)
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at)
-		: RSEQ_RT_SECTION_CLOBBERS, "x11", "x12"
+		"str x13, [%[entry]]\n\t"
+		:
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_CLOBBERS, "x11", "x12", "x13"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #else
 	__asm__ __volatile__ goto (
@@ -141,15 +138,15 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		"addi t2, t2, -1\n\t"
 		"slli t3, t2, 3\n\t"
 		"add t3, t3, t0\n\t"
-		"ld %[entry], 8(t3)\n\t"
+		"ld t4, 8(t3)\n\t"
 		"sd t2, 0(t0)\n\t"
 		RSEQ_RT_SECTION_END
-		: [entry] "=&r" (taken)
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at)
-		: RSEQ_RT_SECTION_CLOBBERS, "t2", "t3"
+		"sd t4, 0(%[entry])\n\t"
+		:
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_CLOBBERS, "t2", "t3", "t4"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #endif
-	*entry = taken;
 	return RSEQ_RT_COMMITTED;
 	RSEQ_RT_SECTION_MISSES
 empty:
@@ -270,6 +267,12 @@ static void give_back(const struct class *class, uintptr_t entry)
 	__malloc_free_slot(group(class, entry), INDEX(entry));
 }
 
+/* Everything goes through mallocng from here on. malloc_trim still empties the caches. */
+void __malloc_percpu_off(void)
+{
+	bound = 0;
+}
+
 /* ---- the depot ---- */
 
 /* Half a cache goes to the depot, as far as there is room. */
@@ -311,7 +314,7 @@ static inline void *reframed(struct class class, uintptr_t entry, size_t n)
 	unsigned char *p = START(entry), *end = p + BYTES(class) - IB;
 	header was = HEADER(p);
 	size_t off = UNIT*(size_t)(was>>16), reserved = end-p-n, idx = INDEX(entry);
-	if (unlikely(off >= BYTES(class)) || unlikely(p[off-3] != 255 | (was & 255))) a_crash();
+	if (unlikely(off >= BYTES(class)) || unlikely((p[off-3] != 255) | (was & 255))) a_crash();
 	off += UNIT;
 	off &= -(size_t)(off <= reserved);
 	/* Overwritten below where the block is at the start. */
@@ -461,7 +464,7 @@ int __malloc_trim(size_t pad)
 	uintptr_t old[CLASSES];
 	size_t cpu, i;
 	int sc, some = 0;
-	if (!bound) return 0;
+	if (!slots.count) return 0;
 	LOCK(lock);
 	for (cpu = 0; cpu <= slots.count; cpu++) {
 		for (sc = 0; sc < CLASSES && !*cache(CLASS_OF_NUMBER(sc), cpu); sc++);

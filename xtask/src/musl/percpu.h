@@ -19,6 +19,8 @@ hidden uint32_t __malloc_percpu_reserve(struct meta *, size_t n);
 /* Without the lock: puts them into the cache. */
 hidden void __malloc_percpu_fill(struct meta *, uint32_t);
 hidden void __malloc_percpu_atfork(int);
+/* Before a child that shares the memory and the area of its parent, and does not make the parent wait. */
+hidden void __malloc_percpu_off(void);
 
 /* mallocng's own malloc and free, behind the caches, and the second half of that free: the slot goes back to its group. */
 hidden void *__malloc_behind(size_t);

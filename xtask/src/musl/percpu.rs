@@ -7,6 +7,7 @@ use super::insertion::at;
 const MALLOC: &str = "src/malloc/mallocng/malloc.c";
 const FREE: &str = "src/malloc/mallocng/free.c";
 const CREATE: &str = "src/thread/pthread_create.c";
+const CLONE: &str = "src/linux/clone.c";
 
 pub const SOURCE: &str = "src/malloc/percpu.c";
 
@@ -96,7 +97,8 @@ pub const PERCPU: &[Insertion] = &[
         FREE,
         Before,
         "\t// atomic free without locking if this is neither first or last slot\n",
-        "\t__malloc_free_slot(g, idx);\n\
+        "\t(void)self, (void)all;\n\
+         \t__malloc_free_slot(g, idx);\n\
          }\n\
          \n\
          void __malloc_free_slot(struct meta *g, int idx)\n\
@@ -104,6 +106,21 @@ pub const PERCPU: &[Insertion] = &[
          \tuint32_t self = 1u<<idx, all = (2u<<g->last_idx)-1;\n",
         "the block has been checked and its header made invalid. What follows marks the slot free, which a cache that is \
          full or given back does later",
+    ),
+    at(
+        CLONE,
+        Before,
+        "int clone(",
+        "static void dummy_off(void) { }\nweak_alias(dummy_off, __malloc_percpu_off);\n\n",
+        "a static program without malloc has no cache either",
+    ),
+    at(
+        CLONE,
+        After,
+        "\tva_end(ap);\n",
+        "\tif ((flags & (CLONE_VM|CLONE_VFORK)) == CLONE_VM) __malloc_percpu_off();\n",
+        "a child that shares the memory and runs beside its parent, on the parent's area: the kernel would not abort its \
+         sections. The flags are read, and the child does not exist yet",
     ),
     at(
         "include/malloc.h",

@@ -113,8 +113,11 @@ size_t __rseq_cpu_bound(void)
 
 int __rseq_fence(size_t cpu)
 {
-	struct rseq_rt_fence fence;
-	rseq_rt_fence_register(&fence);
+	/* Under the lock of malloc_trim. A fork child inherits the registration. */
+	static struct rseq_rt_fence fence;
+	static int is_registered;
+	if (!is_registered) rseq_rt_fence_register(&fence);
+	is_registered = 1;
 	return rseq_rt_fence_abort(&fence, cpu);
 }
 #endif
