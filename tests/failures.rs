@@ -323,9 +323,13 @@ fn success_on_zeroed_memory_is_confirmed() {
 /// A filter refuses the fork child's query: the inherited registration is valid all the same.
 #[test]
 fn a_repair_that_is_refused_releases_nothing() {
-    for errno in [Errno::PERM, Errno::NOSYS, Errno::INVAL] {
-        let answers = Answers::refusing(Call::Rseq, 2, errno);
-        run(LINUX_7_1, answers, as_is, |_, process, areas| {
+    let refusals = [Errno::PERM, Errno::NOSYS, Errno::INVAL];
+    let refusals = refusals.map(|errno| Answers::refusing(Call::Rseq, 2, errno));
+    let answers = refusals.into_iter().chain([Answers::pretending(2)]);
+    // Before 7.0 the attempt clears the id that would show a pretended release.
+    let kernels = answers.flat_map(|answers| ALL.map(|kernel| (kernel, answers)));
+    for (kernel, answers) in kernels {
+        run(kernel, answers, as_is, |machine, process, areas| {
             ensure(process, &areas[0]);
             // SAFETY: Lent::of (1): the only thread's.
             std::mem::forget(unsafe { Lent::of(&areas[0]) });
@@ -335,8 +339,35 @@ fn a_repair_that_is_refused_releases_nothing() {
             let thread = process.thread_of(&areas[0]).expect("settled");
             let kept = kept(thread.on_exit(ExitMode::Release));
             assert!(kept.why().is_some());
+            assert!(machine.task(0).registration.is_some());
+            if !kernel.lays_out() {
+                // These kernels repair the ids that the attempt has cleared.
+                machine.forgive();
+                machine.write_ids(0);
+            }
         });
     }
+}
+
+/// The area has a life of another length that its word no longer tells of: the end of a scope stores to no id.
+#[test]
+fn the_end_of_a_scope_leaves_a_taken_area_alone() {
+    let machine = Machine::new(LINUX_7_1, PLAIN);
+    machine.boot(0);
+    let area = Area::new();
+    let config = fake::config(LINUX_7_1);
+    let [first, second] = [config, config.legacy_length()].map(|config| {
+        let process = Process::with_kernel(&machine);
+        process.init(config).expect("the first init");
+        process
+    });
+    assert_eq!(ensure(&first, &area), State::Registered(Owner::Runtime));
+    forget(&area);
+    let scoped = second.scope(&area).expect("not created");
+    assert_eq!(scoped.end(), Err(Error::Taken));
+    machine.check_ids();
+    assert_eq!(machine.violation(), None);
+    assert!(machine.task(0).registration.is_some());
 }
 
 /// The first thread is taken, the next one is free.

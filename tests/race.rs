@@ -19,6 +19,8 @@ thread_local! {
 enum Says {
     Yes,
     Only32,
+    /// No registration with flags, that is with the slice extension.
+    NoFlags,
     No(Errno),
     Pretends,
 }
@@ -58,6 +60,7 @@ unsafe impl Kernel for &Kernels {
             (Some(_), _) => return Err(Errno::BUSY),
             (None, Says::No(errno)) => return Err(errno),
             (None, Says::Only32) if length != 32 => return Err(Errno::INVAL),
+            (None, Says::NoFlags) if flags != 0 => return Err(Errno::INVAL),
             (None, Says::Pretends) => return Ok(()),
             (None, _) => {}
         }
@@ -96,16 +99,24 @@ unsafe impl Kernel for &Kernels {
     }
 }
 
-fn race(says: [Says; 2]) {
-    let kernels = Kernels {
+fn kernels(says: [Says; 2]) -> Kernels {
+    Kernels {
         says,
         table: Default::default(),
         masks: Default::default(),
-    };
-    let process = Process::with_kernel(&kernels);
+    }
+}
+
+fn process(kernels: &Kernels) -> Process<&Kernels> {
+    let process = Process::with_kernel(kernels);
+    let config = fake::config(LINUX_7_1).slice_extension();
+    process.init(config).expect("the first init");
     process
-        .init(fake::config(LINUX_7_1))
-        .expect("the first init");
+}
+
+fn race(says: [Says; 2]) {
+    let kernels = kernels(says);
+    let process = process(&kernels);
     let areas = [Area::new(), Area::new()];
     let start = Barrier::new(2);
     let views = std::thread::scope(|scope| {
@@ -130,6 +141,7 @@ fn race(says: [Says; 2]) {
         match says[me] {
             Says::No(Errno::NOSYS) => assert!(seen_owner.is_some()),
             Says::No(_) | Says::Pretends => assert!(matches!(state, State::Unavailable(_))),
+            Says::NoFlags => assert_eq!(state, OURS),
             Says::Yes | Says::Only32 => {}
         }
         let held = *kernels.table[me].lock().expect("no panic inside");
@@ -153,6 +165,7 @@ fn first_registration() {
     for says in [
         [Says::Yes, Says::Yes],
         [Says::Yes, Says::Only32],
+        [Says::Yes, Says::NoFlags],
         [Says::Yes, Says::No(Errno::PERM)],
         [Says::Only32, Says::No(Errno::NOSYS)],
         [Says::Yes, Says::No(Errno::INVAL)],
@@ -161,6 +174,25 @@ fn first_registration() {
     ] {
         for _ in 0..rounds {
             race(says);
+        }
+    }
+}
+
+/// Each thread asks for the extension; the one that is refused has rseq without it, whoever decides.
+#[test]
+fn a_refused_flag_costs_the_extension_alone() {
+    for order in [[0, 1], [1, 0]] {
+        let kernels = kernels([Says::Yes, Says::NoFlags]);
+        let process = process(&kernels);
+        let areas = [Area::new(), Area::new()];
+        for me in order {
+            ME.set(me);
+            assert_eq!(process.ensure(&areas[me]), Ok(OURS));
+            let exit = process
+                .thread_of(&areas[me])
+                .expect("settled")
+                .on_exit(ExitMode::Release);
+            assert!(matches!(exit, Exit::Released(_)));
         }
     }
 }

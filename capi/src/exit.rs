@@ -92,7 +92,7 @@ pub unsafe extern "C" fn rseq_rt_unmap_and_exit(
 ) -> ! {
     // SAFETY: this_thread (1, 2) are this function's.
     match unsafe { this_thread(pointer) } {
-        // SAFETY: unmap_and_exit (1, 3) are (3), (2) is always true of a word that is ignored by (4), (4) is (5),
+        // SAFETY: unmap_and_exit (1, 3) are (3), (2) is (4): a word that is forgotten, and nobody waits; (4) is (5),
         // (5) is (6).
         Ok(thread) => unsafe {
             thread.on_exit(ExitMode::Release).unmap_and_exit(

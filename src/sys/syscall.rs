@@ -38,6 +38,8 @@ macro_rules! wrappers {
         /// 1. The call does to memory, signals and the thread only what the caller may do.
         #[inline]
         pub(crate) unsafe fn $name(number: usize, $($argument: usize),*) -> Result<usize, Errno> {
+            /// # Safety
+            /// 1. The outer function's.
             #[cold]
             #[inline(never)]
             unsafe fn call(number: usize, $($argument: usize),*) -> usize {

@@ -191,7 +191,7 @@ impl Area {
         self.word.look().is_registered()
     }
 
-    /// Lays out the fields as a new area has them, but `future`: a kernel that looks there lays it out by itself. Never on an
+    /// Lays out the fields as a registration wants them. `future` is left out: kernels that look there lay it out. Never on an
     /// area that the kernel may write to, but where it repairs that: before Linux 7.0.
     #[cold]
     #[inline(never)]
@@ -227,6 +227,9 @@ impl Area {
     /// Makes the area of a dead thread, or of one past its unregistration, a new one.
     pub(crate) fn reset(&self) {
         self.clear();
+        for word in &self.kernel.future {
+            word.store(0, Relaxed);
+        }
         self.clear_tid.arm();
         // Last: who sees the new word may register.
         self.word.reset();

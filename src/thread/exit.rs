@@ -45,8 +45,8 @@ pub struct Kept<'a> {
 pub enum ClearTidPlace {
     /// Outside the memory that is unmapped; the kernel zeroes and wakes it at exit.
     Outside,
-    /// Inside it. The kernel is told to forget it (set_tid_address(2)) before the unmap: it would
-    /// otherwise write to whatever another thread maps there in the meantime.
+    /// Inside it, or anywhere if nobody waits for it. The kernel is told to forget it (set_tid_address(2)) before the
+    /// unmap: it would otherwise write to whatever another thread maps there in the meantime.
     Inside,
 }
 
@@ -230,7 +230,6 @@ impl<'a> Gone<'a> {
 
     /// Does the libc's area of this thread lie in that memory, a stack that it was given by its user, say?
     fn libc_writes_to(&self, base: *mut u8, length: usize) -> bool {
-        // No memory of a thread reaches over the end of the address space to 0.
-        self.libc.wrapping_sub(base.addr()) < length
+        self.libc != 0 && self.libc.wrapping_sub(base.addr()) < length
     }
 }

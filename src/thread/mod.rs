@@ -16,7 +16,7 @@ use core::marker::PhantomData;
 
 use crate::process::Process;
 use crate::process::state::{Owner, State};
-use crate::sys::error::Error;
+use crate::sys::error::{Errno, Error};
 use crate::sys::kernel::{Kernel, Linux};
 use crate::sys::mask::SignalMask;
 use crate::thread::area::Area;
@@ -179,9 +179,14 @@ impl<'a, K: Kernel> Thread<'a, K> {
         }
         // A loan that was forgotten (`mem::forget` is safe) hides nothing from this question.
         if seen.is_written() {
-            self.process
-                .unregister(self.area, self.process.length())
-                .map_err(Error::StillRegistered)?;
+            let shows_cpu = self.area.cpu_id() >= 0;
+            let unregister = || self.process.unregister(self.area, self.process.length());
+            unregister().map_err(Error::StillRegistered)?;
+            // A CPU that has gone proves the answer. Where there was none, in a child's repair that was refused, the kernel
+            // is asked once more: for an area that it does not know it says so, and a filter that pretends does not.
+            if !shows_cpu && unregister() != Err(Errno::INVAL) {
+                return Err(Error::StillRegistered(Errno::NOSYS));
+            }
             self.area.word.release();
         }
         Ok(())

@@ -139,6 +139,15 @@ impl<K: Kernel> Process<K> {
                 is_again = true;
                 continue;
             }
+            // The flag is asked for at each registration: a thread whose filter refuses it, or whose kernel no longer has it
+            // (a restored process), has rseq without it.
+            if attempt.flags() != 0
+                && outcome.is(Reason::Taken)
+                && let Some(weaker) = attempt.weaker()
+            {
+                attempt = weaker;
+                continue;
+            }
             if !attempt.is_open() {
                 return outcome;
             }

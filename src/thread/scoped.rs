@@ -65,10 +65,12 @@ impl<'a, K: Kernel> Scoped<'a, K> {
             mask.restore_on(&process.kernel)?;
             return outcome.map_err(Error::StillRegistered);
         }
-        area.reset();
+        // It may be this very area, known with another length: the kernel would kill for a store to its ids.
         if seen.is_taken() {
+            area.word.reset();
             return Err(Error::Taken);
         }
+        area.reset();
         Ok(())
     }
 }
