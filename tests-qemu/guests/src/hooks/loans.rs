@@ -1,13 +1,15 @@
 //! Loans of one area: several at a time, ended in any order, made by handlers, and abandoned by a fork.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
-use linux_raw_sys::general::{SIGUSR1, siginfo_t};
+use linux_raw_sys::general::{__NR_rseq, SIGUSR1, siginfo_t};
 
-use rseq_rt::{Area, Error, Lent, State, Thread};
+use rseq_rt::{Area, Error, Exit, ExitMode, Lent, State, Thread};
 
 use super::common::{Hooks as _, is_right, main_thread_with};
+use crate::errno::Errno;
 use crate::harness::{Ctx, Needs, Test, must_pass, vforked};
 use crate::hooked::{self, RSEQ};
+use crate::seccomp::{self, Answer, When};
 use crate::stack::Stack;
 use crate::sys::process::{self, Status};
 use crate::sys::signal::kill_thread;
@@ -21,10 +23,16 @@ pub const TESTS: &[Test] = &[
     Test::new("loans/a-handler-forks-during-a-loan", handler_forks).needs(Needs::REAL_KERNEL),
     Test::new("loans/a-vfork-child-forks", vfork_child_forks).needs(Needs::REAL_KERNEL),
     Test::new("loans/a-fork-without-one-repairs-nothing", not_lent),
+    Test::new(
+        "loans/a-repair-that-is-pretended-releases-nothing",
+        pretended,
+    )
+    .needs(Needs::REAL_KERNEL)
+    .needs(Needs::SECCOMP),
 ];
 
 const STACK: usize = 64 * 1024;
-const ENDED_WELL: Result<Status, crate::errno::Errno> = Ok(Status::Exited(0));
+const ENDED_WELL: Result<Status, Errno> = Ok(Status::Exited(0));
 
 /// The main thread, with the slice extension where the kernel has it: a loan must not lose it.
 fn begin(ctx: &Ctx<'_>) -> Thread<'static> {
@@ -207,5 +215,24 @@ fn not_lent(ctx: &Ctx<'_>) {
         assert_restored(area, before);
         let nobody = RSEQ.thread_of(&NEW).map(drop);
         assert_eq!(nobody, Err(Error::NotCreated));
+    });
+}
+
+/// A filter answers 0 in the child, and before Linux 7.0 the attempt clears the CPU by which a release would be seen through.
+fn pretended(ctx: &Ctx<'_>) {
+    let thread = begin(ctx);
+    let area = thread.area();
+    core::mem::forget(thread.lend());
+    must_pass(|| {
+        seccomp::install(__NR_rseq, When::Always, Answer::Errno(Errno(0))).unwrap();
+        // SAFETY: repair_in_fork_child (1) the area of the thread that this one copies; (2) a fork child without children;
+        // (3) the parent's loan is not ended here.
+        let state = unsafe { RSEQ.repair_in_fork_child(area) };
+        assert!(matches!(state, State::Unavailable(_)), "{state:?}");
+        let thread = RSEQ.thread_of(area).unwrap();
+        let Exit::Kept(kept) = thread.on_exit(ExitMode::Release) else {
+            panic!("released, and the kernel still writes");
+        };
+        assert!(matches!(kept.why(), Some(Error::StillRegistered(_))));
     });
 }
