@@ -1,5 +1,4 @@
 //! `cargo xtask doctor`: rseq on this machine, the registration of each kind of program, and the remedies.
-//! remedies.
 
 mod answers;
 mod owner;
@@ -15,6 +14,12 @@ use serde::Serialize;
 use serde_json::json;
 
 use answers::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE, Answer, Answers, Signs, auxv};
+
+/// The type of the first argument of ptrace(2).
+#[cfg(target_env = "gnu")]
+type Request = libc::c_uint;
+#[cfg(not(target_env = "gnu"))]
+type Request = libc::c_int;
 
 /// `cargo xtask doctor`
 #[derive(clap::Args)]

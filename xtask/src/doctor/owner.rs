@@ -1,5 +1,4 @@
 //! The owner of an area: a libc's lies `__rseq_offset` from the thread pointer. Uses ptrace(2) and the mapped files.
-//! files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +9,7 @@ use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSymbol as _, ReadCache, ReadRef};
 use serde::Serialize;
 
-use super::threads::Request;
+use super::Request;
 
 /// Who registered a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -12,12 +12,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::owner::{LibcSymbols, Owner};
-use super::table;
-
-#[cfg(target_env = "gnu")]
-pub type Request = libc::c_uint;
-#[cfg(not(target_env = "gnu"))]
-pub type Request = libc::c_int;
+use super::{Request, table};
 
 /// The kernel's `struct ptrace_rseq_configuration`.
 #[repr(C)]
