@@ -320,7 +320,8 @@ static volatile int is_wrong;
 static void hold_blocks(unsigned who)
 {
 	unsigned *held[HELD] = { NULL };
-	for (unsigned i = 0; i < 300000 && !is_wrong; i++) {
+	unsigned times = scaled(300000, 20000, 20000);
+	for (unsigned i = 0; i < times && !is_wrong; i++) {
 		unsigned k = (i * 7 + who) % HELD, mark = who << 28 | k;
 		if (held[k] && (held[k][0] != mark || held[k][5] != mark))
 			is_wrong = 1;
@@ -355,15 +356,20 @@ static void malloc_beside_a_clone_child(void)
 	CHECK_IS(sem_init(&gate, 0, 0), 0);
 	CHECK_IS(pthread_create(&thread, NULL, waiting, &gate), 0);
 	pid_t child = clone(holding, stack + sizeof stack, CLONE_VM | SIGCHLD, (void *)2);
-	CHECK(child > 0);
-	hold_blocks(1);
-	CHECK(waitpid(child, &status, 0) == child);
-	CHECK_IS(status, DONE);
-	CHECK(!is_wrong);
-	if (malloc_trim)
-		malloc_trim(0);
+	int refused = child < 0 && errno == EINVAL;
+	if (!refused) {
+		CHECK(child > 0);
+		hold_blocks(1);
+		CHECK(waitpid(child, &status, 0) == child);
+		CHECK_IS(status, DONE);
+		CHECK(!is_wrong);
+		if (malloc_trim)
+			malloc_trim(0);
+	}
 	CHECK_IS(sem_post(&gate), 0);
 	CHECK_IS(pthread_join(thread, NULL), 0);
+	if (refused)
+		skip("an emulator without children that share the memory");
 }
 
 /* ---- cached memory ---- */
