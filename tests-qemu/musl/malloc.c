@@ -320,7 +320,7 @@ static volatile int is_wrong;
 static void hold_blocks(unsigned who)
 {
 	unsigned *held[HELD] = { NULL };
-	unsigned times = scaled(300000, 20000, 20000);
+	unsigned times = scaled(2000000, 20000, 20000);
 	for (unsigned i = 0; i < times && !is_wrong; i++) {
 		unsigned k = (i * 7 + who) % HELD, mark = who << 28 | k;
 		if (held[k] && (held[k][0] != mark || held[k][5] != mark))
