@@ -127,11 +127,12 @@ impl Decision {
     }
 
     /// The attempt after EINVAL. A kernel without the extension answers EINVAL, and rr and gVisor take only 32 bytes
-    /// whatever auxv says. `None`: EINVAL means that the thread is taken.
+    /// whatever auxv says. Once the process has decided its length holds, and the extension is still each thread's: a filter of
+    /// its own may refuse the flag, or the kernel of a restored process. `None`: EINVAL means that the thread is taken.
     pub(crate) const fn weaker(self) -> Option<Self> {
         if self.flags() != 0 {
             Some(Self(self.0 & !ARMS_SLICE))
-        } else if self.length() > LEGACY_LENGTH {
+        } else if self.is_open() && self.length() > LEGACY_LENGTH {
             let rest = self.0 & !(u32::MAX << LENGTH_SHIFT);
             Some(Self(rest | LEGACY_LENGTH << LENGTH_SHIFT))
         } else {

@@ -139,10 +139,7 @@ impl<K: Kernel> Process<K> {
                 is_again = true;
                 continue;
             }
-            // The flag is asked for at each registration: a thread whose filter refuses it, or whose kernel no longer has it
-            // (a restored process), has rseq without it.
-            if attempt.flags() != 0
-                && outcome.is(Reason::Taken)
+            if outcome.is(Reason::Taken)
                 && let Some(weaker) = attempt.weaker()
             {
                 attempt = weaker;
@@ -157,11 +154,6 @@ impl<K: Kernel> Process<K> {
                 attempt.runtime()
             } else if outcome.is(Reason::NoSyscall) {
                 attempt.nobody(Reason::NoSyscall)
-            } else if outcome.is(Reason::Taken)
-                && let Some(weaker) = attempt.weaker()
-            {
-                attempt = weaker;
-                continue;
             } else {
                 return outcome;
             };

@@ -7,6 +7,7 @@ use rseq_rt::abi::{SLICE_GRANTED, SLICE_REQUEST};
 use rseq_rt::{Area, Kernel, Linux, SliceEnd};
 
 use super::shared::{Fault, must};
+use crate::errno::errno::ENXIO;
 use crate::witness;
 
 /// The bit of the area's word.
@@ -74,11 +75,10 @@ pub fn broken_yield(area: &Area) -> SliceEnd {
 /// A kernel with the extension clears the word whenever it writes the ids and before each handler, with a request in it
 /// or not.
 pub fn kernel_clears() -> bool {
-    const ENXIO: u16 = 6;
     match Linux.set_slice_extension(false) {
         Ok(()) => true,
         // Not registered.
-        Err(errno) => errno.raw() == ENXIO,
+        Err(errno) => u32::from(errno.raw()) == ENXIO,
     }
 }
 
