@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../cpus.h"
 #include "rseq.h"
 #include "test.h"
 
@@ -53,7 +54,7 @@ static void contents(void)
 		for (int i = 0; i < 64; i++) {
 			blocks[i] = hidden(malloc(size));
 			CHECK((uintptr_t)blocks[i] % 16 == 0 && malloc_usable_size(blocks[i]) >= size);
-			memset(blocks[i], i + 1, size);
+			memset(blocks[i], i + 1, malloc_usable_size(blocks[i]));
 		}
 		for (int i = 0; i < 64; i++) {
 			CHECK_IS(blocks[i][0], i + 1);
@@ -240,10 +241,27 @@ static void not_aligned(void)
 static void beyond_the_end(void)
 {
 	volatile char *block = hidden(malloc(100));
-	block[100] = 1;
+	block[malloc_usable_size(kept)] = 1;
 	free(kept);
 }
 #endif
+
+/* A thread that stays on its CPU is given the slot that it has just freed. */
+static void written_to_before_a_free_slot(void)
+{
+	volatile unsigned char *block = hidden(malloc(100));
+	free(kept);
+	block[-4] = 1;
+	hidden(malloc(100));
+}
+
+static void header_of_a_free_slot_overwritten(void)
+{
+	volatile unsigned char *block = hidden(malloc(100));
+	free(kept);
+	block[-3] &= 31;
+	hidden(malloc(100));
+}
 
 static void resized_after_free(void)
 {
@@ -258,9 +276,21 @@ static void of_the_stack(void)
 	free(hidden(room + 128));
 }
 
+struct wrong { const char *what; void (*run)(void); };
+
+static size_t all_die(const struct wrong *rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int status = in_child(rows[i].run);
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
+			fail(__FILE__, __LINE__, "a block %s: status %#x", rows[i].what, status);
+	}
+	return count;
+}
+
 static void malloc_catches(void)
 {
-	static const struct { const char *what; void (*run)(void); } rows[] = {
+	static const struct wrong rows[] = {
 		{ "freed twice", twice },
 		{ "freed twice, others between", twice_with_others_between },
 		{ "freed twice, by another thread", twice_by_another },
@@ -272,16 +302,23 @@ static void malloc_catches(void)
 #endif
 		{ "resized after it was freed", resized_after_free },
 		{ "of the stack", of_the_stack },
+	}, of_caches[] = {
+		{ "freed, and the byte before it written to", written_to_before_a_free_slot },
+		{ "freed, and its header overwritten", header_of_a_free_slot_overwritten },
 	};
 	struct rlimit none = { 0, 0 };
+	struct cpus all;
+	size_t count;
 	setrlimit(RLIMIT_CORE, &none);
 	one_thread();
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		int status = in_child(rows[i].run);
-		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSEGV)
-			fail(__FILE__, __LINE__, "a block %s: status %#x", rows[i].what, status);
-	}
-	tell("%zu ways to free wrongly", sizeof rows / sizeof *rows);
+	count = all_die(rows, sizeof rows / sizeof *rows);
+	CHECK_IS(allowed_cpus(&all), 0);
+	CHECK_IS(move_to_cpu(0, sched_getcpu()), 0);
+	free(hidden(malloc(100)));
+	if (malloc_trim && malloc_trim(0))
+		count += all_die(of_caches, sizeof of_caches / sizeof *of_caches);
+	CHECK_IS(allow_cpus(0, &all), 0);
+	tell("%zu ways to free wrongly", count);
 }
 
 /* ---- contexts that allocate ---- */

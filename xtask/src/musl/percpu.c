@@ -2,8 +2,8 @@
  * malloc per CPU: a bounded cache of free slots for each CPU and size class, in front of mallocng.
  *
  * A slot (of a group; one block of memory) that is in a cache is one that mallocng believes allocated, so that its group
- * stays. What lies in it is what mallocng's free leaves: a header that no check passes. Nothing lies in a block, so that
- * who writes to freed memory reaches no pointer of the allocator, as before.
+ * stays. Its header says where it is, as that of a block does, and that it is in a cache, which no check passes. Nothing
+ * lies in a block, so that who writes to freed memory reaches no pointer of the allocator, as before.
  *
  * Each CPU has one piece of memory, and the depot, into which full caches are emptied and out of which empty ones are
  * filled, has another:
@@ -33,32 +33,37 @@
 /* Slots taken from mallocng at a time. */
 #define BATCH 16
 
-/*
- * An entry: the address of the slot, a multiple of 16 below 2^62, shifted by 2, with the index of 5 bits below. FREED:
- * the slot has been in use, so that its header must say that it was freed.
- */
-#define ENTRY(start, idx) ((uintptr_t)(start)<<2 | (idx))
-#define START(entry) ((unsigned char *)((entry)>>6<<4))
-#define INDEX(entry) ((int)((entry)&31))
-#define FREED ((uintptr_t)32)
-
 #define unlikely(condition) __builtin_expect(condition, 0)
 
 /* A count that is negative, and above all: no entry, no room. Whoever gives a cache back holds it. */
 #define CLOSED ((uintptr_t)1<<63)
 
-/* The header of a block, in the 4 bytes before it: 0, the index and the reserved bytes (5: further on), the offset. */
+/*
+ * The header of a block, in the 4 bytes before it: 0, the index of its slot with the number of reserved bytes at its end
+ * (5: the number stands there), and its offset in the group. In a cached slot that number is 7, which mallocng refuses.
+ */
 typedef uint32_t __attribute__((__may_alias__)) header;
 #define HEADER(p) (*(header *)((unsigned char *)(p)-IB))
+#define INDEX(h) ((h)>>8 & 31)
+#define RESERVED(h) ((h)>>13 & 7)
+#define OFFSET(h) ((size_t)((h)>>16))
+#define CACHED ((header)7<<13)
+/* CACHED in a cached slot, 0 in a block that fills its slot. */
+#define KIND(h) ((h) & (CACHED | 255))
+/* Of a slot in a cache. */
+#define IN_CACHE(class, idx) ((header)((class)->units*(idx)<<16 | (idx)<<8 | CACHED))
+
+/* Of a group, as one load: last_idx in 5 bits, freeable in one, sizeclass in 6. */
+typedef const uintptr_t __attribute__((__may_alias__)) word;
+#define FIELDS(g) (*(word *)(&(g)->freed_mask+1))
 
 struct class {
 	/* Of the count, on the first CPU. */
 	uintptr_t at;
-	/* Times the index: what a header says of it, and the offset of the slot. */
-	header step;
+	/* Of a slot; 0: no slot of this class is cached. */
+	uint32_t units;
 	/* Entries of a cache. */
-	uint16_t most;
-	uint8_t number;
+	uint32_t most;
 };
 
 /*
@@ -68,12 +73,10 @@ struct class {
 static size_t bound;
 static struct rseq_rt_slots slots;
 
-/* By the units of a block or slot, less one: each class is there for all the units that it serves. The last is none. */
-static struct class classes[MOST_UNITS+1];
-#define CLASS_OF_SIZE(n) (&classes[((n)+IB-1)/UNIT])
-#define CLASS_OF_NUMBER(sc) (&classes[size_classes[sc]-1])
-#define UNITS(class) ((size_t)((class).step>>16))
-#define BYTES(class) ((size_t)((class).step>>12))
+/* By number, for each that a group can have. */
+static struct class classes[64];
+/* Where the count of the class is that serves these units, less one. */
+static uintptr_t counts[MOST_UNITS];
 
 /* The depot's entries, and CLOSED counts: one thread at a time. */
 static volatile int lock[1];
@@ -90,13 +93,14 @@ static inline volatile uintptr_t *cache(const struct class *class, size_t cpu)
  */
 static inline struct rseq *current(void)
 {
-	volatile unsigned char *area = __pthread_self()->rseq.rseq_rt_opaque;
-	return *(volatile uint16_t *)(area+RSEQ_RT_AREA_STATE) == RSEQ_RT_REGISTERED ? (void *)area : 0;
+	typedef const uint16_t __attribute__((__may_alias__)) state;
+	unsigned char *area = __pthread_self()->rseq.rseq_rt_opaque;
+	return *(state *)(area+RSEQ_RT_AREA_STATE) == RSEQ_RT_REGISTERED ? (void *)area : 0;
 }
 
 #ifndef MALLOC_PERCPU_BROKEN
 /* RSEQ_RT_COMMITTED: an entry was taken. RSEQ_RT_DIFFERS: there is none. */
-static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *entry)
+static inline int pop(struct rseq *rseq, uintptr_t at, unsigned char **p)
 {
 #if defined(__x86_64__)
 	__asm__ __volatile__ goto (
@@ -108,9 +112,9 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		"movq 8(%%rax, %%rdx, 8), %%r8\n\t"
 		"movq %%rdx, (%%rax)\n\t"
 		RSEQ_RT_SECTION_END
-		"movq %%r8, (%[entry])\n\t"
+		"movq %%r8, (%[p])\n\t"
 		:
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (at), [p] "r" (p)
 		: RSEQ_RT_SECTION_CLOBBERS, "rdx", "r8"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #elif defined(__aarch64__)
@@ -124,9 +128,9 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		"ldr x13, [x12, #8]\n\t"
 		"str x11, [x9]\n\t"
 		RSEQ_RT_SECTION_END
-		"str x13, [%[entry]]\n\t"
+		"str x13, [%[p]]\n\t"
 		:
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (at), [p] "r" (p)
 		: RSEQ_RT_SECTION_CLOBBERS, "x11", "x12", "x13"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #else
@@ -141,9 +145,9 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 		"ld t4, 8(t3)\n\t"
 		"sd t2, 0(t0)\n\t"
 		RSEQ_RT_SECTION_END
-		"sd t4, 0(%[entry])\n\t"
+		"sd t4, 0(%[p])\n\t"
 		:
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (at), [p] "r" (p)
 		: RSEQ_RT_SECTION_CLOBBERS, "t2", "t3", "t4"
 		: RSEQ_RT_SECTION_LABELS, empty);
 #endif
@@ -154,15 +158,15 @@ empty:
 }
 #else
 /* The same by plain stores, for the tests. The pause is for a switch to fall into. */
-static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *entry)
+static inline int pop(struct rseq *rseq, uintptr_t at, unsigned char **p)
 {
 	size_t cpu = rseq_rt_percpu_id(rseq), count;
 	volatile uintptr_t *here;
 	if (cpu >= slots.count) return RSEQ_RT_OUT_OF_RANGE;
-	here = cache(class, cpu);
+	here = (void *)(at + cpu*RSEQ_RT_SLOT_SIZE);
 	count = *here;
-	if (count-1 >= class->most) return RSEQ_RT_DIFFERS;
-	*entry = here[count];
+	if (count-1 >= MOST_ENTRIES) return RSEQ_RT_DIFFERS;
+	*p = (unsigned char *)here[count];
 	for (volatile int pause = 0; pause < 200; pause++);
 	*here = count-1;
 	return RSEQ_RT_COMMITTED;
@@ -170,7 +174,7 @@ static inline int pop(struct rseq *rseq, const struct class *class, uintptr_t *e
 #endif
 
 /* RSEQ_RT_COMMITTED: it is in the cache. RSEQ_RT_DIFFERS: there is no room. */
-static inline int push(struct rseq *rseq, const struct class *class, uintptr_t entry)
+static inline int push(struct rseq *rseq, const struct class *class, unsigned char *p)
 {
 #if defined(__x86_64__)
 	__asm__ __volatile__ goto (
@@ -179,12 +183,12 @@ static inline int push(struct rseq *rseq, const struct class *class, uintptr_t e
 		"movq (%%rax), %%rdx\n\t"
 		"cmpq %[most], %%rdx\n\t"
 		"jae %l[full]\n\t"
-		"movq %[entry], 8(%%rax, %%rdx, 8)\n\t"
+		"movq %[p], 8(%%rax, %%rdx, 8)\n\t"
 		"addq $1, %%rdx\n\t"
 		"movq %%rdx, (%%rax)\n\t"
 		RSEQ_RT_SECTION_END
 		:
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [p] "r" (p)
 		: RSEQ_RT_SECTION_CLOBBERS, "rdx"
 		: RSEQ_RT_SECTION_LABELS, full);
 #elif defined(__aarch64__)
@@ -195,12 +199,12 @@ static inline int push(struct rseq *rseq, const struct class *class, uintptr_t e
 		"cmp x11, %[most]\n\t"
 		"b.hs %l[full]\n\t"
 		"add x12, x9, x11, lsl #3\n\t"
-		"str %[entry], [x12, #8]\n\t"
+		"str %[p], [x12, #8]\n\t"
 		"add x11, x11, #1\n\t"
 		"str x11, [x9]\n\t"
 		RSEQ_RT_SECTION_END
 		:
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [p] "r" (p)
 		: RSEQ_RT_SECTION_CLOBBERS, "x11", "x12"
 		: RSEQ_RT_SECTION_LABELS, full);
 #else
@@ -211,12 +215,12 @@ static inline int push(struct rseq *rseq, const struct class *class, uintptr_t e
 		"bgeu t2, %[most], %l[full]\n\t"
 		"slli t3, t2, 3\n\t"
 		"add t3, t3, t0\n\t"
-		"sd %[entry], 8(t3)\n\t"
+		"sd %[p], 8(t3)\n\t"
 		"addi t2, t2, 1\n\t"
 		"sd t2, 0(t0)\n\t"
 		RSEQ_RT_SECTION_END
 		:
-		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [entry] "r" (entry)
+		: RSEQ_RT_SECTION_INPUTS(rseq, slots), [at] "r" (class->at), [most] "r" ((size_t)class->most), [p] "r" (p)
 		: RSEQ_RT_SECTION_CLOBBERS, "t2", "t3"
 		: RSEQ_RT_SECTION_LABELS, full);
 #endif
@@ -240,8 +244,8 @@ void __malloc_percpu(void)
 	for (sc = 0; sc < CLASSES; sc++) {
 		size_t most = MOST_BYTES / (UNIT*size_classes[sc]);
 		if (most > MOST_ENTRIES) most = MOST_ENTRIES;
-		for (; i < size_classes[sc]; i++)
-			classes[i] = (struct class){ (uintptr_t)base + at, 1<<8 | size_classes[sc]<<16, most, sc };
+		classes[sc] = (struct class){ (uintptr_t)base + at, size_classes[sc], most };
+		for (; i < size_classes[sc]; i++) counts[i] = (uintptr_t)base + at;
 		at += (1+most)*sizeof(uintptr_t);
 	}
 	if (at > RSEQ_RT_SLOT_SIZE) a_crash();
@@ -255,16 +259,14 @@ static inline int is_of(const struct meta *g, const struct group *base)
 	return g->mem == base && ((struct meta_area *)((uintptr_t)g & -4096))->check == ctx.secret;
 }
 
-static struct meta *group(const struct class *class, uintptr_t entry)
+/* A cached slot, to its group. */
+static void give_back(unsigned char *p)
 {
-	struct group *base = (void *)(START(entry) - BYTES(*class)*INDEX(entry) - UNIT);
-	if (unlikely(!is_of(base->meta, base))) a_crash();
-	return base->meta;
-}
-
-static void give_back(const struct class *class, uintptr_t entry)
-{
-	__malloc_free_slot(group(class, entry), INDEX(entry));
+	header h = HEADER(p);
+	struct group *base = (void *)(p - UNIT*OFFSET(h) - UNIT);
+	if (KIND(h) != CACHED || !is_of(base->meta, base)) a_crash();
+	HEADER(p) = 255<<8;
+	__malloc_free_slot(base->meta, INDEX(h));
 }
 
 /* Everything goes through mallocng from here on. malloc_trim still empties the caches. */
@@ -279,12 +281,12 @@ void __malloc_percpu_off(void)
 static void spill(struct rseq *rseq, const struct class *class)
 {
 	volatile uintptr_t *depot = cache(class, slots.count);
-	uintptr_t entry;
+	unsigned char *p;
 	int n;
 	if (*depot >= class->most) return;
 	LOCK(lock);
-	for (n = class->most/2; n && *depot < class->most && pop(rseq, class, &entry) == RSEQ_RT_COMMITTED; n--) {
-		depot[*depot+1] = entry;
+	for (n = class->most/2; n && *depot < class->most && pop(rseq, class->at, &p) == RSEQ_RT_COMMITTED; n--) {
+		depot[*depot+1] = (uintptr_t)p;
 		++*depot;
 	}
 	UNLOCK(lock);
@@ -297,118 +299,117 @@ static void refill(struct rseq *rseq, const struct class *class)
 	int n;
 	if (!*depot) return;
 	LOCK(lock);
-	for (n = class->most/2; n && *depot && push(rseq, class, depot[*depot]) == RSEQ_RT_COMMITTED; n--)
+	for (n = class->most/2; n && *depot && push(rseq, class, (void *)depot[*depot]) == RSEQ_RT_COMMITTED; n--)
 		--*depot;
 	UNLOCK(lock);
+}
+
+static __attribute__((__noinline__)) void overflowing(struct rseq *rseq, const struct class *class, unsigned char *p)
+{
+	spill(rseq, class);
+	if (push(rseq, class, p) != RSEQ_RT_COMMITTED) give_back(p);
 }
 
 /* ---- malloc and free: one path, without a branch by which sizes come, since those are not foreseen ---- */
 
 /*
- * mallocng's enframe for a slot that was freed, without a look at the group: the offset of the slot in it is that of its
- * index. The header at its start says where the block was, whose header says that it was freed. A block that two threads
- * freed at the same moment is in a cache twice, since both found its header valid: the second to take it finds it in use.
+ * The block that fills a slot taken from a cache. A block that two threads freed at the same moment is in a cache twice,
+ * since both found its header valid: the second to take it finds it in use.
  */
-static inline void *reframed(struct class class, uintptr_t entry, size_t n)
+static inline void *taken(unsigned char *p)
 {
-	unsigned char *p = START(entry), *end = p + BYTES(class) - IB;
-	header was = HEADER(p);
-	size_t off = UNIT*(size_t)(was>>16), reserved = end-p-n, idx = INDEX(entry);
-	if (unlikely(off >= BYTES(class)) || unlikely((p[off-3] != 255) | (was & 255))) a_crash();
-	off += UNIT;
-	off &= -(size_t)(off <= reserved);
-	/* Overwritten below where the block is at the start. */
-	HEADER(p) = 7<<5<<8 | off<<12;
-	p += off;
-	reserved -= off;
-	HEADER(p) = idx*class.step + (off<<12) + ((reserved < 5 ? reserved : 5)<<13);
-	/* These two count where 5 and more are reserved; else they are in the block, or before the byte that counts. */
-	*(header *)(end-4) = reserved;
-	end[-5] = 0;
-	end[-reserved] = 0;
+	header h = HEADER(p);
+	if (unlikely(KIND(h) != CACHED)) a_crash();
+	HEADER(p) = h ^ CACHED;
 	return p;
-}
-
-/*
- * The slot of a small block that passes the checks of mallocng's free, as an entry; else 0. A slot of the group is within
- * what is mapped for it.
- */
-static inline uintptr_t checked(unsigned char *p, const struct class **class)
-{
-	size_t offset, idx, reserved, more;
-	unsigned char *start, *end;
-	struct group *base;
-	struct meta *g;
-	header h;
-	if (unlikely((uintptr_t)p & 15)) return 0;
-	h = HEADER(p);
-	if (unlikely(h & 255)) return 0;
-	offset = h>>16, idx = h>>8 & 31, reserved = h>>13 & 7;
-	base = (void *)(p - UNIT*offset - UNIT);
-	g = base->meta;
-	*class = &classes[(unsigned char)base->pad[0]];
-	if (unlikely(!is_of(g, base))) return 0;
-	if (unlikely(g->sizeclass != (*class)->number)) return 0;
-	if (unlikely(idx > g->last_idx)) return 0;
-	if (unlikely((g->avail_mask | g->freed_mask) & 1u<<idx)) return 0;
-	offset -= UNITS(**class)*idx;
-	if (unlikely(offset >= UNITS(**class))) return 0;
-	start = p - UNIT*offset;
-	end = start + BYTES(**class) - IB;
-	/* Of 5 and more reserved bytes the number stands at the end. */
-	more = *(header *)(end-4);
-	if (reserved != 5) more = reserved;
-	if (unlikely(more > (size_t)(end-p))) return 0;
-	if (unlikely((more < 5 ? more : 5) != reserved)) return 0;
-	if (unlikely(end[-more] | end[-reserved] | *end)) return 0;
-	return ENTRY(start, idx) | FREED;
-}
-
-static __attribute__((__noinline__)) void *fresh(const struct class *class, uintptr_t entry, size_t n)
-{
-	return enframe(group(class, entry), INDEX(entry), n, ctx.mmap_counter);
 }
 
 static __attribute__((__noinline__)) void *missed(struct rseq *rseq, size_t n)
 {
-	const struct class *class = CLASS_OF_SIZE(n);
-	uintptr_t entry;
+	const struct class *class = &classes[size_to_class(n)];
+	unsigned char *p;
 	refill(rseq, class);
-	if (pop(rseq, class, &entry) != RSEQ_RT_COMMITTED) return __malloc_behind(n);
-	return entry & FREED ? reframed(*class, entry, n) : fresh(class, entry, n);
+	if (pop(rseq, class->at, &p) != RSEQ_RT_COMMITTED) return __malloc_behind(n);
+	return taken(p);
 }
 
 void *malloc(size_t n)
 {
-	struct class class;
 	struct rseq *rseq;
-	uintptr_t entry;
+	unsigned char *p;
 	if (unlikely(n >= bound) || unlikely(!(rseq = current()))) return __malloc_behind(n);
-	class = *CLASS_OF_SIZE(n);
-	if (unlikely(pop(rseq, &class, &entry) != RSEQ_RT_COMMITTED)) return missed(rseq, n);
-	if (unlikely(!(entry & FREED))) return fresh(CLASS_OF_SIZE(n), entry, n);
-	return reframed(class, entry, n);
+	if (unlikely(pop(rseq, counts[(n+IB-1)/UNIT], &p) != RSEQ_RT_COMMITTED)) return missed(rseq, n);
+	return taken(p);
 }
 
-static __attribute__((__noinline__)) void overflowing(struct rseq *rseq, const struct class *class, uintptr_t entry)
+/*
+ * The class of a slot that is in use, of one of mallocng's groups; else null. The only slot of a group may be larger than
+ * its class, so that it is none here.
+ */
+static inline const struct class *class_of(unsigned char *p, header h)
 {
-	spill(rseq, class);
-	if (push(rseq, class, entry) != RSEQ_RT_COMMITTED) give_back(class, entry);
+	struct group *base = (void *)(p - UNIT*OFFSET(h) - UNIT);
+	struct meta *g = base->meta;
+	size_t idx = INDEX(h), fields, last;
+	if (unlikely(!is_of(g, base))) return 0;
+	fields = FIELDS(g);
+	last = fields & 31;
+	if (unlikely(!last) || unlikely(idx > last)) return 0;
+	if (unlikely((g->avail_mask | g->freed_mask)>>idx & 1)) return 0;
+	return &classes[fields>>6 & 63];
 }
 
-/* Whatever does not pass the checks is judged by mallocng. */
-void free(void *p)
+/*
+ * A block that does not fill its slot, made by mallocng, realloc or aligned_alloc: the other checks of mallocng's free
+ * apply. mallocng itself judges what does not pass.
+ */
+static __attribute__((__noinline__)) void free_other(unsigned char *p)
+{
+	struct rseq *rseq = current();
+	const struct class *class;
+	unsigned char *start, *end;
+	size_t offset, reserved;
+	header h;
+	if (!bound || !rseq || (uintptr_t)p & 15) goto behind;
+	h = HEADER(p);
+	if (h & 255 || !(class = class_of(p, h)) || !class->units) goto behind;
+	offset = OFFSET(h) - class->units*INDEX(h);
+	if (offset >= class->units) goto behind;
+	start = p - UNIT*offset;
+	end = start + UNIT*class->units - IB;
+	reserved = RESERVED(h);
+	if (reserved > 5) goto behind;
+	if (reserved == 5) {
+		reserved = *(header *)(end-4);
+		if (reserved < 5 || end[-5]) goto behind;
+	}
+	if (reserved > end-p || end[-reserved] || *end || start[-4]) goto behind;
+	HEADER(p) = 255<<8;
+	HEADER(start) = IN_CACHE(class, INDEX(h));
+	if (push(rseq, class, start) != RSEQ_RT_COMMITTED) overflowing(rseq, class, start);
+	return;
+behind:
+	__malloc_behind_free(p);
+}
+
+void free(void *block)
 {
 	const struct class *class;
+	unsigned char *p = block;
 	struct rseq *rseq;
-	uintptr_t entry;
+	size_t units;
+	header h;
 	if (!p) return;
-	if (unlikely(!bound) || unlikely(!(rseq = current())) || unlikely(!(entry = checked(p, &class)))) {
-		__malloc_behind_free(p);
-		return;
-	}
-	HEADER(p) = 255<<8;
-	if (unlikely(push(rseq, class, entry) != RSEQ_RT_COMMITTED)) overflowing(rseq, class, entry);
+	if (unlikely(!bound) || unlikely(!(rseq = current())) || unlikely((uintptr_t)p & 15)) goto other;
+	h = HEADER(p);
+	if (unlikely(KIND(h)) || unlikely(!(class = class_of(p, h)))) goto other;
+	units = class->units;
+	if (unlikely(!units) || unlikely(OFFSET(h) != units*INDEX(h)) || unlikely(p[UNIT*units-IB])) goto other;
+	HEADER(p) = h | CACHED;
+	if (unlikely(push(rseq, class, p) != RSEQ_RT_COMMITTED)) overflowing(rseq, class, p);
+	return;
+other:
+	free_other(p);
 }
 
 /*
@@ -419,8 +420,8 @@ uint32_t __malloc_percpu_reserve(struct meta *g, size_t n)
 {
 	uint32_t rest = g->avail_mask, taken;
 	int most = BATCH;
-	if (n >= bound || g->sizeclass != CLASS_OF_SIZE(n)->number || !current()) return 0;
-	if (most > CLASS_OF_SIZE(n)->most/4) most = CLASS_OF_SIZE(n)->most/4;
+	if (n >= bound || g->sizeclass != size_to_class(n) || !current()) return 0;
+	if (most > classes[g->sizeclass].most/4) most = classes[g->sizeclass].most/4;
 	for (; rest && most; most--) rest &= rest-1;
 	taken = g->avail_mask & ~rest;
 	g->avail_mask = rest;
@@ -429,14 +430,17 @@ uint32_t __malloc_percpu_reserve(struct meta *g, size_t n)
 
 void __malloc_percpu_fill(struct meta *g, uint32_t taken)
 {
-	const struct class *class = CLASS_OF_NUMBER(g->sizeclass);
+	const struct class *class = &classes[g->sizeclass];
 	struct rseq *rseq = current();
 	/* The last first, so that the first is on top. */
 	while (taken) {
 		int idx = 31 - a_clz_32(taken);
+		unsigned char *p = g->mem->storage + UNIT*class->units*idx;
 		taken -= 1u<<idx;
-		if (!rseq || push(rseq, class, ENTRY(g->mem->storage + BYTES(*class)*idx, idx)) != RSEQ_RT_COMMITTED)
-			__malloc_free_slot(g, idx);
+		/* The byte behind the slot before it. */
+		if (p[-4]) a_crash();
+		HEADER(p) = IN_CACHE(class, idx);
+		if (!rseq || push(rseq, class, p) != RSEQ_RT_COMMITTED) give_back(p);
 	}
 }
 
@@ -447,7 +451,7 @@ static void close_counts(size_t cpu, uintptr_t *old)
 {
 	int sc;
 	for (sc = 0; sc < CLASSES; sc++) {
-		volatile uintptr_t *count = cache(CLASS_OF_NUMBER(sc), cpu);
+		volatile uintptr_t *count = cache(&classes[sc], cpu);
 		do old[sc] = *count;
 		while (old[sc] && a_cas_p(count, (void *)old[sc], (void *)CLOSED) != (void *)old[sc]);
 	}
@@ -467,19 +471,19 @@ int __malloc_trim(size_t pad)
 	if (!slots.count) return 0;
 	LOCK(lock);
 	for (cpu = 0; cpu <= slots.count; cpu++) {
-		for (sc = 0; sc < CLASSES && !*cache(CLASS_OF_NUMBER(sc), cpu); sc++);
+		for (sc = 0; sc < CLASSES && !*cache(&classes[sc], cpu); sc++);
 		if (sc == CLASSES) continue;
 		close_counts(cpu, old);
 		if (cpu < slots.count && __rseq_fence(cpu)) {
 			/* Opened again as it was, for a section in flight as well. */
 			for (sc = 0; sc < CLASSES; sc++)
-				if (old[sc]) a_cas_p(cache(CLASS_OF_NUMBER(sc), cpu), (void *)CLOSED, (void *)old[sc]);
+				if (old[sc]) a_cas_p(cache(&classes[sc], cpu), (void *)CLOSED, (void *)old[sc]);
 			continue;
 		}
 		for (sc = 0; sc < CLASSES; sc++) {
-			volatile uintptr_t *count = cache(CLASS_OF_NUMBER(sc), cpu);
+			volatile uintptr_t *count = cache(&classes[sc], cpu);
 			if (!old[sc] || *count != CLOSED) continue;
-			for (i = 1; i <= old[sc]; i++) give_back(CLASS_OF_NUMBER(sc), count[i]);
+			for (i = 1; i <= old[sc]; i++) give_back((void *)count[i]);
 			some = 1;
 			/* After this store the entries may be overwritten. */
 			a_barrier();

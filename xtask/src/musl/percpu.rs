@@ -59,14 +59,6 @@ pub const PERCPU: &[Insertion] = &[
     ),
     at(
         MALLOC,
-        After,
-        "\tm->sizeclass = sc;\n",
-        "\tm->mem->pad[0] = cnt > 1 && size_classes[sc] < 256 ? size_classes[sc]-1 : 255;\n",
-        "the class of a group whose slots go to caches, beside the address of its structure: free need not wait for that to \
-         know the cache",
-    ),
-    at(
-        MALLOC,
         Before,
         "void *malloc(size_t n)\n{\n",
         "#undef malloc\n#define malloc __malloc_behind\n\n",
