@@ -40,18 +40,19 @@
 
 /*
  * The header of a block, in the 4 bytes before it: 0, the index of its slot with the number of reserved bytes at its end
- * (5: the number stands there), and its offset in the group. In a cached slot that number is 7, which mallocng refuses.
+ * (5: the number stands there), and its offset in the group. In a cached slot the byte with the index is inverted: the
+ * number is 7 and the index is that of another slot, so that mallocng refuses both it and the offset.
  */
 typedef uint32_t __attribute__((__may_alias__)) header;
 #define HEADER(p) (*(header *)((unsigned char *)(p)-IB))
 #define INDEX(h) ((h)>>8 & 31)
 #define RESERVED(h) ((h)>>13 & 7)
 #define OFFSET(h) ((size_t)((h)>>16))
+#define INVERT ((header)255<<8)
 #define CACHED ((header)7<<13)
 /* CACHED in a cached slot, 0 in a block that fills its slot. */
 #define KIND(h) ((h) & (CACHED | 255))
-/* Of a slot in a cache. */
-#define IN_CACHE(class, idx) ((header)((class)->units*(idx)<<16 | (idx)<<8 | CACHED))
+#define IN_CACHE(class, idx) ((header)((class)->units*(idx)<<16 | (idx)<<8) ^ INVERT)
 
 /* Of a group, as one load: last_idx in 5 bits, freeable in one, sizeclass in 6. */
 typedef const uintptr_t __attribute__((__may_alias__)) word;
@@ -266,7 +267,7 @@ static void give_back(unsigned char *p)
 	struct group *base = (void *)(p - UNIT*OFFSET(h) - UNIT);
 	if (KIND(h) != CACHED || !is_of(base->meta, base)) a_crash();
 	HEADER(p) = 255<<8;
-	__malloc_free_slot(base->meta, INDEX(h));
+	__malloc_free_slot(base->meta, INDEX(h ^ INVERT));
 }
 
 /* Everything goes through mallocng from here on. malloc_trim still empties the caches. */
@@ -320,7 +321,7 @@ static inline void *taken(unsigned char *p)
 {
 	header h = HEADER(p);
 	if (unlikely(KIND(h) != CACHED)) a_crash();
-	HEADER(p) = h ^ CACHED;
+	HEADER(p) = h ^ INVERT;
 	return p;
 }
 
@@ -405,7 +406,7 @@ void free(void *block)
 	if (unlikely(KIND(h)) || unlikely(!(class = class_of(p, h)))) goto other;
 	units = class->units;
 	if (unlikely(!units) || unlikely(OFFSET(h) != units*INDEX(h)) || unlikely(p[UNIT*units-IB])) goto other;
-	HEADER(p) = h | CACHED;
+	HEADER(p) = h ^ INVERT;
 	if (unlikely(push(rseq, class, p) != RSEQ_RT_COMMITTED)) overflowing(rseq, class, p);
 	return;
 other:
