@@ -263,6 +263,33 @@ static void header_of_a_free_slot_overwritten(void)
 	hidden(malloc(100));
 }
 
+/* As two threads leave it that free it at the same moment. aligned_alloc leaves a mark of mallocng's at the start of the slot. */
+static void in_a_cache_twice(void)
+{
+	volatile uint32_t *block;
+	uint32_t header;
+	do
+		block = hidden(malloc(100));
+	while ((uintptr_t)block % 64 == 0);
+	header = block[-1];
+	free(kept);
+	block[-1] = header;
+	free(kept);
+	hidden(aligned_alloc(64, 52));
+	hidden(malloc(100));
+}
+
+/* It would mark another slot free, which is in use. */
+static void index_overwritten_and_given_back(void)
+{
+	unsigned char *blocks[64];
+	for (int i = 0; i < 64; i++)
+		blocks[i] = hidden(malloc(100));
+	free(hidden(blocks[32]));
+	((volatile unsigned char *)kept)[-3] ^= 1;
+	malloc_trim(0);
+}
+
 static void resized_after_free(void)
 {
 	void *block = hidden(malloc(100));
@@ -305,6 +332,8 @@ static void malloc_catches(void)
 	}, of_caches[] = {
 		{ "freed, and the byte before it written to", written_to_before_a_free_slot },
 		{ "freed, and its header overwritten", header_of_a_free_slot_overwritten },
+		{ "in a cache twice", in_a_cache_twice },
+		{ "freed, its index overwritten, and given back", index_overwritten_and_given_back },
 	};
 	struct rlimit none = { 0, 0 };
 	struct cpus all;

@@ -40,19 +40,19 @@
 
 /*
  * The header of a block, in the 4 bytes before it: 0, the index of its slot with the number of reserved bytes at its end
- * (5: the number stands there), and its offset in the group. In a cached slot the byte with the index is inverted: the
- * number is 7 and the index is that of another slot, so that mallocng refuses both it and the offset.
+ * (5: the number stands there), and its offset in the group. In a cached slot the number is 6 and the index that of another
+ * slot, so that mallocng refuses both. It leaves 7 itself, in a slot that is free and in one whose block begins later.
  */
 typedef uint32_t __attribute__((__may_alias__)) header;
 #define HEADER(p) (*(header *)((unsigned char *)(p)-IB))
 #define INDEX(h) ((h)>>8 & 31)
 #define RESERVED(h) ((h)>>13 & 7)
 #define OFFSET(h) ((size_t)((h)>>16))
-#define INVERT ((header)255<<8)
-#define CACHED ((header)7<<13)
-/* CACHED in a cached slot, 0 in a block that fills its slot. */
-#define KIND(h) ((h) & (CACHED | 255))
-#define IN_CACHE(class, idx) ((header)((class)->units*(idx)<<16 | (idx)<<8) ^ INVERT)
+/* 0 if the block fills its slot. */
+#define OTHER(h) ((h) & ((header)7<<13 | 255))
+/* The difference between the header of a cached slot and that of the block which fills it. */
+#define MARK ((header)6<<13 | (header)31<<8)
+#define IN_CACHE(class, idx) ((header)((class)->units*(idx)<<16 | (idx)<<8) ^ MARK)
 
 /* Of a group, as one load: last_idx in 5 bits, freeable in one, sizeclass in 6. */
 typedef const uintptr_t __attribute__((__may_alias__)) word;
@@ -254,20 +254,40 @@ void __malloc_percpu(void)
 	bound = UNIT*MOST_UNITS - IB + 1;
 }
 
-/* The structure that a group's first word leads to is trusted if it is known for mallocng's and leads back. */
-static inline int is_of(const struct meta *g, const struct group *base)
+static inline struct group *group_of(unsigned char *p, header h)
 {
-	return g->mem == base && ((struct meta_area *)((uintptr_t)g & -4096))->check == ctx.secret;
+	return (void *)(p - UNIT*OFFSET(h) - UNIT);
 }
 
-/* A cached slot, to its group. */
+/*
+ * The class of a slot that mallocng has handed out, of one of its groups; else null. The structure that a group's first word
+ * leads to is trusted if it is known for mallocng's and leads back. The only slot of a group may be larger than its class, so
+ * that it is none here.
+ */
+static inline const struct class *class_of(unsigned char *p, header h)
+{
+	struct group *base = group_of(p, h);
+	struct meta *g = base->meta;
+	size_t idx = INDEX(h), fields, last;
+	if (unlikely(g->mem != base) || unlikely(((struct meta_area *)((uintptr_t)g & -4096))->check != ctx.secret)) return 0;
+	fields = FIELDS(g);
+	last = fields & 31;
+	if (unlikely(!last) || unlikely(idx > last)) return 0;
+	if (unlikely((g->avail_mask | g->freed_mask)>>idx & 1)) return 0;
+	return &classes[fields>>6 & 63];
+}
+
+/*
+ * A cached slot, to its group. Whoever wrote to its header in the meantime does not have another slot of the group marked
+ * free, which may be in use.
+ */
 static void give_back(unsigned char *p)
 {
-	header h = HEADER(p);
-	struct group *base = (void *)(p - UNIT*OFFSET(h) - UNIT);
-	if (KIND(h) != CACHED || !is_of(base->meta, base)) a_crash();
+	header h = HEADER(p) ^ MARK;
+	const struct class *class;
+	if (OTHER(h) || !(class = class_of(p, h)) || OFFSET(h) != class->units*INDEX(h)) a_crash();
 	HEADER(p) = 255<<8;
-	__malloc_free_slot(base->meta, INDEX(h ^ INVERT));
+	__malloc_free_slot(group_of(p, h)->meta, INDEX(h));
 }
 
 /* Everything goes through mallocng from here on. malloc_trim still empties the caches. */
@@ -319,9 +339,9 @@ static __attribute__((__noinline__)) void overflowing(struct rseq *rseq, const s
  */
 static inline void *taken(unsigned char *p)
 {
-	header h = HEADER(p);
-	if (unlikely(KIND(h) != CACHED)) a_crash();
-	HEADER(p) = h ^ INVERT;
+	header h = HEADER(p) ^ MARK;
+	if (unlikely(OTHER(h))) a_crash();
+	HEADER(p) = h;
 	return p;
 }
 
@@ -341,23 +361,6 @@ void *malloc(size_t n)
 	if (unlikely(n >= bound) || unlikely(!(rseq = current()))) return __malloc_behind(n);
 	if (unlikely(pop(rseq, counts[(n+IB-1)/UNIT], &p) != RSEQ_RT_COMMITTED)) return missed(rseq, n);
 	return taken(p);
-}
-
-/*
- * The class of a slot that is in use, of one of mallocng's groups; else null. The only slot of a group may be larger than
- * its class, so that it is none here.
- */
-static inline const struct class *class_of(unsigned char *p, header h)
-{
-	struct group *base = (void *)(p - UNIT*OFFSET(h) - UNIT);
-	struct meta *g = base->meta;
-	size_t idx = INDEX(h), fields, last;
-	if (unlikely(!is_of(g, base))) return 0;
-	fields = FIELDS(g);
-	last = fields & 31;
-	if (unlikely(!last) || unlikely(idx > last)) return 0;
-	if (unlikely((g->avail_mask | g->freed_mask)>>idx & 1)) return 0;
-	return &classes[fields>>6 & 63];
 }
 
 /*
@@ -403,10 +406,10 @@ void free(void *block)
 	if (!p) return;
 	if (unlikely(!bound) || unlikely(!(rseq = current())) || unlikely((uintptr_t)p & 15)) goto other;
 	h = HEADER(p);
-	if (unlikely(KIND(h)) || unlikely(!(class = class_of(p, h)))) goto other;
+	if (unlikely(OTHER(h)) || unlikely(!(class = class_of(p, h)))) goto other;
 	units = class->units;
 	if (unlikely(!units) || unlikely(OFFSET(h) != units*INDEX(h)) || unlikely(p[UNIT*units-IB])) goto other;
-	HEADER(p) = h ^ INVERT;
+	HEADER(p) = h ^ MARK;
 	if (unlikely(push(rseq, class, p) != RSEQ_RT_COMMITTED)) overflowing(rseq, class, p);
 	return;
 other:
