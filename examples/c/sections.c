@@ -4,6 +4,7 @@
  *     cargo xtask staticlib --out DIR
  *     cc examples/c/sections.c $(PKG_CONFIG_PATH=DIR/lib/pkgconfig pkg-config --cflags --libs rseq_rt) -pthread
  *
+ * Under a glibc that owns rseq the sections run on its registration; elsewhere the create hook registers each thread.
  * The same two in Rust are examples/sections. Each section stores where nobody looks, and its last store publishes the
  * result: the head of the slab, the length of the log.
  */
