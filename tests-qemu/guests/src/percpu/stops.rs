@@ -46,18 +46,18 @@ impl Stops {
 /// By index, and by operation in the order of [`Operation`].
 static STOPS: [[Stops; 8]; 2] = [const { [const { Stops::new() }; 8] }; 2];
 
-/// By index, and by user-defined section.
-static OWN: [[Stops; 2]; 2] = [const { [const { Stops::new() }; 2] }; 2];
+/// By index, and by user-defined section: as many as one structure may have.
+static OWN: [[Stops; 8]; 2] = [const { [const { Stops::new() }; 8] }; 2];
 
 /// The stops of the `nth` user-defined section of the one structure that a test runs.
 pub fn own<I: Index>(nth: usize) -> &'static Stops {
     let [by_cpu, by_mm_cid] = &OWN;
-    let [first, second] = if I::OFFSET == CpuId::OFFSET {
+    let sections = if I::OFFSET == CpuId::OFFSET {
         by_cpu
     } else {
         by_mm_cid
     };
-    if nth == 0 { first } else { second }
+    &sections[nth]
 }
 
 pub fn stops<I: Index>(op: &Operation) -> &'static Stops {

@@ -70,7 +70,8 @@ const fn moved(name: &'static str, run: Run) -> Test {
 /// A structure in a static, and its sections. Its *sum* is a number that each commit changes by an amount known to the
 /// caller: usually the sum of a hash of all values in it.
 pub trait Subject {
-    /// The number of sections. The first adds an item; the others take one.
+    /// The number of sections, up to eight. The first adds an item; the others take one. Before one of the others two
+    /// items are added: states that take more than that, such as *full*, are tried by a test of their own (`edges.rs`).
     const SECTIONS: usize;
     /// The data that a section stores, or receives.
     type Data;
@@ -92,7 +93,7 @@ pub trait Subject {
     /// The change of the sum after the `nth` section returned `result`.
     fn change(nth: usize, data: &Self::Data, result: usize) -> usize;
 
-    /// A number that every commit in that slot changes.
+    /// A number that every commit in that slot changes; there are 256 slots.
     fn held(slot: usize) -> usize;
 
     /// The sum of all slots; `None` if an item is half done.
