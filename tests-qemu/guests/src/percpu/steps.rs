@@ -258,11 +258,24 @@ pub fn stepped<P: Program>(ctx: &Ctx<'_>) {
                 child.run().unwrap();
             }
         }
-        let end = Status::Exited(ALL_RIGHT);
-        assert_eq!(child.status, end, "after {} steps", child.steps);
+        all_right(child.status, format_args!("after {} steps", child.steps));
         steps += child.steps;
     }
     passed!("{steps} steps, {sections} operations, which all came to their end");
+}
+
+/// Fails, in the words of somebody whose section it is, unless the child has ended with all sections right.
+fn all_right(status: Status, when: core::fmt::Arguments<'_>) {
+    match status {
+        Status::Exited(ALL_RIGHT) => {}
+        Status::Exited(code) if code >= WRONG => {
+            let nth = code - WRONG;
+            panic!(
+                "section {nth}: its result and what is stored disagree, or something is half done, {when}"
+            )
+        }
+        status => panic!("the program with the sections {status}, {when}"),
+    }
 }
 
 /// A child by the `nth` index.
@@ -304,8 +317,7 @@ pub fn each_depth<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
     let (mut steps, mut count) = (0, 0);
     for nth in indices(ctx) {
         let (child, disturbed) = disturbed::<P>(ctx, disturb, nth);
-        let end = Status::Exited(ALL_RIGHT);
-        assert_eq!(child.status, end, "disturbed {disturbed} times");
+        all_right(child.status, format_args!("disturbed {disturbed} times"));
         steps += child.steps;
         count += disturbed;
     }
