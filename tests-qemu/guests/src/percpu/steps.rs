@@ -309,6 +309,21 @@ fn length<P: Program>(nth: usize) -> u32 {
     P::REACH.min((longest as u32 + 3) | 1)
 }
 
+/// A stride that makes about `rounds` of `reach`, and comes to every depth in the end.
+fn spread(reach: u32, rounds: u32) -> u32 {
+    let common = |mut a: u32, mut b: u32| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let mut stride = (reach / rounds).max(1);
+    while common(reach, stride) != 1 {
+        stride += 1;
+    }
+    stride
+}
+
 /// Stopped after so many instructions, and disturbed: the operation ends right, wherever that was.
 pub fn each_depth<P: Program>(ctx: &Ctx<'_>, disturb: Disturb) {
     if !begin(ctx) {
@@ -348,9 +363,14 @@ fn disturbed<P: Program>(ctx: &Ctx<'_>, disturb: Disturb, nth: usize) -> (Steppe
     let cpus = witness::cpus();
     SINGLE.store(P::SINGLE && disturb == Disturb::Signal, Relaxed);
     let stride = ctx.scale(1, P::STRIDE.into(), P::STRIDE.into()) as u32;
-    // Of one section each depth that it has; of all of them those that fall to each.
+    // Of one section each depth that it has; of all of them those that fall to each, and in the short form no depth beyond
+    // the longest, so that short sections are disturbed too.
     let (reach, stride) = match focused() {
         Some(_) => (length::<P>(nth), 1),
+        None if stride != 1 => {
+            let reach = length::<P>(nth);
+            (reach, spread(reach, P::REACH / P::STRIDE))
+        }
         None => (P::REACH, stride),
     };
     let mut child = start::<P>(nth, reach / stride);
