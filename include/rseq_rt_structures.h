@@ -58,7 +58,7 @@ struct rseq_rt_counter {
 } __attribute__((__aligned__(RSEQ_RT_LINE)));
 
 /* Zero. */
-int rseq_rt_counter_init(struct rseq_rt_counter *counter, const struct rseq_rt_line *lines, size_t count);
+int rseq_rt_counter_init(struct rseq_rt_counter *counter, struct rseq_rt_line *lines, size_t count);
 
 /* Adds, wrapping; to subtract, add the complement. A fork child needs no repair. */
 int rseq_rt_counter_add(const struct rseq_rt_counter *counter, const rseq_rt_area *area, size_t value);
@@ -97,7 +97,7 @@ struct rseq_rt_node {
 };
 
 /* Empty. */
-int rseq_rt_list_init(struct rseq_rt_list *list, const struct rseq_rt_line *lines, size_t count);
+int rseq_rt_list_init(struct rseq_rt_list *list, struct rseq_rt_line *lines, size_t count);
 
 /* Gives a node to the slot of the CPU. It may be unmapped as soon as it was popped or drained. */
 int rseq_rt_list_push(const struct rseq_rt_list *list, const rseq_rt_area *area, struct rseq_rt_node *node);

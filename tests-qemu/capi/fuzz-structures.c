@@ -22,7 +22,7 @@ static size_t sum;
 /* Invalid storage, of which no structure can be made. */
 static void no_storage(void)
 {
-	const struct rseq_rt_line *odd = (struct rseq_rt_line *)((char *)counter_lines + 8);
+	struct rseq_rt_line *odd = (struct rseq_rt_line *)((char *)counter_lines + 8);
 	IS(rseq_rt_counter_init(NULL, counter_lines, LINES), -EFAULT);
 	IS(rseq_rt_counter_init((struct rseq_rt_counter *)((char *)&counter + 8), counter_lines, LINES), -EINVAL);
 	IS(rseq_rt_counter_init(&counter, NULL, LINES), -EFAULT);
