@@ -297,23 +297,40 @@ fn comment(operation: &Operation) -> String {
 
 /// The assertions of a build with RSEQ_RT_DEBUG, which name the argument.
 fn asserted(operation: &str, operands: &[String], has_result: bool) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
+    const ALIGNED: &str = "% sizeof(uintptr_t) == 0";
+    let mut all = vec![
+        "RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0".to_owned(),
+        "slots.base || !slots.count".to_owned(),
+        format!("RSEQ_RT_PERCPU_ADDRESS(slots.base) {ALIGNED}"),
+        "slots.count <= 0x7fffffff".to_owned(),
+    ];
     for operand in operands {
         all.extend(match (operation, operand.as_str()) {
-            (_, "word" | "second") => vec![
-                format!("{operand} % sizeof(uintptr_t) == 0"),
-                format!("{operand} < RSEQ_RT_SLOT_SIZE"),
-            ],
+            (_, "word" | "second") => {
+                let mut all = vec![
+                    format!("{operand} {ALIGNED}"),
+                    format!("{operand} < RSEQ_RT_SLOT_SIZE"),
+                ];
+                if (operation, operand.as_str()) == ("compare_store_and_store", "second") {
+                    all.push("second != word".to_owned());
+                }
+                all
+            }
             (_, "to") => vec!["offset <= RSEQ_RT_SLOT_SIZE".to_owned()],
             (_, "from") => vec!["source || !length".to_owned()],
-            (_, "length") => vec!["length <= RSEQ_RT_SLOT_SIZE - offset".to_owned()],
+            (_, "length") => vec![
+                "length <= RSEQ_RT_SLOT_SIZE - offset".to_owned(),
+                // Not over the word.
+                "!length || offset + length <= word || offset >= word + sizeof(uintptr_t)"
+                    .to_owned(),
+            ],
             ("compare_link_and_store", "link") => {
-                vec!["link && RSEQ_RT_PERCPU_ADDRESS(link) % sizeof(uintptr_t) == 0".to_owned()]
+                vec![format!("link && RSEQ_RT_PERCPU_ADDRESS(link) {ALIGNED}")]
             }
             _ => vec![],
         });
     }
-    all.extend(has_result.then(|| "popped".to_owned()));
+    all.extend(has_result.then(|| format!("popped && RSEQ_RT_PERCPU_ADDRESS(popped) {ALIGNED}")));
     all
 }
 

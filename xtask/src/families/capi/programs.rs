@@ -78,6 +78,7 @@ pub static PROGRAMS: &[Program] = &[
     cxx("percpu/inline-in-two-units", "-std=c++98 -O2", "inline.cc inline-other.cc"),
     Program { compiler: "clang++", ..cxx("percpu/inline-in-two-units-clang", "-std=c++17 -O2", "inline.cc inline-other.cc") },
     c("percpu/runtime-owns", "-std=gnu99 -O2", "percpu.c"),
+    c("percpu/asserts", "-std=gnu99 -O1 -DRSEQ_RT_DEBUG", "percpu-asserts.c"),
     c("percpu/unoptimised", "-std=gnu99 -O0 -DRSEQ_RT_DEBUG", "percpu.c"),
     Program { libc_on: true, ..c("percpu/libc-owns", "-std=gnu99 -O3", "percpu.c") },
     Program { compiler: "clang", ..c("percpu/clang", "-std=gnu99 -O2", "percpu.c") },
