@@ -46,7 +46,13 @@
  * more than 4 KiB away (GNU as does). With GCC, operations cannot be inlined into a function whose target attribute has
  * less than the file's.
  *
- * With RSEQ_RT_DEBUG defined, an assert(3) names the argument that is wrong.
+ * Unwinding. A signal that aborts an operation finds the thread in its abort handler, which lies behind the functions of the
+ * object, and which no unwind table covers. A backtrace ends there; and so does the unwinding of an asynchronous cancellation
+ * and of an exception that leaves the signal handler: destructors and, with -fexceptions, cleanup handlers are not run.
+ * Deferred cancellation, the default, is not concerned. The functions of rseq_rt_structures.h have the same sections.
+ *
+ * With RSEQ_RT_DEBUG defined, and without NDEBUG, an assert(3) names the argument that is wrong, as far as that can be seen
+ * without a look at the memory: a null or misaligned pointer, an offset beyond the slot, a store over the word of the commit.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */

@@ -6,7 +6,7 @@
  *
  * Under a glibc that owns rseq it uses glibc's registration; elsewhere the library registers each thread, in an area on
  * the thread's own stack. The exit hook unregisters it, since the libc may free that stack at any time afterwards. A
- * thread that may end by pthread_exit(3) or cancellation makes the same calls in a cleanup handler.
+ * thread that may end by pthread_exit(3) or deferred cancellation makes the same calls in a cleanup handler.
  */
 #include <pthread.h>
 #include <signal.h>
