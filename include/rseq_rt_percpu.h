@@ -52,7 +52,8 @@
  * Deferred cancellation, the default, is not concerned. The functions of rseq_rt_structures.h have the same sections.
  *
  * With RSEQ_RT_DEBUG defined, and without NDEBUG, an assert(3) names the argument that is wrong, as far as that can be seen
- * without a look at the memory: a null or misaligned pointer, an offset beyond the slot, a store over the word of the commit.
+ * without a look at the memory: a null or misaligned pointer, an offset beyond the slot, a store over the word of the commit,
+ * what rseq_rt_slots_init refuses.
  *
  * SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT
  */
@@ -83,6 +84,8 @@ extern "C" {
 #else
 #define RSEQ_RT_PERCPU_ADDRESS(pointer) ((uintptr_t)(pointer))
 #endif
+
+#define RSEQ_RT_PERCPU_IS_WORD(pointer) ((pointer) && RSEQ_RT_PERCPU_ADDRESS(pointer) % sizeof(uintptr_t) == 0)
 
 /* The outcome of an operation. */
 enum {
@@ -161,6 +164,10 @@ int rseq_rt_sections(void);
  */
 RSEQ_RT_PERCPU_INLINE int rseq_rt_slots_init(struct rseq_rt_slots *slots, void *base, size_t stride, size_t count)
 {
+	RSEQ_RT_PERCPU_ASSERT(slots);
+	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_IS_WORD(base));
+	RSEQ_RT_PERCPU_ASSERT(stride == RSEQ_RT_SLOT_SIZE);
+	RSEQ_RT_PERCPU_ASSERT(count && count <= 0x7fffffff);
 	if (!slots || !base)
 		return -14;
 	if (RSEQ_RT_PERCPU_ADDRESS(base) % sizeof(uintptr_t) || stride != RSEQ_RT_SLOT_SIZE

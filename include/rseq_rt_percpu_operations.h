@@ -110,8 +110,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(add)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t value)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
@@ -184,8 +183,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(add_through)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, ptrdiff_t offset, uintptr_t value)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
@@ -260,8 +258,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
@@ -337,8 +334,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_two_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, size_t second, uintptr_t expect_second, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
@@ -429,8 +425,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_store_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, size_t second, uintptr_t value, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
@@ -518,12 +513,11 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_link_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, uintptr_t *link, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
-	RSEQ_RT_PERCPU_ASSERT(link && RSEQ_RT_PERCPU_ADDRESS(link) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_IS_WORD(link));
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -611,12 +605,11 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(pop)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, void *empty, ptrdiff_t link, void **popped)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);
-	RSEQ_RT_PERCPU_ASSERT(popped && RSEQ_RT_PERCPU_ADDRESS(popped) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_IS_WORD(popped));
 	if (!rseq)
 		return RSEQ_RT_OUT_OF_RANGE;
 #if defined(__x86_64__)
@@ -702,8 +695,7 @@ RSEQ_RT_PERCPU_INLINE int
 RSEQ_RT_PERCPU_NAME(compare_copy_and_store)(struct rseq *rseq, struct rseq_rt_slots slots, size_t word, uintptr_t expect, size_t offset, const void *source, size_t length, uintptr_t new_value)
 {
 	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0);
-	RSEQ_RT_PERCPU_ASSERT(slots.base || !slots.count);
-	RSEQ_RT_PERCPU_ASSERT(RSEQ_RT_PERCPU_ADDRESS(slots.base) % sizeof(uintptr_t) == 0);
+	RSEQ_RT_PERCPU_ASSERT(!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base));
 	RSEQ_RT_PERCPU_ASSERT(slots.count <= 0x7fffffff);
 	RSEQ_RT_PERCPU_ASSERT(word % sizeof(uintptr_t) == 0);
 	RSEQ_RT_PERCPU_ASSERT(word < RSEQ_RT_SLOT_SIZE);

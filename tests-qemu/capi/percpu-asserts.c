@@ -31,7 +31,7 @@ static int wrong;
 		length += (size_t)got; \
 	close(ends[0]); \
 	waitpid(child, &status, 0); \
-	if (*name ? !WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || !strstr(text, name) : status) { \
+	if (*name ? !WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || !strstr(text, "ssertion") || !strstr(text, name) : status) { \
 		printf("line %d: \"%s\", status %x: %s\n", __LINE__, name, (unsigned)status, text); \
 		wrong = 1; \
 	} \
@@ -54,6 +54,12 @@ int main(void)
 	odd.base = misaligned(storage);
 	many.base = storage;
 
+	NAMES("slots", rseq_rt_slots_init(NULL, storage, sizeof *storage, 2));
+	NAMES("base", rseq_rt_slots_init(&slots, null.base, sizeof *storage, 2));
+	NAMES("base", rseq_rt_slots_init(&slots, odd.base, sizeof *storage, 2));
+	NAMES("stride", rseq_rt_slots_init(&slots, storage, 96, 2));
+	NAMES("count", rseq_rt_slots_init(&slots, storage, sizeof *storage, 0));
+	NAMES("count", rseq_rt_slots_init(&slots, storage, sizeof *storage, 0x80000000));
 	NAMES("", rseq_rt_percpu_add(rseq, slots, 120, 1));
 	NAMES("", rseq_rt_percpu_add(rseq, none, 120, 1));
 	NAMES("rseq", rseq_rt_percpu_add(odd_rseq, slots, 0, 1));

@@ -295,20 +295,21 @@ fn comment(operation: &Operation) -> String {
     text + " */\n"
 }
 
+/// The kernel takes no area that is less aligned. No slots at all are an answer, and no mistake.
+const OF_EVERY_OPERATION: [&str; 3] = [
+    "RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0",
+    "!slots.count || RSEQ_RT_PERCPU_IS_WORD(slots.base)",
+    "slots.count <= 0x7fffffff",
+];
+
 /// The assertions of a build with RSEQ_RT_DEBUG, which name the argument.
 fn asserted(operation: &str, operands: &[String], has_result: bool) -> Vec<String> {
-    const ALIGNED: &str = "% sizeof(uintptr_t) == 0";
-    let mut all = vec![
-        "RSEQ_RT_PERCPU_ADDRESS(rseq) % 32 == 0".to_owned(),
-        "slots.base || !slots.count".to_owned(),
-        format!("RSEQ_RT_PERCPU_ADDRESS(slots.base) {ALIGNED}"),
-        "slots.count <= 0x7fffffff".to_owned(),
-    ];
+    let mut all: Vec<String> = OF_EVERY_OPERATION.map(str::to_owned).into();
     for operand in operands {
         all.extend(match (operation, operand.as_str()) {
             (_, "word" | "second") => {
                 let mut all = vec![
-                    format!("{operand} {ALIGNED}"),
+                    format!("{operand} % sizeof(uintptr_t) == 0"),
                     format!("{operand} < RSEQ_RT_SLOT_SIZE"),
                 ];
                 if (operation, operand.as_str()) == ("compare_store_and_store", "second") {
@@ -325,12 +326,12 @@ fn asserted(operation: &str, operands: &[String], has_result: bool) -> Vec<Strin
                     .to_owned(),
             ],
             ("compare_link_and_store", "link") => {
-                vec![format!("link && RSEQ_RT_PERCPU_ADDRESS(link) {ALIGNED}")]
+                vec!["RSEQ_RT_PERCPU_IS_WORD(link)".to_owned()]
             }
             _ => vec![],
         });
     }
-    all.extend(has_result.then(|| format!("popped && RSEQ_RT_PERCPU_ADDRESS(popped) {ALIGNED}")));
+    all.extend(has_result.then(|| "RSEQ_RT_PERCPU_IS_WORD(popped)".to_owned()));
     all
 }
 
