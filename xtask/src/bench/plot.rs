@@ -13,11 +13,14 @@ use super::stats::digits;
 const WIDTH: u32 = 1340;
 const LABELS: u32 = 640;
 const LINE: u32 = 18;
-const HEAD: u32 = 110;
+const HEAD: u32 = 130;
 
 const TITLE: &str = "How many times as long the other takes as ours: other / ours, within a round";
 const LEGEND: &str =
     "dot: median, bar: p25 to p75; green: ours is faster, grey: level, red: slower; cross: the aim";
+
+const SIDES: &str =
+    "left of 1: ours is slower; right of 1: ours is faster; wanted: at or right of the cross";
 
 const GREEN: RGBColor = RGBColor(0x1a, 0x7f, 0x37);
 const GREY: RGBColor = RGBColor(0x6e, 0x77, 0x81);
@@ -36,8 +39,12 @@ pub fn draw(report: &Report, file: &Path) -> Result<()> {
     let mut chart = ChartBuilder::on(&area)
         .margin_right(20)
         .y_label_area_size(LABELS)
-        .x_label_area_size(30)
-        .build_cartesian_2d((low..high).log_scale(), (0..rows.max(1)).into_segmented())?;
+        .x_label_area_size(50)
+        .build_cartesian_2d(
+            (low..high).log_scale().with_key_points(ticks(low, high)),
+            // Both ends are rows.
+            (0..rows.max(1) - 1).into_segmented(),
+        )?;
     // The first ratio is the uppermost.
     let place = |nth: usize| rows - 1 - nth;
     let label = |segment: &SegmentValue<usize>| match *segment {
@@ -50,9 +57,10 @@ pub fn draw(report: &Report, file: &Path) -> Result<()> {
         .y_labels(rows)
         .y_label_formatter(&label)
         .x_label_formatter(&|value| digits(*value))
+        .x_desc(SIDES)
         .label_style(("sans-serif", 12))
         .draw()?;
-    let level = [SegmentValue::Exact(0), SegmentValue::Exact(rows)].map(|end| (1.0, end));
+    let level = [SegmentValue::Exact(0), SegmentValue::Last].map(|end| (1.0, end));
     chart.draw_series([PathElement::new(level, BLACK)])?;
     for (nth, ratio) in ratios.iter().enumerate() {
         let row = SegmentValue::CenterOf(place(nth));
@@ -89,6 +97,13 @@ fn limits(ratios: &[Ratio]) -> (f64, f64) {
     (low / 1.3, ends().fold(1.0, f64::max) * 1.3)
 }
 
+/// 1, 2 and 5 of each power of ten between the two: far enough from each other for their labels.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let (least, most) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let all = (least..=most).flat_map(|power| [1.0, 2.0, 5.0].map(|one| one * 10f64.powi(power)));
+    all.filter(|tick| (low..=high).contains(tick)).collect()
+}
+
 fn colour(ratio: &Ratio) -> RGBColor {
     match ratio.standing() {
         Standing::Ahead => GREEN,
@@ -112,4 +127,18 @@ fn label(ratio: &Ratio) -> String {
         .map(|least| format!(", aim {} {verdict}", digits(least)));
     let aim = aim.unwrap_or_default();
     format!("{group}: {name}: {other} / {ours}: {median} ({spread}){aim}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_stand_apart_on_both_sides_of_one() {
+        let ticks = ticks(0.25, 20.0);
+        assert_eq!(ticks.len(), 6);
+        for (tick, wanted) in ticks.iter().zip([0.5, 1.0, 2.0, 5.0, 10.0, 20.0]) {
+            assert!((tick - wanted).abs() < 1e-9, "{ticks:?}");
+        }
+    }
 }

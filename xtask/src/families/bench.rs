@@ -71,11 +71,13 @@ fn quick(cx: &Context) -> Result<String> {
         "no table of the ratios"
     );
     let ratios = report.ratios.len();
-    let dots = std::fs::read_to_string(plot)?.matches("<circle").count();
+    let plot = std::fs::read_to_string(plot)?;
+    let dots = plot.matches("<circle").count();
     ensure!(
         dots == ratios && ratios > 0,
         "{dots} dots for {ratios} ratios"
     );
+    ensure!(!plot.contains(">\n\n</text>"), "a row without a ratio");
     Ok(format!("{rows} rows, {ratios} ratios"))
 }
 
