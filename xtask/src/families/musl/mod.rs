@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod faults;
+mod lua;
 mod patches;
 mod percpu;
 mod pigz;

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::faults::{Row, native};
+use super::lua;
 use super::pigz;
 use super::programs::{Kind, Programs, Which, names};
 use super::{built, run};
@@ -19,7 +20,7 @@ const PERCPU: Which = Which {
     variant: Variant::Percpu,
 };
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 8] = [
     ("percpu/static", |cx, arch| programs(cx, arch, Kind::Static)),
     ("percpu/shared", |cx, arch| programs(cx, arch, Kind::Shared)),
     ("percpu/off", off),
@@ -28,6 +29,12 @@ const ROWS: [Row; 6] = [
     }),
     ("percpu/pigz/shared", |cx, arch| {
         pigz::test(cx, arch, Variant::Percpu, Kind::Shared)
+    }),
+    ("percpu/lua/static", |cx, arch| {
+        lua::test(cx, arch, Variant::Percpu, Kind::Static)
+    }),
+    ("percpu/lua/shared", |cx, arch| {
+        lua::test(cx, arch, Variant::Percpu, Kind::Shared)
     }),
     ("broken/malloc-without-section-is-seen", without_section),
 ];
