@@ -219,7 +219,7 @@ fn register(arch: Arch, word: &str) -> Option<(String, &'static str)> {
         Arch::Riscv64 => {
             let (kind, number) = word.split_at_checked(1)?;
             let named = ["a", "s", "t"].contains(&kind) && digits(number);
-            named.then(|| (word.to_owned(), ""))
+            (named || word == "ra").then(|| (word.to_owned(), ""))
         }
     }
 }

@@ -2,15 +2,17 @@
 //! one instruction off, another signature, a release store made plain. Each is applied to every copy of the section.
 
 mod code;
+mod same;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use object::read::elf::ElfSection64;
 use object::{LittleEndian, Object as _, ObjectSection as _};
 
 use self::code::{nop, relaxed, retarget};
+use self::same::same;
 use super::file::{Elf, parse};
 use super::listing::Listing;
 use super::operations::{NUMBERS, Operation};
@@ -49,10 +51,11 @@ struct Copy {
     start: u64,
     end: u64,
     abort: u64,
-    /// The addresses of all its instructions: the store of the descriptor, the section, the abort handler.
-    places: Vec<u64>,
-    /// The range of `places` inside the section.
-    inside: std::ops::Range<usize>,
+    /// The addresses of each line's instructions: first the store of the descriptor, then the section.
+    lines: Vec<Vec<u64>>,
+    /// The number of lines of the store.
+    entry: usize,
+    handler: Vec<u64>,
 }
 
 /// The file with the mutant applied.
@@ -100,11 +103,27 @@ pub fn of(arch: Arch, file: &Path, operations: &[Operation]) -> Result<Vec<Mutan
         listing: Listing::of(arch, file)?,
         elf: parse(&bytes)?,
     };
-    let mut sections: BTreeMap<&str, (Vec<String>, Vec<Copy>)> = BTreeMap::new();
-    for copy in program.copies()? {
+    let mut sections: BTreeMap<&str, (&[String], Vec<Copy>)> = BTreeMap::new();
+    for mut copy in program.copies()? {
         let text = independent(&program.listing.section(copy.start, copy.end));
-        if let Some(name) = names.get(&text) {
-            let section = sections.entry(name).or_insert((text, Vec::new()));
+        // Its own text first: with registers that are shared it may also be that of another.
+        let own = names.get_key_value(&text);
+        let known = own.into_iter().chain(&names).find_map(|(golden, name)| {
+            let groups = same(golden, &text, copy.entry)?;
+            Some((golden, name, groups))
+        });
+        if let Some((golden, name, groups)) = known {
+            let lines = groups
+                .iter()
+                .map(|group| {
+                    group
+                        .iter()
+                        .flat_map(|&nth| copy.lines[nth].clone())
+                        .collect()
+                })
+                .collect();
+            copy.lines = lines;
+            let section = sections.entry(name).or_insert((golden, Vec::new()));
             section.1.push(copy);
         }
     }
@@ -174,7 +193,7 @@ impl Program<'_> {
         let (at, descriptors) = entries(&self.elf, "__rseq_cs", 32, 32)?;
         let copy = |(nth, descriptor): (usize, &Vec<u64>)| {
             let [_, start, length, abort] = descriptor[..] else {
-                anyhow::bail!("a descriptor of another size");
+                bail!("a descriptor of another size");
             };
             self.copy(at + 32 * nth as u64, start, start + length, abort)
         };
@@ -187,7 +206,7 @@ impl Program<'_> {
             Arch::Aarch64 => (3, 2, 2),
             Arch::Riscv64 => (3, 1, 2),
         };
-        let mut places = self.listing.before(start, entry);
+        let mut lines = self.listing.before(start, entry);
         let inside: Vec<u64> = self
             .listing
             .from(start)
@@ -198,44 +217,60 @@ impl Program<'_> {
         for _ in 0..jumps {
             behind = self.listing.behind_jump(behind);
         }
-        let bound = inside.get(bound).and_then(|&at| self.listing.target(at));
-        if bound == Some(behind) {
+        // A branch that leads too far is one over a jump.
+        let mut exits = inside.iter().skip(bound).take(2);
+        if exits.any(|&at| self.listing.target(at) == Some(behind)) {
             behind = self.listing.behind_jump(behind);
         }
-        let first = places.len();
-        places.extend(&inside);
-        let inside = first..places.len();
-        places.extend(self.listing.from(abort).take_while(|&at| at < behind));
+        lines.extend(inside);
         Ok(Copy {
             descriptor,
             start,
             end,
             abort,
-            places,
-            inside,
+            lines: lines.into_iter().map(|at| vec![at]).collect(),
+            entry,
+            handler: self
+                .listing
+                .from(abort)
+                .take_while(|&at| at < behind)
+                .collect(),
         })
+    }
+
+    /// The instructions at these places, without an effect.
+    fn without(&self, places: &[u64]) -> Result<Vec<Patch>> {
+        let patch = |&at: &u64| {
+            let bytes = nop(self.arch, self.instruction(at)?.len());
+            Ok(Patch { at, bytes })
+        };
+        places.iter().map(patch).collect()
     }
 
     /// All changes of one copy; those of another copy have the same names in the same order.
     fn changes(&self, copy: &Copy, text: &[String]) -> Result<Vec<(String, Vec<Patch>)>> {
         let mut changes = Vec::new();
-        for (nth, &at) in copy.places.iter().enumerate() {
-            let line = match text.get(nth) {
-                Some(line) => format!("`{line}`"),
-                None => format!("handler {}", nth - text.len()),
-            };
-            let code = self.instruction(at)?;
-            let bytes = nop(self.arch, code.len());
-            changes.push((format!("{nth} without {line}"), vec![Patch { at, bytes }]));
-            if let Some(bytes) = relaxed(self.arch, code) {
-                changes.push((format!("{nth} relaxed {line}"), vec![Patch { at, bytes }]));
+        for (nth, (places, line)) in copy.lines.iter().zip(text).enumerate() {
+            changes.push((format!("{nth} without `{line}`"), self.without(places)?));
+            if let [at] = places[..]
+                && let Some(bytes) = relaxed(self.arch, self.instruction(at)?)
+            {
+                changes.push((format!("{nth} relaxed `{line}`"), vec![Patch { at, bytes }]));
             }
+        }
+        for (nth, &at) in copy.handler.iter().enumerate() {
+            let line = text.len() + nth;
+            changes.push((
+                format!("{line} without handler {nth}"),
+                self.without(&[at])?,
+            ));
         }
         changes.push((
             "the commit one place up".to_owned(),
             self.early_commit(copy)?,
         ));
-        let last = copy.end - copy.places[copy.inside.end - 1];
+        let last = copy.lines.last().and_then(|last| last.first());
+        let last = copy.end - last.context("a section of no instruction")?;
         let length = copy.end - copy.start;
         for (change, length) in [
             ("the end before the commit", length - last),
@@ -254,21 +289,23 @@ impl Program<'_> {
         Ok(changes)
     }
 
-    /// Swaps the commit and the instruction before it. Branches follow the instruction that they lead to.
+    /// Swaps the commit and the line before it. Branches follow the instruction that they lead to.
     fn early_commit(&self, copy: &Copy) -> Result<Vec<Patch>> {
-        let inside = &copy.places[copy.inside.clone()];
-        let [.., before, commit] = *inside else {
-            anyhow::bail!("a section of one instruction");
+        let [inside @ .., before, commit] = &copy.lines[copy.entry..] else {
+            bail!("a section of one instruction");
         };
-        let (first, second) = (self.instruction(commit)?, self.instruction(before)?);
-        let moved = before + first.len() as u64;
+        let (&[commit], &[first, ..]) = (&commit[..], &before[..]) else {
+            bail!("a commit of several instructions");
+        };
+        let code = self.instruction(commit)?;
+        let shift = code.len() as u64;
         let follow = |target: u64| match target {
-            _ if target == commit => before,
-            _ if target == before => moved,
+            _ if target == commit => first,
+            _ if before.contains(&target) => target + shift,
             _ => target,
         };
         let mut patches = Vec::new();
-        for &at in &inside[..inside.len() - 2] {
+        for &at in inside.iter().flatten() {
             if let Some(target) = self.listing.target(at)
                 && follow(target) != target
             {
@@ -276,12 +313,17 @@ impl Program<'_> {
                 patches.push(Patch { at, bytes });
             }
         }
-        let second = match self.listing.target(before) {
-            Some(target) => retarget(self.arch, second, moved, follow(target))?,
-            None => second.to_vec(),
-        };
-        let bytes = [first, &second].concat();
-        patches.push(Patch { at: before, bytes });
+        let mut bytes = code.to_vec();
+        for &at in before {
+            let code = self.instruction(at)?;
+            bytes.extend(match self.listing.target(at) {
+                // Over the jump behind it, which moves with it.
+                Some(target) if target == commit && before.len() > 1 => code.to_vec(),
+                Some(target) => retarget(self.arch, code, at + shift, follow(target))?,
+                None => code.to_vec(),
+            });
+        }
+        patches.push(Patch { at: first, bytes });
         Ok(patches)
     }
 }

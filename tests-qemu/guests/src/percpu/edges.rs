@@ -144,7 +144,7 @@ fn misses_by<I: Index>(current: Current<'_, I>) {
         let untouched = slots.iter().all(|slot| {
             slot.word.load(SeqCst) == 0
                 && slot.head.load(SeqCst).is_null()
-                && slot.second.load(SeqCst) == slot.second.as_ptr().addr()
+                && slot.second.load(SeqCst) == slot.target()
                 && slot
                     .records
                     .iter()
@@ -184,8 +184,12 @@ fn copies_by<I: Index>(current: Current<'_, I>) -> u32 {
     let slots = slots::<I>().unwrap();
     let from: [u8; MAX + 8] = core::array::from_fn(|nth| nth as u8 ^ 0xa5);
     let mut copied = 0;
+    let places = (0..8).flat_map(|off| [(off, 0), (off, 3), (0, off)]);
     for length in 0..=MAX {
-        for (off, to) in (0..8).flat_map(|off| [(off, 0), (off, 3), (0, off)]) {
+        for (commit, (off, to)) in COMMITS
+            .into_iter()
+            .flat_map(|commit| places.clone().map(move |place| (commit, place)))
+        {
             let place = loop {
                 let Some(slot) = slots.get(current.id()) else {
                     skip!("more CPUs than slots");
@@ -196,11 +200,6 @@ fn copies_by<I: Index>(current: Current<'_, I>) -> u32 {
                     .for_each(|word| word.store(0, SeqCst));
                 let word = slot.word.load(SeqCst);
                 let source = &from[off..off + length];
-                let commit = if copied % 2 == 0 {
-                    Commit::Relaxed
-                } else {
-                    Commit::Release
-                };
                 // SAFETY: (1, 2, 3, 4) MAX and eight bytes are in the records.
                 let done = unsafe {
                     current.run(

@@ -25,6 +25,13 @@ pub struct Slot {
     pub records: [[AtomicUsize; WORDS]; RECORDS],
 }
 
+impl Slot {
+    /// The pointer in `second`.
+    pub fn target(&self) -> usize {
+        self.head.as_ptr().expose_provenance()
+    }
+}
+
 #[repr(C)]
 pub struct Node {
     /// How often it was found at the end. Before the link, so that the link's address is not the node's.
@@ -46,8 +53,9 @@ pub const SECOND: usize = offset_of!(Slot, second);
 pub const HEAD: usize = offset_of!(Slot, head);
 pub const VALUES: usize = offset_of!(Slot, values);
 pub const BYTES: usize = offset_of!(Slot, records);
-/// Offset of [`Slot::far`] from the target of [`Slot::second`]'s pointer, which is `second` itself.
-pub const FAR: isize = (offset_of!(Slot, far) - offset_of!(Slot, second)) as isize;
+/// Offset of [`Slot::far`] from the target of [`Slot::second`]'s pointer, which is not `second`: an add that does not follow
+/// the pointer changes another word.
+pub const FAR: isize = offset_of!(Slot, far) as isize - offset_of!(Slot, head) as isize;
 pub const NEXT: isize = offset_of!(Node, next) as isize;
 
 /// One per CPU of our machines; threads beyond that miss, and are counted as overflow.
@@ -81,8 +89,7 @@ pub fn few<I: Index>() -> Option<Slots<'static, I, Slot>> {
 pub fn clear() {
     for slot in &STORAGE {
         slot.word.store(0, Relaxed);
-        let at = slot.second.as_ptr().expose_provenance();
-        slot.second.store(at, Relaxed);
+        slot.second.store(slot.target(), Relaxed);
         slot.far.store(0, Relaxed);
         slot.head.store(core::ptr::null_mut(), Relaxed);
     }
