@@ -87,6 +87,44 @@ pub fn thread_pointer() -> *mut u8 {
     block
 }
 
+/// Leaves a number in each register that the compiler gives away, so that what the code behind finds in one is what it has
+/// put there: an instruction that is missing is not made up for by chance.
+#[inline(always)]
+pub fn fill_registers() {
+    // SAFETY: all that it changes is declared.
+    unsafe {
+        asm!(
+            "mov eax, 0x3c3c3c3c",
+            "mov rcx, rax",
+            "mov rdx, rax",
+            "mov rsi, rax",
+            "mov rdi, rax",
+            "mov r8, rax",
+            "mov r9, rax",
+            "mov r10, rax",
+            "mov r11, rax",
+            "mov r12, rax",
+            "mov r13, rax",
+            "mov r14, rax",
+            "mov r15, rax",
+            out("rax") _,
+            out("rcx") _,
+            out("rdx") _,
+            out("rsi") _,
+            out("rdi") _,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+            out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
 static HANDLERS: [AtomicUsize; 65] = [const { AtomicUsize::new(0) }; 65];
 
 /// The address to give to the kernel for this handler of this signal. qemu-user before 9.1 enters it with a misaligned

@@ -11,6 +11,7 @@ use rseq_rt::{Area, Errno as Raw, Kernel, Linux, Process, abi::Rseq};
 
 use super::single::{End, OPS, once};
 use super::slot::{self, BYTES, Node, Slot, WORD, slots};
+use crate::arch::fill_registers;
 use crate::harness::{Ctx, Needs, Test, forked, must_die, passed, skip};
 use crate::hooked::{self, RSEQ};
 use crate::hooks::common::Hooks as _;
@@ -89,6 +90,7 @@ fn no_slot(ctx: &Ctx<'_>) {
     for cpu in witness::cpus().iter() {
         sched::allow(0, &CpuSet::one(cpu)).unwrap();
         for commit in COMMITS {
+            fill_registers();
             // SAFETY: (1, 2) the words of `Slot`.
             let added = unsafe { current.run(few, ADD, commit) };
             assert_eq!(added.is_ok(), cpu == 0, "an add on CPU {cpu}");
@@ -137,6 +139,7 @@ fn misses_by<I: Index>(current: Current<'_, I>) {
             Operation::CompareCopyAndStore { word, expect: 1, offset: BYTES, source: from.as_ptr(), length: 8, new: 2 },
         ];
         for (nth, operation) in operations.into_iter().enumerate() {
+            fill_registers();
             // SAFETY: (1, 2, 3, 4) the words of `Slot`, and nothing is stored.
             let stored = unsafe { current.run(slots, operation, commit) };
             assert_eq!(stored, Err(Miss::Differs), "comparison {nth}");

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use rseq_rt::percpu::{Commit, Current, Index, Miss, Operation, Slots};
 
 use super::slot::{BYTES, FAR, HEAD, NEXT, Node, RECORDS, SECOND, Slot, VALUES, WORD, WORDS};
+use crate::arch::fill_registers;
 
 pub const OPS: usize = 8;
 
@@ -83,6 +84,7 @@ pub fn once<I: Index>(
         _ => Operation::CompareCopyAndStore { word: WORD, expect, offset: record, source, length, new },
     };
     around();
+    fill_registers();
     // SAFETY: (1, 2, 3) the words of `Slot`, and a node that is in no list or in this one.
     let result = unsafe { current.run(slots, operation, commit) };
     around();

@@ -114,6 +114,7 @@ pub struct Attempt<'a, I: Index> {
 macro_rules! attempt {
     ($attempt:expr, $section:ident, $slots:expr $(, $operand:expr)*) => {{
         let (attempt, slots) = ($attempt, $slots);
+        $crate::arch::fill_registers();
         match attempt.steps {
             None => $section(attempt.current, slots, attempt.commit $(, $operand)*),
             Some(steps) => {
