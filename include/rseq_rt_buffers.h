@@ -3,9 +3,9 @@
  *
  * As in rseq_rt_structures.h: a thread that is registered changes the slot of its CPU by a critical section, every other
  * one the overflow slot by atomics, so that any thread may use them, at any time, a signal handler included, with its area
- * or with a null one. Inline, since the size of a slot is the program's: that of RSEQ_RT_SLOT_SHIFT, which is
- * defined before the first header of rseq_rt in every file that uses one of these. 128 bytes hold 14 pointers; a log
- * wants more:
+ * or with a null one, as which a misaligned one counts. Inline, since the size of a slot is the program's: that of
+ * RSEQ_RT_SLOT_SHIFT, which is defined before the first header of rseq_rt in every file that uses one of these. 128 bytes hold
+ * 14 pointers; a log wants more:
  *
  *     #define RSEQ_RT_SLOT_SHIFT 12			// 4096 bytes, 4080 of them for records
  *     #include "rseq_rt_buffers.h"

@@ -3,9 +3,9 @@
  *
  * A thread that is registered changes the slot of the CPU that it runs on, by a critical section and without an atomic
  * instruction; every other thread, and one whose section was aborted too often, the overflow slot by atomics. So any
- * thread may use them, at any time, a signal handler included: with its area, or with a null one. A thread has a slot
- * after rseq_rt_init, its create hook (rseq_rt.h) and rseq_rt_allow_sections (rseq_rt_percpu.h); examples/c/requests.c is
- * a whole program.
+ * thread may use them, at any time, a signal handler included: with its area, or with a null one, as which a misaligned one
+ * counts. A thread has a slot after rseq_rt_init, its create hook (rseq_rt.h) and rseq_rt_allow_sections
+ * (rseq_rt_percpu.h); examples/c/requests.c is a whole program.
  *
  *     static struct rseq_rt_list pool;
  *     size_t count = rseq_rt_cpu_bound();	// lines: as many, all zero
@@ -20,7 +20,7 @@
  * A bounded buffer of pointers and a byte log are in rseq_rt_buffers.h, inline.
  *
  * Storage is the caller's, all zero at first, and serves one structure for ever; too few lines are slow and never
- * wrong. int is 0, or a negative errno, and nothing has changed then:
+ * wrong. int is 0 or a number, or a negative errno, and nothing has changed then:
  *     -EFAULT     a null pointer
  *     -EINVAL     a misaligned pointer; no lines; no such slot
  *     -EOVERFLOW  more lines than a CPU number can count
