@@ -86,7 +86,7 @@ macro_rules! section {
             )));
     };
     (@exits) => { $crate::__section_descriptor!("{range}") };
-    (@exits $differs:ident) => { $crate::__section_descriptor!("{range}", "{differs}") };
+    (@exits $differs:ident) => { $crate::__section_descriptor!("{range}", concat!("{", stringify!($differs), "}")) };
     (@functions $head:tt $name:ident $operands:tt $temporaries:tt $ends:tt
         $descriptor:tt $range:literal $lines:tt { $relaxed:literal, $release:literal } $leave:tt
     ) => {

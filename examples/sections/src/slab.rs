@@ -112,11 +112,11 @@ pub mod sections {
     #[cfg(target_arch = "x86_64")]
     rseq_rt::section! {
         /// Copies `length` words at `from` into the slab; `Differs` where there is no room.
-        pub unsafe fn push(slab, from, length) else differs with to count i v {
+        pub unsafe fn push(slab, from, length) else full with to count i v {
             "add {t}, {slab}",
             "mov {to}, qword ptr [{t}]",
             "lea {count}, [{to} + {length}]",
-            "cmp {count}, 56\nja {differs}",
+            "cmp {count}, 56\nja {full}",
             "lea {to}, [{t} + {to} * 8 + 64]",
             "mov {i}, {length}",
             "test {i}, {i}\njz 7f",
@@ -149,11 +149,11 @@ pub mod sections {
     #[cfg(target_arch = "aarch64")]
     rseq_rt::section! {
         /// Copies `length` words at `from` into the slab; `Differs` where there is no room.
-        pub unsafe fn push(slab, from, length) else differs with to count i v {
+        pub unsafe fn push(slab, from, length) else full with to count i v {
             "add {t}, {slab}, {t}, lsl #{shift}",
             "ldr {to}, [{t}]",
             "add {count}, {to}, {length}",
-            "cmp {count}, #56\nb.hi {differs}",
+            "cmp {count}, #56\nb.hi {full}",
             "add {to}, {t}, {to}, lsl #3",
             "add {to}, {to}, #64",
             "mov {i}, {length}",
@@ -189,12 +189,12 @@ pub mod sections {
     #[cfg(target_arch = "riscv64")]
     rseq_rt::section! {
         /// Copies `length` words at `from` into the slab; `Differs` where there is no room.
-        pub unsafe fn push(slab, from, length) else differs with to count at end v {
+        pub unsafe fn push(slab, from, length) else full with to count at end v {
             "add {t}, {slab}, {t}",
             "ld {to}, 0({t})",
             "add {count}, {to}, {length}",
             "li {v}, 56",
-            "bgtu {count}, {v}, {differs}",
+            "bgtu {count}, {v}, {full}",
             "slli {to}, {to}, 3",
             "add {to}, {to}, {t}",
             "mv {at}, {from}",
