@@ -148,8 +148,8 @@ static const struct test own_tests[] = {
 	{ NULL, NULL },
 };
 static const struct test *const lists[] = {
-	own_tests, everywhere_tests, exits_tests, halfway_tests, handlers_tests, malloc_tests, malloc_storm_tests, off_tests,
-	sandbox_tests, sealed_tests, spawn_tests, storm_tests,
+	own_tests, everywhere_tests, exits_tests, halfway_tests, handlers_tests, malloc_tests, malloc_one_cpu_tests,
+	malloc_storm_tests, off_tests, sandbox_tests, sealed_tests, spawn_tests, storm_tests,
 };
 
 static void power_off(void)

@@ -11,7 +11,8 @@ struct test {
 
 /* One list per file, terminated by a null name. */
 extern const struct test everywhere_tests[], exits_tests[], storm_tests[], sandbox_tests[],
-	spawn_tests[], halfway_tests[], handlers_tests[], malloc_tests[], malloc_storm_tests[], sealed_tests[], off_tests[];
+	spawn_tests[], halfway_tests[], handlers_tests[], malloc_tests[], malloc_one_cpu_tests[], malloc_storm_tests[],
+	sealed_tests[], off_tests[];
 
 /* Records the first failure; the test continues. On any thread, in any process below the test's. */
 void fail(const char *file, int line, const char *format, ...) __attribute__((__format__(__printf__, 3, 4)));

@@ -1,6 +1,6 @@
 //! The musl of `--malloc percpu`: all programs natively, the malloc tests on the newest kernel of each CPU.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::faults::{Row, native};
 use super::lua;
@@ -20,7 +20,7 @@ const PERCPU: Which = Which {
     variant: Variant::Percpu,
 };
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     ("percpu/static", |cx, arch| programs(cx, arch, Kind::Static)),
     ("percpu/shared", |cx, arch| programs(cx, arch, Kind::Shared)),
     ("percpu/off", off),
@@ -37,6 +37,10 @@ const ROWS: [Row; 8] = [
         lua::test(cx, arch, Variant::Percpu, Kind::Shared)
     }),
     ("broken/malloc-without-section-is-seen", without_section),
+    (
+        "broken/malloc-without-section-is-seen-by-a-handler",
+        interrupted_without_section,
+    ),
 ];
 
 /// Attempts of the storm against caches that are popped by plain stores: whether a switch falls in between is chance.
@@ -98,4 +102,14 @@ fn without_section(cx: &Context, arch: Arch) -> Result<String> {
         }
     }
     bail!("not seen in {TRIES} storms: {said}")
+}
+
+/// A signal between the load and the store of such a pop: one of some thousand arrives there.
+fn interrupted_without_section(cx: &Context, arch: Arch) -> Result<String> {
+    let program = Programs::open(cx, arch, Variant::PercpuBroken)?.link_static(cx)?;
+    let arguments = ["--scale", "native", "--only", "malloc_in_a_handler"];
+    let said = native(cx, arch, &program, &arguments)?.finished.output;
+    let failed = "@test static/malloc_in_a_handler failed: ";
+    let why = said.lines().find_map(|line| line.strip_prefix(failed));
+    Ok(why.with_context(|| format!("not seen: {said}"))?.to_owned())
 }

@@ -47,13 +47,14 @@ impl Which {
 }
 
 /// The sources with tests, in the order of their lists in `main.c`.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "main.c",
     "everywhere.c",
     "exits.c",
     "halfway.c",
     "handlers.c",
     "malloc.c",
+    "malloc_one_cpu.c",
     "malloc_storm.c",
     "off.c",
     "sandbox.c",
