@@ -27,7 +27,12 @@ pub const FAMILY: Family = Family {
 
 fn place_of(at: At) -> Option<Place> {
     let place = at.place()?;
-    (place.machine == Machine::Native || place.is_newest()).then_some(place)
+    (place.machine == Machine::Native || place.is_newest() || has_slices(place)).then_some(place)
+}
+
+/// Whether it is the kernel with the slice extension, where only the tests of that run.
+fn has_slices(place: Place) -> bool {
+    place.system().is_some_and(|system| system.name == "slice")
 }
 
 fn needs(cx: &Context, at: At) -> Vec<Need> {
@@ -46,7 +51,7 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
     let Some(place) = place_of(at) else {
         return Ok(vec![]);
     };
-    let mut names: Vec<String> = runs(place.boots()).into_iter().map(|run| run.0).collect();
+    let mut names: Vec<String> = runs(place).into_iter().map(|run| run.0).collect();
     names.dedup();
     let cases = Case::together(names, move |cx, tests| run(cx, place, tests));
     let build = move |cx: &Context| built(cx, place.arch);
@@ -55,8 +60,9 @@ fn cases(_: &Context, at: At) -> Result<Vec<Case>> {
 
 fn run(cx: &Context, place: Place, tests: &[String]) -> Result<Vec<Judged>> {
     let folder = built(cx, place.arch)?;
-    let list = folder.join(format!("list-{}", place.scale()));
-    let wanted = runs(place.boots()).into_iter();
+    let of_slices = if has_slices(place) { "-slice" } else { "" };
+    let list = folder.join(format!("list-{}{of_slices}", place.scale()));
+    let wanted = runs(place).into_iter();
     let wanted = wanted.filter(|(test, _)| tests.contains(test));
     let lines: Vec<String> = wanted
         .map(|(test, run)| format!("{test} {run}\n"))
@@ -100,9 +106,14 @@ const OURS: &str = "-includenames.h";
 const DELAY: &str = "-DRSEQ_RT_DELAY";
 const BROKEN: &str = "-DRSEQ_RT_BROKEN";
 const OPERATIONS: &str = "basic_percpu_ops_test.c";
+const SLICE: &str = "slice_test.c";
+/// Whether the processes of the script of `slice_test` can have the extension.
+const OPTIMIZED: &str = "check_optimized.c";
+/// Leaves out a header that defines what this musl's `sys/prctl.h` defines.
+const PRCTL: &str = "-D_LINUX_PRCTL_H";
 
 #[rustfmt::skip] // a table
-const PROGRAMS: [Program; 18] = [
+const PROGRAMS: [Program; 20] = [
     Program { name: "basic_test", registers: Musl, source: "basic_test.c", flags: &[] },
     Program { name: "basic_percpu_ops_test", registers: Musl, source: OPERATIONS, flags: &[] },
     Program { name: "basic_percpu_ops_mm_cid_test", registers: Musl, source: OPERATIONS, flags: &[MM_CID] },
@@ -114,8 +125,10 @@ const PROGRAMS: [Program; 18] = [
     Program { name: "param_test_mm_cid_benchmark", registers: Musl, source: "param_test.c", flags: &[MM_CID, BENCHMARK] },
     Program { name: "off-syscall_errors_test", registers: Itself, source: "syscall_errors_test.c", flags: &[] },
     Program { name: "off-legacy_check", registers: Itself, source: "legacy_check.c", flags: &[] },
-    Program { name: "off-check_optimized", registers: Itself, source: "check_optimized.c", flags: &[] },
+    Program { name: "off-check_optimized", registers: Itself, source: OPTIMIZED, flags: &[] },
     Program { name: "off-param_test", registers: Itself, source: "param_test.c", flags: &[] },
+    Program { name: "slice_test", registers: Musl, source: SLICE, flags: &[PRCTL] },
+    Program { name: "off-slice_test", registers: Itself, source: SLICE, flags: &[PRCTL] },
     Program { name: "ours-basic_percpu_ops_test", registers: Musl, source: OPERATIONS, flags: &[OURS] },
     Program { name: "ours-basic_percpu_ops_mm_cid_test", registers: Musl, source: OPERATIONS, flags: &[OURS, MM_CID] },
     Program { name: "ours-param_test", registers: Musl, source: "param_test.c", flags: &[OURS, DELAY] },
@@ -134,9 +147,14 @@ const BLOCKING: [&str; 3] = ["-r 200 -y", "-r 200 -k", "-r 100 -s 1"];
 
 /// The tests and their runs, in running order: those of the kernel's scripts, with fewer repetitions. A booted machine
 /// runs a short form.
-fn runs(boots: bool) -> Vec<(String, String)> {
+fn runs(place: Place) -> Vec<(String, String)> {
+    let boots = place.boots();
+    let is_wanted = |program: &&Program| match has_slices(place) {
+        true => [OPTIMIZED, SLICE].contains(&program.source),
+        false => program.source != SLICE,
+    };
     let mut runs = Vec::new();
-    for program in &PROGRAMS {
+    for program in PROGRAMS.iter().filter(is_wanted) {
         let name = program.name;
         let test = name.replacen('-', "/", 1);
         let off = match program.registers {
@@ -184,6 +202,13 @@ fn ways(program: &Program, boots: bool) -> Vec<String> {
     }
     ways
 }
+
+/// Tests that are copied with fewer rounds, and how often that is said in each: 200 threads yield 100000 times each;
+/// each of three variants takes 5 s.
+const SHORTER: [(&str, &str, usize, &str); 2] = [
+    (OPERATIONS, "100000", 1, "2000"),
+    (SLICE, "5LL * NSEC_PER_SEC", 3, "NSEC_PER_SEC / 2"),
+];
 
 /// The folder with the programs, and with `run`, which executes a list of runs.
 fn built(cx: &Context, arch: Arch) -> Result<PathBuf> {
@@ -239,10 +264,17 @@ fn built(cx: &Context, arch: Arch) -> Result<PathBuf> {
             output(compile.args(sources), name, 300).map(drop)
         };
         compile("run", &[], &[ours.join("run.c")])?;
-        shorten(&tests.join("rseq"), &folder)?;
+        for (source, long, times, short) in SHORTER {
+            let text = std::fs::read_to_string(tests.join("rseq").join(source))?;
+            ensure!(
+                text.matches(long).count() == times,
+                "{source} is another one"
+            );
+            std::fs::write(folder.join(source), text.replace(long, short))?;
+        }
         for program in &PROGRAMS {
             let source = match program.source {
-                OPERATIONS => folder.join(OPERATIONS),
+                OPERATIONS | SLICE => folder.join(program.source),
                 source => tests.join("rseq").join(source),
             };
             let registration = match program.registers {
@@ -284,15 +316,4 @@ fn kernel_headers(arch: Arch, folder: &Path) -> Result<()> {
         symlink(path, headers.join(name))?;
     }
     Ok(())
-}
-
-/// A copy of that test with a fiftieth of its rounds: 200 threads yield 100000 times each.
-fn shorten(tests: &Path, folder: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(tests.join(OPERATIONS))?;
-    ensure!(
-        text.matches("100000").count() == 1,
-        "{OPERATIONS} is another one"
-    );
-    let text = text.replace("100000", "2000");
-    Ok(std::fs::write(folder.join(OPERATIONS), text)?)
 }

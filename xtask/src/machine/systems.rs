@@ -253,6 +253,7 @@ const SLICED: &[&str] = &[
     "suite::lifetime/release",
     "suite::linux7/",
     "capi::slice/",
+    "selftests::",
 ];
 
 #[rustfmt::skip] // a table
