@@ -1,7 +1,7 @@
 /*
  * The time-slice extension from C: refused where unavailable, and every end of a request where available. With the
  * argument "here" the kernel has it. As PID 1 this is first a process in which glibc owns rseq, whose area is read but
- * not written, and then one in which it does not.
+ * not written, then one in which it does not, and then one whose libc has registered the kernel's whole length.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,6 +23,12 @@ int failures;
 #define GRANTED 256u
 
 static rseq_rt_area area = RSEQ_RT_AREA_INIT;
+
+/* In slice-libc.c: registers the main thread, and returns the control word. */
+const void *register_as_libc(void) __attribute__((__weak__));
+
+/* Null, unless a libc has registered it. */
+static const void *of_libc;
 static int is_over;
 
 static void bad_input(void)
@@ -88,13 +94,14 @@ static void switched_on_and_off(void)
 	rseq_rt_slice_control *slice;
 	int round, token;
 
+	CHECK_IS(rseq_rt_owner(), of_libc ? RSEQ_RT_OWNER_LIBC : RSEQ_RT_OWNER_RUNTIME);
 	CHECK(!rseq_rt_slice(&area));
 	for (round = 0; round < 2; round++) {
 		CHECK_IS(rseq_rt_slice_get(&area), 0);
 		CHECK_IS(rseq_rt_slice_set(&area, 1), 0);
 		CHECK_IS(rseq_rt_slice_get(&area), 1);
 		slice = rseq_rt_slice(&area);
-		CHECK(slice != NULL);
+		CHECK(of_libc ? slice == of_libc : slice != NULL);
 		token = rseq_rt_vfork_begin(&area);
 		CHECK(!rseq_rt_slice(&area));
 		CHECK_IS(rseq_rt_slice_set(&area, 0), -EBUSY);
@@ -142,15 +149,25 @@ static void under_load(void)
 	printf("%d not needed, %d yielded, %d revoked\n", ends[2], ends[3], ends[4]);
 }
 
-static const char off[] = "glibc.pthread.rseq=0";
+/* Continues as another process, with that argument and without glibc's registration. */
+static void continue_as(char *program, char *what)
+{
+	char *words[] = { program, what, NULL };
+
+	setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
+	execv(program, words);
+	CHECK(!"the next process");
+}
 
 int main(int count, char **arguments)
 {
-	const char *tunables = getenv("GLIBC_TUNABLES");
-	int is_here = count > 1 && !strcmp(arguments[1], "here");
+	const char *what = count > 1 ? arguments[1] : "", *tunables = getenv("GLIBC_TUNABLES");
+	int is_libc = !strcmp(what, "libc-here"), is_here = is_libc || !strcmp(what, "here");
 
 	RUN(bad_input);
 	RUN(every_end_of_a_request);
+	if (is_libc)
+		of_libc = register_as_libc();
 	CHECK_IS(rseq_rt_init(auxv()), 0);
 	CHECK_IS(rseq_rt_on_thread_create(&area), 0);
 	if (rseq_rt_slice_set(&area, 0) == 0) {
@@ -161,10 +178,7 @@ int main(int count, char **arguments)
 		if (is_here && tunables)
 			CHECK(!"the slice extension of this kernel");
 	}
-	if (!failures && is_here && !tunables) {
-		setenv("GLIBC_TUNABLES", off, 1);
-		execv(arguments[0], arguments);
-		CHECK(!"the second process");
-	}
+	if (!failures && is_here && !is_libc)
+		continue_as(arguments[0], tunables ? "libc-here" : "here");
 	return failures != 0;
 }

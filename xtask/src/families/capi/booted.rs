@@ -26,7 +26,7 @@ fn programs(place: Place) -> &'static [Program] {
             (&["buffers", "filter"], &[]),
             (&["sections"], &[]),
         ],
-        Some(system) if system.name == "slice" => &[(&["slice"], &["here"])],
+        Some(system) if system.name == "slice" => &[(&["slice", "slice-libc"], &["here"])],
         _ => &[],
     }
 }
@@ -72,7 +72,8 @@ fn build(cx: &Context, arch: Arch, sources: &[&str]) -> Result<PathBuf> {
         let source = |name: &&str| cx.root.join(format!("tests-qemu/capi/{name}.c"));
         let mut compile = tool(&arch.tool("gcc"))?;
         compile
-            .args(["-std=gnu99", "-O2", "-static", "-pthread", "-o"])
+            .args(["-std=gnu99", "-O2", "-static", "-Wl,-z,norelro"])
+            .args(["-pthread", "-o"])
             .arg(&file)
             .args(sources.iter().map(source))
             .args(staticlib::options(&out));
