@@ -24,7 +24,7 @@
 //! | compare, store and store | 17 / 19 | 17 / 21 | 17 / 18 |
 //! | compare, link and store | 15 / 20 | 17 / 21 | 16 / 18 |
 //! | pop | 16 / 23 | 23 / 26 | 17 / 24 |
-//! | compare, copy 16 bytes and store | 39 / 123 | 29 / 87 | 40 / 118 |
+//! | compare, copy 16 bytes and store | 46 / 123 | 30 / 87 | 40 / 118 |
 //!
 //! librseq's numbers hold the three instructions that find the area from the thread pointer; here [`Current`] has found
 //! it. On the other side its caller has read the CPU's number and formed the address of the slot before the call, which
