@@ -23,15 +23,11 @@ const TURNS: &str = "60";
 const ROUNDS: usize = 4;
 
 pub fn test(cx: &Context, arch: Arch, variant: Variant, kind: Kind) -> Result<String> {
+    let source = source_package(cx, "lua5.4", "src/lua.h", &SUITES, "lua-source")
+        .map_err(|why| Missing::optional(format!("{why:#}")))?;
     let programs = Programs::open(cx, arch, variant)?;
-    let source = source_package(cx, "lua5.4", "src/lua.h", &SUITES, "lua-source");
     let folder = cx.root.join("tests-qemu/musl");
-    let lua = build(
-        &programs,
-        &source.map_err(Missing::from)?.join("src"),
-        &folder,
-        kind,
-    )?;
+    let lua = build(&programs, &source.join("src"), &folder, kind)?;
     let run = |off: Option<&str>| {
         let mut run = command(&lua);
         run.args([&THREADS.to_string(), TURNS])
