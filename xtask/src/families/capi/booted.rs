@@ -25,6 +25,7 @@ fn programs(place: Place) -> &'static [Program] {
             (&["structures", "filter"], &[]),
             (&["buffers", "filter"], &[]),
             (&["sections"], &[]),
+            (&["stopped"], &[]),
         ],
         Some(system) if system.name == "slice" => &[(&["slice", "slice-libc"], &["here"])],
         _ => &[],
