@@ -260,7 +260,7 @@ static inline struct group *group_of(unsigned char *p, header h)
 }
 
 /*
- * The class of a slot that mallocng has handed out, of one of its groups; else null. The structure that a group's first word
+ * The class of a slot of one of mallocng's groups; else null. The structure that a group's first word
  * leads to is trusted if it is known for mallocng's and leads back. The only slot of a group may be larger than its class, so
  * that it is none here.
  */
@@ -273,8 +273,17 @@ static inline const struct class *class_of(unsigned char *p, header h)
 	fields = FIELDS(g);
 	last = fields & 31;
 	if (unlikely(!last) || unlikely(idx > last)) return 0;
-	if (unlikely((g->avail_mask | g->freed_mask)>>idx & 1)) return 0;
 	return &classes[fields>>6 & 63];
+}
+
+/*
+ * Whether mallocng has the slot free. Asked where a block may begin inside a slot, with bytes of another block for a header:
+ * the one at the start of a free slot is that of no block.
+ */
+static int is_free(unsigned char *p, header h)
+{
+	struct meta *g = group_of(p, h)->meta;
+	return (g->avail_mask | g->freed_mask)>>INDEX(h) & 1;
 }
 
 /*
@@ -285,7 +294,7 @@ static void give_back(unsigned char *p)
 {
 	header h = HEADER(p) ^ MARK;
 	const struct class *class;
-	if (OTHER(h) || !(class = class_of(p, h)) || OFFSET(h) != class->units*INDEX(h)) a_crash();
+	if (OTHER(h) || !(class = class_of(p, h)) || OFFSET(h) != class->units*INDEX(h) || is_free(p, h)) a_crash();
 	HEADER(p) = 255<<8;
 	__malloc_free_slot(group_of(p, h)->meta, INDEX(h));
 }
@@ -377,6 +386,7 @@ static __attribute__((__noinline__)) void free_other(unsigned char *p)
 	if (!bound || !rseq || (uintptr_t)p & 15) goto behind;
 	h = HEADER(p);
 	if (h & 255 || !(class = class_of(p, h)) || !class->units) goto behind;
+	if (is_free(p, h)) goto behind;
 	offset = OFFSET(h) - class->units*INDEX(h);
 	if (offset >= class->units) goto behind;
 	start = p - UNIT*offset;
