@@ -112,7 +112,7 @@ const ORDER: &str = "a commit without its release is seen on a CPU alone that or
 const WHOLE_TURNS: &str =
     "a length of whole turns has no bit set that is then looked at, and comes to the same place";
 
-const SURVIVORS: [Survivor; 5] = [
+const SURVIVORS: [Survivor; 7] = [
     Survivor {
         arches: &[Arch::X86_64],
         parts: &["compare_copy_and_store", "11 without `je @37`"],
@@ -122,6 +122,16 @@ const SURVIVORS: [Survivor; 5] = [
         arches: &[Arch::Aarch64],
         parts: &["compare_copy_and_store", "14 without `b.eq @27`"],
         why: WHOLE_TURNS,
+    },
+    Survivor {
+        arches: &[Arch::Riscv64],
+        parts: &["compare_copy_and_store", "23 without `beqz r6,@53`"],
+        why: WHOLE_TURNS,
+    },
+    Survivor {
+        arches: &[Arch::Riscv64],
+        parts: &["compare_copy_and_store", "10 without `or r6,r8,r3`"],
+        why: "a copy by words and one by bytes store the same; a misaligned access is only slow here",
     },
     Survivor {
         arches: &[Arch::Aarch64],
