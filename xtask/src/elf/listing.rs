@@ -99,10 +99,7 @@ impl Listing {
 
     /// The section from `start` to `end`, with the preceding lines that store the descriptor's address.
     pub fn section(&self, start: u64, end: u64) -> Vec<String> {
-        let before = match self.arch {
-            Arch::X86_64 => 2,
-            Arch::Aarch64 | Arch::Riscv64 => 3,
-        };
+        let before = entry(self.arch);
         let mut registers = Vec::new();
         let mut text = Vec::new();
         let leading: Vec<_> = self.lines.range(..start).rev().take(before).collect();
@@ -167,6 +164,14 @@ impl Listing {
             plain.push(letter);
         }
         plain.trim_end().to_owned()
+    }
+}
+
+/// The number of instructions before a section that store the address of its descriptor.
+pub const fn entry(arch: Arch) -> usize {
+    match arch {
+        Arch::X86_64 => 2,
+        Arch::Aarch64 | Arch::Riscv64 => 3,
     }
 }
 

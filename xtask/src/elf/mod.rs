@@ -3,7 +3,7 @@
 pub mod archive;
 mod file;
 pub mod hardening;
-mod listing;
+pub mod listing;
 pub mod mutants;
 pub mod operations;
 pub mod proofs;

@@ -14,7 +14,7 @@ use object::{LittleEndian, Object as _, ObjectSection as _};
 use self::code::{nop, relaxed, retarget};
 use self::same::same;
 use super::file::{Elf, parse};
-use super::listing::Listing;
+use super::listing::{Listing, entry};
 use super::operations::{NUMBERS, Operation};
 use super::sections::entries;
 use crate::arch::Arch;
@@ -113,16 +113,8 @@ pub fn of(arch: Arch, file: &Path, operations: &[Operation]) -> Result<Vec<Mutan
             Some((golden, name, groups))
         });
         if let Some((golden, name, groups)) = known {
-            let lines = groups
-                .iter()
-                .map(|group| {
-                    group
-                        .iter()
-                        .flat_map(|&nth| copy.lines[nth].clone())
-                        .collect()
-                })
-                .collect();
-            copy.lines = lines;
+            let places = |group: &Vec<usize>| group.iter().map(|&nth| copy.lines[nth][0]).collect();
+            copy.lines = groups.iter().map(places).collect();
             let section = sections.entry(name).or_insert((golden, Vec::new()));
             section.1.push(copy);
         }
@@ -201,10 +193,11 @@ impl Program<'_> {
     }
 
     fn copy(&self, descriptor: u64, start: u64, end: u64, abort: u64) -> Result<Copy> {
-        let (entry, bound, jumps) = match self.arch {
-            Arch::X86_64 => (2, 2, 1),
-            Arch::Aarch64 => (3, 2, 2),
-            Arch::Riscv64 => (3, 1, 2),
+        let entry = entry(self.arch);
+        let (bound, jumps) = match self.arch {
+            Arch::X86_64 => (2, 1),
+            Arch::Aarch64 => (2, 2),
+            Arch::Riscv64 => (1, 2),
         };
         let mut lines = self.listing.before(start, entry);
         let inside: Vec<u64> = self

@@ -9,6 +9,7 @@ use crate::case::{Case, Family};
 use crate::cell::At;
 use crate::compiler;
 use crate::context::Context;
+use crate::elf::listing::entry;
 use crate::elf::operations::{NUMBERS, Operation, all, read};
 use crate::guests::guest;
 use crate::install::Need;
@@ -161,7 +162,7 @@ fn documented(row: &str, arch: Arch) -> Option<usize> {
 /// The instructions of a section on the way that takes the conditional jumps to these lines, and no others.
 fn way(section: &[String], arch: Arch, taken: &[usize]) -> usize {
     // The lines that store the descriptor's address have no number.
-    let before = if arch == Arch::X86_64 { 2 } else { 3 };
+    let before = entry(arch);
     let (mut at, mut count) = (0, 0);
     while let Some(line) = section.get(at) {
         let target = line.rsplit_once('@').and_then(|(_, to)| to.parse().ok());

@@ -221,6 +221,9 @@ impl Apt {
     }
 }
 
+/// Debian's releases that have what is built from source here, the oldest first.
+pub const RELEASES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
+
 /// A source package, unpacked in the store; fetched, if missing, from the first of `suites` that has it. `mark` is a
 /// file that marks the root of its source.
 pub fn source_package(

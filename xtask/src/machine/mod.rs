@@ -9,6 +9,6 @@ pub mod place;
 mod source;
 mod systems;
 
-pub use apt::source_package;
+pub use apt::{RELEASES, source_package};
 pub use kernel::known_version;
 pub use source::selftests;

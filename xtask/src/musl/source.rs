@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::context::Context;
-use crate::machine::source_package;
+use crate::machine::{RELEASES, source_package};
 use crate::outcome::Missing;
 
 /// The Debian release whose source package is used.
@@ -26,11 +26,10 @@ pub enum Release {
 impl Release {
     /// The suites that have it, in order of preference.
     fn suites(self) -> &'static [&'static str] {
-        let all = &["bookworm", "trixie", "forky", "sid"];
         match self {
-            Release::Bookworm => all,
-            Release::Trixie => &all[1..],
-            Release::Forky => &all[2..],
+            Release::Bookworm => &RELEASES,
+            Release::Trixie => &RELEASES[1..],
+            Release::Forky => &RELEASES[2..],
         }
     }
 }

@@ -307,16 +307,10 @@ fn asserted(operation: &str, operands: &[String], has_result: bool) -> Vec<Strin
     let mut all: Vec<String> = OF_EVERY_OPERATION.map(str::to_owned).into();
     for operand in operands {
         all.extend(match (operation, operand.as_str()) {
-            (_, "word" | "second") => {
-                let mut all = vec![
-                    format!("{operand} % sizeof(uintptr_t) == 0"),
-                    format!("{operand} < RSEQ_RT_SLOT_SIZE"),
-                ];
-                if (operation, operand.as_str()) == ("compare_store_and_store", "second") {
-                    all.push("second != word".to_owned());
-                }
-                all
-            }
+            (_, "word" | "second") => vec![
+                format!("{operand} % sizeof(uintptr_t) == 0"),
+                format!("{operand} < RSEQ_RT_SLOT_SIZE"),
+            ],
             (_, "to") => vec!["offset <= RSEQ_RT_SLOT_SIZE".to_owned()],
             (_, "from") => vec!["source || !length".to_owned()],
             (_, "length") => vec![
@@ -331,6 +325,7 @@ fn asserted(operation: &str, operands: &[String], has_result: bool) -> Vec<Strin
             _ => vec![],
         });
     }
+    all.extend((operation == "compare_store_and_store").then(|| "second != word".to_owned()));
     all.extend(has_result.then(|| "RSEQ_RT_PERCPU_IS_WORD(popped)".to_owned()));
     all
 }

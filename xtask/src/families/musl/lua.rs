@@ -8,12 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use super::programs::{Kind, Programs};
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::machine::source_package;
+use crate::machine::{RELEASES, source_package};
 use crate::musl::Variant;
 use crate::outcome::Missing;
 use crate::process::{command, output};
-
-const SUITES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
 
 /// The programs of the package, which the driver replaces.
 const MAINS: [&str; 2] = ["lua.c", "luac.c"];
@@ -23,7 +21,7 @@ const TURNS: &str = "60";
 const ROUNDS: usize = 4;
 
 pub fn test(cx: &Context, arch: Arch, variant: Variant, kind: Kind) -> Result<String> {
-    let source = source_package(cx, "lua5.4", "src/lua.h", &SUITES, "lua-source")
+    let source = source_package(cx, "lua5.4", "src/lua.h", &RELEASES, "lua-source")
         .map_err(|why| Missing::optional(format!("{why:#}")))?;
     let programs = Programs::open(cx, arch, variant)?;
     let folder = cx.root.join("tests-qemu/musl");

@@ -7,15 +7,13 @@ use anyhow::{Result, ensure};
 use super::programs::{Kind, Programs};
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::machine::source_package;
+use crate::machine::{RELEASES, source_package};
 use crate::musl::Variant;
 use crate::outcome::Missing;
 use crate::process::{command, output};
 
 /// Source packages, and a file that marks the root of each.
 const SOURCES: [(&str, &str); 2] = [("zlib", "inflate.h"), ("pigz", "yarn.c")];
-
-const SUITES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
 
 /// zlib without its file functions, which pigz has itself.
 const FILES: [(&str, &[&str]); 2] = [
@@ -37,7 +35,7 @@ pub fn test(cx: &Context, arch: Arch, variant: Variant, kind: Kind) -> Result<St
     let programs = Programs::open(cx, arch, variant)?;
     let source = |(package, mark)| {
         let folder = format!("{package}-source");
-        source_package(cx, package, mark, &SUITES, &folder).map_err(Missing::from)
+        source_package(cx, package, mark, &RELEASES, &folder).map_err(Missing::from)
     };
     let [zlib, pigz] = SOURCES;
     let sources = [source(zlib)?, source(pigz)?];
